@@ -1,0 +1,26 @@
+//! What happens to a message: Mailbox + Verdict + Email + Facts → [`Decision`] with its trace.
+//!
+//! Pure: no clock, no randomness, no I/O; `serve` and `explain` run the same code. Every rule that speaks leaves
+//! a [`Step`] with its number of RULES, and reading the steps alone explains the outcome.
+
+mod answer;
+mod decide;
+mod facts;
+mod outcome;
+mod settings;
+mod trace;
+
+pub use answer::answer;
+pub use decide::decide;
+pub use facts::{
+    Account, Arrival, Contact, Conversation, ExistingMessage, Facts, FreshIds, Identity, KnownReference,
+    Mark, Owner,
+};
+pub use outcome::{
+    Decision, Direction, Filing, FilingContact, Held, Outcome, Participant, Reason, Role, Sender, Thread,
+};
+pub use settings::{
+    AttachmentLimits, AttachmentPolicy, AttachmentPreset, ForwardReplies, ForwardWord, JournalSource,
+    Settings, UnknownTo,
+};
+pub use trace::{Step, Trace};

@@ -1,0 +1,15 @@
+//! syncmx: a mail exchanger that files email onto CRM contact records.
+//!
+//! The modules stand in the order a message takes:
+//! `smtp` → `address` → `auth` → `message` → `filing` → `store` → `outbox`, and `http` beside them.
+
+pub mod address;
+pub mod auth;
+pub mod config;
+pub mod filing;
+pub mod id;
+pub mod keys;
+pub mod message;
+pub mod smtp;
+pub mod store;
+pub mod time;

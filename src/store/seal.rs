@@ -1,0 +1,204 @@
+//! Sealing: zstd, then AES-256-GCM with a fresh key per message, wrapped by the account's key, wrapped by the
+//! master key. Associated data binds account and message, so that nothing sealed opens in another place.
+//!
+//! Promises that erasing the row that holds a content key makes every copy of its blob unreadable (R60).
+
+use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
+use uuid::Uuid;
+use zeroize::Zeroizing;
+
+use crate::id::AccountId;
+use crate::keys::Secret;
+
+/// Why something could not be sealed or opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SealError {
+    /// Another key sealed it, it belongs elsewhere, or it was changed.
+    #[error("sealed content does not open: wrong key, or changed")]
+    DoesNotOpen,
+    /// It opened, but does not unpack.
+    #[error("sealed content does not unpack")]
+    DoesNotUnpack,
+    /// The system gave no random octets, or the cipher refused.
+    #[error("sealing failed")]
+    Failed,
+}
+
+/// Holds the master key; makes and opens account keys.
+#[derive(Clone, Debug)]
+pub struct Vault {
+    master: Secret,
+}
+
+/// An account's key, unwrapped. Shows nothing in Debug.
+#[derive(Clone, Debug)]
+pub struct AccountKey {
+    account: AccountId,
+    key: Secret,
+}
+
+/// A sealed message: the wrapped content key, which stays in the row, and the ciphertext.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sealed {
+    /// The content key, wrapped by the account's key.
+    pub content_key: Vec<u8>,
+    /// Nonce, ciphertext and tag.
+    pub bytes: Vec<u8>,
+}
+
+impl Vault {
+    /// With the master key.
+    #[must_use]
+    pub const fn new(master: Secret) -> Self {
+        Self { master }
+    }
+
+    /// A fresh account key, wrapped: what the accounts table keeps.
+    ///
+    /// # Errors
+    /// If the system gives no random octets.
+    pub fn new_account_key(&self, account: AccountId) -> Result<Vec<u8>, SealError> {
+        let key = fresh_key()?;
+        encrypt(self.master.expose(), account_binding(account), key.as_slice())
+    }
+
+    /// Unwraps an account's key.
+    ///
+    /// # Errors
+    /// If another master key wrapped it, or for another account.
+    pub fn open_account_key(&self, account: AccountId, wrapped: &[u8]) -> Result<AccountKey, SealError> {
+        let key = decrypt(self.master.expose(), account_binding(account), wrapped)?;
+        let bytes: [u8; 32] = key.as_slice().try_into().map_err(|_| SealError::DoesNotOpen)?;
+        Ok(AccountKey { account, key: Secret::from_bytes(bytes) })
+    }
+}
+
+impl AccountKey {
+    /// Compresses and seals the content of `id` (a message's or a held delivery's UUID).
+    ///
+    /// # Errors
+    /// If the system gives no random octets.
+    pub fn seal(&self, id: Uuid, content: &[u8]) -> Result<Sealed, SealError> {
+        let mut packed = (content.len() as u64).to_be_bytes().to_vec();
+        packed.extend(zstd::bulk::compress(content, ZSTD_LEVEL).map_err(|_| SealError::Failed)?);
+        let key = fresh_key()?;
+        let binding = self.binding(id);
+        Ok(Sealed {
+            content_key: encrypt(self.key.expose(), binding, key.as_slice())?,
+            bytes: encrypt(&key, binding, &packed)?,
+        })
+    }
+
+    /// Opens what [`Self::seal`] sealed for the same account and id.
+    ///
+    /// # Errors
+    /// If it was sealed for something else, or changed.
+    pub fn open(&self, id: Uuid, content_key: &[u8], sealed: &[u8]) -> Result<Vec<u8>, SealError> {
+        let binding = self.binding(id);
+        let key = decrypt(self.key.expose(), binding, content_key)?;
+        let key: &[u8; 32] = key.as_slice().try_into().map_err(|_| SealError::DoesNotOpen)?;
+        let packed = decrypt(key, binding, sealed)?;
+        let (length, packed) = packed.split_first_chunk::<8>().ok_or(SealError::DoesNotUnpack)?;
+        let length = usize::try_from(u64::from_be_bytes(*length)).map_err(|_| SealError::DoesNotUnpack)?;
+        if length == 0 {
+            return Ok(Vec::new());
+        }
+        zstd::bulk::decompress(packed, length).map_err(|_| SealError::DoesNotUnpack)
+    }
+
+    fn binding(&self, id: Uuid) -> [u8; 32] {
+        let mut binding = [0; 32];
+        let bytes = self.account.uuid().into_bytes().into_iter().chain(id.into_bytes());
+        binding.iter_mut().zip(bytes).for_each(|(to, from)| *to = from);
+        binding
+    }
+}
+
+/// Level 1: mail is mostly base64 and small; a higher level costs more than it saves.
+const ZSTD_LEVEL: i32 = 1;
+
+fn account_binding(account: AccountId) -> [u8; 32] {
+    let mut binding = *b"syncmx account key..............";
+    binding.iter_mut().skip(16).zip(account.uuid().into_bytes()).for_each(|(to, from)| *to = from);
+    binding
+}
+
+fn fresh_key() -> Result<Zeroizing<[u8; 32]>, SealError> {
+    let mut key = Zeroizing::new([0; 32]);
+    aws_lc_rs::rand::fill(key.as_mut()).map_err(|_| SealError::Failed)?;
+    Ok(key)
+}
+
+/// Nonce, ciphertext, tag.
+fn encrypt(key: &[u8; 32], binding: [u8; 32], content: &[u8]) -> Result<Vec<u8>, SealError> {
+    let mut nonce = [0; NONCE_LEN];
+    aws_lc_rs::rand::fill(&mut nonce).map_err(|_| SealError::Failed)?;
+    let mut sealed = Vec::with_capacity(NONCE_LEN + content.len() + AES_256_GCM.tag_len());
+    sealed.extend_from_slice(&nonce);
+    sealed.extend_from_slice(content);
+    let (_, body) = sealed.split_at_mut(NONCE_LEN);
+    let tag = cipher(key)?
+        .seal_in_place_separate_tag(Nonce::assume_unique_for_key(nonce), Aad::from(binding), body)
+        .map_err(|_| SealError::Failed)?;
+    sealed.extend_from_slice(tag.as_ref());
+    Ok(sealed)
+}
+
+fn decrypt(key: &[u8; 32], binding: [u8; 32], sealed: &[u8]) -> Result<Zeroizing<Vec<u8>>, SealError> {
+    let (nonce, body) = sealed.split_first_chunk::<NONCE_LEN>().ok_or(SealError::DoesNotOpen)?;
+    let mut body = Zeroizing::new(body.to_vec());
+    let length = cipher(key)?
+        .open_in_place(Nonce::assume_unique_for_key(*nonce), Aad::from(binding), body.as_mut_slice())
+        .map_err(|_| SealError::DoesNotOpen)?
+        .len();
+    body.truncate(length);
+    Ok(body)
+}
+
+fn cipher(key: &[u8; 32]) -> Result<LessSafeKey, SealError> {
+    UnboundKey::new(&AES_256_GCM, key).map(LessSafeKey::new).map_err(|_| SealError::Failed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn vault(octet: u8) -> Vault {
+        Vault::new(Secret::from_bytes([octet; 32]))
+    }
+
+    fn account_key(vault: &Vault, account: AccountId) -> AccountKey {
+        vault.open_account_key(account, &vault.new_account_key(account).unwrap()).unwrap()
+    }
+
+    #[test]
+    fn content_opens_only_for_its_account_and_id() {
+        let (vault, account, id) = (vault(1), AccountId::generate(), Uuid::now_v7());
+        let key = account_key(&vault, account);
+        for content in [&b""[..], b"x", &[7; 100_000]] {
+            let sealed = key.seal(id, content).unwrap();
+            assert_eq!(key.open(id, &sealed.content_key, &sealed.bytes).unwrap(), content);
+            assert_eq!(
+                key.open(Uuid::now_v7(), &sealed.content_key, &sealed.bytes),
+                Err(SealError::DoesNotOpen)
+            );
+            let other = account_key(&vault, AccountId::generate());
+            assert_eq!(other.open(id, &sealed.content_key, &sealed.bytes), Err(SealError::DoesNotOpen));
+        }
+    }
+
+    #[test]
+    fn another_master_key_or_a_flipped_bit_does_not_open() {
+        let (account, id) = (AccountId::generate(), Uuid::now_v7());
+        let wrapped = vault(1).new_account_key(account).unwrap();
+        assert!(matches!(vault(2).open_account_key(account, &wrapped), Err(SealError::DoesNotOpen)));
+        let key = vault(1).open_account_key(account, &wrapped).unwrap();
+        let sealed = key.seal(id, b"a mail").unwrap();
+        for position in 0..sealed.bytes.len() {
+            let mut changed = sealed.bytes.clone();
+            changed[position] ^= 1;
+            assert!(key.open(id, &sealed.content_key, &changed).is_err(), "octet {position}");
+        }
+        assert!(key.open(id, &sealed.content_key, &[]).is_err());
+    }
+}
