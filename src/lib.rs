@@ -14,3 +14,4 @@ pub mod message;
 pub mod smtp;
 pub mod store;
 pub mod time;
+pub mod zone;
