@@ -144,9 +144,11 @@ impl Mailer {
         helo: &str,
         security: &Security,
     ) -> Result<Self, MailerError> {
-        let stream = connect(server, source_ip)
-            .await
-            .map_err(|error| MailerError::Connect { server, source_ip, error })?;
+        let stream = connect(server, source_ip).await.map_err(|error| MailerError::Connect {
+            server,
+            source_ip,
+            error,
+        })?;
         let mut mailer =
             Self { stream: Box::new(stream), unread: Vec::new(), pipelining: Pipelining::Unknown };
         mailer.expect(220).await?;

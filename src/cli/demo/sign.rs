@@ -50,13 +50,17 @@ impl Signer {
                 let der = PrivatePkcs8KeyDer::from_pem_slice(ED25519_PEM.as_bytes()).map_err(key_error)?;
                 let key = Ed25519Key::from_pkcs8_maybe_unchecked_der(der.secret_pkcs8_der())
                     .map_err(|error| SignError::Key(error.to_string()))?;
-                Key::Ed25519(DkimSigner::from_key(key).domain(domain).selector(selector).headers(FIELDS).relaxed())
+                Key::Ed25519(
+                    DkimSigner::from_key(key).domain(domain).selector(selector).headers(FIELDS).relaxed(),
+                )
             }
             Algorithm::Rsa => {
                 let der = PrivateKeyDer::from_pem_slice(RSA_PEM.as_bytes()).map_err(key_error)?;
-                let key = RsaKey::<Sha256>::from_key_der(der)
-                    .map_err(|error| SignError::Key(error.to_string()))?;
-                Key::Rsa(DkimSigner::from_key(key).domain(domain).selector(selector).headers(FIELDS).relaxed())
+                let key =
+                    RsaKey::<Sha256>::from_key_der(der).map_err(|error| SignError::Key(error.to_string()))?;
+                Key::Rsa(
+                    DkimSigner::from_key(key).domain(domain).selector(selector).headers(FIELDS).relaxed(),
+                )
             }
         }))
     }
@@ -137,7 +141,8 @@ mod tests {
     #[test]
     fn the_field_stands_on_top_and_covers_from_and_the_whole_body() {
         let raw = b"From: a@praxis.test\r\nTo: b@post.test\r\nSubject: x\r\n\r\nHello\r\n";
-        for (algorithm, name) in [(Algorithm::Rsa, "a=rsa-sha256"), (Algorithm::Ed25519, "a=ed25519-sha256")] {
+        for (algorithm, name) in [(Algorithm::Rsa, "a=rsa-sha256"), (Algorithm::Ed25519, "a=ed25519-sha256")]
+        {
             let signed = Signer::new("praxis.test", "s1", algorithm).unwrap().sign(raw).unwrap();
             assert!(signed.ends_with(raw));
             let field = String::from_utf8(signed[..signed.len() - raw.len()].to_vec()).unwrap();

@@ -1,0 +1,167 @@
+//! The play itself: each mail of the index through real SMTP, then what became of it over the API.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+
+use jiff::Timestamp;
+use serde_json::Value;
+
+use super::admin::{AdminApi, AdminError};
+use super::fixture::{self, Expected, Filling, Fixture, FixtureError};
+use super::mailer::{Mailer, MailerError, Security, SmtpReply};
+use super::practice::{self, Practice};
+use super::sign::{SignError, Signer};
+
+/// One mail, and what became of it.
+#[derive(Clone, Debug)]
+pub struct Played {
+    /// The mail.
+    pub fixture: Fixture,
+    /// The reply that decided.
+    pub answer: SmtpReply,
+    /// What became of it, in the words of the index.
+    pub became: Expected,
+    /// The delivery as the API shows it; none where the reply names none of this account (an unknown address
+    /// belongs to nobody).
+    pub delivery: Option<Value>,
+}
+
+/// Why the demo could not be played.
+#[derive(Debug, thiserror::Error)]
+pub enum DemoError {
+    /// The API.
+    #[error(transparent)]
+    Admin(#[from] AdminError),
+    /// The compiled-in mails.
+    #[error(transparent)]
+    Fixture(#[from] FixtureError),
+    /// SMTP.
+    #[error("mail {file} could not be sent")]
+    Mailer {
+        /// The mail.
+        file: String,
+        /// Why.
+        #[source]
+        error: MailerError,
+    },
+    /// Signing.
+    #[error(transparent)]
+    Sign(#[from] SignError),
+    /// TLS.
+    #[error("TLS cannot be set up: {0}")]
+    Tls(#[from] rustls::Error),
+}
+
+impl Played {
+    /// Whether everything came as the index says.
+    #[must_use]
+    pub fn is_as_expected(&self) -> bool {
+        let Expected { answer, outcome, reason, record } = &self.became;
+        let expected = &self.fixture.expect;
+        // Without a delivery of this account the reply alone must do.
+        let has_reason = self.delivery.is_none() && *outcome == "rejected" || *reason == expected.reason;
+        *answer == expected.answer && *outcome == expected.outcome && has_reason && *record == expected.record
+    }
+}
+
+/// Sets up the practice, sends every mail in order, and tells what became of each.
+///
+/// `api` needs scope `admin`; `smtp` is the server's listener, whose certificate is not checked. The server must
+/// resolve names with [`practice::ZONE`].
+///
+/// # Errors
+/// If the API or SMTP cannot be used at all. A mail that fares otherwise than expected is no error.
+pub async fn play(api: &AdminApi, smtp: SocketAddr) -> Result<(Practice, Vec<Played>), DemoError> {
+    let practice = practice::open(api).await?;
+    let filling = Filling { addresses: practice.addresses.clone(), now: Timestamp::now() };
+    let security = Security::starttls()?;
+    let mut contacts = Contacts { api, account: &practice.account, names: BTreeMap::new() };
+    let mut played = Vec::new();
+    for fixture in fixture::index()? {
+        let raw = compose(&fixture, &filling)?;
+        let rcpt = filling.fill(&fixture.rcpt)?;
+        let answer = deliver(&fixture, smtp, &security, &rcpt, &raw)
+            .await
+            .map_err(|error| DemoError::Mailer { file: fixture.file.clone(), error })?;
+        let delivery = match answer.trace() {
+            Some(trace) => api.find(&format!("/accounts/{}/deliveries/{trace}", practice.account)).await?,
+            None => None,
+        };
+        let became = contacts.what_became(&answer, delivery.as_ref()).await?;
+        played.push(Played { fixture, answer, became, delivery });
+    }
+    Ok((practice, played))
+}
+
+/// The mail of a fixture, filled and signed.
+///
+/// # Errors
+/// If the fixture or its signer cannot be used.
+pub fn compose(fixture: &Fixture, filling: &Filling) -> Result<Vec<u8>, DemoError> {
+    let raw = filling.fill(fixture::template(&fixture.file)?)?.into_bytes();
+    match &fixture.dkim {
+        Some(dkim) => Ok(Signer::new(&dkim.domain, &dkim.selector, dkim.algorithm)?.sign(&raw)?),
+        None => Ok(raw),
+    }
+}
+
+async fn deliver(
+    fixture: &Fixture,
+    smtp: SocketAddr,
+    security: &Security,
+    rcpt: &str,
+    raw: &[u8],
+) -> Result<SmtpReply, MailerError> {
+    let mut mailer = Mailer::connect(smtp, fixture.client, &fixture.helo, security).await?;
+    let answers = mailer.send(&fixture.mail_from, &[rcpt.to_owned()], raw).await?;
+    mailer.quit().await?;
+    Ok(answers.decisive().clone())
+}
+
+/// Names of contacts, asked once each.
+struct Contacts<'a> {
+    api: &'a AdminApi,
+    account: &'a str,
+    names: BTreeMap<String, String>,
+}
+
+impl Contacts<'_> {
+    async fn what_became(
+        &mut self,
+        answer: &SmtpReply,
+        delivery: Option<&Value>,
+    ) -> Result<Expected, AdminError> {
+        let word = |field: &str| delivery.and_then(|delivery| delivery[field].as_str()).map(str::to_owned);
+        let by_code = match answer.code {
+            200..400 => "accepted",
+            400..500 => "deferred",
+            _ => "rejected",
+        };
+        Ok(Expected {
+            answer: answer.codes(),
+            outcome: word("outcome").unwrap_or_else(|| by_code.to_owned()),
+            reason: word("reason").unwrap_or_else(|| "-".to_owned()),
+            record: match word("message_id") {
+                Some(message) => self.record_of(&message).await?,
+                None => None,
+            },
+        })
+    }
+
+    async fn record_of(&mut self, message: &str) -> Result<Option<String>, AdminError> {
+        let account = self.account;
+        let Some(message) = self.api.find(&format!("/accounts/{account}/messages/{message}")).await? else {
+            return Ok(None);
+        };
+        let Some(id) = message["contact_id"].as_str() else {
+            return Ok(None);
+        };
+        if let Some(name) = self.names.get(id) {
+            return Ok(Some(name.clone()));
+        }
+        let contact = self.api.get(&format!("/accounts/{account}/contacts/{id}")).await?;
+        let name = contact["name"].as_str().unwrap_or_default().to_owned();
+        self.names.insert(id.to_owned(), name.clone());
+        Ok(Some(name))
+    }
+}
