@@ -363,7 +363,8 @@ mod tests {
     }
 
     fn reply(text: &str) -> SmtpReply {
-        SmtpReply { code: text[..3].parse().unwrap(), text: text.to_owned() }
+        let code = text.split(' ').next().unwrap().parse().unwrap();
+        SmtpReply { code, text: text.to_owned() }
     }
 
     #[test]

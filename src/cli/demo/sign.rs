@@ -148,7 +148,7 @@ mod tests {
             let field = String::from_utf8(signed[..signed.len() - raw.len()].to_vec()).unwrap();
             assert!(field.starts_with("DKIM-Signature: ") && field.ends_with("\r\n"), "{field}");
             assert!(field.contains(name) && field.contains("d=praxis.test"), "{field}");
-            assert!(field.contains("h=From:") && !field.contains(" l="), "{field}");
+            assert!(field.contains(":From:") && !field.contains(" l="), "{field}");
         }
     }
 
