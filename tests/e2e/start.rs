@@ -6,6 +6,7 @@ use std::process::Output;
 
 use sqlx::ConnectOptions;
 use sqlx::sqlite::SqliteConnectOptions;
+use syncmx::config::Config;
 
 use crate::app::{TestApp, program, write_config};
 
@@ -91,4 +92,10 @@ async fn sigterm_drains_and_ends_with_0() {
     let mut app = TestApp::start().await;
     let status = app.terminate().await;
     assert_eq!(status.code(), Some(0), "{status}");
+}
+
+#[test]
+fn the_example_configuration_of_deploy_is_valid() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/syncmx.toml");
+    Config::load(Some(&path), []).unwrap();
 }
