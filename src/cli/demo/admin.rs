@@ -1,6 +1,6 @@
 //! A small HTTP/1.1 client for our own API on loopback: JSON there, JSON back.
 //!
-//! One request a connection, at most [`MAX_ANSWER`] octets of answer, everything timed. It speaks what our server
+//! One request a connection, at most 16 MiB of answer, everything timed. It speaks what our server
 //! answers (Content-Length, no redirects, no chunks) and nothing more.
 
 use std::net::SocketAddr;
