@@ -13,3 +13,4 @@ pub mod message;
 pub mod smtp;
 pub mod store;
 pub mod time;
+pub mod wire;
