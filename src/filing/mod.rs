@@ -4,6 +4,7 @@
 //! a [`Step`] with its number of RULES, and reading the steps alone explains the outcome.
 
 mod answer;
+mod attachments;
 mod case;
 mod decide;
 mod facts;
@@ -18,6 +19,7 @@ mod thread;
 mod trace;
 
 pub use answer::answer;
+pub use attachments::{Skipped, skipped};
 pub use decide::decide;
 pub use facts::{
     Account, Arrival, Contact, Conversation, ExistingMessage, Facts, FreshIds, Identity, KnownReference,

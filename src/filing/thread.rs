@@ -77,6 +77,7 @@ fn filing_on(case: &Case<'_>, contact: FilingContact, user: Option<UserId>, thre
         message_id_header: message_id_header(case),
         sent_at: plausible(case.email.date, case.arrival.received_at),
         flags,
+        skipped: crate::filing::skipped(&case.email.attachments, &case.facts.account.settings.attachments),
     }
 }
 

@@ -233,6 +233,7 @@ const FILES: &[(&str, &str)] = files![
     "20-unknown-address.eml",
     "21-foreign-domain.eml",
     "22-sent-mail-auto-forwarded.eml",
+    "23-forwarded-by-hand-to-us.eml",
 ];
 
 #[cfg(test)]
@@ -287,7 +288,7 @@ mod tests {
         let mut ids = BTreeSet::new();
         for (name, text) in FILES {
             assert_eq!(text.matches('\n').count(), text.matches("\r\n").count(), "{name}");
-            let id = text.lines().find_map(|line| line.strip_prefix("Message-ID: ")).unwrap();
+            let id = text.lines().find_map(|line| line.to_ascii_lowercase().strip_prefix("message-id: ").map(str::to_owned)).unwrap();
             assert!(ids.insert(id), "{name} repeats {id}");
             assert!(text.lines().all(|line| line.len() <= 998), "{name}");
         }

@@ -165,3 +165,51 @@ impl Contacts<'_> {
         Ok(Some(name))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use crate::message;
+
+    fn email(file: &str) -> message::Email {
+        let addresses = ["lena", "tomas", "frieda", "nobody"]
+            .iter()
+            .flat_map(|name| {
+                ["sync", "auto"].map(|kind| (format!("{kind}:{name}"), format!("{name}-{kind}@sync.test")))
+            })
+            .collect::<BTreeMap<_, _>>();
+        let filling = Filling { addresses, now: "2026-03-04T11:05:06Z".parse().unwrap() };
+        let fixture = fixture::index().unwrap().into_iter().find(|mail| mail.file == file).unwrap();
+        message::parse(&compose(&fixture, &filling).unwrap()).unwrap()
+    }
+
+    #[test]
+    fn every_mail_reads_cleanly_and_is_current() {
+        for fixture in fixture::index().unwrap() {
+            let email = email(&fixture.file);
+            let author = email.from.address().unwrap_or_else(|| panic!("{}", fixture.file));
+            assert!(author.as_str().ends_with(".test"), "{author}");
+            assert!(email.problems.is_empty(), "{}: {:?}", fixture.file, email.problems);
+            assert!(!email.subject.contains("=?") && !email.subject.is_empty(), "{}", email.subject);
+            assert!(!email.text.contains('\u{fffd}') && !email.text.contains('{'), "{}", email.text);
+            assert!(email.date.is_some() && email.message_id_header.is_some(), "{}", fixture.file);
+        }
+    }
+
+    #[test]
+    fn the_mails_show_what_their_names_say() {
+        let new_text = |file: &str| email(file).reply.new_text;
+        assert!(!new_text("03-reply-all-from-patient.eml").contains("Versichertenkarte"));
+        assert!(!new_text("04-answer-quoted-gmail.eml").contains("nüchtern"));
+        assert!(!new_text("05-answer-quoted-outlook.eml").contains("feels a lot better"));
+        assert!(!new_text("08-answer-auto-forwarded-spanish.eml").contains("dibujo"));
+        let report = email("06-pdf-attached.eml");
+        assert_eq!(report.attachments[0].filename, "Befundbericht für Bergmann.pdf");
+        let drawing = email("07-inline-image-spanish.eml");
+        assert!(drawing.attachments[0].inline && drawing.subject.ends_with("mañana y noche"));
+        let forwarded = email("23-forwarded-by-hand-to-us.eml").forwarded.unwrap();
+        assert_eq!(forwarded.from.unwrap().address.as_str(), "paul.winter@web-post.test");
+    }
+}
