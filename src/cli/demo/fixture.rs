@@ -288,8 +288,11 @@ mod tests {
         let mut ids = BTreeSet::new();
         for (name, text) in FILES {
             assert_eq!(text.matches('\n').count(), text.matches("\r\n").count(), "{name}");
-            let id = text.lines().find_map(|line| line.to_ascii_lowercase().strip_prefix("message-id: ").map(str::to_owned)).unwrap();
-            assert!(ids.insert(id), "{name} repeats {id}");
+            let id = text
+                .lines()
+                .find_map(|line| line.to_ascii_lowercase().strip_prefix("message-id: ").map(str::to_owned))
+                .unwrap();
+            assert!(ids.insert(id.clone()), "{name} repeats {id}");
             assert!(text.lines().all(|line| line.len() <= 998), "{name}");
         }
     }
