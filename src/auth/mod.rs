@@ -3,6 +3,9 @@
 //! The only module that knows mail-auth and hickory-resolver; their types stay inside. A verdict states facts;
 //! what follows from them is decided in `filing` (R11, R13, R14).
 
+mod dns;
+mod domain;
+
 use crate::address::EmailAddress;
 
 /// All that authentication found out about one message.
