@@ -234,10 +234,19 @@ fn dns_name(name: &str) -> Result<Name, Failure> {
     Ok(name)
 }
 
-/// A name as text without the final dot; strange octets stay escaped, so that it is ASCII without separators.
+/// A name as text, lower case, without the final dot. Octets that no text has, and dots inside a label, become `?`.
 fn text(name: &Name) -> String {
-    let text = name.to_ascii();
-    text.strip_suffix('.').unwrap_or(&text).to_ascii_lowercase()
+    let mut text = String::with_capacity(name.len());
+    for label in name.iter() {
+        if !text.is_empty() {
+            text.push('.');
+        }
+        let is_plain = |b: u8| b.is_ascii_graphic() && b != b'.';
+        text.extend(
+            label.iter().map(|b| if is_plain(*b) { char::from(b.to_ascii_lowercase()) } else { '?' }),
+        );
+    }
+    text
 }
 
 #[cfg(test)]

@@ -5,6 +5,10 @@
 
 mod dns;
 mod domain;
+mod spf;
+mod verify;
+
+pub use verify::{AuthError, Authenticator};
 
 use crate::address::EmailAddress;
 
