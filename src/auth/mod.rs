@@ -5,7 +5,10 @@
 
 mod dns;
 mod domain;
+mod fields;
+mod signature;
 mod spf;
+mod tags;
 mod verify;
 
 pub use verify::{AuthError, Authenticator};
