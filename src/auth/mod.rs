@@ -3,9 +3,13 @@
 //! The only module that knows mail-auth and hickory-resolver; their types stay inside. A verdict states facts;
 //! what follows from them is decided in `filing` (R11, R13, R14).
 
+mod arc;
+mod content;
+mod dkim;
 mod dns;
 mod domain;
 mod fields;
+mod results;
 mod signature;
 mod spf;
 mod tags;
