@@ -83,10 +83,12 @@ fn sets<'m>(fields: &[Field<'m>], now: u64) -> Option<Vec<Set<'m>>> {
     seals.into_iter().zip(messages).zip(results).map(set).collect()
 }
 
-type Parts<'m> = ((Option<(Signature, Field<'m>)>, Option<(Signature, Field<'m>)>), Option<(Results, Field<'m>)>);
+type Parts<'m> =
+    ((Option<(Signature, Field<'m>)>, Option<(Signature, Field<'m>)>), Option<(Results, Field<'m>)>);
 
 fn set<'m>(((seal, message), results): Parts<'m>) -> Option<Set<'m>> {
-    let ((seal, seal_field), (message, message_field), (results, results_field)) = (seal?, message?, results?);
+    let ((seal, seal_field), (message, message_field), (results, results_field)) =
+        (seal?, message?, results?);
     Some(Set { seal, seal_field, message_field, message, results_field, results })
 }
 

@@ -120,7 +120,9 @@ impl Writer for Digesting {
 /// RFC 6376 section 3.4.4: white space at the ends of lines goes first, then empty lines at the end; the library takes
 /// lines that hold white space alone for lines.
 fn without_trailing_blank_lines(body: &[u8]) -> &[u8] {
-    let Some(last) = body.iter().rposition(|b| !matches!(b, b' ' | b'\t' | b'\r' | b'\n')) else { return b"" };
+    let Some(last) = body.iter().rposition(|b| !matches!(b, b' ' | b'\t' | b'\r' | b'\n')) else {
+        return b"";
+    };
     let line_end = body.get(last..).and_then(|rest| memchr::memchr(b'\n', rest)).map(|at| last + at + 1);
     body.get(..line_end.unwrap_or(body.len())).unwrap_or(body)
 }

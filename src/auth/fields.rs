@@ -56,7 +56,8 @@ impl<'m> Iterator for Fields<'m> {
         let (whole, rest) = self.rest.split_at_checked(field_end(self.rest))?;
         self.rest = rest;
         let first_line = memchr(b'\n', whole).unwrap_or(whole.len());
-        let colon = memchr(b':', whole).filter(|colon| *colon < first_line && !starts_with_white_space(whole));
+        let colon =
+            memchr(b':', whole).filter(|colon| *colon < first_line && !starts_with_white_space(whole));
         let (name, value) = match colon {
             Some(colon) => (whole.get(..colon)?, whole.get(colon + 1..)?),
             None => (b"".as_slice(), whole),

@@ -25,10 +25,8 @@ impl Results {
             [Token::Word(i), Token::Equals, Token::Word(number)] if i == "i" => number.parse().ok(),
             _ => None,
         };
-        let rest = Self {
-            authserv_id: authserv_id(&clauses.next().unwrap_or_default()),
-            methods: methods(clauses),
-        };
+        let rest =
+            Self { authserv_id: authserv_id(&clauses.next().unwrap_or_default()), methods: methods(clauses) };
         (instance.filter(|instance| *instance > 0), rest)
     }
 
@@ -144,7 +142,8 @@ mod tests {
 
     #[test]
     fn identifier_and_methods_are_read_through_comments_and_quotes() {
-        let value = b" (hi (there)) \"MX.example.test\" 1;\r\n dkim=pass header.d=a.test; DMARC/1 = Pass (p=none)";
+        let value =
+            b" (hi (there)) \"MX.example.test\" 1;\r\n dkim=pass header.d=a.test; DMARC/1 = Pass (p=none)";
         let results = Results::parse(value);
         assert_eq!(results.authserv_id, "mx.example.test");
         assert!(results.says("dkim", "pass") && results.says("dmarc", "pass"));

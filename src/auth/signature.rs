@@ -212,7 +212,8 @@ fn without_signature(value: &[u8]) -> Vec<u8> {
             _ => rest.extend_from_slice(part),
         }
     }
-    let end = rest.strip_suffix(b"\n").map_or(rest.len(), |rest| rest.strip_suffix(b"\r").unwrap_or(rest).len());
+    let end =
+        rest.strip_suffix(b"\n").map_or(rest.len(), |rest| rest.strip_suffix(b"\r").unwrap_or(rest).len());
     rest.truncate(end);
     rest
 }
@@ -225,7 +226,8 @@ fn is_b(name_and_equals: &[u8]) -> bool {
 mod tests {
     use super::*;
 
-    const GOOD: &str = "v=1; a=rsa-sha256; d=Example.test; s=k; h=From:Subject; bh=Zm9v; b=Zm9v; t=1000; x=2000";
+    const GOOD: &str =
+        "v=1; a=rsa-sha256; d=Example.test; s=k; h=From:Subject; bh=Zm9v; b=Zm9v; t=1000; x=2000";
 
     #[track_caller]
     fn refused(value: &str, why: &str) {
