@@ -14,3 +14,4 @@ pub mod smtp;
 pub mod store;
 pub mod time;
 pub mod wire;
+pub mod zone;
