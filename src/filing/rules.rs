@@ -594,7 +594,7 @@ fn r50_an_automatic_answer_sets_no_mark() {
 
 #[test]
 fn r51_a_bounce_is_filed_on_the_conversation_of_the_returned_message() {
-    let base = world().from("mailer-daemon@elsewhere.test").on_auto();
+    let base = world().from("mailer-daemon@elsewhere.test").to(&["lena@praxis.test"]).on_auto();
     let ana = base.ana.id;
     let mut world = base.answering(ana);
     world.email.kind = Kind::Bounce;
