@@ -98,6 +98,8 @@ pub(super) async fn check_key(
 const MAX_KEY_RECORDS: usize = 3;
 /// RFC 8301 section 3.2.
 const MIN_RSA_BITS: usize = 1024;
+/// Above, nobody's key is; verification would only cost.
+const RSA_BITS: std::ops::RangeInclusive<usize> = MIN_RSA_BITS..=8192;
 
 fn verify_with(
     record: &[u8],
@@ -110,8 +112,12 @@ fn verify_with(
         let is_revoked = error == mail_auth::Error::Dkim(DkimError::RevokedPublicKey);
         (AuthResult::PermError, if is_revoked { "the key is revoked" } else { "the key is malformed" })
     })?;
-    if signature.algorithm == Algorithm::RsaSha256 && key.p.public_key_bits() < MIN_RSA_BITS {
-        return Err((AuthResult::PermError, "the key has fewer than 1024 bits"));
+    match key.p.public_key_bits() {
+        bits if signature.algorithm != Algorithm::RsaSha256 || RSA_BITS.contains(&bits) => {}
+        bits if bits < MIN_RSA_BITS => {
+            return Err((AuthResult::PermError, "the key has fewer than 1024 bits"));
+        }
+        _ => return Err((AuthResult::PermError, "the key is longer than 8192 bits")),
     }
     let mut fields = signed.iter().copied();
     match key.p.verify(&mut fields, &signature.signature, header, signature.algorithm) {
