@@ -141,27 +141,15 @@ impl<H> Clone for Door<H> {
 
 impl<H: Handler> Door<H> {
     async fn accept_all(self, listener: StdListener) {
-        let listener = match TcpListener::from_std(listener) {
-            Ok(listener) => listener,
-            Err(error) => {
-                tracing::error!(%error, "the listening socket cannot be used");
-                return;
-            }
+        let Ok(listener) = TcpListener::from_std(listener)
+            .inspect_err(|error| tracing::error!(%error, "the listening socket cannot be used"))
+        else {
+            return;
         };
-        loop {
-            let accepted = tokio::select! {
-                biased;
-                () = self.shared.shutdown.cancelled() => return,
-                accepted = listener.accept() => accepted,
-            };
+        while let Some(accepted) = self.shared.shutdown.run_until_cancelled(listener.accept()).await {
             match accepted {
                 Ok((stream, peer)) => self.admit(stream, peer),
-                // Out of descriptors, or a peer that was gone before we took it: wait a little, go on.
-                Err(error) => {
-                    tracing::warn!(%error, "accept failed");
-                    metrics::counter!("syncmx_smtp_accept_errors_total").increment(1);
-                    tokio::time::sleep(ACCEPT_PAUSE).await;
-                }
+                Err(error) => pause_after(&error).await,
             }
         }
     }
@@ -188,6 +176,13 @@ impl<H: Handler> Door<H> {
     }
 }
 
+/// Out of descriptors, or a peer that was gone before we took it: wait a little, go on.
+async fn pause_after(error: &io::Error) {
+    tracing::warn!(%error, "accept failed");
+    metrics::counter!("syncmx_smtp_accept_errors_total").increment(1);
+    tokio::time::sleep(ACCEPT_PAUSE).await;
+}
+
 fn listen(address: SocketAddr) -> io::Result<StdListener> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
     if address.is_ipv6() {
@@ -201,12 +196,13 @@ fn listen(address: SocketAddr) -> io::Result<StdListener> {
 }
 
 fn plainly(error: &io::Error) -> String {
-    match error.kind() {
-        io::ErrorKind::AddrInUse => "address already in use".to_owned(),
-        io::ErrorKind::AddrNotAvailable => "no such address on this machine".to_owned(),
-        io::ErrorKind::PermissionDenied => "permission denied (ports below 1024 need a privilege)".to_owned(),
-        _ => error.to_string(),
-    }
+    let plain = [
+        (io::ErrorKind::AddrInUse, "address already in use"),
+        (io::ErrorKind::AddrNotAvailable, "no such address on this machine"),
+        (io::ErrorKind::PermissionDenied, "permission denied (ports below 1024 need a privilege)"),
+    ];
+    let found = plain.iter().find(|(kind, _)| *kind == error.kind());
+    found.map_or_else(|| error.to_string(), |(_, text)| (*text).to_owned())
 }
 
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);

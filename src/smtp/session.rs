@@ -135,7 +135,7 @@ enum Phase {
     /// After a chunk that was not the last; so many octets have come.
     BetweenChunks(Box<Transaction>, u64),
     /// Behind a BDAT that is refused: its octets are no commands. Then the reply, and back to the phase before.
-    SwallowingChunk(Box<Phase>, u64, Reply),
+    SwallowingChunk(Box<Self>, u64, Reply),
     /// The handler has the message.
     MessageAsked(Option<BodyDefect>, AfterMessage),
     /// 220 is out, or on its way.
@@ -232,36 +232,29 @@ impl Session {
         }
     }
 
-    /// The answer to [`Step::AskRecipient`].
+    /// The answer to [`Step::AskRecipient`]. An answer that nobody asked for ends the session.
     pub fn answer_recipient(&mut self, answer: RecipientAnswer) {
-        match self.take_phase() {
-            Phase::RecipientAsked(mut transaction, path) => {
-                let answered = match answer {
-                    RecipientAnswer::Accepted(mailbox) => {
-                        transaction.recipients.push(Recipient { path, mailbox });
-                        reply::RECIPIENT_OK
-                    }
-                    RecipientAnswer::Refused(refusal) => {
-                        transaction.refused_recipients += 1;
-                        if refusal.code >= 400 { refusal } else { reply::STORE_UNAVAILABLE }
-                    }
-                };
-                self.phase = Phase::InTransaction(transaction);
-                self.say_or_close(&answered, AfterMessage::Continue);
+        let Phase::RecipientAsked(mut transaction, path) = self.take_phase() else { return };
+        let answered = match answer {
+            RecipientAnswer::Accepted(mailbox) => {
+                transaction.recipients.push(Recipient { path, mailbox });
+                reply::RECIPIENT_OK
             }
-            phase => self.phase = phase,
-        }
+            RecipientAnswer::Refused(refusal) => {
+                transaction.refused_recipients += 1;
+                if refusal.code >= 400 { refusal } else { reply::STORE_UNAVAILABLE }
+            }
+        };
+        self.phase = Phase::InTransaction(transaction);
+        self.say_or_close(&answered, AfterMessage::Continue);
     }
 
-    /// The answer to [`Step::AskMessage`]: the reply after the last byte.
+    /// The answer to [`Step::AskMessage`]: the reply after the last byte. An answer that nobody asked for ends the
+    /// session.
     pub fn answer_message(&mut self, answer: Reply) {
-        match self.take_phase() {
-            Phase::MessageAsked(defect, after) => {
-                self.phase = Phase::Ready;
-                self.say_or_close(&final_reply(answer, defect), after);
-            }
-            phase => self.phase = phase,
-        }
+        let Phase::MessageAsked(defect, after) = self.take_phase() else { return };
+        self.phase = Phase::Ready;
+        self.say_or_close(&final_reply(answer, defect), after);
     }
 
     /// The handshake is done: RFC 3207 section 4.2, the session begins anew with what TLS says.
@@ -378,7 +371,7 @@ impl Session {
     fn read_command(&mut self, phase: Phase) -> Option<Step> {
         let command = match self.lines.next_line(&mut self.input) {
             Some(Line::Complete(line)) => Command::parse(&line),
-            Some(Line::TooLong) => Command::Refused(reply::LINE_TOO_LONG),
+            Some(Line::TooLong) => Command::Replied(reply::LINE_TOO_LONG),
             None => return self.wait_for_command(phase),
         };
         self.exchanges += 1;
@@ -417,7 +410,7 @@ impl Session {
                 self.first_chunk(transaction, size_bytes, position)
             }
             (P::BetweenChunks(transaction, before_bytes), C::Bdat(size_bytes, position)) => {
-                (self.chunk(transaction, Chunk::new(before_bytes, size_bytes, position)), None)
+                (P::ReadingChunk(transaction, Chunk::new(before_bytes, size_bytes, position)), None)
             }
             (phase @ (P::Greeting | P::Ready), C::Bdat(size_bytes, _)) => {
                 self.refuse_chunk(phase, size_bytes, reply::BAD_SEQUENCE)
@@ -430,19 +423,10 @@ impl Session {
             (P::BetweenChunks(..) | P::InTransaction(_) | P::Ready, C::Rset) => {
                 self.stay(P::Ready, &reply::RESET_OK)
             }
-            (phase @ (P::BetweenChunks(..) | P::Greeting | P::InTransaction(_) | P::Ready), C::Help) => {
-                self.stay(phase, &reply::HELP_ANSWER)
-            }
-            (phase @ (P::BetweenChunks(..) | P::Greeting | P::InTransaction(_) | P::Ready), C::Noop) => {
-                self.stay(phase, &reply::NOOP_OK)
-            }
-            (phase @ (P::BetweenChunks(..) | P::Greeting | P::InTransaction(_) | P::Ready), C::Vrfy) => {
-                self.stay(phase, &reply::VRFY_ANSWER)
-            }
             (
                 phase @ (P::BetweenChunks(..) | P::Greeting | P::InTransaction(_) | P::Ready),
-                C::Refused(refusal),
-            ) => self.stay(phase, &refusal),
+                C::Replied(reply),
+            ) => self.stay(phase, &reply),
             (P::BetweenChunks(..) | P::Greeting | P::InTransaction(_) | P::Ready, C::Quit) => {
                 self.leave(&reply::BYE, CloseReason::Quit)
             }
@@ -559,10 +543,10 @@ impl Session {
         }
         let (defect, size_bytes) = (reader.defect(), reader.size_bytes());
         match reader.progress(&self.input) {
-            Progress::Ended => self.finish(transaction, size_bytes, defect, AfterMessage::Continue),
+            Progress::Ended => self.finish(*transaction, size_bytes, defect, AfterMessage::Continue),
             Progress::Flooded => {
                 let after = AfterMessage::Close(CloseReason::Flooded);
-                self.finish(transaction, size_bytes, Some(BodyDefect::TooLarge), after)
+                self.finish(*transaction, size_bytes, Some(BodyDefect::TooLarge), after)
             }
             Progress::More => self.wait(Phase::ReadingData(transaction, reader), Step::Receive),
         }
@@ -576,12 +560,10 @@ impl Session {
     ) -> (Phase, Option<Step>) {
         match transaction.without_recipients() {
             Some(refusal) => self.refuse_chunk(Phase::InTransaction(transaction), size_bytes, refusal),
-            None => (self.chunk(transaction, Chunk::new(0, size_bytes, position)), Some(Step::StartBody)),
+            None => {
+                (Phase::ReadingChunk(transaction, Chunk::new(0, size_bytes, position)), Some(Step::StartBody))
+            }
         }
-    }
-
-    const fn chunk(&self, transaction: Box<Transaction>, chunk: Chunk) -> Phase {
-        Phase::ReadingChunk(transaction, chunk)
     }
 
     fn read_chunk(&mut self, transaction: Box<Transaction>, mut chunk: Chunk) -> Option<Step> {
@@ -589,7 +571,7 @@ impl Session {
         // An announced flood is not waited for.
         if chunk.total_bytes > max_bytes.saturating_mul(FLOOD_FACTOR) {
             let after = AfterMessage::Close(CloseReason::Flooded);
-            return self.finish(transaction, chunk.total_bytes, Some(BodyDefect::TooLarge), after);
+            return self.finish(*transaction, chunk.total_bytes, Some(BodyDefect::TooLarge), after);
         }
         let is_too_large = chunk.total_bytes > max_bytes;
         let octets = chunk.read(&mut self.input);
@@ -604,9 +586,9 @@ impl Session {
             // Later chunks find no transaction and are refused (row D13).
             _ if is_too_large => {
                 let defect = Some(BodyDefect::TooLarge);
-                self.finish(transaction, chunk.total_bytes, defect, AfterMessage::Continue)
+                self.finish(*transaction, chunk.total_bytes, defect, AfterMessage::Continue)
             }
-            ChunkPosition::Last => self.finish(transaction, chunk.total_bytes, None, AfterMessage::Continue),
+            ChunkPosition::Last => self.finish(*transaction, chunk.total_bytes, None, AfterMessage::Continue),
             ChunkPosition::More => {
                 self.say(&reply::CHUNK_OK);
                 self.phase = Phase::BetweenChunks(transaction, chunk.total_bytes);
@@ -636,12 +618,12 @@ impl Session {
     /// The last byte has come.
     fn finish(
         &mut self,
-        transaction: Box<Transaction>,
+        transaction: Transaction,
         size_bytes: u64,
         defect: Option<BodyDefect>,
         after: AfterMessage,
     ) -> Option<Step> {
-        let Transaction { reverse_path, smtputf8, recipients, refusal, .. } = *transaction;
+        let Transaction { reverse_path, smtputf8, recipients, refusal, .. } = transaction;
         let unasked =
             if size_bytes == 0 { Some(reply::BAD_SYNTAX) } else { refusal.filter(|_| defect.is_none()) };
         if let Some(answer) = unasked {

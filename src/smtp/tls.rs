@@ -137,13 +137,14 @@ impl Files {
 
 fn pem_error(path: &Path, error: rustls_pki_types::pem::Error) -> TlsError {
     use rustls_pki_types::pem::Error;
-    match error {
-        Error::Io(source) => TlsError::Unusable { path: path.to_owned(), source },
-        Error::NoItemsFound => {
-            TlsError::Malformed { path: path.to_owned(), detail: "holds no PEM of this kind".to_owned() }
-        }
-        _ => TlsError::Malformed { path: path.to_owned(), detail: "is not valid PEM".to_owned() },
+    let path = path.to_owned();
+    if let Error::Io(source) = error {
+        return TlsError::Unusable { path, source };
     }
+    // The library's own text may quote the file.
+    let detail =
+        if matches!(error, Error::NoItemsFound) { "holds no PEM of this kind" } else { "is not valid PEM" };
+    TlsError::Malformed { path, detail: detail.to_owned() }
 }
 
 /// The files in the data folder, made if they are not there.
@@ -236,6 +237,17 @@ mod tests {
         fs::copy(other.path().join("smtp-certificate.pem"), &certificate).unwrap();
         certificates.reload().unwrap();
         assert_ne!(Arc::as_ptr(certificates.acceptor().config()), before);
+    }
+
+    #[test]
+    fn the_development_pair_can_be_used() {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("certs/dev");
+        let tls = config::Tls {
+            certificate: Some(folder.join("fullchain.pem")),
+            key: Some(folder.join("key.pem")),
+            require: false,
+        };
+        Certificates::load(&tls, Path::new("/nonexistent"), "mx.example.test").unwrap();
     }
 
     #[test]
