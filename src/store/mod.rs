@@ -1,6 +1,8 @@
 //! The only module that knows SQL. Everything it keeps belongs to one account (R4); [`Store`] is a cheap handle.
 
+pub mod directory;
 pub mod seal;
+pub mod views;
 
 use std::path::PathBuf;
 use std::sync::Arc;
