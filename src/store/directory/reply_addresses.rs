@@ -8,10 +8,10 @@ use crate::store::StoreError;
 use crate::store::directory::{Change, DirectoryError};
 
 /// What a reply address is for.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct NewReplyAddress {
     /// Whose answer is awaited.
-    pub contact: Option<ContactId>,
+    pub contact: ContactId,
     /// The user on the practice's side.
     pub user: Option<UserId>,
     /// A conversation on file; none begins one.
@@ -40,7 +40,7 @@ impl Change {
         account: AccountId,
         new: &NewReplyAddress,
     ) -> Result<ReplyAddress, DirectoryError> {
-        let contact = new.contact.ok_or_else(|| DirectoryError::invalid("contact_id", "is missing"))?;
+        let contact = new.contact;
         self.contact(account, contact).await?;
         if let Some(user) = new.user {
             self.user(account, user).await?;

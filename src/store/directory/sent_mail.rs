@@ -9,6 +9,7 @@ use uuid::Uuid;
 use crate::id::{AccountId, ContactId, ConversationId, MessageId, UserId};
 use crate::store::directory::reply_addresses::SUBJECT_MAX_CHARS;
 use crate::store::directory::{Change, Contact, DirectoryError, User};
+use crate::store::views::{Message, read_message};
 use crate::time::Timestamp;
 
 /// A mail that the CRM sent.
@@ -41,7 +42,7 @@ impl Change {
         &mut self,
         account: AccountId,
         mail: &SentMail,
-    ) -> Result<MessageId, DirectoryError> {
+    ) -> Result<Message, DirectoryError> {
         let header = checked_message_id(&mail.message_id_header)?;
         if mail.subject.chars().count() > SUBJECT_MAX_CHARS {
             return Err(DirectoryError::invalid(
@@ -52,7 +53,7 @@ impl Change {
         let contact = self.contact(account, mail.contact).await?;
         let user = self.user(account, mail.user).await?;
         if let Some(existing) = self.registered(account, mail.contact, &header).await? {
-            return Ok(existing);
+            return self.message(account, existing).await;
         }
         let conversation = self
             .conversation_for(account, mail.contact, Some(mail.user), mail.conversation, &mail.subject)
@@ -77,7 +78,13 @@ impl Change {
         .bind(mail.sent_at.as_millis())
         .execute(&mut *self.tx)
         .await?;
-        Ok(message)
+        self.message(account, message).await
+    }
+
+    /// The message as this change leaves it.
+    async fn message(&mut self, account: AccountId, message: MessageId) -> Result<Message, DirectoryError> {
+        let found = read_message(&mut self.tx, account, message).await?;
+        found.ok_or(DirectoryError::NotFound("message"))
     }
 
     async fn registered(

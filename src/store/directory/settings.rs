@@ -12,13 +12,13 @@ use crate::store::directory::DirectoryError;
 /// The settings that a stored object stands for. What cannot be read counts as never set: a row is never the
 /// reason that mail stops.
 #[must_use]
-pub fn read(stored: &str) -> Settings {
+pub(super) fn read(stored: &str) -> Settings {
     serde_json::from_str(stored).unwrap_or_default()
 }
 
 /// A stored object as a map.
 #[must_use]
-pub fn object(stored: &str) -> Map<String, Value> {
+pub(super) fn object(stored: &str) -> Map<String, Value> {
     serde_json::from_str(stored).unwrap_or_default()
 }
 

@@ -1,7 +1,7 @@
 //! Messages and conversations as readers see them.
 
 use serde_json::Value;
-use sqlx::{QueryBuilder, Sqlite};
+use sqlx::{QueryBuilder, Sqlite, SqliteConnection};
 use uuid::Uuid;
 
 use crate::id::{AccountId, ContactId, ConversationId, MessageId, UserId};
@@ -85,6 +85,29 @@ pub struct Conversation {
     pub next: Option<Key>,
 }
 
+impl Message {
+    /// How the record owner stands on it: `from`, `to` or `cc`. Where it is not named (a bounce, somebody else's
+    /// answer): the side of the dialogue that is the contact's.
+    #[must_use]
+    pub fn owner_role(&self) -> &'static str {
+        let is_owner = |person: &Person| person.contact == Some(self.contact);
+        if is_owner(&self.from) {
+            "from"
+        } else if self.to.iter().any(is_owner) {
+            "to"
+        } else if self.cc.iter().any(is_owner) {
+            "cc"
+        } else {
+            side_of_contact(&self.direction)
+        }
+    }
+}
+
+/// The side of the dialogue that is the contact's.
+pub(super) fn side_of_contact(direction: &str) -> &'static str {
+    if direction == "inbound" { "from" } else { "to" }
+}
+
 #[derive(sqlx::FromRow)]
 pub(super) struct Row {
     pub(super) message_id: Uuid,
@@ -130,11 +153,8 @@ impl Store {
         account: AccountId,
         message: MessageId,
     ) -> Result<Option<Message>, StoreError> {
-        let mut sql = QueryBuilder::<Sqlite>::new("SELECT ");
-        sql.push(COLUMNS).push(" FROM messages m WHERE m.account_id = ").push_bind(account.uuid());
-        sql.push(" AND m.message_id = ").push_bind(message.uuid());
-        let rows: Vec<Row> = sql.build_query_as().fetch_all(self.reader()).await?;
-        Ok(self.with_people(account, rows).await?.pop())
+        let mut connection = self.reader().acquire().await?;
+        read_message(&mut connection, account, message).await
     }
 
     /// One conversation, found under the ids of those that were merged into it too (R41).
@@ -200,21 +220,43 @@ impl Store {
         account: AccountId,
         rows: Vec<Row>,
     ) -> Result<Vec<Message>, StoreError> {
-        if rows.is_empty() {
-            return Ok(Vec::new());
-        }
-        let mut sql = QueryBuilder::<Sqlite>::new(
-            "SELECT message_id, role, name, email, contact_id, user_id FROM participants WHERE account_id = ",
-        );
-        sql.push_bind(account.uuid()).push(" AND message_id IN (");
-        let mut ids = sql.separated(", ");
-        for row in &rows {
-            ids.push_bind(row.message_id);
-        }
-        sql.push(") ORDER BY message_id, position");
-        let people: Vec<PersonRow> = sql.build_query_as().fetch_all(self.reader()).await?;
-        Ok(rows.into_iter().map(|row| message_of(row, &people)).collect())
+        let mut connection = self.reader().acquire().await?;
+        with_people(&mut connection, account, rows).await
     }
+}
+
+/// One message, read with a connection of the caller's: in a transaction, as that transaction leaves it.
+pub(in crate::store) async fn read_message(
+    connection: &mut SqliteConnection,
+    account: AccountId,
+    message: MessageId,
+) -> Result<Option<Message>, StoreError> {
+    let mut sql = QueryBuilder::<Sqlite>::new("SELECT ");
+    sql.push(COLUMNS).push(" FROM messages m WHERE m.account_id = ").push_bind(account.uuid());
+    sql.push(" AND m.message_id = ").push_bind(message.uuid());
+    let rows: Vec<Row> = sql.build_query_as().fetch_all(&mut *connection).await?;
+    Ok(with_people(connection, account, rows).await?.pop())
+}
+
+async fn with_people(
+    connection: &mut SqliteConnection,
+    account: AccountId,
+    rows: Vec<Row>,
+) -> Result<Vec<Message>, StoreError> {
+    if rows.is_empty() {
+        return Ok(Vec::new());
+    }
+    let mut sql = QueryBuilder::<Sqlite>::new(
+        "SELECT message_id, role, name, email, contact_id, user_id FROM participants WHERE account_id = ",
+    );
+    sql.push_bind(account.uuid()).push(" AND message_id IN (");
+    let mut ids = sql.separated(", ");
+    for row in &rows {
+        ids.push_bind(row.message_id);
+    }
+    sql.push(") ORDER BY message_id, position");
+    let people: Vec<PersonRow> = sql.build_query_as().fetch_all(connection).await?;
+    Ok(rows.into_iter().map(|row| message_of(row, &people)).collect())
 }
 
 fn message_of(row: Row, people: &[PersonRow]) -> Message {

@@ -4,7 +4,7 @@ use sqlx::{QueryBuilder, Sqlite};
 use uuid::Uuid;
 
 use crate::id::{AccountId, ContactId};
-use crate::store::views::messages::{COLUMNS, Message, Row};
+use crate::store::views::messages::{COLUMNS, Message, Row, side_of_contact};
 use crate::store::views::{Key, Page, Slice};
 use crate::store::{Store, StoreError};
 
@@ -81,6 +81,5 @@ fn until(sql: &mut QueryBuilder<Sqlite>, slice: Slice, time: &str, id: &str) {
 }
 
 fn role_of(row: &EntryRow) -> String {
-    let side = if row.message.direction == "inbound" { "from" } else { "to" };
-    row.contact_role.clone().unwrap_or_else(|| side.to_owned())
+    row.contact_role.clone().unwrap_or_else(|| side_of_contact(&row.message.direction).to_owned())
 }
