@@ -14,3 +14,5 @@ pub mod message;
 pub mod smtp;
 pub mod store;
 pub mod time;
+pub mod wire;
+pub mod zone;

@@ -154,3 +154,22 @@ pub struct ExistingMessage {
     /// The contact it is filed on.
     pub contact: ContactId,
 }
+
+/// The Message-IDs whose conversations a message may join, best first: what a report returns (R51), In-Reply-To,
+/// then References from newest to oldest (R40). Each once.
+#[must_use]
+pub fn referenced_ids(email: &Email) -> Vec<&str> {
+    let returned = email.report.iter().filter_map(|report| report.original_message_id.as_deref());
+    let answered = email.in_reply_to.iter().map(String::as_str);
+    let earlier = email.references.iter().rev().map(String::as_str);
+    let mut ids: Vec<&str> = Vec::new();
+    for id in returned.chain(answered).chain(earlier) {
+        if ids.len() < MAX_REFERENCED_IDS && !ids.contains(&id) {
+            ids.push(id);
+        }
+    }
+    ids
+}
+
+/// More than any honest thread needs to be found again.
+const MAX_REFERENCED_IDS: usize = 100;

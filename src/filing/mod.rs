@@ -4,17 +4,26 @@
 //! a [`Step`] with its number of RULES, and reading the steps alone explains the outcome.
 
 mod answer;
+mod attachments;
+mod case;
 mod decide;
 mod facts;
+mod outbound;
 mod outcome;
+mod routed;
+#[cfg(test)]
+mod rules;
+mod senders;
 mod settings;
+mod thread;
 mod trace;
 
 pub use answer::answer;
+pub use attachments::{Skipped, skipped};
 pub use decide::decide;
 pub use facts::{
     Account, Arrival, Contact, Conversation, ExistingMessage, Facts, FreshIds, Identity, KnownReference,
-    Mark, Owner,
+    Mark, Owner, referenced_ids,
 };
 pub use outcome::{
     Decision, Direction, Filing, FilingContact, Held, Outcome, Participant, Reason, Role, Sender, Thread,
@@ -23,4 +32,5 @@ pub use settings::{
     AttachmentLimits, AttachmentPolicy, AttachmentPreset, ForwardReplies, ForwardWord, JournalSource,
     Settings, UnknownTo,
 };
+pub use thread::derived_message_id;
 pub use trace::{Step, Trace};

@@ -1,6 +1,7 @@
 //! Outcomes as values: what is to be written, and what is to be answered.
 
 use crate::address::EmailAddress;
+use crate::filing::Skipped;
 use crate::id::{ContactId, ConversationId, MessageId, UserId};
 use crate::time::Timestamp;
 
@@ -44,6 +45,8 @@ pub struct Filing {
     pub sent_at: Timestamp,
     /// Flags for the reader, such as `message_id_reused`.
     pub flags: Vec<&'static str>,
+    /// Attachments that the record does not take (R56).
+    pub skipped: Vec<Skipped>,
 }
 
 /// The record owner.

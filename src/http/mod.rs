@@ -12,7 +12,6 @@ mod ops;
 mod problem;
 mod rate;
 mod serve;
-mod shim;
 
 use std::ops::Deref;
 use std::sync::Arc;

@@ -1,6 +1,6 @@
 //! What operators ask: is it alive, is it ready, how much does it do; and the description of the API.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use axum::extract::{MatchedPath, Request, State};
 use axum::http::{HeaderValue, StatusCode, header};
@@ -20,10 +20,8 @@ pub(super) async fn readyz(State(app): State<App>) -> Answer<&'static str> {
     if app.draining.is_cancelled() {
         return Err(Problem::unavailable("draining"));
     }
-    match tokio::time::timeout(STORE_TIMEOUT, app.store.ready()).await {
-        Ok(Ok(())) => Ok("ready\n"),
-        Ok(Err(_)) | Err(_) => Err(Problem::unavailable("the store is away")),
-    }
+    app.store.ping().await.map_err(|_| Problem::unavailable("the store is away"))?;
+    Ok("ready\n")
 }
 
 /// Prometheus text.
@@ -52,5 +50,3 @@ pub(super) async fn count(request: Request, next: Next) -> Response {
         .increment(1);
     response
 }
-
-const STORE_TIMEOUT: Duration = Duration::from_secs(2);

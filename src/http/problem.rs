@@ -93,10 +93,14 @@ impl IntoResponse for Problem {
 
 impl From<StoreError> for Problem {
     fn from(error: StoreError) -> Self {
-        let cause = std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default();
-        tracing::error!(error = %error, cause, "the store failed a request");
+        tracing::error!(error = error.one_line(), "the store failed a request");
         match error {
-            StoreError::Database(_) => Self::unavailable("the store cannot be used now"),
+            StoreError::Closed
+            | StoreError::Commit(_)
+            | StoreError::Database(_)
+            | StoreError::Locked { .. }
+            | StoreError::TimedOut => Self::unavailable("the store cannot be used now"),
+            StoreError::NoSuchAccount => Self::not_found("account"),
             _ => Self::new(StatusCode::INTERNAL_SERVER_ERROR, "the request could not be carried out"),
         }
     }

@@ -9,12 +9,13 @@ use axum::http::{HeaderName, HeaderValue, Response as HttpResponse, header};
 use axum::response::Response;
 use serde_json::Value;
 
+use crate::http::App;
 use crate::http::api::sanitize;
 use crate::http::auth::Shown;
 use crate::http::extract::Ids;
 use crate::http::problem::{Answer, Problem};
-use crate::http::{App, shim};
 use crate::id::{AccountId, MessageId};
+use crate::message;
 use crate::store::directory::{Principal, Scope};
 
 /// The raw message, byte for byte.
@@ -42,7 +43,7 @@ pub(in crate::http) async fn message_html(
 ) -> Answer<Response> {
     app.enter(&principal, account, &[Scope::MessagesContent]).await?;
     let raw = raw(&app, account, message).await?;
-    let clean = on_a_thread(move || shim::html(&raw).map(|html| sanitize::html(&html))).await?;
+    let clean = on_a_thread(move || message::html(&raw).map(|html| sanitize::html(&html))).await?;
     let html = clean.ok_or_else(|| Problem::not_found("HTML part in this message"))?;
     Ok(respond("text/html; charset=utf-8", "inline", html.into_bytes()))
 }
@@ -65,14 +66,14 @@ pub(in crate::http) async fn attachment(
         return Err(Problem::not_found("attachment: it was over the account's limits and is not kept"));
     }
     let raw = raw(&app, account, message).await?;
-    let octets = on_a_thread(move || shim::open_attachment(&raw, n)).await?;
+    let octets = on_a_thread(move || message::open_attachment(&raw, n)).await?;
     let octets = octets.ok_or_else(|| Problem::not_found("attachment"))?;
     let name = Shown::to(&principal).content(text(&entry["filename"]));
     Ok(file(harmless(&text(&entry["content_type"])), &disposition(&name.unwrap_or_default()), octets))
 }
 
 async fn raw(app: &App, account: AccountId, message: MessageId) -> Answer<Vec<u8>> {
-    let raw = shim::raw_message(&app.store, account, message).await?;
+    let raw = app.store.raw_message(account, message).await?;
     raw.ok_or_else(|| Problem::not_found("raw message"))
 }
 

@@ -16,6 +16,7 @@ use crate::http::problem::{Answer, Problem};
 use crate::id::{AccountId, DeliveryId, MessageId};
 use crate::store::directory::{Principal, Scope};
 use crate::store::views::{self, DeliveryFilter};
+use crate::wire::{AuthView, StepView};
 
 /// One recipient of one transaction, and the trace that explains what became of it.
 #[derive(Serialize, ToSchema)]
@@ -32,50 +33,15 @@ pub(in crate::http) struct Delivery {
     message_id_header: Option<String>,
     from: Option<String>,
     size: i64,
-    #[schema(value_type = Option<DeliveryAuth>)]
+    #[schema(value_type = Option<AuthView>)]
     auth: Option<Value>,
     /// `filed`, `duplicate`, `held`, `discarded`, `rejected` or `deferred`.
     outcome: String,
     reason: String,
     smtp: String,
     message_id: Option<Uuid>,
-    #[schema(value_type = Vec<DeliveryStep>)]
+    #[schema(value_type = Vec<StepView>)]
     steps: Value,
-}
-
-/// What authentication found.
-#[derive(ToSchema)]
-#[expect(dead_code, reason = "describes JSON that the store keeps in this shape")]
-pub(in crate::http) struct DeliveryAuth {
-    spf: String,
-    dkim: Vec<DeliveryDkim>,
-    dmarc: DeliveryDmarc,
-    arc: String,
-    iprev: String,
-}
-
-#[derive(ToSchema)]
-#[expect(dead_code, reason = "describes JSON that the store keeps in this shape")]
-struct DeliveryDkim {
-    domain: String,
-    selector: String,
-    result: String,
-}
-
-#[derive(ToSchema)]
-#[expect(dead_code, reason = "describes JSON that the store keeps in this shape")]
-struct DeliveryDmarc {
-    result: String,
-    policy: String,
-}
-
-/// One rule that spoke.
-#[derive(ToSchema)]
-#[expect(dead_code, reason = "describes JSON that the store keeps in this shape")]
-pub(in crate::http) struct DeliveryStep {
-    rule: String,
-    said: String,
-    took_us: u64,
 }
 
 #[derive(Deserialize, utoipa::IntoParams)]

@@ -16,6 +16,7 @@ use crate::http::problem::{Answer, Problem};
 use crate::id::{AccountId, ContactId, DeliveryId, UserId};
 use crate::store::directory::{Principal, Scope};
 use crate::store::views::{HeldFilter, HeldMail};
+use crate::wire::PersonView;
 
 /// A message that waits for a person.
 #[derive(Serialize, ToSchema)]
@@ -26,9 +27,9 @@ pub(in crate::http) struct HeldItem {
     at: String,
     reason: String,
     why: String,
-    #[schema(value_type = HeldAddress)]
+    #[schema(value_type = PersonView)]
     from: Value,
-    #[schema(value_type = Vec<HeldAddress>)]
+    #[schema(value_type = Vec<PersonView>)]
     to: Value,
     /// Null without scope `messages:content`.
     subject: Option<String>,
@@ -36,13 +37,6 @@ pub(in crate::http) struct HeldItem {
     contact_id: Option<Uuid>,
     #[schema(format = DateTime)]
     expires_at: String,
-}
-
-#[derive(ToSchema)]
-#[expect(dead_code, reason = "describes JSON that the store keeps in this shape")]
-struct HeldAddress {
-    name: Option<String>,
-    email: String,
 }
 
 #[derive(Deserialize, utoipa::IntoParams)]

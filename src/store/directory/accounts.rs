@@ -116,21 +116,6 @@ impl Change {
         Ok(Account { id: account, name, settings, created_at: Timestamp::from_millis(created_at) })
     }
 
-    /// The operator's own account, which admin tokens and mail to nobody's account hang on; made where missing.
-    pub(super) async fn ensure_operator(&mut self) -> Result<(), StoreError> {
-        let wrapped = self.store.vault().new_account_key(AccountId::OPERATOR)?;
-        sqlx::query(
-            "INSERT INTO accounts (account_id, name, settings, wrapped_key, created_at) VALUES ($1, 'operator', '{}', $2, $3)
-             ON CONFLICT (account_id) DO NOTHING",
-        )
-        .bind(AccountId::OPERATOR.uuid())
-        .bind(wrapped)
-        .bind(self.now.as_millis())
-        .execute(&mut *self.tx)
-        .await?;
-        Ok(())
-    }
-
     /// `NotFound` unless the account is there.
     pub(super) async fn require_account(&mut self, account: AccountId) -> Result<(), DirectoryError> {
         let found: Option<i64> = sqlx::query_scalar("SELECT 1 FROM accounts WHERE account_id = $1")

@@ -1,12 +1,13 @@
 //! R63: deleting a contact erases it with the conversations on its record; where it was only copied, the
 //! conversation stays and its name is taken out.
 //!
-//! One transaction. The keys that seal the raw messages go with their rows, so what is left of a blob cannot be
-//! read by anybody (R60); the blobs' names are returned for the caller to remove the files.
+//! One transaction; the blobs' files go right after it. The keys that seal the raw messages go with their rows, so a
+//! copy of a blob cannot be read by anybody (R60).
 
 use serde_json::json;
 
 use crate::id::{AccountId, ContactId};
+use crate::store::blobs::BlobName;
 use crate::store::directory::{Change, DirectoryError};
 
 /// What an erasure took away.
@@ -22,8 +23,8 @@ pub struct Erased {
     pub held: u64,
     /// Delivery traces.
     pub deliveries: u64,
-    /// Names of blobs that nothing refers to any more.
-    pub blobs: Vec<String>,
+    /// Blobs.
+    pub blobs: u64,
 }
 
 impl Change {
@@ -50,7 +51,7 @@ impl Change {
             .await?;
         let data = json!({
             "contact_id": contact, "messages": erased.messages, "attachments": erased.attachments,
-            "blobs": erased.blobs.len(), "bytes": erased.bytes, "held": erased.held, "deliveries": erased.deliveries,
+            "blobs": erased.blobs, "bytes": erased.bytes, "held": erased.held, "deliveries": erased.deliveries,
         });
         self.emit(account, "purge.done", None, &data).await?;
         Ok(erased)
@@ -76,20 +77,21 @@ impl Change {
             .fetch_one(&mut *self.tx)
             .await?;
         let attachments =
-            |list: &str| serde_json::from_str::<Vec<serde_json::Value>>(list).map_or(0, |l| l.len());
-        Ok(Erased {
+            |list: &str| serde_json::from_str::<Vec<serde_json::Value>>(list).map_or(0, |list| list.len());
+        let mut erased = Erased {
             messages: messages.len() as u64,
             attachments: messages.iter().map(|(list, ..)| attachments(list) as u64).sum(),
             bytes: messages.iter().map(|(_, size, _)| u64::try_from(*size).unwrap_or_default()).sum(),
             held: held.len() as u64,
             deliveries: u64::try_from(deliveries).unwrap_or_default(),
-            blobs: messages
-                .into_iter()
-                .map(|(.., blob)| blob)
-                .chain(held.into_iter().map(|(blob,)| blob))
-                .flatten()
-                .collect(),
-        })
+            blobs: 0,
+        };
+        let names = messages.into_iter().map(|(.., blob)| blob).chain(held.into_iter().map(|(blob,)| blob));
+        for name in names.flatten() {
+            erased.blobs += 1;
+            self.blobs.extend(BlobName::parse(&name));
+        }
+        Ok(erased)
     }
 }
 

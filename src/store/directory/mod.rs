@@ -37,6 +37,7 @@ pub use tokens::{NewToken, Principal, Scope, Scopes, Token};
 pub use users::{NewUser, Purge, SyncState, User};
 
 use crate::id::{AccountId, ConversationId, EventId};
+use crate::store::blobs::BlobName;
 use crate::store::{Store, StoreError};
 use crate::time::Timestamp;
 
@@ -81,6 +82,16 @@ pub struct Change {
     tx: Transaction<'static, Sqlite>,
     store: Store,
     now: Timestamp,
+    /// To be removed once no row names them any more.
+    blobs: Vec<BlobName>,
+    addresses: Addresses,
+}
+
+/// Whether what the store remembers of addresses holds after this change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Addresses {
+    Same,
+    Changed,
 }
 
 impl Store {
@@ -89,17 +100,29 @@ impl Store {
     /// # Errors
     /// If the database cannot be written.
     pub async fn change(&self) -> Result<Change, StoreError> {
-        Ok(Change { tx: self.begin().await?, store: self.clone(), now: Timestamp::now() })
+        Ok(Change {
+            tx: self.begin().await?,
+            store: self.clone(),
+            now: Timestamp::now(),
+            blobs: Vec::new(),
+            addresses: Addresses::Same,
+        })
     }
 }
 
 impl Change {
-    /// Writes it to disk.
+    /// Writes it to disk, then removes the blobs that nothing names any more.
     ///
     /// # Errors
     /// If the database fails; then nothing of it happened.
     pub async fn commit(self) -> Result<(), StoreError> {
-        Ok(self.tx.commit().await?)
+        self.tx.commit().await?;
+        match self.addresses {
+            Addresses::Changed => self.store.forget_addresses(),
+            Addresses::Same => {}
+        }
+        self.store.inner.blobs.remove(self.blobs).await;
+        Ok(())
     }
 
     /// Puts an event into the outbox. `data` holds ids and headers, never text.

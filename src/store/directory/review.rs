@@ -3,11 +3,11 @@
 use serde_json::Value;
 
 use crate::id::{AccountId, DeliveryId};
+use crate::store::blobs::BlobName;
 use crate::store::directory::{Change, DirectoryError};
 
 impl Change {
-    /// Erases a held message on a person's word. Its delivery stays and says so, without addresses (R5). Returns
-    /// the name of its blob, if it had one, for the caller to remove.
+    /// Erases a held message on a person's word. Its delivery stays and says so, without addresses (R5).
     ///
     /// # Errors
     /// `NotFound` if there is no such held message.
@@ -15,7 +15,7 @@ impl Change {
         &mut self,
         account: AccountId,
         delivery: DeliveryId,
-    ) -> Result<Option<String>, DirectoryError> {
+    ) -> Result<(), DirectoryError> {
         let gone: Option<(Option<String>,)> =
             sqlx::query_as("DELETE FROM held WHERE account_id = $1 AND delivery_id = $2 RETURNING blob")
                 .bind(account.uuid())
@@ -23,6 +23,7 @@ impl Change {
                 .fetch_optional(&mut *self.tx)
                 .await?;
         let (blob,) = gone.ok_or(DirectoryError::NotFound("held message"))?;
+        self.blobs.extend(blob.as_deref().and_then(BlobName::parse));
         let steps: Option<String> =
             sqlx::query_scalar("SELECT steps FROM deliveries WHERE account_id = $1 AND delivery_id = $2")
                 .bind(account.uuid())
@@ -38,7 +39,7 @@ impl Change {
         .bind(steps_after_discard(&steps.unwrap_or_default()))
         .execute(&mut *self.tx)
         .await?;
-        Ok(blob)
+        Ok(())
     }
 }
 

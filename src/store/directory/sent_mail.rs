@@ -3,10 +3,11 @@
 //!
 //! Registering the same Message-ID again changes nothing and answers the same message.
 
-use aws_lc_rs::digest;
 use uuid::Uuid;
 
+use crate::address::ServedDomains;
 use crate::id::{AccountId, ContactId, ConversationId, MessageId, UserId};
+use crate::message::{self, Email};
 use crate::store::directory::reply_addresses::SUBJECT_MAX_CHARS;
 use crate::store::directory::{Change, Contact, DirectoryError, User};
 use crate::store::views::{Message, read_message};
@@ -50,6 +51,9 @@ impl Change {
                 format!("at most {SUBJECT_MAX_CHARS} characters"),
             ));
         }
+        if mail.subject.chars().any(char::is_control) {
+            return Err(DirectoryError::invalid("subject", "must not hold control characters"));
+        }
         let contact = self.contact(account, mail.contact).await?;
         let user = self.user(account, mail.user).await?;
         if let Some(existing) = self.registered(account, mail.contact, &header).await? {
@@ -59,8 +63,9 @@ impl Change {
             .conversation_for(account, mail.contact, Some(mail.user), mail.conversation, &mail.subject)
             .await?;
         let message = MessageId::generate();
-        self.insert_sent(account, message, conversation, &header, mail).await?;
-        self.insert_sent_participants(account, message, mail.sent_at, &user, &contact).await?;
+        let author = author_of(&user, &self.store.inner.served);
+        self.insert_sent(account, message, conversation, &header, &author, mail).await?;
+        self.insert_sent_participants(account, message, mail.sent_at, (&user, &author), &contact).await?;
         sqlx::query(
             "INSERT INTO thread_ids (account_id, message_id_header, conversation_id, is_own) VALUES ($1, $2, $3, TRUE)
              ON CONFLICT (account_id, message_id_header, conversation_id) DO UPDATE SET is_own = TRUE",
@@ -115,9 +120,13 @@ impl Change {
         message: MessageId,
         conversation: ConversationId,
         header: &str,
+        author: &str,
         mail: &SentMail,
     ) -> Result<(), DirectoryError> {
-        let text = text_of(mail);
+        let email = read(mail, author);
+        let (text, new_text) =
+            email.as_ref().map_or(("", ""), |email| (email.text.as_str(), email.reply.new_text.as_str()));
+        let digest = email.as_ref().map_or([0; 32], |email| email.digest);
         let size = mail.text.as_ref().map_or(0, String::len) + mail.html.as_ref().map_or(0, String::len);
         sqlx::query(
             "INSERT INTO messages (account_id, message_id, conversation_id, contact_id, user_id, direction, kind, sender,
@@ -134,8 +143,9 @@ impl Change {
         .bind(mail.sent_at.as_millis())
         .bind(self.now.as_millis())
         .bind(header)
-        .bind(&text)
-        .bind(digest::digest(&digest::SHA256, text.as_bytes()).as_ref())
+        .bind(text)
+        .bind(new_text)
+        .bind(digest.as_slice())
         .bind(i64::try_from(size).unwrap_or(i64::MAX))
         .execute(&mut *self.tx)
         .await?;
@@ -147,17 +157,12 @@ impl Change {
         account: AccountId,
         message: MessageId,
         sent_at: Timestamp,
-        user: &User,
+        (user, author): (&User, &str),
         contact: &Contact,
     ) -> Result<(), DirectoryError> {
-        let own = user.emails.iter().find(|email| email.verified_at.is_some()).or(user.emails.first());
-        let from = match own {
-            Some(email) => email.address.clone(),
-            None => user.sync_address(&self.store.inner.served),
-        };
         let people = [
-            (0_i64, "from", &user.name, &from, None, Some(user.id.uuid())),
-            (1, "to", &contact.name, &contact.email, Some(contact.id.uuid()), None),
+            (0_i64, "from", &user.name, author, None, Some(user.id.uuid())),
+            (1, "to", &contact.name, contact.email.as_str(), Some(contact.id.uuid()), None),
         ];
         for (position, role, name, email, contact_id, user_id) in people {
             sqlx::query(
@@ -196,26 +201,26 @@ fn checked_message_id(given: &str) -> Result<String, DirectoryError> {
     }
 }
 
-fn text_of(mail: &SentMail) -> String {
-    let text = match (&mail.text, &mail.html) {
-        (Some(text), _) => text.clone(),
-        (None, Some(html)) => plain_text(html),
-        (None, None) => String::new(),
-    };
-    text.replace('\0', "")
+/// The user's first verified address; without any address of theirs, the sync address.
+fn author_of(user: &User, served: &ServedDomains) -> String {
+    let own = user.emails.iter().find(|email| email.verified_at.is_some()).or(user.emails.first());
+    own.map_or_else(|| user.sync_address(served), |email| email.address.clone())
 }
 
-/// The words of our own CRM's HTML; enough for a preview.
-fn plain_text(html: &str) -> String {
-    let broken = html.replace("<br", "\n<br").replace("</p>", "</p>\n").replace("</div>", "</div>\n");
-    let bare = ammonia::Builder::empty().clean(&broken).to_string();
-    let text = bare
-        .replace("&nbsp;", " ")
-        .replace("&lt;", "<")
-        .replace("&gt;", ">")
-        .replace("&quot;", "\"")
-        .replace("&amp;", "&");
-    text.trim().to_owned()
+/// The mail as our reader sees it, so that a copy of it that comes in by SMTP later has the same digest (R70).
+fn read(mail: &SentMail, author: &str) -> Option<Email> {
+    let (subtype, body) = match (&mail.text, &mail.html) {
+        (Some(text), _) => ("plain", text.as_str()),
+        (None, Some(html)) => ("html", html.as_str()),
+        (None, None) => ("plain", ""),
+    };
+    let raw = format!(
+        "From: {author}\r\nSubject: {}\r\nDate: {}\r\nMIME-Version: 1.0\r\nContent-Type: text/{subtype}; charset=utf-8\r\n\
+         Content-Transfer-Encoding: 8bit\r\n\r\n{body}",
+        mail.subject.trim(),
+        mail.sent_at.to_rfc5322(),
+    );
+    message::parse(raw.as_bytes()).ok()
 }
 
 #[cfg(test)]
@@ -233,7 +238,22 @@ mod tests {
     }
 
     #[test]
-    fn html_of_the_crm_becomes_its_words() {
-        assert_eq!(plain_text("<p>a &amp; b</p><p>c<script>x</script></p>"), "a & b\nc");
+    fn r70_a_registered_mail_has_the_digest_of_its_copy() {
+        let mail = SentMail {
+            message_id_header: "a@b.test".to_owned(),
+            contact: ContactId::generate(),
+            user: UserId::generate(),
+            conversation: None,
+            subject: "Gr\u{fc}\u{df}e".to_owned(),
+            sent_at: Timestamp::from_millis(1_795_315_445_000),
+            text: Some("Hallo\nAna".to_owned()),
+            html: None,
+        };
+        let copy = b"From: Bo <bo@practice.test>\r\nTo: Ana <ana@patient.test>\r\nSubject: =?utf-8?Q?Gr=C3=BC=C3=9Fe?=\r\n\
+            Date: Sun, 22 Nov 2026 02:44:05 +0000\r\nMessage-ID: <a@b.test>\r\nContent-Type: text/plain; charset=utf-8\r\n\r\n\
+            Hallo\r\nAna\r\n";
+        let read = read(&mail, "bo@practice.test").unwrap();
+        assert_eq!(read.digest, message::parse(copy).unwrap().digest);
+        assert_eq!(read.text.trim(), "Hallo\nAna");
     }
 }

@@ -6,7 +6,7 @@ use uuid::Uuid;
 use crate::address::sync;
 use crate::id::{AccountId, UserId};
 use crate::store::directory::identities::{self, UserEmail, Verification};
-use crate::store::directory::{Change, DirectoryError, NAME_MAX_CHARS, checked_text};
+use crate::store::directory::{Addresses, Change, DirectoryError, NAME_MAX_CHARS, checked_text};
 use crate::store::views::{Key, Page, Slice};
 use crate::store::{Store, StoreError};
 use crate::time::Timestamp;
@@ -194,6 +194,7 @@ impl Change {
         user: UserId,
     ) -> Result<User, DirectoryError> {
         let old = self.user(account, user).await?;
+        self.addresses = Addresses::Changed;
         sqlx::query("UPDATE sync_addresses SET state = 'retired' WHERE account_id = $1 AND user_id = $2")
             .bind(account.uuid())
             .bind(user.uuid())
@@ -240,6 +241,7 @@ impl Change {
         user: UserId,
         state: SyncState,
     ) -> Result<User, DirectoryError> {
+        self.addresses = Addresses::Changed;
         sqlx::query("UPDATE users SET sync_state = $3 WHERE account_id = $1 AND user_id = $2")
             .bind(account.uuid())
             .bind(user.uuid())

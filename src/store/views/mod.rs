@@ -21,8 +21,6 @@ pub(in crate::store) use messages::read_message;
 pub use messages::{Conversation, Message, Person};
 pub use timeline::Entry;
 
-use crate::store::{Store, StoreError};
-
 /// A place in a list: the sort key of the last item seen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Key {
@@ -50,17 +48,6 @@ pub struct Page<T> {
     pub items: Vec<T>,
     /// Where the next part begins; none at the end.
     pub next: Option<Key>,
-}
-
-impl Store {
-    /// Whether the database answers.
-    ///
-    /// # Errors
-    /// If it does not.
-    pub async fn ready(&self) -> Result<(), StoreError> {
-        sqlx::query("SELECT 1").execute(self.reader()).await?;
-        Ok(())
-    }
 }
 
 impl Key {

@@ -1,0 +1,237 @@
+//! The text of a reply told apart: what is new, what is quoted, what is signature.
+//!
+//! Every line goes to exactly one of the three, so no word is ever lost. Lines are classed by what clients write
+//! (attributions, separators, header blocks, quote marks, footers) and by what the HTML marks. Linear in the text.
+
+use std::ops::Range;
+
+use super::marks::Mark;
+use super::{ReplyText, attribution, labels, quoted_header};
+
+/// What a line belongs to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Class {
+    New,
+    Quoted,
+    Signature,
+}
+
+/// Splits `text`; `marks` are octet ranges of it (empty where the text does not come from HTML).
+pub(super) fn split(text: &str, marks: &[(Mark, Range<usize>)]) -> ReplyText {
+    let lines: Vec<&str> = text.split('\n').collect();
+    let mut classes = vec![Class::New; lines.len()];
+    apply_marks(&lines, marks, &mut classes);
+    quote(&lines, &mut classes);
+    keep_interleaved(&lines, &mut classes);
+    sign(&lines, &mut classes);
+    assemble(&lines, &classes)
+}
+
+fn apply_marks(lines: &[&str], marks: &[(Mark, Range<usize>)], classes: &mut [Class]) {
+    if marks.is_empty() {
+        return;
+    }
+    let mut starts = Vec::with_capacity(lines.len() + 1);
+    let mut at = 0;
+    for line in lines {
+        starts.push(at);
+        at += line.len() + 1;
+    }
+    for (mark, range) in marks {
+        let class = match mark {
+            Mark::Quote => Class::Quoted,
+            Mark::Signature => Class::Signature,
+        };
+        let first = starts.partition_point(|start| *start < range.start);
+        let last = starts.partition_point(|start| *start < range.end);
+        for known in classes.iter_mut().take(last).skip(first).filter(|known| **known == Class::New) {
+            *known = class;
+        }
+    }
+}
+
+/// Finds the quoted lines.
+fn quote(lines: &[&str], classes: &mut [Class]) {
+    let mut at = 0;
+    while at < lines.len() {
+        if classes[at] != Class::New {
+            at += 1;
+            continue;
+        }
+        match quote_at(lines, at) {
+            Some(Quote::Rest) => {
+                let start = with_rule_above(lines, at);
+                classes[start..].iter_mut().for_each(|class| *class = Class::Quoted);
+                return;
+            }
+            Some(Quote::Lines(range)) => {
+                let range = with_rule_above(lines, range.start)..range.end;
+                at = range.end;
+                classes[range].iter_mut().for_each(|class| *class = Class::Quoted);
+            }
+            None => at += 1,
+        }
+    }
+}
+
+enum Quote {
+    Lines(Range<usize>),
+    /// To the end of the message.
+    Rest,
+}
+
+/// The quote that begins at this line, or whose attribution ends at it.
+fn quote_at(lines: &[&str], at: usize) -> Option<Quote> {
+    let line = lines[at];
+    if line.starts_with('>') || line.starts_with(" >") {
+        return Some(Quote::Lines(at..end_of_marked(lines, at)));
+    }
+    if line.trim().is_empty() {
+        return None;
+    }
+    if labels::is_original_separator(line)
+        || labels::is_forward_separator(line)
+        || quoted_header::read(window(lines, at), 2).is_some()
+    {
+        return Some(Quote::Rest);
+    }
+    let count = attribution::lines_ending_at(lines, at);
+    if count == 0 {
+        return None;
+    }
+    let start = at + 1 - count;
+    let next = (at + 1..lines.len()).find(|next| !lines[*next].trim().is_empty());
+    match next {
+        Some(next) if lines[next].trim_start().starts_with('>') => {
+            Some(Quote::Lines(start..end_of_marked(lines, next)))
+        }
+        Some(_) => Some(if start == at { Quote::Rest } else { Quote::Lines(start..lines.len()) }),
+        None => Some(Quote::Lines(start..lines.len())),
+    }
+}
+
+/// The lines that a header block can take.
+fn window<'a, 'b>(lines: &'b [&'a str], at: usize) -> &'b [&'a str] {
+    &lines[at..lines.len().min(at + 40)]
+}
+
+/// Behind the last of a run of lines that begin with a quote mark; blank lines between them belong to it.
+fn end_of_marked(lines: &[&str], start: usize) -> usize {
+    let mut end = start;
+    for (at, line) in lines.iter().enumerate().skip(start) {
+        if line.trim_start().starts_with('>') {
+            end = at + 1;
+        } else if !line.trim().is_empty() {
+            break;
+        }
+    }
+    end
+}
+
+/// A rule or separator above a quote belongs to it.
+fn with_rule_above(lines: &[&str], start: usize) -> usize {
+    let mut first = start;
+    for at in (start.saturating_sub(3)..start).rev() {
+        let line = lines[at].trim();
+        if is_rule(line) || labels::is_original_separator(line) || labels::is_forward_separator(line) {
+            first = at;
+        } else if !line.is_empty() {
+            break;
+        }
+    }
+    first
+}
+
+/// A row of five or more underscores, dashes, asterisks or equals signs.
+fn is_rule(line: &str) -> bool {
+    line.len() >= 5 && line.chars().all(|c| matches!(c, '_' | '-' | '=' | '*' | '—' | '–' | ' '))
+}
+
+/// Answers that stand between quotes make no sense without them: those quotes stay in the new text.
+fn keep_interleaved(lines: &[&str], classes: &mut [Class]) {
+    let mut runs: Vec<Range<usize>> = Vec::new();
+    let mut open = None;
+    for (at, line) in lines.iter().enumerate() {
+        if classes[at] == Class::New && !line.trim().is_empty() {
+            open = Some(open.map_or(at..at + 1, |run: Range<usize>| run.start..at + 1));
+        } else if classes[at] == Class::Quoted {
+            runs.extend(open.take());
+        }
+    }
+    runs.extend(open);
+    let behind_a_quote = |run: &Range<usize>| classes[..run.start].contains(&Class::Quoted);
+    let answers: Vec<&Range<usize>> = runs.iter().filter(|run| behind_a_quote(run)).collect();
+    if let [first, .., last] = answers.as_slice() {
+        let from = first.start;
+        // The quote that the first answer speaks to.
+        let start = classes[..from].iter().rposition(|class| *class == Class::New).map_or(0, |at| at + 1);
+        let is_marked = lines[start..last.start].iter().any(|line| line.trim_start().starts_with('>'));
+        if is_marked {
+            classes[start..last.end]
+                .iter_mut()
+                .filter(|c| **c == Class::Quoted)
+                .for_each(|c| *c = Class::New);
+        }
+    }
+}
+
+/// Finds the signature among the new lines.
+fn sign(lines: &[&str], classes: &mut [Class]) {
+    let separator =
+        (0..lines.len()).find(|at| classes[*at] == Class::New && is_signature_separator(lines[*at]));
+    if let Some(at) = separator {
+        let end = (at..lines.len()).find(|end| classes[*end] == Class::Quoted).unwrap_or(lines.len());
+        classes[at..end].iter_mut().for_each(|class| *class = Class::Signature);
+    }
+    sign_footers(lines, classes);
+}
+
+/// Mobile footers stand last of what is new.
+fn sign_footers(lines: &[&str], classes: &mut [Class]) {
+    let mut seen = 0;
+    for at in (0..lines.len()).rev() {
+        if classes[at] != Class::New || lines[at].trim().is_empty() {
+            continue;
+        }
+        seen += 1;
+        if labels::is_footer(lines[at]) {
+            let run = at..lines.len();
+            for index in run {
+                if classes[index] == Class::New {
+                    classes[index] = Class::Signature;
+                }
+            }
+        }
+        if seen >= 4 {
+            return;
+        }
+    }
+}
+
+/// `-- ` and what people make of it: two to four dashes or underscores.
+fn is_signature_separator(line: &str) -> bool {
+    let bare = line.trim();
+    let is_dashes =
+        (2..=4).contains(&bare.chars().count()) && bare.chars().all(|c| matches!(c, '-' | '_' | '–' | '—'));
+    is_dashes || bare == "—"
+}
+
+fn assemble(lines: &[&str], classes: &[Class]) -> ReplyText {
+    let of = |wanted: Class| {
+        let kept: Vec<&str> =
+            lines.iter().zip(classes).filter(|(_, class)| **class == wanted).map(|(line, _)| *line).collect();
+        trim_blank_lines(&kept).join("\n").trim_end().to_owned()
+    };
+    let some = |text: String| (!text.trim().is_empty()).then_some(text);
+    ReplyText {
+        new_text: of(Class::New),
+        quoted: some(of(Class::Quoted)),
+        signature: some(of(Class::Signature)),
+    }
+}
+
+fn trim_blank_lines<'a, 'b>(lines: &'b [&'a str]) -> &'b [&'a str] {
+    let first = lines.iter().position(|line| !line.trim().is_empty()).unwrap_or(lines.len());
+    let last = lines.iter().rposition(|line| !line.trim().is_empty()).map_or(first, |last| last + 1);
+    &lines[first..last]
+}
