@@ -7,6 +7,7 @@ pub mod address;
 pub mod auth;
 pub mod config;
 pub mod filing;
+pub mod http;
 pub mod id;
 pub mod keys;
 pub mod message;
