@@ -8,6 +8,7 @@ pub mod auth;
 pub mod cli;
 pub mod config;
 pub mod filing;
+pub mod http;
 pub mod id;
 pub mod keys;
 pub mod message;

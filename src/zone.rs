@@ -13,7 +13,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use hickory_proto::op::{Message, ResponseCode};
-use hickory_proto::rr::rdata::{SOA, TXT};
+use hickory_proto::rr::rdata::{MX, SOA, TXT};
 use hickory_proto::rr::{LowerName, Name, RData, Record, RecordType};
 use hickory_proto::serialize::txt::Parser;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -79,10 +79,14 @@ impl Zone {
         let owner = absolute(name).map_err(&wrong)?;
         let record_type: RecordType =
             record_type.parse().map_err(|_| wrong(format!("`{record_type}` is no record type")))?;
-        let data = if record_type == RecordType::TXT {
-            RData::TXT(TXT::from_bytes(text_strings(value)))
-        } else {
-            RData::try_from_str(record_type, value).map_err(|error| wrong(format!("`{value}`: {error}")))?
+        let data = match (record_type, value.split_once(' ')) {
+            (RecordType::TXT, _) => RData::TXT(TXT::from_bytes(text_strings(value))),
+            (RecordType::MX, Some((preference, host))) => {
+                let preference = preference.parse().map_err(|_| wrong(format!("`{value}` is no MX")))?;
+                RData::MX(MX::new(preference, absolute(host.trim()).map_err(&wrong)?))
+            }
+            _ => RData::try_from_str(record_type, value)
+                .map_err(|error| wrong(format!("`{value}`: {error}")))?,
         };
         self.insert(Record::from_rdata(owner, TTL_SECONDS, data));
         Ok(())
@@ -288,7 +292,9 @@ enum JsonValue {
 
 fn absolute(name: &str) -> Result<Name, String> {
     let parsed = if name.is_ascii() { Name::from_ascii(name) } else { Name::from_utf8(name) };
-    let mut parsed = parsed.map_err(|error| error.to_string())?;
+    // What is no host name, such as one with a space, is taken as labels of any octets.
+    let labels = || name.strip_suffix('.').unwrap_or(name).split('.').map(str::as_bytes);
+    let mut parsed = parsed.or_else(|_| Name::from_labels(labels())).map_err(|error| error.to_string())?;
     parsed.set_fqdn(true);
     Ok(parsed)
 }

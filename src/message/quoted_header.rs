@@ -74,7 +74,7 @@ impl Block {
         let value = |wanted: Label| {
             fields.iter().find(|(label, _)| *label == wanted).map(|(_, value)| value.as_str())
         };
-        let people = |label: Label| value(label).map(|v| people(v)).unwrap_or_default();
+        let people = |label: Label| value(label).map(people).unwrap_or_default();
         let from_text = value(Label::From).unwrap_or_default();
         Self {
             from: people(Label::From).into_iter().next(),
