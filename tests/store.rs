@@ -591,7 +591,7 @@ async fn facts_for_reads_what_filing_would_and_writes_nothing() {
         [(world.user, ana, true)]
     );
     assert_eq!(
-        facts.references.iter().map(|known| known.message_id_header.as_str()).collect::<Vec<_>>(),
+        facts.references.iter().map(|known| known.key.text().to_owned()).collect::<Vec<_>>(),
         ["1@praxis.test"]
     );
     assert_eq!(facts.references[0].conversation.contact, ana);
