@@ -211,3 +211,24 @@ async fn c23_a_null_mx_is_told_from_no_mx_and_from_no_answer() {
     }
     assert!(world.authenticator.has_null_mx("broken.test").await.is_err());
 }
+
+#[tokio::test]
+async fn x6_two_hundred_look_ups_at_once_are_all_answered() {
+    let long = format!("v=spf1 {}+all", "ip4:198.51.100.1 ".repeat(100));
+    let world = World::with(|zone| {
+        for n in 0..200 {
+            // Every second answer is too long for UDP.
+            let text = if n % 2 == 0 { "v=spf1 +all" } else { &long };
+            zone.add(&format!("n{n}.test"), "TXT", text).unwrap();
+        }
+    })
+    .await;
+    let mut checks = tokio::task::JoinSet::new();
+    for n in 0..200 {
+        let authenticator = world.authenticator.clone();
+        checks.spawn(async move {
+            authenticator.check_spf(STRANGER.into(), "h.test", &format!("a@n{n}.test")).await.result
+        });
+    }
+    assert!(checks.join_all().await.into_iter().all(|result| result == AuthResult::Pass));
+}

@@ -126,3 +126,14 @@ async fn h2_a_header_block_over_the_limit_has_no_signatures() {
     let verdict = world.verify("ana@good.test", &raw).await;
     assert_eq!((verdict.dkim.len(), verdict.alignment), (0, Alignment::NotAligned));
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_large_mail_is_digested_off_the_reactor_with_the_same_result() {
+    let world = World::new().await;
+    let body = "A line of a large mail, again and again.\r\n".repeat(50_000);
+    let signature = world.sign("d=good.test", &["from"], FROM_GOOD, &body);
+    let raw = format!("{signature}{FROM_GOOD}\r\n{body}");
+    check(&world.verify("ana@good.test", &raw).await.dkim, AuthResult::Pass, None);
+    let changed = world.verify("ana@good.test", &raw.replacen("again", "Again", 1)).await;
+    check(&changed.dkim, AuthResult::Fail, Some("the body has changed"));
+}
