@@ -13,7 +13,7 @@ use mail_auth::common::verify::DomainKey;
 use mail_auth::dkim::Canonicalization;
 use mail_auth::dkim::DkimError;
 
-use super::content::Content;
+use super::content::{Content, where_it_may_block};
 use super::dns::{Failure, Lookups, Purpose};
 use super::signature::{Kind, Refused, Signature};
 use super::tags::Tags;
@@ -119,8 +119,10 @@ fn verify_with(
         }
         _ => return Err((AuthResult::PermError, "the key is longer than 8192 bits")),
     }
+    let octets = signed.iter().map(|(name, value)| name.len() + value.len()).sum();
     let mut fields = signed.iter().copied();
-    match key.p.verify(&mut fields, &signature.signature, header, signature.algorithm) {
+    let verify = || key.p.verify(&mut fields, &signature.signature, header, signature.algorithm);
+    match where_it_may_block(octets, verify) {
         // RFC 6376 section 3.6.1: a signer who only tries is treated as one who does not sign.
         Ok(()) if is_testing => Err((AuthResult::Neutral, "the key is for testing")),
         Ok(()) => Ok(()),

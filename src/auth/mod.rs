@@ -202,3 +202,6 @@ pub struct Subject<'a> {
     /// The one From address (R10); none if the message has none that is clean: then nothing aligns.
     pub from: Option<&'a EmailAddress>,
 }
+
+#[cfg(test)]
+mod tests;
