@@ -94,6 +94,8 @@ pub const HELP_ANSWER: Reply = Reply::new(214, "2.0.0", "This is a mail exchange
 pub const SEND_DATA: Reply = Reply::new(354, "", "End data with <CR><LF>.<CR><LF>");
 /// Row S3: somebody else's protocol.
 pub const NOT_SMTP: Reply = Reply::new(554, "5.5.1", "This is an SMTP server");
+/// Row A4: the client did not wait for the banner (RFC 5321 section 3.1).
+pub const TALKED_EARLY: Reply = Reply::new(554, "5.5.1", "You must wait for the greeting");
 /// No such command.
 pub const UNKNOWN_COMMAND: Reply = Reply::new(500, "5.5.1", "Command not recognised");
 /// Over the line limit.

@@ -66,4 +66,6 @@ dialogues! {
     s3_http: "s3-http.txt",
     s7_handler_text_cannot_inject: "s7-handler-text-cannot-inject.txt",
     bare_newline_is_refused_after_the_true_end: "bare-newline-is-refused-after-the-true-end.txt",
+    s2_error_budget: "s2-error-budget.txt",
+    s3_tls_client_hello: "s3-tls-client-hello.txt",
 }

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use syncmx::smtp::listener::Patience;
 
@@ -80,7 +81,8 @@ fn in_memory(script: &Script, security: Security, cut: Cut) -> Vec<String> {
 }
 
 async fn on_socket(script: &Script, security: Security, cut: Cut) -> Vec<String> {
-    let running = serve(&smtp_config(script), tls_policy(script), Patience::default());
+    let patience = Patience { error_pause: Duration::from_millis(1), ..Patience::default() };
+    let running = serve(&smtp_config(script), tls_policy(script), patience);
     let mut peer = opened(script, security, running.address).await;
     let mut transcript = Vec::new();
     let mut is_closed = false;

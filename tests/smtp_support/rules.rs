@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use syncmx::address::Mailbox;
 use syncmx::id::DeliveryId;
-use syncmx::smtp::session::{CloseReason, Room, Session, Settings, Step, TlsPolicy};
+use syncmx::smtp::session::{CloseReason, Load, Room, Session, Settings, Step, TlsPolicy};
 use syncmx::smtp::{BodyDefect, Envelope, RecipientAnswer, reply};
 
 use crate::script::Script;
@@ -22,6 +22,7 @@ fn session() -> Session {
         max_recipients: 10,
         command_timeout: Duration::from_secs(300),
         data_timeout: Duration::from_secs(180),
+        error_pause: Duration::from_secs(1),
         tls: TlsPolicy::Offered,
     };
     Session::new(Arc::new(settings), IpAddr::V4(Ipv4Addr::LOCALHOST))
@@ -36,6 +37,7 @@ fn steps(session: &mut Session) -> Vec<String> {
             Step::AskMessage(_) => ("ask message".to_owned(), true),
             Step::AskRecipient(_) => ("ask recipient".to_owned(), true),
             Step::Close(reason) => (format!("close {reason:?}"), true),
+            Step::Pause(pause) => (format!("pause {}", pause.as_secs()), false),
             Step::Receive => ("receive".to_owned(), true),
             Step::Send(bytes) => (String::from_utf8(bytes.to_vec()).unwrap(), false),
             Step::StartBody => ("start body".to_owned(), false),
@@ -108,10 +110,85 @@ fn replies_gather_and_go_out_before_a_step_that_waits_for_the_client() {
 #[test]
 fn endless_pipelining_does_not_hoard_replies() {
     let mut session = session();
+    session.receive(&OPENING[..OPENING.len() - 6]);
     steps(&mut session);
-    session.receive(&b"EHLO c\r\n".repeat(10_000));
-    let longest = steps(&mut session).iter().map(String::len).max().unwrap();
-    assert!(longest < 5000, "{longest}");
+    session.answer_recipient(RecipientAnswer::Accepted(Mailbox::Postmaster));
+    session.receive(&b"BDAT 0\r\n".repeat(10_000));
+    let steps = steps(&mut session);
+    let longest = steps.iter().map(String::len).max().unwrap();
+    assert!(steps.len() > 10 && longest < 5000, "{longest}");
+}
+
+#[test]
+fn s2_idle_commands_have_a_budget_and_mistakes_slow_down_and_end() {
+    let mut session = self::session();
+    steps(&mut session);
+    session.receive(&b"NOOP\r\n".repeat(101));
+    let said = steps(&mut session).concat();
+    assert_eq!(said.matches("250 2.0.0 Ok").count(), 100);
+    assert!(said.contains("421 4.7.0 ") && said.ends_with("close TooManyErrors"), "{said}");
+
+    let mut session = self::session();
+    steps(&mut session);
+    for number in 1..=10 {
+        session.receive(b"XFOO\r\n");
+        let said = steps(&mut session);
+        match number {
+            1..=5 => assert!(said[0].starts_with("500 "), "{said:?}"),
+            6..=9 => assert!(said[0] == "pause 1" && said[1].starts_with("500 "), "{said:?}"),
+            _ => assert!(said[0].starts_with("421 4.7.0 ") && said[1] == "close TooManyErrors", "{said:?}"),
+        }
+    }
+}
+
+#[test]
+fn s2_an_accepted_message_clears_the_tally() {
+    let mut memory = Memory::new(&smtp_config(&Script::default()), TlsPolicy::Offered);
+    for _ in 0..5 {
+        memory.send(&b"XFOO\r\n".repeat(9));
+        memory.send(&b"NOOP\r\n".repeat(90));
+        memory.send(b"EHLO c\r\nMAIL FROM:<>\r\nRCPT TO:<ana@sync.example.test>\r\nDATA\r\nx\r\n.\r\n");
+    }
+    assert_eq!(memory.recorder.messages.lock().unwrap().len(), 5);
+    assert_eq!(memory.state, MemoryState::Receiving);
+}
+
+#[test]
+fn s15_a_session_that_tries_out_addresses_ends_with_the_twenty_first() {
+    let mut memory = Memory::new(&smtp_config(&Script::default()), TlsPolicy::Offered);
+    memory.send(b"EHLO c\r\nMAIL FROM:<>\r\n");
+    memory.said();
+    memory.send(&b"RCPT TO:<unknown@sync.example.test>\r\n".repeat(30));
+    let said = String::from_utf8(memory.said()).unwrap();
+    assert_eq!(said.matches("550 5.1.1 No such address here\r\n").count(), 20);
+    assert!(said.ends_with("421 4.7.0 Too many errors, closing\r\n"), "{said}");
+    assert_eq!(memory.state, MemoryState::Closed);
+}
+
+#[test]
+fn a4_who_talks_before_the_banner_gets_none() {
+    let mut session = session();
+    session.talked_early();
+    session.receive(b"EHLO c\r\n");
+    assert_eq!(steps(&mut session), ["554 5.5.1 You must wait for the greeting\r\n", "close TalkedEarly"]);
+}
+
+#[test]
+fn s3_a_tls_client_hello_in_clear_is_closed_at_its_first_octet() {
+    let mut session = session();
+    steps(&mut session);
+    session.receive(b"\x16");
+    assert_eq!(steps(&mut session), ["554 5.5.1 This is an SMTP server\r\n", "close OtherProtocol"]);
+}
+
+#[test]
+fn d21_under_stress_waits_and_error_budgets_shrink() {
+    let mut session = session();
+    steps(&mut session);
+    session.set_load(Load::Stressed);
+    assert_eq!(session.read_timeout(), Duration::from_secs(30));
+    session.receive(b"XFOO\r\nXFOO\r\nXFOO\r\n");
+    assert_eq!(steps(&mut session).last().unwrap(), "close TooManyErrors");
 }
 
 #[test]
@@ -263,8 +340,10 @@ fn c13_without_room_mail_is_put_off() {
 fn mailmax_is_kept_as_announced_and_one_more_closes() {
     let mut memory = Memory::new(&smtp_config(&Script::default()), TlsPolicy::Offered);
     memory.send(b"EHLO c\r\n");
-    memory.send(&b"MAIL FROM:<>\r\nRSET\r\n".repeat(1000));
+    let mail = b"MAIL FROM:<>\r\nRCPT TO:<postmaster>\r\nDATA\r\nx\r\n.\r\n";
+    memory.send(&mail.repeat(1000));
     assert!(!String::from_utf8(memory.said()).unwrap().contains("421"));
+    assert_eq!(memory.recorder.messages.lock().unwrap().len(), 1000);
     memory.send(b"MAIL FROM:<>\r\n");
     assert!(memory.said().starts_with(b"421 4.7.0 "));
     assert_eq!(memory.state, MemoryState::Closed);

@@ -180,6 +180,133 @@ async fn x14_shutdown_finishes_the_message_on_its_way_and_turns_idle_clients_awa
     assert!(TcpStream::connect(running.address).await.is_err(), "nobody new is taken");
 }
 
+#[tokio::test]
+async fn a4_s4_who_talks_before_the_banner_is_closed_a_proxy_header_included() {
+    let patience = Patience { greeting: Duration::from_secs(5), ..Patience::default() };
+    let running = serve(&config(), TlsPolicy::Offered, patience);
+    for early in [&b"EHLO c\r\nMAIL FROM:<a@b.example>\r\n"[..], b"PROXY TCP4 192.0.2.1 192.0.2.2 1 25\r\n"] {
+        let mut peer = Peer::connect(running.address).await;
+        peer.send(early, Cut::Whole).await;
+        assert!(peer.reply().await.starts_with("554 5.5.1 "));
+        assert_eq!(peer.line().await, None);
+    }
+    stop(running).await;
+}
+
+#[tokio::test]
+async fn a2_one_address_has_so_many_connections_at_once() {
+    let running = serve(
+        &config::Smtp { max_connections_per_ip: 2, ..config() },
+        TlsPolicy::Offered,
+        Patience::default(),
+    );
+    let (mut first, _second) = (greeted(&running).await, greeted(&running).await);
+    assert!(Peer::connect(running.address).await.reply().await.starts_with("421 4.7.0 "));
+    assert_eq!(first.ask("QUIT").await, "221 2.0.0 Bye");
+    assert_eq!(first.line().await, None);
+    drop(first);
+    // The place is given back when the server has seen the client go.
+    let mut tries = 0;
+    while !Peer::connect(running.address).await.reply().await.starts_with("220 ") {
+        tries += 1;
+        assert!(tries < 1000);
+        tokio::task::yield_now().await;
+    }
+    stop(running).await;
+}
+
+#[tokio::test]
+async fn x7_a_body_that_drips_is_closed_however_regularly() {
+    let patience = Patience {
+        body_grace: Duration::from_millis(300),
+        body_octets_per_second: 1000,
+        ..Patience::default()
+    };
+    let running = serve(&config(), TlsPolicy::Offered, patience);
+    let mut dripping = in_data(&running, "a@client.example").await;
+    let (begun, mut drip) = (Instant::now(), tokio::time::interval(Duration::from_millis(20)));
+    while begun.elapsed() < Duration::from_millis(400) {
+        drip.tick().await;
+        dripping.send(b"x", Cut::Whole).await;
+    }
+    assert!(dripping.reply().await.starts_with("421 4.4.2 "));
+    let mut paced = in_data(&running, "a@client.example").await;
+    let (begun, mut pace) = (Instant::now(), tokio::time::interval(Duration::from_millis(20)));
+    while begun.elapsed() < Duration::from_millis(500) {
+        pace.tick().await;
+        paced.send(&[b'x'; 100], Cut::Whole).await;
+    }
+    assert!(paced.ask("\r\n.").await.starts_with("250 2.0.0 "));
+    stop(running).await;
+}
+
+#[tokio::test]
+async fn x7_a_session_ends_at_its_absolute_deadline() {
+    let patience = Patience { session: Duration::from_millis(200), ..Patience::default() };
+    let running = serve(&config(), TlsPolicy::Offered, patience);
+    let mut peer = greeted(&running).await;
+    let mut asked = 0;
+    while peer.ask("RCPT TO:<>").await.starts_with("501 ") && asked < 3 {
+        asked += 1;
+    }
+    assert!(peer.reply().await.starts_with("421 4.4.2 "));
+    stop(running).await;
+}
+
+fn behind_a_balancer() -> config::Smtp {
+    config::Smtp {
+        proxy_protocol_from: vec!["127.0.0.0/8".to_owned()],
+        max_connections_per_ip: 1,
+        ..config()
+    }
+}
+
+#[tokio::test]
+async fn s5_s6_the_client_is_whom_the_trusted_balancer_names_and_the_balancer_is_never_throttled() {
+    let running = serve(&behind_a_balancer(), TlsPolicy::Offered, Patience::default());
+    let mut peers = Vec::new();
+    for host in 1..=5 {
+        let mut peer = Peer::connect(running.address).await;
+        peer.send(format!("PROXY TCP4 192.0.2.{host} 192.0.2.200 1000 25\r\n").as_bytes(), Cut::Whole).await;
+        assert!(peer.reply().await.starts_with(if host <= 4 { "220 " } else { "421 4.7.0 " }), "{host}");
+        peers.push(peer);
+    }
+    let transaction = ["EHLO c", "MAIL FROM:<>", "RCPT TO:<postmaster>", "DATA", "x\r\n."];
+    for command in transaction {
+        assert!(peers[0].ask(command).await.starts_with(if command == "DATA" { "354" } else { "250" }));
+    }
+    let client = running.recorder.clients.lock().unwrap().pop().unwrap();
+    assert_eq!(client.ip, std::net::IpAddr::from([192, 0, 2, 1]));
+    let mut check = Peer::connect(running.address).await;
+    check.send(b"\r\n\r\n\0\r\nQUIT\n\x20\0\0\0", Cut::Single).await;
+    assert!(check.reply().await.starts_with("220 "), "LOCAL is a health check");
+    stop(running).await;
+}
+
+#[tokio::test]
+async fn s5_no_header_a_wrong_one_or_none_in_time_is_closed_without_a_word() {
+    let patience = Patience { proxy_header: SHORT, ..Patience::default() };
+    let running = serve(&behind_a_balancer(), TlsPolicy::Offered, patience);
+    let sent =
+        [&b""[..], b"EHLO c\r\n", b"PROXY TCP4 x", b"\r\n\r\n\0\r\nQUIT\n\x21\x31\0\x00", &[b'P'; 3000]];
+    for bytes in sent {
+        let mut peer = Peer::connect(running.address).await;
+        peer.send(bytes, Cut::Whole).await;
+        assert_eq!(peer.line().await, None, "{}", bytes.escape_ascii());
+    }
+    let mut peer = Peer::connect(running.address).await;
+    peer.send(b"PROXY TCP4 192.0.2.1 192.0.2.2 1 25\r\nEHLO c\r\n", Cut::Whole).await;
+    assert!(peer.reply().await.starts_with("554 5.5.1 "), "early talk behind the header");
+    stop(running).await;
+}
+
+#[tokio::test]
+async fn a_network_that_is_none_is_one_clear_line() {
+    let config = config::Smtp { proxy_protocol_from: vec!["10.0.0.0/99".to_owned()], ..config() };
+    let error = Server::bind(&config, TlsPolicy::Offered, certificates().0.clone()).unwrap_err();
+    assert!(error.to_string().starts_with("smtp.proxy_protocol_from: `10.0.0.0/99` is no network"));
+}
+
 async fn tls_stream(running: &Running, name: &str) -> tokio_rustls::client::TlsStream<TcpStream> {
     let mut stream = TcpStream::connect(running.address).await.unwrap();
     let mut buffer = [0; 512];

@@ -89,6 +89,7 @@ impl Memory {
             max_recipients: config.max_recipients,
             command_timeout: config.timeouts.command,
             data_timeout: config.timeouts.data,
+            error_pause: Duration::from_secs(1),
             tls,
         };
         let session = Session::new(Arc::new(settings), IpAddr::V4(Ipv4Addr::LOCALHOST));
@@ -120,6 +121,8 @@ impl Memory {
                     self.session.answer_recipient(answer);
                 }
                 Step::Close(_) => break MemoryState::Closed,
+                // Time is nothing in memory.
+                Step::Pause(_) => {}
                 Step::Receive => break MemoryState::Receiving,
                 Step::Send(bytes) => unsent.extend_from_slice(&bytes),
                 Step::StartBody => self.body.clear(),
