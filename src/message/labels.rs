@@ -3,6 +3,11 @@
 //!
 //! Only tables and their look-up. The words are those of the programs' own translations.
 
+use std::collections::HashMap;
+use std::sync::LazyLock;
+
+use regex::Regex;
+
 /// What a label of a quoted header block names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Label {
@@ -25,12 +30,14 @@ pub(super) fn label_of(line: &str) -> Option<(Label, &str)> {
     let mut chars = line.char_indices().take(MAX_LABEL_CHARS);
     let (at, colon) = chars.find(|(_, c)| matches!(c, ':' | '：'))?;
     let (word, rest) = (line.get(..at)?, line.get(at + colon.len_utf8()..)?);
-    let word =
-        word.trim_matches(|c: char| matches!(c, '*' | '_' | '\u{a0}') || c.is_whitespace()).to_lowercase();
-    let word = word.replace('\u{2019}', "'");
+    let word = word.trim_matches(|c: char| matches!(c, '*' | '_' | '\u{a0}') || c.is_whitespace());
+    if word.is_empty() {
+        return None;
+    }
+    let word = word.to_lowercase().replace('\u{2019}', "'");
     let rest = rest.trim_start_matches(|c: char| matches!(c, '*' | '\u{a0}') || c.is_whitespace());
-    let found = LABELS.iter().find(|(_, words)| words.contains(&word.as_str()))?;
-    Some((found.0, rest))
+    let label = *LABEL_OF.get(word.as_str())?;
+    Some((label, rest))
 }
 
 /// Whether a line introduces an original message: `-----Original Message-----` and its translations.
@@ -65,7 +72,7 @@ fn colon_phrase(line: &str) -> Option<String> {
 
 /// Whether lower-case text holds a verb of attribution.
 pub(super) fn has_verb(lower: &str) -> bool {
-    VERBS.iter().any(|verb| lower.contains(verb))
+    VERB.as_ref().is_some_and(|verb| verb.is_match(lower))
 }
 
 /// Whether lower-case text begins as attribution lines do.
@@ -90,6 +97,17 @@ pub(super) fn is_footer(line: &str) -> bool {
 const MAX_LABEL_CHARS: usize = 40;
 const MAX_SEPARATOR_OCTETS: usize = 120;
 const MAX_FOOTER_OCTETS: usize = 160;
+
+/// By label, made once.
+static LABEL_OF: LazyLock<HashMap<&'static str, Label>> = LazyLock::new(|| {
+    LABELS.iter().flat_map(|(label, words)| words.iter().map(|word| (*word, *label))).collect()
+});
+
+/// Any of the verbs, made once: a set of literals always compiles.
+static VERB: LazyLock<Option<Regex>> = LazyLock::new(|| {
+    let any: Vec<String> = VERBS.iter().map(|verb| regex::escape(verb)).collect();
+    Regex::new(&any.join("|")).ok()
+});
 
 const LABELS: [(Label, &[&str]); 7] = [
     (

@@ -159,12 +159,14 @@ fn keep_interleaved(lines: &[&str], classes: &mut [Class]) {
         }
     }
     runs.extend(open);
-    let behind_a_quote = |run: &Range<usize>| classes[..run.start].contains(&Class::Quoted);
+    let Some(first_quote) = classes.iter().position(|class| *class == Class::Quoted) else { return };
+    let behind_a_quote = |run: &Range<usize>| run.start > first_quote;
     let answers: Vec<&Range<usize>> = runs.iter().filter(|run| behind_a_quote(run)).collect();
     if let [first, .., last] = answers.as_slice() {
         let from = first.start;
         // The quote that the first answer speaks to.
-        let start = classes[..from].iter().rposition(|class| *class == Class::New).map_or(0, |at| at + 1);
+        let is_text = |at: &usize| classes[*at] == Class::New && !lines[*at].trim().is_empty();
+        let start = (0..from).rev().find(is_text).map_or(0, |at| at + 1);
         let is_marked = lines[start..last.start].iter().any(|line| line.trim_start().starts_with('>'));
         if is_marked {
             classes[start..last.end]
@@ -234,4 +236,103 @@ fn trim_blank_lines<'a, 'b>(lines: &'b [&'a str]) -> &'b [&'a str] {
     let first = lines.iter().position(|line| !line.trim().is_empty()).unwrap_or(lines.len());
     let last = lines.iter().rposition(|line| !line.trim().is_empty()).map_or(first, |last| last + 1);
     &lines[first..last]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(text: &str, new: &str, quoted: Option<&str>, signature: Option<&str>) {
+        let reply = split(text, &[]);
+        let found = (reply.new_text.as_str(), reply.quoted.as_deref(), reply.signature.as_deref());
+        assert_eq!(found, (new, quoted, signature), "{text:?}");
+    }
+
+    #[test]
+    fn new_text_quote_and_signature_are_told_apart() {
+        check("Just this", "Just this", None, None);
+        check(
+            "Yes\n\nOn Mon, Jan 5, 2026 at 9:00 AM Ana\n<ana@x.test> wrote:\n\n> Really?\n",
+            "Yes",
+            Some("On Mon, Jan 5, 2026 at 9:00 AM Ana\n<ana@x.test> wrote:\n\n> Really?"),
+            None,
+        );
+        check("Yes\n\n-- \nAna\nDoctor", "Yes", None, Some("-- \nAna\nDoctor"));
+        check(
+            "Yes\n\nSent from my iPhone\n\n> Really?",
+            "Yes",
+            Some("> Really?"),
+            Some("Sent from my iPhone"),
+        );
+        check(
+            "Yes\n________________________________\nFrom: Ana <ana@x.test>\nSent: Monday\nTo: Jo\nSubject: x\n\nReally?",
+            "Yes",
+            Some(
+                "________________________________\nFrom: Ana <ana@x.test>\nSent: Monday\nTo: Jo\nSubject: x\n\nReally?",
+            ),
+            None,
+        );
+    }
+
+    #[test]
+    fn interleaved_answers_keep_their_quotes() {
+        let text = "> one?\n\nYes.\n\n> two?\n\nNo.";
+        check(text, text, None, None);
+    }
+
+    /// An unoptimised build is thirty times slower.
+    const HOSTILE_OCTETS: usize = if cfg!(debug_assertions) { 256 * 1024 } else { 5 * 1024 * 1024 };
+
+    #[test]
+    fn megabytes_of_look_alikes_take_linear_time() {
+        for line in [
+            "> x\n",
+            "On \n",
+            "On 1 2 a@b:\n",
+            "From: x\n",
+            ":\n",
+            "--\n",
+            "wrote:\n",
+            "-----\n",
+            "Sent from my x\n",
+            "\n",
+            "a\n> b\n",
+        ] {
+            let text = line.repeat(HOSTILE_OCTETS / line.len());
+            let reply = split(&text, &[]);
+            assert!(reply.new_text.len() <= text.len());
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn no_word_is_ever_lost(lines in proptest::collection::vec(line(), 0..30)) {
+            let text = lines.concat();
+            let reply = split(&text, &[]);
+            let mut parts: Vec<&str> = reply.new_text.split_whitespace().collect();
+            parts.extend(reply.quoted.as_deref().unwrap_or_default().split_whitespace());
+            parts.extend(reply.signature.as_deref().unwrap_or_default().split_whitespace());
+            let mut whole: Vec<&str> = text.split_whitespace().collect();
+            parts.sort_unstable();
+            whole.sort_unstable();
+            proptest::prop_assert_eq!(parts, whole);
+        }
+    }
+
+    fn line() -> impl proptest::strategy::Strategy<Value = String> {
+        use proptest::prelude::*;
+        prop_oneof![
+            Just("\n".to_owned()),
+            Just("some words\n".to_owned()),
+            Just("> quoted\n".to_owned()),
+            Just("On Mon, Jan 5, 2026 at 9:00 AM Ana <ana@x.test> wrote:\n".to_owned()),
+            Just("-----Original Message-----\n".to_owned()),
+            Just("From: a@x.test\nSent: Monday\nTo: b\nSubject: c\n".to_owned()),
+            Just("-- \n".to_owned()),
+            Just("Sent from my iPhone\n".to_owned()),
+            Just("____________\n".to_owned()),
+            "[ -~]{0,20}\n",
+        ]
+    }
 }
