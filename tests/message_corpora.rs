@@ -266,7 +266,9 @@ fn mime_field(field: &str, wanted: &Value, email: &Email, raw: &[u8], id: &str) 
         .unwrap_or_default();
     let score = match field {
         // A parser that gives up on a character has not said what the subject is.
-        "subject" | "text" if text.contains('\u{fffd}') => return None,
+        "subject" | "text" if text.contains(['\u{fffd}', '\u{1b}']) => return None,
+        // The consensus is about plain parts; what HTML says is text to us.
+        "text" if text.is_empty() && email.has_html => return None,
         "subject" => equal(&words(&email.subject), &words(text), id),
         "message_id" => {
             equal(&email.message_id_header.as_deref().unwrap_or_default(), &text.trim_matches(['<', '>']), id)
