@@ -89,7 +89,7 @@ impl Shown {
     }
 }
 
-/// A token given by SYNCMX_ADMIN_TOKEN may be longer than ours.
+/// A token given by `SYNCMX_ADMIN_TOKEN` may be longer than ours.
 const TOKEN_MAX_OCTETS: usize = 1024;
 
 /// RFC 6750 section 2.1; the scheme in any case (RFC 9110 section 11.1).

@@ -11,6 +11,7 @@ use axum::http::StatusCode;
 use axum::http::request::Parts;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::error::Category;
 use utoipa::{IntoParams, ToSchema};
 
 use crate::http::App;
@@ -127,7 +128,7 @@ impl<T: DeserializeOwned> FromRequest<App> for Input<T> {
     type Rejection = Problem;
 
     async fn from_request(request: Request, app: &App) -> Answer<Self> {
-        let octets = Bytes::from_request(request, app).await.map_err(body_problem)?;
+        let octets = Bytes::from_request(request, app).await.map_err(|rejection| body_problem(&rejection))?;
         // No body is an empty object: all that is asked for may be optional.
         let octets = if octets.is_empty() { Bytes::from_static(b"{}") } else { octets };
         let mut json = serde_json::Deserializer::from_slice(&octets);
@@ -136,11 +137,11 @@ impl<T: DeserializeOwned> FromRequest<App> for Input<T> {
             let said = inner.to_string();
             let why = said.split(" at line ").next().unwrap_or_default();
             match inner.classify() {
-                serde_json::error::Category::Data if path == "." => {
-                    Problem::new(StatusCode::UNPROCESSABLE_ENTITY, why)
+                Category::Data if path == "." => Problem::new(StatusCode::UNPROCESSABLE_ENTITY, why),
+                Category::Data => Problem::invalid(&path, why),
+                Category::Eof | Category::Io | Category::Syntax => {
+                    Problem::bad_request(format!("the body is not JSON: {said}"))
                 }
-                serde_json::error::Category::Data => Problem::invalid(&path, why),
-                _ => Problem::bad_request(format!("the body is not JSON: {said}")),
             }
         })?;
         json.end().map_err(|_| Problem::bad_request("the body is more than one JSON document"))?;
@@ -148,7 +149,7 @@ impl<T: DeserializeOwned> FromRequest<App> for Input<T> {
     }
 }
 
-pub(super) fn body_problem(rejection: BytesRejection) -> Problem {
+pub(super) fn body_problem(rejection: &BytesRejection) -> Problem {
     if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE {
         Problem::too_large(BODY_MAX_OCTETS)
     } else {

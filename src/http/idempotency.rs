@@ -30,8 +30,9 @@ pub(super) async fn remember_answers(
         return Ok(next.run(request).await);
     };
     let (mut parts, body) = request.into_parts();
-    let octets =
-        Bytes::from_request(Request::from_parts(parts.clone(), body), &app).await.map_err(body_problem)?;
+    let octets = Bytes::from_request(Request::from_parts(parts.clone(), body), &app)
+        .await
+        .map_err(|rejection| body_problem(&rejection))?;
     let mut hash = Hash::of(&parts, &principal);
     hash.update(&octets);
     let asked = directory::Request { account: principal.account, key, hash: hash.finish() };

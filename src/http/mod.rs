@@ -83,7 +83,6 @@ impl Deref for Shared {
 }
 
 /// All routes.
-#[must_use]
 pub fn router(state: AppState) -> Router {
     let (_, document) = api(None).split_for_parts();
     let openapi = openapi::document(document, &state.public_url);
@@ -101,37 +100,8 @@ pub fn router(state: AppState) -> Router {
 
 /// The API, guarded if there is an app to guard it with; without one it only describes itself.
 fn api(app: Option<&App>) -> OpenApiRouter<App> {
-    let mut routes = OpenApiRouter::new()
-        .routes(routes!(accounts::create_account, accounts::list_accounts))
-        .routes(routes!(accounts::read_account, accounts::update_account))
-        .routes(routes!(users::create_user, users::list_users))
-        .routes(routes!(users::read_user))
-        .routes(routes!(users::add_user_email))
-        .routes(routes!(users::rotate_sync_address))
-        .routes(routes!(users::disconnect_sync))
-        .routes(routes!(users::connect_sync))
-        .routes(routes!(contacts::create_contact, contacts::list_contacts))
-        .routes(routes!(contacts::read_contact, contacts::update_contact, contacts::delete_contact))
-        .routes(routes!(messages::timeline))
-        .routes(routes!(marks::list_contact_marks))
-        .routes(routes!(marks::turn_mark_on, marks::turn_mark_off))
-        .routes(routes!(marks::list_marks))
-        .routes(routes!(reply_addresses::create_reply_address))
-        .routes(routes!(messages::register_message))
-        .routes(routes!(messages::conversation))
-        .routes(routes!(messages::read_message))
-        .routes(routes!(content::raw_message))
-        .routes(routes!(content::message_html))
-        .routes(routes!(content::attachment))
-        .routes(routes!(held::list_held))
-        .routes(routes!(deliveries::list_deliveries))
-        .routes(routes!(deliveries::read_delivery))
-        .routes(routes!(events::list_events))
-        .routes(routes!(tokens::create_token, tokens::list_tokens))
-        .routes(routes!(tokens::delete_token))
-        // The router knows no suffix behind a parameter: `{delivery}:discard` is told apart in the handler.
-        .route("/accounts/{account}/held/{delivery}", get(held::read_held).post(held::decide_held))
-        .layer(DefaultBodyLimit::max(extract::BODY_MAX_OCTETS));
+    let mut routes = people().merge(record()).merge(operation());
+    routes = routes.layer(DefaultBodyLimit::max(extract::BODY_MAX_OCTETS));
     let mut imports =
         OpenApiRouter::new().routes(routes!(import::import_contacts)).layer(DefaultBodyLimit::disable());
     if let Some(app) = app {
@@ -144,6 +114,50 @@ fn api(app: Option<&App>) -> OpenApiRouter<App> {
     let mut all = OpenApiRouter::with_openapi(openapi::base()).nest("/api/v1", routes.merge(imports));
     openapi::add_held(all.get_openapi_mut());
     all
+}
+
+/// Accounts and who is in them.
+fn people() -> OpenApiRouter<App> {
+    OpenApiRouter::new()
+        .routes(routes!(accounts::create_account, accounts::list_accounts))
+        .routes(routes!(accounts::read_account, accounts::update_account))
+        .routes(routes!(users::create_user, users::list_users))
+        .routes(routes!(users::read_user))
+        .routes(routes!(users::add_user_email))
+        .routes(routes!(users::rotate_sync_address))
+        .routes(routes!(users::disconnect_sync))
+        .routes(routes!(users::connect_sync))
+        .routes(routes!(contacts::create_contact, contacts::list_contacts))
+        .routes(routes!(contacts::read_contact, contacts::update_contact, contacts::delete_contact))
+}
+
+/// What is on a record, and what gets there.
+fn record() -> OpenApiRouter<App> {
+    OpenApiRouter::new()
+        .routes(routes!(messages::timeline))
+        .routes(routes!(marks::list_contact_marks))
+        .routes(routes!(marks::turn_mark_on, marks::turn_mark_off))
+        .routes(routes!(marks::list_marks))
+        .routes(routes!(reply_addresses::create_reply_address))
+        .routes(routes!(messages::register_message))
+        .routes(routes!(messages::conversation))
+        .routes(routes!(messages::read_message))
+        .routes(routes!(content::raw_message))
+        .routes(routes!(content::message_html))
+        .routes(routes!(content::attachment))
+}
+
+/// What staff and machines watch over.
+fn operation() -> OpenApiRouter<App> {
+    OpenApiRouter::new()
+        .routes(routes!(held::list_held))
+        // The router knows no suffix behind a parameter: `{delivery}:discard` is told apart in the handler.
+        .route("/accounts/{account}/held/{delivery}", get(held::read_held).post(held::decide_held))
+        .routes(routes!(deliveries::list_deliveries))
+        .routes(routes!(deliveries::read_delivery))
+        .routes(routes!(events::list_events))
+        .routes(routes!(tokens::create_token, tokens::list_tokens))
+        .routes(routes!(tokens::delete_token))
 }
 
 /// Ends a request that takes too long, its body included.

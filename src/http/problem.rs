@@ -101,7 +101,16 @@ impl From<StoreError> for Problem {
             | StoreError::Locked { .. }
             | StoreError::TimedOut => Self::unavailable("the store cannot be used now"),
             StoreError::NoSuchAccount => Self::not_found("account"),
-            _ => Self::new(StatusCode::INTERNAL_SERVER_ERROR, "the request could not be carried out"),
+            StoreError::Corrupt { .. }
+            | StoreError::Damaged { .. }
+            | StoreError::Defect(_)
+            | StoreError::Migration(_)
+            | StoreError::SchemaNewer { .. }
+            | StoreError::Seal(_)
+            | StoreError::Unusable { .. }
+            | StoreError::WrongMasterKey { .. } => {
+                Self::new(StatusCode::INTERNAL_SERVER_ERROR, "the request could not be carried out")
+            }
         }
     }
 }

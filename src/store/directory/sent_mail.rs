@@ -131,8 +131,8 @@ impl Change {
         sqlx::query(
             "INSERT INTO messages (account_id, message_id, conversation_id, contact_id, user_id, direction, kind, sender,
              subject, sent_at, received_at, message_id_header, text, new_text, has_html, flags, attachments, digest, size_bytes)
-             VALUES ($1, $2, $3, $4, $5, 'outbound', 'mail', 'verified', $6, $7, $8, $9, $10, $10, FALSE,
-             '[\"registered\"]', '[]', $11, $12)",
+             VALUES ($1, $2, $3, $4, $5, 'outbound', 'mail', 'verified', $6, $7, $8, $9, $10, $11, FALSE,
+             '[\"registered\"]', '[]', $12, $13)",
         )
         .bind(account.uuid())
         .bind(message.uuid())
