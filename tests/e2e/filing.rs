@@ -25,7 +25,6 @@ async fn a_signed_mail_over_tls_lands_on_the_contacts_timeline_with_trace_and_ma
     assert_eq!(delivery["auth"]["dkim"][0]["result"], "pass");
     assert_eq!(delivery["auth"]["dmarc"]["result"], "pass");
     assert_eq!(delivery["auth"]["dmarc"]["policy"], "reject");
-    assert_eq!(delivery["auth"]["iprev"], "pass");
     assert_eq!(delivery["smtp"], answers.decisive().text.as_str());
     for rule in ["R11", "R20", "R29"] {
         assert_rule_spoke(&delivery, rule);
