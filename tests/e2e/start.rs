@@ -40,7 +40,7 @@ fn config_with(folder: &Path, from: &str, to: &str) {
 async fn a_bad_configuration_ends_with_2_and_one_line_naming_file_line_and_key() {
     let folder = tempfile::tempdir().unwrap();
     config_with(folder.path(), "timeout = \"2s\"", "timeout = \"soon\"");
-    assert_one_line(&serve(folder.path()).await, 2, &["syncmx.toml:7", "dns.timeout", "soon"]);
+    assert_one_line(&serve(folder.path()).await, 2, &["syncmx.toml:8", "dns.timeout", "soon"]);
     config_with(folder.path(), "hostname", "hostnam");
     assert_one_line(&serve(folder.path()).await, 2, &["syncmx.toml:3", "smtp.hostnam"]);
 }

@@ -73,7 +73,7 @@ pub const PATIENTS: [Patient; 5] = [
         marked_for: None,
     },
     Patient {
-        name: "María García Ortega",
+        name: "María García",
         email: "maria.garcia@correo-sol.test",
         other_emails: &[],
         marked_for: None,

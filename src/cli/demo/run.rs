@@ -211,7 +211,7 @@ mod tests {
         assert!(!new_text("03-reply-all-from-patient.eml").contains("Versichertenkarte"));
         assert!(!new_text("04-answer-quoted-gmail.eml").contains("nüchtern"));
         assert!(!new_text("05-answer-quoted-outlook.eml").contains("feels a lot better"));
-        assert!(!new_text("08-answer-auto-forwarded-spanish.eml").contains("dibujo"));
+        assert!(!new_text("08-spanish-auto-forwarded.eml").contains("dibujo"));
         let report = email("06-pdf-attached.eml");
         assert_eq!(report.attachments[0].filename, "Befundbericht für Bergmann.pdf");
         let drawing = email("07-inline-image-spanish.eml");
