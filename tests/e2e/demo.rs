@@ -25,7 +25,6 @@ async fn every_demo_mail_fares_as_its_index_says_and_its_trace_explains_it() {
 
 #[tokio::test]
 async fn the_demo_command_prints_its_table_and_stays_up() {
-    // Free ports, so that the test can run beside a server on the usual ones.
     let mut child = program(&["demo"]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     let mut stderr = child.stderr.take().unwrap();
     let stdout = child.stdout.take().unwrap();

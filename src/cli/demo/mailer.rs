@@ -346,7 +346,19 @@ const MAX_REPLY_LINES: usize = 64;
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Mutex;
+
+    use tokio_util::sync::CancellationToken;
+
     use super::*;
+    use crate::address::{EmailAddress, Mailbox};
+    use crate::config;
+    use crate::smtp::listener::Server;
+    use crate::smtp::session::TlsPolicy;
+    use crate::smtp::tls::Certificates;
+    use crate::smtp::{
+        Body, Client, Envelope, ForwardPath, Handler, RecipientAnswer, Reply, reply as replies,
+    };
 
     #[track_caller]
     fn check(raw: &[u8], expected: &[u8]) {
@@ -384,5 +396,69 @@ mod tests {
             end: None,
         };
         assert_eq!(answers.decisive().trace(), Some("a"));
+    }
+
+    /// Takes mail for everybody but `nobody`, and remembers it.
+    #[derive(Default)]
+    struct Recorder(Mutex<Vec<(Envelope, Vec<u8>)>>);
+
+    impl Handler for Recorder {
+        async fn recipient(
+            &self,
+            _: &Client,
+            _: Option<&EmailAddress>,
+            path: &ForwardPath,
+        ) -> RecipientAnswer {
+            match path {
+                ForwardPath::Address(address) if address.as_str().starts_with("nobody@") => {
+                    RecipientAnswer::Refused(replies::UNKNOWN_ADDRESS)
+                }
+                ForwardPath::Address(_) | ForwardPath::Postmaster => {
+                    RecipientAnswer::Accepted(Mailbox::Postmaster)
+                }
+            }
+        }
+
+        async fn message(&self, envelope: Envelope, body: Body) -> Reply {
+            let Body::Memory(raw) = body else { return replies::STORE_UNAVAILABLE };
+            self.0.lock().unwrap().push((envelope, raw));
+            replies::MESSAGE_ACCEPTED
+        }
+    }
+
+    #[tokio::test]
+    async fn a_session_with_starttls_carries_mail_from_the_chosen_address_octet_for_octet() {
+        let folder = tempfile::tempdir().unwrap();
+        let smtp = config::Smtp { listen: vec!["127.0.0.1:0".parse().unwrap()], ..Default::default() };
+        let certificates =
+            Certificates::load(&config::Tls::default(), folder.path(), "mx.example.test").unwrap();
+        let server = Server::bind(&smtp, TlsPolicy::Offered, certificates).unwrap();
+        let address = server.local_addrs()[0];
+        let recorder = Arc::new(Recorder::default());
+        let stop = CancellationToken::new();
+        let serving = tokio::spawn(server.serve(Arc::clone(&recorder), stop.clone()));
+
+        let security = Security::starttls().unwrap();
+        let source = "127.0.0.20".parse().unwrap();
+        let mut mailer = Mailer::connect(address, source, "mail.google-mail.test", &security).await.unwrap();
+        let raw = "Subject: Grüße\r\n\r\n.one\r\n..\r\n.\r\nend\r\n".as_bytes();
+        let both = ["nobody@sync.test".to_owned(), "lena@sync.test".to_owned()];
+        let answers = mailer.send("lena@praxis.test", &both, raw).await.unwrap();
+        assert_eq!(answers.recipients.iter().map(|reply| reply.code).collect::<Vec<_>>(), [550, 250]);
+        assert_eq!(answers.decisive().codes(), "250 2.0.0");
+        let nobody = mailer.send("lena@praxis.test", &both[..1], raw).await.unwrap();
+        assert_eq!((nobody.decisive().codes().as_str(), nobody.end.is_none()), ("550 5.1.1", true));
+        mailer.send("", &both[1..], raw).await.unwrap();
+        mailer.quit().await.unwrap();
+        stop.cancel();
+        serving.await.unwrap();
+
+        let taken = recorder.0.lock().unwrap();
+        assert_eq!(taken.len(), 2);
+        for (envelope, body) in taken.iter() {
+            assert_eq!(body, raw);
+            assert_eq!(envelope.client.ip, source);
+            assert!(envelope.client.tls.is_some());
+        }
     }
 }

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::admin::{AdminApi, AdminError};
 
-/// DNS of everybody in the demo, as a master file: SPF, DKIM keys, DMARC, MX, and PTR of the loopback clients.
+/// DNS of everybody in the demo, as a master file: SPF, DKIM keys, DMARC, MX and hosts.
 pub const ZONE: &str = include_str!("../../../fixtures/demo/practice.zone");
 
 /// A member of staff.
@@ -73,7 +73,7 @@ pub const PATIENTS: [Patient; 5] = [
         marked_for: None,
     },
     Patient {
-        name: "María García Ortega",
+        name: "María García",
         email: "maria.garcia@correo-sol.test",
         other_emails: &[],
         marked_for: None,

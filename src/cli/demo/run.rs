@@ -171,9 +171,12 @@ mod tests {
     use std::collections::BTreeMap;
 
     use super::*;
+    use crate::address::EmailAddress;
+    use crate::auth::{Alignment, Authenticator, Subject};
     use crate::message;
+    use crate::zone::{Zone, ZoneServer};
 
-    fn email(file: &str) -> message::Email {
+    fn raw(fixture: &Fixture) -> Vec<u8> {
         let addresses = ["lena", "tomas", "frieda", "nobody"]
             .iter()
             .flat_map(|name| {
@@ -181,8 +184,12 @@ mod tests {
             })
             .collect::<BTreeMap<_, _>>();
         let filling = Filling { addresses, now: "2026-03-04T11:05:06Z".parse().unwrap() };
+        compose(fixture, &filling).unwrap()
+    }
+
+    fn email(file: &str) -> message::Email {
         let fixture = fixture::index().unwrap().into_iter().find(|mail| mail.file == file).unwrap();
-        message::parse(&compose(&fixture, &filling).unwrap()).unwrap()
+        message::parse(&raw(&fixture)).unwrap()
     }
 
     #[test]
@@ -204,12 +211,36 @@ mod tests {
         assert!(!new_text("03-reply-all-from-patient.eml").contains("Versichertenkarte"));
         assert!(!new_text("04-answer-quoted-gmail.eml").contains("nüchtern"));
         assert!(!new_text("05-answer-quoted-outlook.eml").contains("feels a lot better"));
-        assert!(!new_text("08-answer-auto-forwarded-spanish.eml").contains("dibujo"));
+        assert!(!new_text("08-spanish-auto-forwarded.eml").contains("dibujo"));
         let report = email("06-pdf-attached.eml");
         assert_eq!(report.attachments[0].filename, "Befundbericht für Bergmann.pdf");
         let drawing = email("07-inline-image-spanish.eml");
         assert!(drawing.attachments[0].inline && drawing.subject.ends_with("mañana y noche"));
         let forwarded = email("23-forwarded-by-hand-to-us.eml").forwarded.unwrap();
         assert_eq!(forwarded.from.unwrap().address.as_str(), "paul.winter@web-post.test");
+    }
+
+    #[tokio::test]
+    async fn the_demos_dns_proves_every_mail_but_the_forged_ones() {
+        let server = ZoneServer::start(Zone::parse(practice::ZONE).unwrap()).await.unwrap();
+        let dns = crate::config::Dns { servers: vec![server.addr()], ..Default::default() };
+        let authenticator = Authenticator::new(&dns, "mx.example.test").unwrap();
+        for fixture in fixture::index().unwrap() {
+            let raw = raw(&fixture);
+            let email = message::parse(&raw).unwrap();
+            let mail_from = EmailAddress::parse(&fixture.mail_from).unwrap();
+            let subject = Subject {
+                client_ip: fixture.client,
+                helo: &fixture.helo,
+                mail_from: Some(&mail_from),
+                from: email.from.address(),
+            };
+            let verdict = authenticator.verify(subject, &raw).await;
+            let is_forged = ["17", "18", "19"].iter().any(|number| fixture.file.starts_with(number));
+            let is_aligned = matches!(verdict.alignment, Alignment::Aligned { .. });
+            assert_eq!(is_aligned, !is_forged, "{}: {verdict:#?}", fixture.file);
+            let signatures: Vec<&str> = verdict.dkim.iter().map(|one| one.result.as_str()).collect();
+            assert_eq!(signatures, vec!["pass"; usize::from(fixture.dkim.is_some())], "{}", fixture.file);
+        }
     }
 }

@@ -126,7 +126,7 @@ const fn width_of(c: char) -> usize {
 
 const HEADINGS: [&str; 6] = ["mail", "from → to", "answer", "outcome", "reason", "on whose record"];
 /// Together with the gaps 120 columns.
-const WIDTHS: [usize; 6] = [31, 29, 10, 9, 18, 18];
+const WIDTHS: [usize; 6] = [26, 31, 10, 9, 18, 21];
 const GAP: &str = " ";
 
 #[cfg(test)]
