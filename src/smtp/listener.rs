@@ -264,20 +264,22 @@ impl Reserve {
     /// After a failed accept: out of descriptors, or a peer that was gone before we took it. Goes on in any case.
     async fn recover(&mut self, listener: &TcpListener, error: &io::Error) {
         metrics::counter!("syncmx_smtp_accept_errors_total").increment(1);
-        if !matches!(error.raw_os_error(), Some(ENFILE | EMFILE)) {
-            tracing::debug!(%error, "accept failed");
-            return tokio::task::yield_now().await;
+        tracing::warn!(%error, "accept failed");
+        if matches!(error.raw_os_error(), Some(ENFILE | EMFILE)) {
+            self.turn_one_away(listener).await;
         }
-        tracing::warn!(%error, "out of file descriptors, turning clients away");
-        if self.0.take().is_some() {
-            if let Ok(Ok((stream, _))) = tokio::time::timeout(ACCEPT_PAUSE, listener.accept()).await {
-                turn_away(&stream);
-            }
-            *self = Self::new();
-        } else {
-            tokio::time::sleep(ACCEPT_PAUSE).await;
-            *self = Self::new();
+    }
+
+    async fn turn_one_away(&mut self, listener: &TcpListener) {
+        let had_one = self.0.take().is_some();
+        let waiting = tokio::time::timeout(ACCEPT_PAUSE, listener.accept());
+        match waiting.await {
+            Ok(Ok((stream, _))) if had_one => turn_away(&stream),
+            // Somebody else took the descriptor: the next round is not tried at once.
+            Ok(Err(_)) => tokio::time::sleep(ACCEPT_PAUSE).await,
+            Ok(Ok(_)) | Err(_) => {}
         }
+        *self = Self::new();
     }
 }
 

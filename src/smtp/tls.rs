@@ -271,7 +271,8 @@ mod tests {
         fs::copy(other.path().join("smtp-certificate-key.pem"), &key).unwrap();
         assert!(matches!(certificates.reload(), Err(TlsError::Mismatch { .. })));
         fs::copy(other.path().join("smtp-certificate.pem"), &certificate).unwrap();
-        certificates.reload().unwrap();
+        assert_eq!(certificates.reload_if_changed().unwrap(), Reloaded::Fresh);
+        assert_eq!(certificates.reload_if_changed().unwrap(), Reloaded::Unchanged);
         assert_ne!(Arc::as_ptr(certificates.acceptor().config()), before);
     }
 
