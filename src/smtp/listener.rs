@@ -73,6 +73,21 @@ impl Server {
             .iter()
             .map(|&address| listen(address).map_err(|source| BindError::Address { address, source }))
             .collect::<Result<_, _>>()?;
+        Self::on(listeners, config, tls, certificates)
+    }
+
+    /// A server on sockets that listen already, handed over by the process before us or by a supervisor (socket
+    /// activation): what connects during a restart waits in their queue, and nobody is refused (row X15).
+    /// `config.listen` is not looked at.
+    ///
+    /// # Errors
+    /// If `proxy_protocol_from` holds what is no network.
+    pub fn on(
+        listeners: Vec<StdListener>,
+        config: &config::Smtp,
+        tls: TlsPolicy,
+        certificates: Certificates,
+    ) -> Result<Self, BindError> {
         let network = |text: &String| Network::parse(text).ok_or(BindError::Network { text: text.clone() });
         let balancers = config.proxy_protocol_from.iter().map(network).collect::<Result<_, _>>()?;
         let patience = Patience::default();
@@ -170,7 +185,9 @@ impl<H> Clone for Door<H> {
 
 impl<H: Handler> Door<H> {
     async fn accept_all(self, listener: StdListener) {
-        let Ok(listener) = TcpListener::from_std(listener)
+        let Ok(listener) = listener
+            .set_nonblocking(true)
+            .and_then(|()| TcpListener::from_std(listener))
             .inspect_err(|error| tracing::error!(%error, "the listening socket cannot be used"))
         else {
             return;

@@ -156,6 +156,10 @@ impl Record {
     }
 
     fn is_over(&mut self, level: usize, allowed: usize, ip: IpAddr, now: Instant) -> bool {
+        // Loopback is this machine, not a network that somebody holds: only its single addresses are counted.
+        if ip.is_loopback() && level > 0 {
+            return false;
+        }
         let connects = limit(CONNECTS_A_MINUTE, level);
         let unknown = limit(UNKNOWN_AN_HOUR, level);
         self.open >= allowed

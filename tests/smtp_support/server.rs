@@ -301,6 +301,26 @@ async fn s5_no_header_a_wrong_one_or_none_in_time_is_closed_without_a_word() {
 }
 
 #[tokio::test]
+async fn x15_on_a_socket_that_is_handed_over_nobody_is_refused_during_a_restart() {
+    let socket = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let address = socket.local_addr().unwrap();
+    for _ in 0..2 {
+        // Connected while nobody accepts.
+        let mut waiting = Peer::connect(address).await;
+        let handed = vec![socket.try_clone().unwrap()];
+        let server = Server::on(handed, &config(), TlsPolicy::Offered, certificates().0.clone()).unwrap();
+        let shutdown = tokio_util::sync::CancellationToken::new();
+        let task =
+            tokio::spawn(server.serve(Arc::new(crate::recorder::Recorder::default()), shutdown.clone()));
+        assert!(waiting.reply().await.starts_with("220 "));
+        shutdown.cancel();
+        assert!(waiting.reply().await.starts_with("421 4.3.2 "));
+        drop(waiting);
+        task.await.unwrap();
+    }
+}
+
+#[tokio::test]
 async fn a_network_that_is_none_is_one_clear_line() {
     let config = config::Smtp { proxy_protocol_from: vec!["10.0.0.0/99".to_owned()], ..config() };
     let error = Server::bind(&config, TlsPolicy::Offered, certificates().0.clone()).unwrap_err();

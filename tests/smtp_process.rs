@@ -1,13 +1,14 @@
-//! How much memory an idle connection costs, in clear and in TLS: a measurement, not run by default.
+//! A server in another process: what it does when descriptors run out, and how much memory idle connections cost.
 //!
-//! `cargo test --release --test smtp_idle -- --ignored --nocapture idle` opens `SYNCMX_IDLE` connections (2,000) to a
-//! server in another process and reads that process's resident memory before and after.
+//! The measurement is not run by default: `cargo test --release --test smtp_process -- --ignored --nocapture idle`
+//! opens `SYNCMX_IDLE` connections (2,000) and reads the other process's resident memory before and after.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use std::io::{BufRead, BufReader, Write};
-use std::net::{Ipv4Addr, SocketAddr};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream as StdStream};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
+use std::time::Duration;
 
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, ServerName};
@@ -67,6 +68,32 @@ fn server_process() {
 }
 
 #[test]
+fn x9_without_descriptors_clients_are_turned_away_and_the_server_recovers() {
+    let folder = tempfile::tempdir().unwrap();
+    let (mut server, address) = start(folder.path(), 40);
+    let connect = || {
+        let stream = StdStream::connect(address).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+        stream
+    };
+    let said = |mut stream: &StdStream| {
+        let mut first = [0; 4];
+        stream.read_exact(&mut first).map(|()| first)
+    };
+    let mut streams: Vec<StdStream> = (0..60).map(|_| connect()).collect();
+    let first_words: Vec<_> = streams.iter().map(|stream| said(stream).unwrap_or_default()).collect();
+    let served = first_words.iter().filter(|word| *word == b"220 ").count();
+    let turned_away = first_words.iter().filter(|word| *word == b"421 ").count();
+    assert!(served > 10 && turned_away > 10, "{served} served, {turned_away} turned away");
+    streams.clear();
+    // As descriptors come back, clients are served again.
+    let served = (0..1000).any(|_| said(&connect()).is_ok_and(|word| word == *b"220 "));
+    assert!(served, "the server recovers");
+    drop(server.stdin.take());
+    server.wait().unwrap();
+}
+
+#[test]
 #[ignore = "a measurement"]
 fn idle_connections_take_little_memory() {
     let runtime = tokio::runtime::Runtime::new().unwrap();
@@ -82,7 +109,7 @@ fn idle_connections_take_little_memory() {
 async fn measure(uses_tls: bool) -> f64 {
     let count: u32 = std::env::var("SYNCMX_IDLE").map_or(2000, |text| text.parse().unwrap());
     let folder = tempfile::tempdir().unwrap();
-    let (mut server, address) = start(folder.path());
+    let (mut server, address) = start(folder.path(), 20_000);
     let tls = client_config(folder.path());
     // The first ones pay for threads, buffers and tables.
     let mut open = Vec::new();
@@ -101,8 +128,10 @@ async fn measure(uses_tls: bool) -> f64 {
     f64::from((after - before) * 1024) / f64::from(count)
 }
 
-fn start(folder: &std::path::Path) -> (Child, SocketAddr) {
-    let mut child = Command::new(std::env::current_exe().unwrap())
+fn start(folder: &std::path::Path, descriptors: u32) -> (Child, SocketAddr) {
+    let mut child = Command::new("sh")
+        .args(["-c", &format!("ulimit -n {descriptors}; exec \"$0\" \"$@\"")])
+        .arg(std::env::current_exe().unwrap())
         .args(["--ignored", "--exact", "--nocapture", "server_process"])
         .env("SYNCMX_IDLE_FOLDER", folder)
         .stdin(Stdio::piped())
