@@ -149,7 +149,7 @@ impl Server {
         }
         shutdown.cancelled().await;
         tasks.close();
-        if tokio::time::timeout(GRACE, tasks.wait()).await.is_err() {
+        if tokio::time::timeout(self.patience.grace, tasks.wait()).await.is_err() {
             tracing::warn!(sessions = tasks.len(), "grace period over, cutting off the remaining sessions");
             cut_off.cancel();
             tasks.wait().await;
@@ -338,6 +338,5 @@ const BACKLOG: i32 = 1024;
 const EMFILE: i32 = 24;
 const ENFILE: i32 = 23;
 const WATCH_PAUSE: Duration = Duration::from_secs(5);
-const GRACE: Duration = Duration::from_secs(30);
 /// Octets of message bodies on their way at once.
 const IN_FLIGHT_OCTETS: u64 = 1 << 30;
