@@ -62,6 +62,8 @@ pub struct Patience {
     pub body_octets_per_second: u32,
     /// Before the answer to each mistake after the fifth.
     pub error_pause: Duration,
+    /// For sessions to end once the server stops; then they are cut off.
+    pub grace: Duration,
     /// For a client to talk before our banner, which is the mark of a machine that does not listen.
     pub greeting: Duration,
     /// For the TLS handshake.
@@ -86,6 +88,7 @@ impl Default for Patience {
             body_grace: Duration::from_secs(60),
             body_octets_per_second: 4096,
             error_pause: Duration::from_secs(1),
+            grace: Duration::from_secs(30),
             greeting: Duration::ZERO,
             handshake: Duration::from_secs(30),
             linger: Duration::from_secs(2),
