@@ -25,6 +25,7 @@ mod marks;
 mod meeting;
 mod params;
 mod parse;
+mod plain_bounce;
 mod quoted_header;
 mod reply_text;
 mod report;

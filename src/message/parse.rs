@@ -45,7 +45,7 @@ fn read(tree: &Tree<'_>) -> Email {
     let marks =
         body.html.as_ref().filter(|_| body.source == body::Source::Html).map_or(&[][..], |page| &page.marks);
     let reply = reply_text::split(&body.text, marks);
-    let report = report::read(tree);
+    let report = report::read(tree, &subject, &body.text);
     let forwarded = if report.is_some() { None } else { forwarded::find(tree, &subject, &body.text) };
     if let From::Bad(why) = from {
         problems.push(why.to_owned());
