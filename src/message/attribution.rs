@@ -166,7 +166,11 @@ fn digit_groups(text: &str) -> usize {
 const BARE_VERBS: [&str; 8] =
     ["wrote", "schrieb", "a écrit", "escribió", "escreveu", "ha scritto", "schreef", "napisał"];
 /// Words between date and name in attributions: de, pl, cs, ru, uk, fr, en and others.
-const GLUE: [&str; 30] = [
+const GLUE: &[&str] = &[
+    "heeft",
+    "hat",
+    "ha",
+    "user",
     "um",
     "uhr",
     "użytkownik",
