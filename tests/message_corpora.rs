@@ -254,7 +254,7 @@ fn status_score(case: &Case, email: &Email) -> Option<(String, f64)> {
         case.expect("reports").as_array()?.first()?["status"].as_str().filter(|s| !s.is_empty())?.to_owned();
     let first = email.report.as_ref().and_then(|report| report.recipients.first());
     let found = first.and_then(|recipient| recipient.status.clone()).unwrap_or_default();
-    Some((case.id.clone(), equal(&found, &wanted, "-")))
+    Some((case.id.clone(), equal(&found, &wanted, &format!("status {}", case.id))))
 }
 
 fn mime_field(field: &str, wanted: &Value, email: &Email, raw: &[u8], id: &str) -> Option<f64> {

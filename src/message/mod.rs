@@ -30,6 +30,7 @@ mod quoted_header;
 mod reply_text;
 mod report;
 mod scan;
+mod ses_report;
 mod transfer;
 
 pub use parse::{html, open_attachment, parse};

@@ -140,7 +140,10 @@ fn named_in(notice: &str, own: &[String]) -> Vec<String> {
     let mut leading = Vec::new();
     let mut anywhere = Vec::new();
     for line in notice.lines().take(MAX_LINES) {
-        let is_contact = CONTACTS.iter().any(|words| line.to_lowercase().contains(words));
+        let lower = line.to_lowercase();
+        let is_contact = CONTACTS.iter().any(|words| lower.contains(words))
+            || lower.contains("message-id")
+            || lower.contains("://");
         if is_contact || line.len() > MAX_LINE {
             continue;
         }
@@ -175,7 +178,7 @@ fn unique(list: impl Iterator<Item = String>) -> Vec<String> {
 }
 
 /// The addresses of a line, in order.
-fn addresses_in(line: &str) -> Vec<String> {
+pub(super) fn addresses_in(line: &str) -> Vec<String> {
     let mut found = Vec::new();
     let is_part = |c: char| {
         c.is_ascii_alphanumeric() || "!#$%&*+-/=?^_`{|}~.".contains(c) || (!c.is_ascii() && c.is_alphabetic())
@@ -450,6 +453,8 @@ const WORDS: &[&str] = &[
     "account has been disabled",
     "doesn't have",
     "action: failed",
+    "has been returned",
+    "invalid user",
 ];
 
 const DIVIDERS: &[&str] = &[
