@@ -31,6 +31,7 @@ mod reply_text;
 mod report;
 mod scan;
 mod ses_report;
+mod tnef;
 mod transfer;
 
 pub use parse::{html, open_attachment, parse};
