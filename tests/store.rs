@@ -38,7 +38,8 @@ async fn r2_a_filed_mail_is_there_with_all_that_belongs_to_it() {
     assert_eq!(world.store.raw_message(AccountId::OPERATOR, message).await.unwrap(), None, "R4");
 
     assert_eq!(world.count("SELECT count(*) FROM participants WHERE sent_at = 1795315445120").await, 2);
-    assert_eq!(world.count("SELECT count(*) FROM thread_ids").await, 2);
+    // Its own, the one it answers, and its subject with the contact (R40).
+    assert_eq!(world.count("SELECT count(*) FROM thread_ids").await, 3);
     assert_eq!(world.text("SELECT message_id_header FROM thread_ids WHERE is_own").await, "1@praxis.test");
     assert_eq!(world.count("SELECT count(*) FROM sync_marks WHERE state = 'on'").await, 1);
     assert_eq!(world.count("SELECT filings FROM daily_filings").await, 1);
@@ -591,7 +592,7 @@ async fn facts_for_reads_what_filing_would_and_writes_nothing() {
         [(world.user, ana, true)]
     );
     assert_eq!(
-        facts.references.iter().map(|known| known.message_id_header.as_str()).collect::<Vec<_>>(),
+        facts.references.iter().map(|known| known.key.text().to_owned()).collect::<Vec<_>>(),
         ["1@praxis.test"]
     );
     assert_eq!(facts.references[0].conversation.contact, ana);

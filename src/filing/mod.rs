@@ -4,9 +4,11 @@
 //! a [`Step`] with its number of RULES, and reading the steps alone explains the outcome.
 
 mod answer;
+mod attachments;
 mod case;
 mod decide;
 mod facts;
+mod keys;
 mod outbound;
 mod outcome;
 mod routed;
@@ -18,11 +20,13 @@ mod thread;
 mod trace;
 
 pub use answer::answer;
+pub use attachments::{Skipped, skipped};
 pub use decide::decide;
 pub use facts::{
     Account, Arrival, Contact, Conversation, ExistingMessage, Facts, FreshIds, Identity, KnownReference,
-    Mark, Owner, referenced_ids,
+    Mark, Owner,
 };
+pub use keys::{ThreadKey, base_subject, remembered_keys, thread_keys};
 pub use outcome::{
     Decision, Direction, Filing, FilingContact, Held, Outcome, Participant, Reason, Role, Sender, Thread,
 };

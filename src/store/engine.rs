@@ -46,7 +46,9 @@ pub(in crate::store) async fn connect(
         .disable_statement_logging()
         .pragma("cache_size", CACHE_KIB)
         .pragma("wal_autocheckpoint", CHECKPOINT_PAGES)
-        .pragma("journal_size_limit", WAL_OCTETS);
+        .pragma("journal_size_limit", WAL_OCTETS)
+        // Our own errors and metrics tell what matters; the library's lines would repeat it without a trace id.
+        .disable_statement_logging();
     let failed = |error| explain(error, path);
     let write = SqlitePoolOptions::new()
         .max_connections(1)

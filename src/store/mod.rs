@@ -6,6 +6,7 @@
 mod batch;
 mod blobs;
 mod cache;
+pub mod directory;
 mod effects;
 mod engine;
 mod events;
@@ -20,6 +21,7 @@ mod rows;
 pub mod seal;
 mod statement;
 mod submission;
+pub mod views;
 mod writer;
 
 use std::path::PathBuf;
