@@ -124,9 +124,9 @@ async fn r24_two_mails_of_one_batch_to_the_same_stranger_make_one_contact() {
     let filed = in_one_batch(&mut world, [first, second]).await;
     let contacts: Vec<ContactId> = filed
         .iter()
-        .map(|filed| match &filed.as_ref().unwrap().decided[0].1 {
-            Decision::Filed(filing) => filing.contact.id(),
-            other => panic!("{other:?}"),
+        .map(|filed| {
+            let Decision::Filed(filing) = &filed.as_ref().unwrap().decided[0].1 else { panic!("{filed:?}") };
+            filing.contact.id()
         })
         .collect();
     assert_eq!(contacts[0], contacts[1]);
@@ -446,7 +446,7 @@ async fn the_sweep_takes_old_orphans_and_nothing_else() {
     let used = blob_files(&world).remove(0);
     let account = blob_folder(&world.folder).join(world.account.uuid().simple().to_string());
     let orphan = |name: &str| {
-        let shelf = account.join(&name[30..32]);
+        let shelf = account.join(name.get(30..).unwrap());
         fs::create_dir_all(&shelf).unwrap();
         let path = shelf.join(name);
         fs::write(&path, b"sealed").unwrap();

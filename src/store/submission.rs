@@ -117,11 +117,15 @@ impl Store {
     /// If it could not be written: then nothing is, and nothing will be.
     pub async fn file(&self, submission: Submission) -> Result<Filed, StoreError> {
         let deadline = Instant::now() + FILE_LIMIT;
-        let raw = submission.raw.clone();
+        let mut raw = submission.raw.clone();
         let mut prepared = Prepared::new(submission)?;
         for missing in [Prepared::first_of_each_account, Prepared::without_own_copy] {
             let sealing = self.seal(&mut prepared, missing, &raw);
             tokio::time::timeout_at(deadline, sealing).await.map_err(|_| StoreError::TimedOut)??;
+            if prepared.without_own_copy().is_empty() {
+                // No megabytes are held while waiting for the writer.
+                raw = Bytes::new();
+            }
             let work = Work::File(Box::new(prepared.clone()));
             match self.inner.writer.ask(work, deadline).await? {
                 Answer::Filed(filed, kept) => {

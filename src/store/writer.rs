@@ -277,3 +277,52 @@ const MAX_WAITING: usize = 1024;
 /// For everything between begin and commit; a healthy batch takes a hundredth of it.
 const WORK_LIMIT: Duration = Duration::from_secs(4);
 const IDLE_LOOK: Duration = Duration::from_secs(1);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn desk_without_writer() -> (Handle, mpsc::Receiver<Job>) {
+        let (jobs, waiting) = mpsc::channel(1);
+        let handle =
+            Handle { counters: Arc::default(), jobs, stop: CancellationToken::new(), task: Mutex::new(None) };
+        (handle, waiting)
+    }
+
+    fn soon() -> Instant {
+        Instant::now() + Duration::from_millis(20)
+    }
+
+    #[tokio::test]
+    async fn a_job_that_was_given_up_can_no_longer_be_taken() {
+        let (handle, mut waiting) = desk_without_writer();
+        let answer = handle.ask(Work::Record(Vec::new()), soon()).await;
+        assert!(matches!(answer, Err(StoreError::TimedOut)));
+        let job = waiting.recv().await.unwrap();
+        assert!(!job.ticket.take(), "it must not enter a batch any more");
+    }
+
+    #[tokio::test]
+    async fn a_job_that_was_taken_in_time_is_waited_for() {
+        let (handle, mut waiting) = desk_without_writer();
+        let deadline = soon();
+        let late_writer = async {
+            let job = waiting.recv().await.unwrap();
+            assert!(job.ticket.take());
+            tokio::time::sleep_until(deadline + Duration::from_millis(20)).await;
+            assert!(!job.ticket.withdraw(), "nobody can take it back");
+            job.send(Ok(Answer::Recorded));
+        };
+        let (answer, ()) = tokio::join!(handle.ask(Work::Record(Vec::new()), deadline), late_writer);
+        assert!(matches!(answer, Ok(Answer::Recorded)));
+    }
+
+    #[tokio::test]
+    async fn a_full_queue_is_waited_for_until_the_deadline_and_no_longer() {
+        let (handle, _waiting) = desk_without_writer();
+        let first = handle.ask(Work::Record(Vec::new()), soon());
+        let second = handle.ask(Work::Record(Vec::new()), soon());
+        let (first, second) = tokio::join!(first, second);
+        assert!(matches!((first, second), (Err(StoreError::TimedOut), Err(StoreError::TimedOut))));
+    }
+}

@@ -1,6 +1,9 @@
 //! A scratch store with one account, for the tests and the benchmark of the store: its own folder and keys, and a
 //! second connection to the database that stands for another process.
 
+#![allow(clippy::allow_attributes, dead_code, reason = "each program that includes this uses its own part")]
+#![expect(clippy::unwrap_used, reason = "a test stops where it fails")]
+
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -19,20 +22,20 @@ use syncmx::store::seal::Vault;
 use syncmx::store::{Filed, Store, StoreError, Submission};
 use syncmx::time::Timestamp;
 
-pub struct World {
-    pub folder: tempfile::TempDir,
-    pub keys: Arc<Keys>,
-    pub store: Store,
-    pub other: SqliteConnection,
-    pub account: AccountId,
-    pub user: UserId,
+pub(crate) struct World {
+    pub(crate) folder: tempfile::TempDir,
+    pub(crate) keys: Arc<Keys>,
+    pub(crate) store: Store,
+    pub(crate) other: SqliteConnection,
+    pub(crate) account: AccountId,
+    pub(crate) user: UserId,
 }
 
-pub const SYNC_LOCAL: &str = "drweber-0123456789ab";
-pub const USER: &str = "weber@praxis.test";
+pub(crate) const SYNC_LOCAL: &str = "drweber-0123456789ab";
+pub(crate) const USER: &str = "weber@praxis.test";
 
 impl World {
-    pub async fn new() -> Self {
+    pub(crate) async fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let keys = Arc::new(Keys::generate().unwrap());
         let store = Store::open(&settings(&folder), keys.clone(), served()).await.unwrap();
@@ -48,7 +51,7 @@ impl World {
         world
     }
 
-    pub async fn add_account(&mut self, account: AccountId, user: UserId, local: &str, email: &str) {
+    pub(crate) async fn add_account(&mut self, account: AccountId, user: UserId, local: &str, email: &str) {
         let wrapped = Vault::new(self.keys.master.clone()).new_account_key(account).unwrap();
         sqlx::query("INSERT INTO accounts VALUES ($1, 'Praxis', '{}', $2, 0)")
             .bind(account.uuid())
@@ -59,7 +62,7 @@ impl World {
         self.add_user(account, user, local, email).await;
     }
 
-    pub async fn add_user(&mut self, account: AccountId, user: UserId, local: &str, email: &str) {
+    pub(crate) async fn add_user(&mut self, account: AccountId, user: UserId, local: &str, email: &str) {
         sqlx::query("INSERT INTO users VALUES ($1, $2, 'Dr. Weber', 'staff', 'on', $3, 0)")
             .bind(account.uuid())
             .bind(user.uuid())
@@ -83,7 +86,7 @@ impl World {
             .unwrap();
     }
 
-    pub async fn add_contact(&mut self, email: &str) -> ContactId {
+    pub(crate) async fn add_contact(&mut self, email: &str) -> ContactId {
         let contact = ContactId::generate();
         sqlx::query("INSERT INTO contacts VALUES ($1, $2, 'Ana', 'ana', $3, $3, '[]', NULL, 'api', 0)")
             .bind(self.account.uuid())
@@ -96,66 +99,66 @@ impl World {
     }
 
     /// What another process does.
-    pub async fn run(&mut self, sql: &'static str) {
+    pub(crate) async fn run(&mut self, sql: &'static str) {
         sqlx::query(sql).execute(&mut self.other).await.unwrap();
     }
 
-    pub async fn count(&mut self, sql: &'static str) -> i64 {
+    pub(crate) async fn count(&mut self, sql: &'static str) -> i64 {
         sqlx::query(sql).fetch_one(&mut self.other).await.unwrap().get(0)
     }
 
-    pub async fn text(&mut self, sql: &'static str) -> String {
+    pub(crate) async fn text(&mut self, sql: &'static str) -> String {
         sqlx::query(sql).fetch_one(&mut self.other).await.unwrap().get(0)
     }
 
-    pub fn sync_mailbox(&self) -> Mailbox {
+    pub(crate) fn sync_mailbox(&self) -> Mailbox {
         Mailbox::Sync(UserMailbox { account: self.account, user: self.user })
     }
 
-    pub fn auto_mailbox(&self) -> Mailbox {
+    pub(crate) fn auto_mailbox(&self) -> Mailbox {
         Mailbox::Auto(UserMailbox { account: self.account, user: self.user })
     }
 
-    pub fn reply_mailbox(&self, conversation: ConversationId) -> Mailbox {
+    pub(crate) fn reply_mailbox(&self, conversation: ConversationId) -> Mailbox {
         Mailbox::Reply(ReplyMailbox { account: self.account, conversation })
     }
 
     /// A submission of this email to the sync address.
-    pub fn submit(&self, email: Email) -> Submission {
+    pub(crate) fn submit(&self, email: Email) -> Submission {
         submission(email, vec![self.sync_mailbox()], b"Subject: raw\r\n\r\nraw\r\n".to_vec())
     }
 
-    pub async fn file(&self, email: Email) -> Result<Filed, StoreError> {
+    pub(crate) async fn file(&self, email: Email) -> Result<Filed, StoreError> {
         self.store.file(self.submit(email)).await
     }
 
-    pub async fn reopen(&mut self) {
+    pub(crate) async fn reopen(&mut self) {
         self.store = Store::open(&settings(&self.folder), self.keys.clone(), served()).await.unwrap();
     }
 }
 
-pub fn settings(folder: &tempfile::TempDir) -> config::Store {
+pub(crate) fn settings(folder: &tempfile::TempDir) -> config::Store {
     config::Store { url: StoreUrl::Sqlite(folder.path().join("syncmx.db")), blobs: blob_folder(folder) }
 }
 
-pub fn blob_folder(folder: &tempfile::TempDir) -> PathBuf {
+pub(crate) fn blob_folder(folder: &tempfile::TempDir) -> PathBuf {
     folder.path().join("blobs")
 }
 
-pub fn served() -> ServedDomains {
+pub(crate) fn served() -> ServedDomains {
     ServedDomains::new(vec!["sync.example.test".to_owned()], vec!["reply.example.test".to_owned()])
 }
 
-pub fn ask(address: &str) -> Asked {
+pub(crate) fn ask(address: &str) -> Asked {
     served().classify(&ForwardPath::Address(EmailAddress::parse(address).unwrap()))
 }
 
-pub fn named(address: &str) -> NamedAddress {
+pub(crate) fn named(address: &str) -> NamedAddress {
     NamedAddress { name: None, address: EmailAddress::parse(address).unwrap() }
 }
 
 /// A plain mail; its digest follows from its Message-ID.
-pub fn email(id: &str, from: &str, to: &[&str]) -> Email {
+pub(crate) fn email(id: &str, from: &str, to: &[&str]) -> Email {
     let mut digest = [0; 32];
     digest.iter_mut().zip(id.bytes()).for_each(|(octet, byte)| *octet = byte);
     Email {
@@ -186,16 +189,16 @@ pub fn email(id: &str, from: &str, to: &[&str]) -> Email {
     }
 }
 
-pub fn answer_to(id: &str, email: Email) -> Email {
+pub(crate) fn answer_to(id: &str, email: Email) -> Email {
     Email { in_reply_to: vec![id.to_owned()], references: vec![id.to_owned()], ..email }
 }
 
-pub fn aligned(email: &Email) -> Verdict {
+pub(crate) fn aligned(email: &Email) -> Verdict {
     let domain = email.from.address().map_or("none.test", EmailAddress::domain).to_owned();
     Verdict { alignment: Alignment::Aligned { by: AlignedBy::Dkim, domain }, ..Verdict::unchecked() }
 }
 
-pub fn client() -> Client {
+pub(crate) fn client() -> Client {
     Client {
         ip: "192.0.2.1".parse().unwrap(),
         helo: "mail.praxis.test".to_owned(),
@@ -204,7 +207,7 @@ pub fn client() -> Client {
     }
 }
 
-pub fn submission(email: Email, mailboxes: Vec<Mailbox>, raw: Vec<u8>) -> Submission {
+pub(crate) fn submission(email: Email, mailboxes: Vec<Mailbox>, raw: Vec<u8>) -> Submission {
     let verdict = aligned(&email);
     let recipients: Vec<Recipient> = mailboxes
         .into_iter()
