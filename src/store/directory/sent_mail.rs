@@ -8,7 +8,7 @@ use uuid::Uuid;
 use crate::address::ServedDomains;
 use crate::id::{AccountId, ContactId, ConversationId, MessageId, UserId};
 use crate::message::{self, Email};
-use crate::store::directory::reply_addresses::SUBJECT_MAX_CHARS;
+use crate::store::directory::reply_addresses::check_subject;
 use crate::store::directory::{Change, Contact, DirectoryError, User};
 use crate::store::views::{Message, read_message};
 use crate::time::Timestamp;
@@ -45,15 +45,7 @@ impl Change {
         mail: &SentMail,
     ) -> Result<Message, DirectoryError> {
         let header = checked_message_id(&mail.message_id_header)?;
-        if mail.subject.chars().count() > SUBJECT_MAX_CHARS {
-            return Err(DirectoryError::invalid(
-                "subject",
-                format!("at most {SUBJECT_MAX_CHARS} characters"),
-            ));
-        }
-        if mail.subject.chars().any(char::is_control) {
-            return Err(DirectoryError::invalid("subject", "must not hold control characters"));
-        }
+        check_subject(&mail.subject)?;
         let contact = self.contact(account, mail.contact).await?;
         let user = self.user(account, mail.user).await?;
         if let Some(existing) = self.registered(account, mail.contact, &header).await? {
