@@ -256,6 +256,12 @@ async fn r40_an_answer_joins_the_mail_that_the_crm_registered_and_its_copy_is_a_
     let seen: Vec<_> = messages.as_array().unwrap().iter().map(|m| text(&m["message_id_header"])).collect();
     assert_eq!(seen, ["crm1@practice.test", "a@patient.test"]);
 
+    let mut ahead = mail.clone();
+    ahead["message_id_header"] = json!("crm2@practice.test");
+    ahead["sent_at"] = json!("2999-01-01T00:00:00Z");
+    let ahead = scene.server.post(&path, ahead).await.expect(201);
+    assert_eq!(ahead["sent_at"], ahead["received_at"]);
+
     for (field, value, status, said) in [
         ("message_id_header", json!("two words"), 422, "message_id_header"),
         ("sent_at", json!("yesterday"), 422, "sent_at"),
