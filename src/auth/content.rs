@@ -36,8 +36,8 @@ pub(super) struct TooLarge;
 pub(super) const MAX_FIELDS: usize = 1000;
 /// Octets of one header block: each signature may have most of it hashed.
 pub(super) const MAX_HEADER_OCTETS: usize = 1024 * 1024;
-/// A body of more octets is digested where blocking is allowed.
-const LARGE_BODY_OCTETS: usize = 64 * 1024;
+/// More octets than these are digested where blocking is allowed.
+const LARGE_OCTETS: usize = 64 * 1024;
 
 impl<'m> Content<'m> {
     pub(super) fn of(raw: &'m [u8]) -> Result<Self, TooLarge> {
@@ -84,16 +84,19 @@ impl<'m> Content<'m> {
 }
 
 fn digest(canonicalization: Canonicalization, body: &[u8]) -> BodyDigest {
-    let work = || digest_of(|writer| canonicalization.canonical_body(body, 0).write(writer));
-    if body.len() > LARGE_BODY_OCTETS { off_the_reactor(work) } else { work() }
+    where_it_may_block(body.len(), || {
+        digest_of(|writer| canonicalization.canonical_body(body, 0).write(writer))
+    })
 }
 
-/// Runs it where it may block, on a runtime that has such places.
-fn off_the_reactor<T>(work: impl FnOnce() -> T) -> T {
+/// Runs work over so many octets; much of it where it may block, on a runtime that has such places.
+pub(super) fn where_it_may_block<T>(octets: usize, work: impl FnOnce() -> T) -> T {
     use tokio::runtime::{Handle, RuntimeFlavor};
-    match Handle::try_current().map(|handle| handle.runtime_flavor()) {
-        Ok(RuntimeFlavor::MultiThread) => tokio::task::block_in_place(work),
-        _ => work(),
+    let flavor = Handle::try_current().map(|handle| handle.runtime_flavor());
+    if octets > LARGE_OCTETS && matches!(flavor, Ok(RuntimeFlavor::MultiThread)) {
+        tokio::task::block_in_place(work)
+    } else {
+        work()
     }
 }
 

@@ -13,7 +13,7 @@ use mail_auth::common::verify::DomainKey;
 use mail_auth::dkim::Canonicalization;
 use mail_auth::dkim::DkimError;
 
-use super::content::Content;
+use super::content::{Content, where_it_may_block};
 use super::dns::{Failure, Lookups, Purpose};
 use super::signature::{Kind, Refused, Signature};
 use super::tags::Tags;
@@ -98,6 +98,8 @@ pub(super) async fn check_key(
 const MAX_KEY_RECORDS: usize = 3;
 /// RFC 8301 section 3.2.
 const MIN_RSA_BITS: usize = 1024;
+/// Above, nobody's key is; verification would only cost.
+const RSA_BITS: std::ops::RangeInclusive<usize> = MIN_RSA_BITS..=8192;
 
 fn verify_with(
     record: &[u8],
@@ -110,11 +112,17 @@ fn verify_with(
         let is_revoked = error == mail_auth::Error::Dkim(DkimError::RevokedPublicKey);
         (AuthResult::PermError, if is_revoked { "the key is revoked" } else { "the key is malformed" })
     })?;
-    if signature.algorithm == Algorithm::RsaSha256 && key.p.public_key_bits() < MIN_RSA_BITS {
-        return Err((AuthResult::PermError, "the key has fewer than 1024 bits"));
+    match key.p.public_key_bits() {
+        bits if signature.algorithm != Algorithm::RsaSha256 || RSA_BITS.contains(&bits) => {}
+        bits if bits < MIN_RSA_BITS => {
+            return Err((AuthResult::PermError, "the key has fewer than 1024 bits"));
+        }
+        _ => return Err((AuthResult::PermError, "the key is longer than 8192 bits")),
     }
+    let octets = signed.iter().map(|(name, value)| name.len() + value.len()).sum();
     let mut fields = signed.iter().copied();
-    match key.p.verify(&mut fields, &signature.signature, header, signature.algorithm) {
+    let verify = || key.p.verify(&mut fields, &signature.signature, header, signature.algorithm);
+    match where_it_may_block(octets, verify) {
         // RFC 6376 section 3.6.1: a signer who only tries is treated as one who does not sign.
         Ok(()) if is_testing => Err((AuthResult::Neutral, "the key is for testing")),
         Ok(()) => Ok(()),

@@ -34,7 +34,7 @@ const CACHE_ANSWERS: u64 = 32_768;
 /// hickory refuses what is over this with `Busy`; its default of 32 is less than one busy second (SMTP.md X6).
 const IN_FLIGHT_PER_CONNECTION: usize = 4096;
 /// Tries after the first: [`config::Dns::timeout`] is for all tries of a look-up together.
-const RETRIES: usize = 1;
+const RETRIES: u8 = 1;
 /// Records of one answer that are looked at (SMTP.md S11).
 const MAX_RECORDS: usize = 100;
 
@@ -88,8 +88,8 @@ impl Dns {
             TokioResolver::builder_with_config(config, TokioRuntimeProvider::default())
         };
         let options = builder.options_mut();
-        options.attempts = RETRIES;
-        options.timeout = config.timeout / (RETRIES as u32 + 1);
+        options.attempts = usize::from(RETRIES);
+        options.timeout = config.timeout / (u32::from(RETRIES) + 1);
         options.cache_size = CACHE_ANSWERS;
         options.max_active_requests = IN_FLIGHT_PER_CONNECTION;
         options.use_hosts_file = ResolveHosts::Never;
@@ -110,11 +110,7 @@ impl Dns {
         let deadline = deadline.min(Instant::now() + self.timeout);
         match tokio::time::timeout_at(deadline, self.resolver.lookup(name, record_type)).await {
             Ok(Ok(lookup)) => Ok(Arc::new(lookup)),
-            Ok(Err(NetError::Dns(DnsError::NoRecordsFound(none)))) => Err(match none.response_code {
-                ResponseCode::NXDomain => Failure::NoDomain,
-                ResponseCode::NoError => Failure::NoRecord,
-                _ => Failure::Temporary,
-            }),
+            Ok(Err(NetError::Dns(DnsError::NoRecordsFound(none)))) => Err(failure(none.response_code)),
             Ok(Err(_)) | Err(_) => Err(Failure::Temporary),
         }
     }
@@ -223,6 +219,16 @@ impl Lookups<'_> {
             return Err(Failure::OverBudget);
         }
         cell.get_or_init(ask).await.clone()
+    }
+}
+
+fn failure(code: ResponseCode) -> Failure {
+    if code == ResponseCode::NXDomain {
+        Failure::NoDomain
+    } else if code == ResponseCode::NoError {
+        Failure::NoRecord
+    } else {
+        Failure::Temporary
     }
 }
 

@@ -11,6 +11,7 @@ mod dmarc;
 mod dns;
 mod domain;
 mod fields;
+mod header;
 mod iprev;
 mod results;
 mod signature;
@@ -19,6 +20,7 @@ mod tags;
 mod verify;
 
 pub use align::registrable_domain;
+pub use header::{trace_fields, without_foreign_trace};
 pub use verify::{AuthError, Authenticator};
 
 use crate::address::EmailAddress;
@@ -200,3 +202,6 @@ pub struct Subject<'a> {
     /// The one From address (R10); none if the message has none that is clean: then nothing aligns.
     pub from: Option<&'a EmailAddress>,
 }
+
+#[cfg(test)]
+mod tests;

@@ -87,29 +87,30 @@ impl Signature {
         let selector = name("s").ok_or_else(|| syntax("s= is no selector"))?;
         let signed_fields =
             if kind == Kind::ArcSeal { Vec::new() } else { tags.parts("h").unwrap_or_default() };
-        let read = |content: &mut Option<Content>| -> Result<Self, (AuthResult, &'static str)> {
+        let read = || {
+            let content = match kind {
+                Kind::ArcSeal => no_content(&tags)?,
+                Kind::ArcMessage | Kind::Dkim => Some(content(kind, &tags, &signed_fields)?),
+            };
             check_times(&tags, now)?;
             Ok(Self {
                 algorithm: algorithm(&tags)?,
-                signature: tags.base64("b").ok_or((AuthResult::PermError, "b= is no base64"))?,
+                signature: tags.base64("b").ok_or(permanent("b= is no base64"))?,
+                content,
                 identity_domain: if kind == Kind::Dkim { identity(&tags, &domain)? } else { None },
                 instance: if kind == Kind::Dkim { version(&tags)? } else { instance(&tags)? },
+                unsigned_value: without_signature(value),
                 domain: domain.clone(),
                 selector: selector.clone(),
-                content: content.take(),
-                unsigned_value: without_signature(value),
             })
         };
-        let result = if kind == Kind::ArcSeal {
-            if tags.value("h").is_some() || tags.value("bh").is_some() {
-                Err((AuthResult::PermError, "a seal covers no content"))
-            } else {
-                read(&mut None)
-            }
-        } else {
-            content(kind, &tags, &signed_fields).and_then(|content| read(&mut Some(content)))
-        };
-        result.map_err(|(result, why)| Refused { domain, selector, signed_fields, result, why })
+        read().map_err(|(result, why)| Refused {
+            domain: domain.clone(),
+            selector: selector.clone(),
+            signed_fields: signed_fields.clone(),
+            result,
+            why,
+        })
     }
 }
 
@@ -162,6 +163,13 @@ fn identity(tags: &Tags<'_>, domain: &str) -> Result<Option<String>, Refusal> {
         Some(found) => Ok((found != domain).then_some(found)),
         None => Err(permanent("i= is outside d=")),
     }
+}
+
+fn no_content(tags: &Tags<'_>) -> Result<Option<Content>, Refusal> {
+    if tags.value("h").is_some() || tags.value("bh").is_some() {
+        return Err(permanent("a seal covers no content"));
+    }
+    Ok(None)
 }
 
 fn content(kind: Kind, tags: &Tags<'_>, signed_fields: &[String]) -> Result<Content, Refusal> {

@@ -8,6 +8,7 @@ mod attachments;
 mod case;
 mod decide;
 mod facts;
+mod keys;
 mod outbound;
 mod outcome;
 mod routed;
@@ -23,8 +24,9 @@ pub use attachments::{Skipped, skipped};
 pub use decide::decide;
 pub use facts::{
     Account, Arrival, Contact, Conversation, ExistingMessage, Facts, FreshIds, Identity, KnownReference,
-    Mark, Owner, referenced_ids,
+    Mark, Owner,
 };
+pub use keys::{ThreadKey, base_subject, remembered_keys, thread_keys};
 pub use outcome::{
     Decision, Direction, Filing, FilingContact, Held, Outcome, Participant, Reason, Role, Sender, Thread,
 };

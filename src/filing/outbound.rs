@@ -13,7 +13,7 @@ pub(super) fn judge(case: &Case<'_>, feed: Feed, author: UserId, trace: &mut Tra
     if let Some(refused) = unproven(case, author, trace) {
         return refused;
     }
-    if feed == Feed::Sync && is_forward_to_us(case) {
+    if feed == Feed::Sync && thread::is_reported(case) {
         return forwarded(case, author, trace);
     }
     if let Some(kept_off) = nobody_outside(case, feed, trace) {
@@ -57,14 +57,8 @@ pub(super) fn look_up_failed(trace: &mut Trace) -> Decision {
 
 /// R20–R24: whose record it goes on, or what becomes of it if on nobody's.
 fn record_owner<'a>(case: &Case<'a>, feed: Feed, trace: &mut Trace) -> Result<Owner<'a>, Decision> {
-    if let Some((reference, contact)) = thread::known_conversation(case) {
-        trace.say(
-            "R23",
-            format!(
-                "it belongs to a known conversation (by {}), whose contact is on it",
-                reference.message_id_header
-            ),
-        );
+    if let Some((_, contact)) = thread::known_conversation(case) {
+        trace.say("R23", "it belongs to a known conversation, whose contact is on it");
         return Ok(Owner::Known(contact));
     }
     thread::say_if_forked(case, trace);
@@ -187,12 +181,6 @@ fn filed(case: &Case<'_>, owner: Owner<'_>, author: UserId, trace: &mut Trace) -
         }
     }
     Decision::Filed(Box::new(filing))
-}
-
-/// R28: nobody but us in To and Cc, and a forwarded message inside.
-fn is_forward_to_us(case: &Case<'_>) -> bool {
-    case.email.forwarded.is_some()
-        && case.recipients().all(|person| case.standing(&person.address) == Standing::Served)
 }
 
 /// R28: filed as inbound from the original sender at its original date.

@@ -7,7 +7,7 @@ use crate::auth::{AlignedBy, Alignment, Arc, AuthResult, DmarcPolicy, Verdict};
 use crate::filing::{
     Account, Arrival, Contact, Conversation, Decision, Direction, ExistingMessage, Facts, Filing,
     FilingContact, FreshIds, Identity, KnownReference, Mark, Owner, Reason, Role, Sender, Settings, Thread,
-    Trace, UnknownTo, decide, referenced_ids,
+    ThreadKey, Trace, UnknownTo, decide, thread_keys,
 };
 use crate::id::{AccountId, ContactId, ConversationId, MessageId, UserId};
 use crate::message::{Email, Forwarded, From, Kind, ReplyText, Report};
@@ -174,17 +174,22 @@ impl World {
     }
 
     fn answering(mut self, contact: ContactId) -> Self {
-        let conversation = Conversation { id: ConversationId::generate(), contact, user: Some(self.lena) };
+        let conversation =
+            Conversation { id: ConversationId::generate(), contact, user: Some(self.lena), last_at: NOW };
         self.email.in_reply_to = vec!["0@praxis.test".to_owned()];
         self.facts
             .references
-            .push(KnownReference { message_id_header: "0@praxis.test".to_owned(), conversation });
+            .push(KnownReference { key: ThreadKey::MessageId("0@praxis.test".to_owned()), conversation });
         self
     }
 
     fn routed(mut self) -> Self {
-        let conversation =
-            Conversation { id: ConversationId::generate(), contact: self.ana.id, user: Some(self.lena) };
+        let conversation = Conversation {
+            id: ConversationId::generate(),
+            contact: self.ana.id,
+            user: Some(self.lena),
+            last_at: NOW,
+        };
         self.mailbox = Mailbox::Reply(ReplyMailbox { account: self.account, conversation: conversation.id });
         self.facts.reply_conversation = Some(conversation);
         self.to(&["r-abc@reply.test"])
@@ -475,7 +480,57 @@ fn r40_in_reply_to_comes_before_references_from_newest_to_oldest() {
     let mut message = email();
     message.in_reply_to = vec!["3@x".to_owned()];
     message.references = vec!["1@x".to_owned(), "2@x".to_owned(), "3@x".to_owned()];
-    assert_eq!(referenced_ids(&message), ["3@x", "2@x", "1@x"]);
+    let keys = thread_keys(&message);
+    let texts: Vec<&str> = keys.iter().map(ThreadKey::text).collect();
+    assert_eq!(texts, ["3@x", "2@x", "1@x", "1@praxis.test"]);
+}
+
+#[test]
+fn r40_thread_index_and_a_replys_subject_lead_back_where_references_are_gone() {
+    let base = world().from("ana@patient.test").to(&["lena@praxis.test"]).cc(&["lena-1@sync.test"]);
+    let by = |key: ThreadKey, user, last_at| {
+        let conversation =
+            Conversation { id: ConversationId::generate(), contact: base.ana.id, user, last_at };
+        let mut world = base.clone();
+        world.facts.references.push(KnownReference { key, conversation });
+        matches!(world.filed().thread, Thread::Existing(_))
+    };
+    let old = Timestamp::from_millis(NOW.as_millis() - 31 * 86_400_000);
+    let (lena, tom) = (Some(base.lena), Some(base.tom));
+    assert!(by(ThreadKey::Outlook("thread-index x".to_owned()), tom, old));
+    assert!(by(ThreadKey::Subject("subject x".to_owned()), lena, NOW));
+    assert!(!by(ThreadKey::Subject("subject x".to_owned()), lena, old));
+    assert!(!by(ThreadKey::Subject("subject x".to_owned()), tom, NOW));
+}
+
+#[test]
+fn r41_conversations_of_one_contact_that_are_found_to_be_one_become_the_oldest() {
+    let base = world();
+    let (ana, ben) = (base.ana.id, base.ben.id);
+    let mut world = base.answering(ana).answering(ben).answering(ana);
+    let ids: Vec<_> = world.facts.references.iter().map(|known| known.conversation.id).collect();
+    // The younger one is found first.
+    world.facts.references.reverse();
+    let filing = world.filed();
+    assert_eq!((filing.thread, filing.merges), (Thread::Existing(ids[0]), vec![ids[2]]));
+}
+
+#[test]
+fn r41_a_parent_that_arrives_after_its_child_joins_it() {
+    let mut world = world();
+    let conversation = Conversation {
+        id: ConversationId::generate(),
+        contact: world.ana.id,
+        user: Some(world.lena),
+        last_at: NOW,
+    };
+    world.facts.references.push(KnownReference {
+        key: ThreadKey::Child("1@praxis.test".to_owned()),
+        conversation: conversation.clone(),
+    });
+    assert_eq!(world.filed().thread, Thread::Existing(conversation.id));
+    // Being referred to does not make a stranger a party (R15).
+    world.from("eve@elsewhere.test").ends("rejected", Reason::SenderNotAllowed, "R15");
 }
 
 #[test]
@@ -539,7 +594,7 @@ fn r50_an_automatic_answer_sets_no_mark() {
 
 #[test]
 fn r51_a_bounce_is_filed_on_the_conversation_of_the_returned_message() {
-    let base = world().from("mailer-daemon@elsewhere.test").on_auto();
+    let base = world().from("mailer-daemon@elsewhere.test").to(&["lena@praxis.test"]).on_auto();
     let ana = base.ana.id;
     let mut world = base.answering(ana);
     world.email.kind = Kind::Bounce;
@@ -547,6 +602,12 @@ fn r51_a_bounce_is_filed_on_the_conversation_of_the_returned_message() {
     world.email.report = Some(Report { recipients: Vec::new(), original_message_id });
     let filing = world.filed();
     assert_eq!((filing.contact, filing.marks), (FilingContact::Existing(ana), vec![]));
+    let owner = filing.participants.iter().find(|participant| participant.contact == Some(ana));
+    assert_eq!(
+        owner.map(|owner| owner.role),
+        Some(Role::About),
+        "it is on the timeline, but not on the mail"
+    );
 }
 
 #[test]

@@ -136,7 +136,7 @@ fn from_stranger(case: &Case<'_>, feed: Feed, owner: &Owner, trace: &mut Trace) 
         trace.say("R1", "the author is neither a user nor a contact who is marked for sync");
         return Decision::Discarded(Reason::NotMarked);
     }
-    if let Some(known) = case.facts.references.first() {
+    if let Some(known) = case.facts.references.iter().find(|known| known.key.is_reference()) {
         trace.say("R15", "the author is neither a user nor a contact, but answers in a known conversation");
         let why = "Somebody who is not a contact answered in a known conversation.";
         return held(case, Reason::ThirdParty, why, Some(owner.user), Some(known.conversation.contact));
@@ -149,7 +149,7 @@ fn from_stranger(case: &Case<'_>, feed: Feed, owner: &Owner, trace: &mut Trace) 
 pub(super) fn report(case: &Case<'_>, trace: &mut Trace) -> Option<Decision> {
     let kind = case.report_kind()?;
     let original = case.email.report.as_ref()?.original_message_id.as_ref()?;
-    let known = case.facts.references.iter().find(|known| known.message_id_header == *original)?;
+    let known = case.facts.references.iter().find(|known| known.key.text() == original)?;
     trace.say("R51", format!("a {} about a message of a known conversation", kind.as_str()));
     let contact = FilingContact::Existing(known.conversation.contact);
     let mut filing = thread::filing_in(case, contact, known.conversation.user, known.conversation.id);

@@ -1,25 +1,45 @@
 //! Which conversation (R23, R40, R42, R43), who is on it (R25), and the filing that says so.
 
 use crate::address::NamedAddress;
-use crate::filing::case::Case;
+use crate::filing::case::{Case, Standing};
 use crate::filing::{
-    Contact, Direction, Filing, FilingContact, KnownReference, Participant, Role, Sender, Thread, Trace,
+    Contact, Direction, Filing, FilingContact, KnownReference, Participant, Role, Sender, Thread, ThreadKey,
+    Trace,
 };
 use crate::id::{ContactId, ConversationId, UserId};
 use crate::time::Timestamp;
 
-/// R23, R40, R42: the best known conversation that is referred to and whose contact is on the message.
+/// R23, R40, R42: the best known conversation that the message belongs to and whose contact is on it.
 pub(super) fn known_conversation<'a>(case: &Case<'a>) -> Option<(&'a KnownReference, &'a Contact)> {
     case.facts
         .references
         .iter()
-        .filter(|known| case.has_on_it(known.conversation.contact))
+        .filter(|known| may_join(case, known))
         .find_map(|known| Some((known, case.contact(known.conversation.contact)?)))
+}
+
+/// R23, R42: the contact is on the message. R40: by subject alone only a recent conversation of the same user.
+fn may_join(case: &Case<'_>, known: &KnownReference) -> bool {
+    let conversation = &known.conversation;
+    let is_recent = conversation.last_at.plus_days(SUBJECT_DAYS) >= case.arrival.received_at;
+    let is_plausible = match known.key {
+        ThreadKey::Child(_) | ThreadKey::MessageId(_) | ThreadKey::Outlook(_) => true,
+        ThreadKey::Subject(_) => {
+            is_recent && conversation.user.is_some() && conversation.user == user_of(case)
+        }
+    };
+    is_plausible && case.has_on_it(conversation.contact)
+}
+
+/// The user on the practice's side: the author if a user, else whose address it came to.
+fn user_of(case: &Case<'_>) -> Option<UserId> {
+    let author = case.author_identity().filter(|identity| identity.verified).map(|identity| identity.user);
+    author.or(case.facts.owner.as_ref().map(|owner| owner.user))
 }
 
 /// R23: says why a reference to a known conversation does not count.
 pub(super) fn say_if_forked(case: &Case<'_>, trace: &mut Trace) {
-    if !case.facts.references.is_empty() {
+    if case.facts.references.iter().any(|known| known.key.is_reference()) {
         trace.say(
             "R23",
             "it refers to a known conversation whose contact is not on it: a new conversation begins",
@@ -35,18 +55,44 @@ pub(super) fn filing(
     user: Option<UserId>,
     trace: &mut Trace,
 ) -> Filing {
-    let known = known_conversation(case).filter(|(_, known)| known.id == contact.id());
-    let thread = match known {
-        Some((reference, _)) => {
-            trace.say("R40", format!("joins the conversation of {}", reference.message_id_header));
-            Thread::Existing(reference.conversation.id)
-        }
-        None => {
-            trace.say("R40", "begins a new conversation");
-            Thread::New(case.arrival.fresh.conversation)
-        }
+    let Some((best, _)) = known_conversation(case).filter(|(_, known)| known.id == contact.id()) else {
+        trace.say("R40", "begins a new conversation");
+        return filing_on(case, contact, user, Thread::New(case.arrival.fresh.conversation));
     };
-    filing_on(case, contact, user, thread)
+    trace.say("R40", format!("joins the conversation found by {}", explain(&best.key)));
+    let (oldest, merges) = one_conversation(case, best);
+    if !merges.is_empty() {
+        trace.say("R41", "it shows that conversations of this contact are one: they become the oldest");
+    }
+    let filing = filing_on(case, contact, user, Thread::Existing(oldest));
+    Filing { merges, ..filing }
+}
+
+/// R41: every conversation of the same contact that the message belongs to by its ids; the oldest stays.
+fn one_conversation(case: &Case<'_>, best: &KnownReference) -> (ConversationId, Vec<ConversationId>) {
+    let mut found = vec![best.conversation.id];
+    for known in &case.facts.references {
+        let is_proof = matches!(known.key, ThreadKey::Child(_) | ThreadKey::MessageId(_));
+        if is_proof
+            && known.conversation.contact == best.conversation.contact
+            && !found.contains(&known.conversation.id)
+        {
+            found.push(known.conversation.id);
+        }
+    }
+    // Ids are in the order of time.
+    found.sort_unstable();
+    let oldest = found.remove(0);
+    (oldest, found)
+}
+
+fn explain(key: &ThreadKey) -> String {
+    match key {
+        ThreadKey::Child(_) => "a message that refers to it".to_owned(),
+        ThreadKey::MessageId(id) => format!("the reference to {id}"),
+        ThreadKey::Outlook(_) => "Outlook's Thread-Index".to_owned(),
+        ThreadKey::Subject(_) => "a reply's subject".to_owned(),
+    }
 }
 
 /// The filing in a given conversation (reply token, report).
@@ -77,15 +123,24 @@ fn filing_on(case: &Case<'_>, contact: FilingContact, user: Option<UserId>, thre
         message_id_header: message_id_header(case),
         sent_at: plausible(case.email.date, case.arrival.received_at),
         flags,
+        merges: Vec::new(),
         skipped: crate::filing::skipped(&case.email.attachments, &case.facts.account.settings.attachments),
     }
 }
 
-/// R25: everybody in From, To and Cc with the contact or user they are.
+/// R25: everybody in From, To and Cc with the contact or user they are; of a forwarded message (R28) those of the
+/// original. The record owner is always among them.
 fn participants(case: &Case<'_>, owner: &FilingContact) -> Vec<Participant> {
-    let people = std::iter::once((Role::From, case.author))
-        .chain(case.email.to.iter().map(|to| (Role::To, to)))
-        .chain(case.email.cc.iter().map(|cc| (Role::Cc, cc)));
+    let original = match &case.email.forwarded {
+        Some(original) if is_reported(case) => {
+            original.from.as_ref().map(|from| (from, &original.to, &original.cc))
+        }
+        Some(_) | None => None,
+    };
+    let (from, to, cc) = original.unwrap_or((case.author, &case.email.to, &case.email.cc));
+    let people = std::iter::once((Role::From, from))
+        .chain(to.iter().map(|to| (Role::To, to)))
+        .chain(cc.iter().map(|cc| (Role::Cc, cc)));
     let mut participants: Vec<Participant> = Vec::new();
     for (role, person) in people {
         let is_known = |known: &Participant| known.role == role && known.address == person.address;
@@ -93,7 +148,23 @@ fn participants(case: &Case<'_>, owner: &FilingContact) -> Vec<Participant> {
             participants.push(participant(case, owner, role, person));
         }
     }
+    if !participants.iter().any(|known| known.contact == Some(owner.id())) {
+        participants.extend(owner_aside(case, owner));
+    }
     participants
+}
+
+/// The record owner of a message on which no field names them.
+fn owner_aside(case: &Case<'_>, owner: &FilingContact) -> Option<Participant> {
+    let contact = case.contact(owner.id())?;
+    let address = contact.email.clone()?;
+    Some(Participant {
+        role: Role::About,
+        name: Some(contact.name.clone()),
+        address,
+        contact: Some(contact.id),
+        user: None,
+    })
 }
 
 fn participant(case: &Case<'_>, owner: &FilingContact, role: Role, person: &NamedAddress) -> Participant {
@@ -114,6 +185,12 @@ fn contact_of(case: &Case<'_>, owner: &FilingContact, person: &NamedAddress) -> 
             case.eligible_contact_at(&person.address).map(|contact| contact.id)
         }
     }
+}
+
+/// R28: sent to us alone, with the original inside: it is the original that is filed.
+pub(super) fn is_reported(case: &Case<'_>) -> bool {
+    case.email.forwarded.is_some()
+        && case.recipients().all(|person| case.standing(&person.address) == Standing::Served)
 }
 
 /// R43: no Message-ID → one is derived from the digest (R70), so that a retry finds it.
@@ -137,3 +214,5 @@ pub(super) fn plausible(date: Option<Timestamp>, received_at: Timestamp) -> Time
 const EARLIEST_DATE: Timestamp = Timestamp::from_millis(631_152_000_000);
 /// People beyond this many are not listed on the record; the raw message has them.
 const MAX_PARTICIPANTS: usize = 500;
+/// R40: how long a subject alone leads back.
+const SUBJECT_DAYS: i64 = 30;

@@ -68,7 +68,7 @@ fn role(tree: &Tree<'_>, part: &Part<'_>) -> Role {
     match part.content_type.value.as_str() {
         "text/plain" | "text" => Role::Text,
         "text/html" => Role::Html,
-        "text/x-amp-html" | "text/watch-html" if is_alternative => Role::Ignored,
+        "text/x-amp-html" if is_alternative => Role::Ignored,
         // A multipart without a single part, or a root that is some kind of text: better shown than hidden.
         other if other.starts_with("multipart/") => Role::Text,
         other if other.starts_with("text/") && part.parent.is_none() && other != "text/calendar" => {

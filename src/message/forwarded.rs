@@ -2,7 +2,7 @@
 
 use super::quoted_header::{self, Block, unquoted};
 use super::scan::{Shape, Tree};
-use super::{Forwarded, addresses, attachment, body, date, labels};
+use super::{Forwarded, addresses, attachment, attribution, body, date, labels};
 
 /// What the message forwards; `text` is its body.
 pub(super) fn find(tree: &Tree<'_>, subject: &str, text: &str) -> Option<Forwarded> {
@@ -34,34 +34,80 @@ fn attached(tree: &Tree<'_>) -> Option<Forwarded> {
     })
 }
 
-/// A forward printed into the text: a separator and a header block, or a header block under a forward's subject.
+/// A forward printed into the text. The first quote of the text decides: a forward's separator makes one; a plain
+/// header block or attribution does under a forward's subject.
 fn inline(subject: &str, text: &str) -> Option<Forwarded> {
     let lines: Vec<&str> = text.lines().collect();
     let has_prefix = has_forward_prefix(subject);
-    let mut was_quoted = false;
     for (at, line) in lines.iter().enumerate() {
-        if labels::is_forward_separator(line) {
-            let (start, block) = block_below(&lines, at + 1, 1)?;
-            return Some(forward_of(&lines, start, block));
-        }
-        was_quoted |= line.starts_with('>');
-        if has_prefix && !was_quoted {
-            if let Some(block) = quoted_header::read(lines.get(at..)?, 2) {
-                return Some(forward_of(&lines, at, block));
-            }
-            if labels::is_original_separator(line) {
-                let (start, block) = block_below(&lines, at + 1, 1)?;
+        if labels::is_forward_separator(line)
+            || (is_dashed_title(line) && !labels::is_original_separator(line))
+        {
+            if let Some((start, block)) = block_below(&lines, at + 1) {
                 return Some(forward_of(&lines, start, block));
             }
+            if labels::is_forward_separator(line) {
+                return bare_forward(&lines, at + 1, subject);
+            }
+        }
+        if labels::is_original_separator(line) {
+            return block_below(&lines, at + 1)
+                .filter(|_| has_prefix)
+                .map(|(start, block)| forward_of(&lines, start, block));
+        }
+        if line.starts_with('>') {
+            if unquoted(line).is_empty() {
+                continue;
+            }
+            return None;
+        }
+        if let Some(block) = quoted_header::read(lines.get(at..)?, 2) {
+            return has_prefix.then(|| forward_of(&lines, at, block));
+        }
+        if attribution::lines_ending_at(&lines, at) > 0 {
+            return if has_prefix { bare_forward(&lines, at + 1, subject) } else { None };
         }
     }
     None
 }
 
+/// `---------- words ----------`, in whatever language.
+fn is_dashed_title(line: &str) -> bool {
+    let line = unquoted(line);
+    let title = line.trim_matches(['-', ' ']);
+    let is_title = !title.is_empty() && title.len() < 80 && title.chars().any(char::is_alphabetic);
+    is_title && line.starts_with("-----") && line.ends_with("-----")
+}
+
 /// The block on the next lines that are not blank.
-fn block_below(lines: &[&str], from: usize, others: usize) -> Option<(usize, Block)> {
+fn block_below(lines: &[&str], from: usize) -> Option<(usize, Block)> {
     let start = (from..lines.len()).take(5).find(|at| !unquoted(lines[*at]).is_empty())?;
-    quoted_header::read(lines.get(start..)?, others).map(|block| (start, block))
+    let below = lines.get(start..)?;
+    let block = quoted_header::read(below, 1).or_else(|| quoted_header::read_unknown(below))?;
+    Some((start, block))
+}
+
+/// A forward that names the author in an attribution line, as Outlook for the Mac writes it; its subject is that of
+/// the mail around it.
+fn bare_forward(lines: &[&str], behind: usize, subject: &str) -> Option<Forwarded> {
+    let end = (behind.saturating_sub(1)..lines.len())
+        .take(6)
+        .find(|at| attribution::lines_ending_at(lines, *at) > 0)?;
+    let count = attribution::lines_ending_at(lines, end);
+    let line =
+        lines.get(end + 1 - count..=end)?.iter().map(|line| unquoted(line)).collect::<Vec<_>>().join(" ");
+    let rest = lines.get(end + 1..).unwrap_or_default();
+    let body: Vec<&str> =
+        rest.iter().map(|line| strip_one_mark(line.strip_prefix("    ").unwrap_or(line))).collect();
+    Some(Forwarded {
+        from: Some(attribution::author(&line)?),
+        to: Vec::new(),
+        cc: Vec::new(),
+        subject: Some(without_forward_prefix(subject).to_owned()).filter(|subject| !subject.is_empty()),
+        date: date::read(&line),
+        text: body.join("\n").trim().to_owned(),
+        attachment: None,
+    })
 }
 
 fn forward_of(lines: &[&str], start: usize, block: Block) -> Forwarded {
@@ -88,11 +134,21 @@ fn strip_one_mark(line: &str) -> &str {
 /// `Fwd:`, `WG:`, `TR:` and the prefixes of other languages.
 pub(super) fn has_forward_prefix(subject: &str) -> bool {
     let lower = subject.trim_start_matches(['[', '(', ' ']).to_lowercase();
-    let Some((prefix, _)) = lower.split_once([':', '：', ']']) else { return false };
+    let Some((prefix, _)) = lower.split_once([':', '：']) else { return false };
     FORWARD_PREFIXES.contains(&prefix.trim())
 }
 
-const FORWARD_PREFIXES: [&str; 27] = [
+/// The subject that the original had.
+fn without_forward_prefix(subject: &str) -> &str {
+    let mut bare = subject.trim();
+    while has_forward_prefix(bare) {
+        bare = bare.split_once([':', '：']).map_or("", |(_, rest)| rest.trim());
+    }
+    bare
+}
+
+const FORWARD_PREFIXES: [&str; 28] = [
+    "전달",
     "fwd",
     "fw",
     "wg",

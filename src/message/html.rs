@@ -174,7 +174,7 @@ impl Page {
             range.end = range.end.min(length);
             range.start = range.start.min(range.end);
         }
-        self.marks.retain(|(_, range)| !range.is_empty());
+        self.marks.retain(|(mark, range)| *mark == Mark::Rule || !range.is_empty());
         Rendered { text: self.out, marks: self.marks }
     }
 }

@@ -23,21 +23,21 @@ pub(super) struct Tag<'a> {
 pub(super) struct Tags<'a> {
     rest: &'a str,
     /// Marks that were looked for in vain: they do not come any more.
-    gone: Gone,
+    gone: Vec<Closer>,
 }
 
-#[derive(Default)]
-struct Gone {
-    comment_end: bool,
-    double_quote: bool,
-    head_end: bool,
-    single_quote: bool,
+/// A mark that ends something.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Closer {
+    Comment,
+    DoubleQuote,
+    Head,
+    SingleQuote,
 }
 
 impl<'a> Tags<'a> {
     pub(super) const fn new(html: &'a str) -> Self {
-        let gone = Gone { comment_end: false, double_quote: false, head_end: false, single_quote: false };
-        Self { rest: html, gone }
+        Self { rest: html, gone: Vec::new() }
     }
 
     /// Moves on by `octets`, which end at a character.
@@ -49,14 +49,14 @@ impl<'a> Tags<'a> {
 
     /// A declaration or comment: `<!doctype …>`, `<!-- … -->`, `<![endif]>`, `<?xml … ?>`.
     fn skip_declaration(&mut self) {
-        if self.rest.starts_with("<!--") && !self.gone.comment_end {
+        if self.rest.starts_with("<!--") && !self.gone.contains(&Closer::Comment) {
             // `<!-->` is a whole comment.
             match self.rest.get(2..).and_then(|rest| rest.find("-->")) {
                 Some(at) => {
                     self.skip(at + 5);
                     return;
                 }
-                None => self.gone.comment_end = true,
+                None => self.gone.push(Closer::Comment),
             }
         }
         let end = self.rest.find('>').map_or(self.rest.len(), |at| at + 1);
@@ -92,17 +92,17 @@ impl<'a> Tags<'a> {
             while bytes.get(at).is_some_and(u8::is_ascii_whitespace) {
                 at += 1;
             }
-            let gone = match bytes.get(at) {
-                Some(b'"') => &mut self.gone.double_quote,
-                Some(b'\'') => &mut self.gone.single_quote,
+            let closer = match bytes.get(at) {
+                Some(b'"') => Closer::DoubleQuote,
+                Some(b'\'') => Closer::SingleQuote,
                 Some(_) | None => continue,
             };
-            if *gone {
+            if self.gone.contains(&closer) {
                 continue;
             }
             match memchr::memchr(bytes[at], &bytes[at + 1..]) {
                 Some(close) => at += close + 2,
-                None => *gone = true,
+                None => self.gone.push(closer),
             }
         }
         bytes.len()
@@ -111,7 +111,7 @@ impl<'a> Tags<'a> {
     /// Leaves out what stands inside an element that nobody reads.
     fn skip_content(&mut self, name: &str) {
         let is_head = name == "head";
-        if is_head && self.gone.head_end {
+        if is_head && self.gone.contains(&Closer::Head) {
             return;
         }
         let close = format!("</{name}");
@@ -119,7 +119,7 @@ impl<'a> Tags<'a> {
             Some(at) => {
                 self.skip(at);
             }
-            None if is_head => self.gone.head_end = true,
+            None if is_head => self.gone.push(Closer::Head),
             None => {
                 self.skip(self.rest.len());
             }

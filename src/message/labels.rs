@@ -3,6 +3,11 @@
 //!
 //! Only tables and their look-up. The words are those of the programs' own translations.
 
+use std::collections::HashMap;
+use std::sync::LazyLock;
+
+use regex::Regex;
+
 /// What a label of a quoted header block names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Label {
@@ -25,17 +30,20 @@ pub(super) fn label_of(line: &str) -> Option<(Label, &str)> {
     let mut chars = line.char_indices().take(MAX_LABEL_CHARS);
     let (at, colon) = chars.find(|(_, c)| matches!(c, ':' | '：'))?;
     let (word, rest) = (line.get(..at)?, line.get(at + colon.len_utf8()..)?);
-    let word =
-        word.trim_matches(|c: char| matches!(c, '*' | '_' | '\u{a0}') || c.is_whitespace()).to_lowercase();
-    let word = word.replace('\u{2019}', "'");
+    let word = word.trim_matches(|c: char| matches!(c, '*' | '_' | '\u{a0}') || c.is_whitespace());
+    if word.is_empty() {
+        return None;
+    }
+    let word = word.to_lowercase().replace('\u{2019}', "'");
     let rest = rest.trim_start_matches(|c: char| matches!(c, '*' | '\u{a0}') || c.is_whitespace());
-    let found = LABELS.iter().find(|(_, words)| words.contains(&word.as_str()))?;
-    Some((found.0, rest))
+    let label = *LABEL_OF.get(word.as_str())?;
+    Some((label, rest))
 }
 
 /// Whether a line introduces an original message: `-----Original Message-----` and its translations.
 pub(super) fn is_original_separator(line: &str) -> bool {
     decorated(line).is_some_and(|words| ORIGINAL.contains(&words.as_str()))
+        || ORIGINAL_PREFIXES.iter().any(|prefix| line.trim().starts_with(prefix))
 }
 
 /// Whether a line introduces a message that is forwarded: `---------- Forwarded message ---------`,
@@ -65,7 +73,7 @@ fn colon_phrase(line: &str) -> Option<String> {
 
 /// Whether lower-case text holds a verb of attribution.
 pub(super) fn has_verb(lower: &str) -> bool {
-    VERBS.iter().any(|verb| lower.contains(verb))
+    VERB.as_ref().is_some_and(|verb| verb.is_match(lower))
 }
 
 /// Whether lower-case text begins as attribution lines do.
@@ -73,23 +81,42 @@ pub(super) fn has_opener(lower: &str) -> bool {
     OPENERS.iter().any(|opener| lower.starts_with(opener))
 }
 
+/// The same by the words that are hardly ever chance.
+pub(super) fn has_strong_opener(lower: &str) -> bool {
+    STRONG_OPENERS.iter().any(|opener| lower.starts_with(opener))
+}
+
 /// Whether a line is what a phone or web mailer adds below.
 pub(super) fn is_footer(line: &str) -> bool {
-    let line = line
-        .trim_matches(|c: char| matches!(c, '*' | '_' | '-' | '[' | '<' | '(' | '"') || c.is_whitespace());
+    let line = line.trim_matches(|c: char| {
+        matches!(c, '*' | '_' | '-' | '[' | '<' | '>' | '(' | ')' | '"') || c.is_whitespace()
+    });
     if line.len() > MAX_FOOTER_OCTETS || line.is_empty() {
         return false;
     }
-    let lower = line.to_lowercase();
-    FOOTERS.iter().any(|footer| lower.starts_with(footer))
-        || FOOTER_PAIRS
-            .iter()
-            .any(|(head, tail)| lower.starts_with(head) && lower.trim_end_matches(['.', '!']).ends_with(tail))
+    let lower = line.to_lowercase().replace(['[', ']'], "");
+    let is_sent = || {
+        SENT.iter().any(|word| lower.starts_with(word))
+            || SENT_BEHIND.iter().any(|word| lower.trim_end_matches('.').ends_with(word))
+    };
+    let has_device = || DEVICES.iter().any(|device| lower.contains(device));
+    FOOTERS.iter().any(|footer| lower.starts_with(footer)) || (is_sent() && has_device())
 }
 
 const MAX_LABEL_CHARS: usize = 40;
 const MAX_SEPARATOR_OCTETS: usize = 120;
 const MAX_FOOTER_OCTETS: usize = 160;
+
+/// By label, made once.
+static LABEL_OF: LazyLock<HashMap<&'static str, Label>> = LazyLock::new(|| {
+    LABELS.iter().flat_map(|(label, words)| words.iter().map(|word| (*word, *label))).collect()
+});
+
+/// Any of the verbs, made once: a set of literals always compiles.
+static VERB: LazyLock<Option<Regex>> = LazyLock::new(|| {
+    let any: Vec<String> = VERBS.iter().map(|verb| regex::escape(verb)).collect();
+    Regex::new(&any.join("|")).ok()
+});
 
 const LABELS: [(Label, &[&str]); 7] = [
     (
@@ -491,6 +518,10 @@ const ORIGINAL: &[&str] = &[
     "mesaj iniţial",
 ];
 
+/// Lines that some clients print without dashes.
+const ORIGINAL_PREFIXES: [&str; 2] =
+    ["Original Message processed by ", "Ursprüngliche Nachricht bearbeitet von "];
+
 const FORWARDED: &[&str] = &[
     "forwarded message",
     "forwarded by",
@@ -747,142 +778,173 @@ const OPENERS: &[&str] = &[
     "в\u{a0}",
 ];
 
+const STRONG_OPENERS: [&str; 16] = [
+    "on ", "am ", "le ", "el ", "em ", "il ", "op ", "dnia ", "w dniu ", "den ", "på ", "dne ", "dňa ",
+    "in data ", "в ", "at ",
+];
+
+/// What is a footer by its first words alone.
 const FOOTERS: &[&str] = &[
     "sent from my ",
     "sent from mail for windows",
     "sent from outlook",
-    "sent from yahoo mail",
-    "sent from proton",
-    "sent from a phone",
-    "sent from ios",
-    "sent via ",
-    "sent with proton",
-    "sent with aquamail",
-    "sent using ",
+    "from my iphone",
+    "from my ipad",
     "get outlook for ",
-    "sent by my ",
-    "sent on the go",
-    "sent from gmail",
-    "sent from samsung",
-    "sent from the ",
-    "sent from iphone",
-    "sent from android",
-    "sent from mobile",
-    "sent from windows mail",
-    "sent from nine",
-    "sent from bluemail",
-    "sent from mailbox",
-    "sent from spark",
-    "sent from airmail",
     "envoyé de mon ",
-    "envoyé depuis ",
-    "envoyé à partir de ",
-    "envoyé avec ",
-    "télécharger outlook",
+    "envoyé depuis mon ",
+    "télécharger outlook pour",
     "obtenez outlook pour",
-    "envoyé via ",
-    "von meinem ",
-    "gesendet von ",
-    "gesendet mit ",
-    "von unterwegs gesendet",
-    "diese nachricht wurde von meinem ",
-    "outlook für ios beziehen",
-    "outlook für android beziehen",
+    "von meinem iphone",
+    "von meinem ipad",
+    "outlook für ios",
+    "outlook für android",
     "holen sie sich outlook",
-    "laden sie outlook",
-    "gesendet aus ",
+    "laden sie outlook für",
     "enviado desde mi ",
-    "enviado desde ",
     "obtener outlook para",
-    "enviado con ",
+    "descarga outlook",
     "enviado do meu ",
-    "enviado a partir do ",
-    "enviado através ",
     "obter o outlook para",
-    "enviado por ",
-    "enviado via ",
     "baixe o outlook",
-    "inviato da ",
     "inviato dal mio ",
+    "inviato da iphone",
     "scarica outlook per",
     "ottieni outlook per",
     "outlook per ios",
-    "verstuurd vanaf ",
-    "verzonden vanaf ",
-    "verzonden met ",
-    "verstuurd met ",
-    "outlook voor ios downloaden",
+    "outlook per android",
+    "verstuurd vanaf mijn ",
+    "verzonden vanaf mijn ",
+    "outlook voor ios",
+    "outlook voor android",
     "download outlook voor",
-    "verstuurd via ",
-    "outlook voor android downloaden",
-    "wysłane z ",
-    "wysłano z ",
     "pobierz aplikację outlook",
     "pobierz program outlook",
-    "skickat från ",
-    "skickat från min ",
     "hämta outlook för",
-    "sendt fra min ",
-    "sendt fra ",
     "hent outlook til",
-    "sendt via ",
     "skaff deg outlook",
     "last ned outlook",
-    "lähetetty ",
     "hanki outlook",
-    "odesláno z ",
-    "odoslané z ",
     "získejte outlook",
     "stáhnout outlook",
-    "elküldve ",
-    "отправлено с ",
-    "отправлено из ",
-    "отправлено через ",
     "скачать outlook",
-    "надіслано з ",
-    "надіслано від ",
-    "відправлено з ",
+    "获取 outlook for",
+    "取得 outlook for",
+    "outlook for ios を入手",
+    "ios için outlook",
     "发自我的",
     "從我的",
-    "发自",
+    "从我的",
     "寄自我的",
-    "获取 outlook for",
-    "从我的 ",
-    "取得 outlook for",
-    "我的iphoneから送信",
-    "iphoneから送信",
-    "ipadから送信",
-    "androidから送信",
-    "outlook for ios を入手",
-    "나의 iphone에서 보냄",
-    "내 iphone에서 보냄",
-    "iphone'umdan gönderildi",
-    "iphone’umdan gönderildi",
-    "ios için outlook",
-    "android uygulamasını",
-    "στάλθηκε από ",
-    "trimis de pe ",
-    "poslano s ",
-    "poslano iz ",
-    "נשלח מ",
-    "enviat des del meu",
-    "enviat des de",
-    "descarga outlook",
-    "outlook für ",
-    "sendt fra outlook",
-    "sent from outlook for",
+    "skickat från min ",
+    "sendt fra min ",
 ];
 
-const FOOTER_PAIRS: &[(&str, &str)] = &[
-    ("von", "gesendet"),
-    ("diese nachricht", "gesendet"),
-    ("this message was sent from", ""),
-    ("gesendet", "gerät"),
-    ("outlook für", ""),
-    ("iphone", "보냄"),
-    ("나의", "보냄"),
-    ("내", "보냄"),
-    ("gönderen:", "iphone"),
-    ("從我的", "傳送"),
-    ("das ", "phone gesendet"),
+/// Words that begin a footer which names a device or program behind them.
+const SENT: &[&str] = &[
+    "sent from",
+    "sent via",
+    "sent with",
+    "sent using",
+    "sent by",
+    "sent on the",
+    "this message was sent from",
+    "this email was sent from my",
+    "envoyé ",
+    "gesendet ",
+    "von meinem ",
+    "von meiner ",
+    "diese nachricht wurde ",
+    "von unterwegs",
+    "enviado ",
+    "inviato ",
+    "verstuurd ",
+    "verzonden ",
+    "wysłane ",
+    "wysłano ",
+    "skickat ",
+    "sendt ",
+    "lähetetty ",
+    "odesláno ",
+    "odoslané ",
+    "elküldve ",
+    "отправлено ",
+    "надіслано ",
+    "відправлено ",
+    "发自",
+    "στάλθηκε ",
+    "trimis ",
+    "poslano ",
+    "נשלח",
+    "enviat ",
+    "saatetud ",
+    "küldve ",
+    "dikirim dari ",
+    "gửi từ ",
+];
+
+/// Words that end a footer which names a device before them.
+const SENT_BEHIND: &[&str] =
+    &["gesendet", "傳送", "から送信", "에서 보냄", "gönderildi", "küldve", "verzonden", "verstuurd"];
+
+const DEVICES: &[&str] = &[
+    "iphone",
+    "ipad",
+    "ipod",
+    "android",
+    "samsung",
+    "galaxy",
+    "htc",
+    "nokia",
+    "blackberry",
+    "windows",
+    "phone",
+    "mobil",
+    "device",
+    "gerät",
+    "handy",
+    "smartphone",
+    "mail",
+    "outlook",
+    "tablet",
+    "pixel",
+    "huawei",
+    "xiaomi",
+    "xperia",
+    "motorola",
+    "yahoo",
+    "gmail",
+    "gmx",
+    "aol",
+    "spark",
+    "proton",
+    "appareil",
+    "dispositivo",
+    "telefoon",
+    "telefon",
+    "telefono",
+    "teléfono",
+    "celular",
+    "móvil",
+    "urządzen",
+    "puheli",
+    "laitte",
+    "телефон",
+    "устройств",
+    "пристро",
+    "мобильн",
+    "mac",
+    "laptop",
+    "computer",
+    "zimbra",
+    "thunderbird",
+    "on the go",
+    "unterwegs",
+    "手机",
+    "手機",
+    "携帯",
+    "스마트폰",
+    "sparrow",
+    "superhuman",
+    "nine",
 ];

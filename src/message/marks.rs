@@ -8,6 +8,8 @@ use super::html_tags::Attributes;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Mark {
     Quote,
+    /// A line across the page: what follows may be a quote.
+    Rule,
     Signature,
 }
 
@@ -29,6 +31,15 @@ pub(super) fn may_mean(name: &str) -> bool {
 pub(super) fn of(name: &str, attributes: &Attributes<'_>) -> Option<(Mark, Reach)> {
     if name == "blockquote" && attributes.value("type").eq_ignore_ascii_case("cite") {
         return Some((Mark::Quote, Reach::Element));
+    }
+    if name == "hr" && by_name(attributes.value("id")).is_none() && attributes.value("data-marker").is_empty()
+    {
+        return Some((Mark::Rule, Reach::Element));
+    }
+    // Outlook's line above the header block of what it quotes.
+    let style = attributes.value("style");
+    if name == "div" && style.contains("border-top:solid") {
+        return Some((Mark::Rule, Reach::Element));
     }
     let by_class = attributes.value("class").split_ascii_whitespace().find_map(by_name);
     by_class

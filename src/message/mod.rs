@@ -38,6 +38,7 @@ use crate::time::Timestamp;
 
 /// A message as the rest of the program sees it. Text is valid UTF-8 without NUL.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(clippy::struct_excessive_bools, reason = "each says one thing of the message; none is a state")]
 pub struct Email {
     /// The author, by the strict reading of R10.
     pub from: From,

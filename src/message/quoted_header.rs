@@ -69,12 +69,41 @@ pub(super) fn read(lines: &[&str], others: usize) -> Option<Block> {
     (has(Label::From) && count >= others).then(|| Block::of(&fields, used))
 }
 
+/// A block whose labels are in a language that we do not know, below a separator that says what it is: the first
+/// line with an address is the author, the next the recipient, the line that reads as a date the date, the other
+/// the subject.
+pub(super) fn read_unknown(lines: &[&str]) -> Option<Block> {
+    let mut block = Block::default();
+    for line in lines.iter().take(MAX_UNKNOWN) {
+        let Some((label, value)) = unquoted(line).split_once([':', '：']) else { break };
+        let value = value.trim();
+        if label.is_empty() || label.chars().count() > MAX_LABEL || value.is_empty() {
+            break;
+        }
+        block.lines += 1;
+        let people = if value.contains('@') { people(value) } else { Vec::new() };
+        if people.is_empty() {
+            match date::read(value) {
+                Some(date) if block.date.is_none() => block.date = Some(date),
+                Some(_) | None => block.subject = block.subject.or_else(|| Some(value.to_owned())),
+            }
+        } else if block.from.is_none() {
+            block.from = people.into_iter().next();
+        } else if block.to.is_empty() {
+            block.to = people;
+        } else if block.cc.is_empty() {
+            block.cc = people;
+        }
+    }
+    (block.from.is_some() && block.lines >= 3).then_some(block)
+}
+
 impl Block {
     fn of(fields: &[(Label, String)], lines: usize) -> Self {
         let value = |wanted: Label| {
             fields.iter().find(|(label, _)| *label == wanted).map(|(_, value)| value.as_str())
         };
-        let people = |label: Label| value(label).map(|v| people(v)).unwrap_or_default();
+        let people = |label: Label| value(label).map(people).unwrap_or_default();
         let from_text = value(Label::From).unwrap_or_default();
         Self {
             from: people(Label::From).into_iter().next(),
@@ -122,10 +151,14 @@ pub(super) fn people(value: &str) -> Vec<NamedAddress> {
 
 /// The line without its quote marks.
 pub(super) fn unquoted(line: &str) -> &str {
-    line.trim_start_matches(|c: char| c == '>' || c.is_whitespace()).trim_end()
+    line.trim_start_matches(|c: char| matches!(c, '>' | '\u{feff}') || c.is_whitespace()).trim_end()
 }
 
 const MAX_LINES: usize = 40;
+/// Fields of a block in an unknown language.
+const MAX_UNKNOWN: usize = 7;
+/// Characters of a label.
+const MAX_LABEL: usize = 25;
 const MAX_VALUE: usize = 64 * 1024;
 
 #[cfg(test)]

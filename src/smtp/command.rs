@@ -19,28 +19,22 @@ pub enum Command {
     Ehlo(String),
     /// `HELO` and its argument.
     Helo(String),
-    /// `HELP`, with or without a topic.
-    Help,
     /// `MAIL FROM:`
     Mail(Mail),
-    /// `NOOP`, with or without a word.
-    Noop,
     /// Another protocol's first words.
     OtherProtocol,
     /// `QUIT`
     Quit,
     /// `RCPT TO:`
     Rcpt(ForwardPath),
-    /// Not understood or never done, whatever the session is doing.
-    Refused(Reply),
+    /// Answered alike whatever the session is doing: HELP, NOOP, VRFY, and all that is not understood or never done.
+    Replied(Reply),
     /// `RSET`
     Rset,
     /// `STARTTLS`
     StartTls,
     /// `BDAT` with a size that cannot be read: what follows cannot be told from commands.
     UncountedChunk,
-    /// `VRFY` of something.
-    Vrfy,
 }
 
 /// The argument of MAIL.
@@ -80,31 +74,31 @@ impl Command {
     pub fn parse(line: &[u8]) -> Self {
         // Row C10: a line that a laxer server would have run two commands from.
         if line.contains(&b'\n') {
-            return Self::Refused(reply::BARE_LF_IN_COMMAND);
+            return Self::Replied(reply::BARE_LF_IN_COMMAND);
         }
         if line.iter().any(u8::is_ascii_control) {
-            return Self::Refused(reply::UNPRINTABLE_COMMAND);
+            return Self::Replied(reply::UNPRINTABLE_COMMAND);
         }
-        let Ok(text) = std::str::from_utf8(line) else { return Self::Refused(reply::UNPRINTABLE_COMMAND) };
+        let Ok(text) = std::str::from_utf8(line) else { return Self::Replied(reply::UNPRINTABLE_COMMAND) };
         let text = text.trim_end_matches(' ');
         let (verb, argument) = text.split_once(' ').unwrap_or((text, ""));
         let verb = verb.to_ascii_uppercase();
         if !argument.is_ascii() && !matches!(verb.as_str(), "MAIL" | "RCPT" | "VRFY") {
-            return Self::Refused(reply::UNPRINTABLE_COMMAND);
+            return Self::Replied(reply::UNPRINTABLE_COMMAND);
         }
         Self::from_parts(&verb, argument)
     }
 
     fn from_parts(verb: &str, argument: &str) -> Self {
         match verb {
-            "AUTH" | "ETRN" | "EXPN" => Self::Refused(reply::NOT_IMPLEMENTED),
+            "AUTH" | "ETRN" | "EXPN" => Self::Replied(reply::NOT_IMPLEMENTED),
             "BDAT" => chunk(argument),
             "DATA" => alone(argument, Self::Data),
             "EHLO" => hello(argument, Self::Ehlo),
             "HELO" => hello(argument, Self::Helo),
-            "HELP" => Self::Help,
+            "HELP" => Self::Replied(reply::HELP_ANSWER),
             "MAIL" => mail(argument),
-            "NOOP" => Self::Noop,
+            "NOOP" => Self::Replied(reply::NOOP_OK),
             "QUIT" => alone(argument, Self::Quit),
             "RCPT" => recipient(argument),
             "RSET" => alone(argument, Self::Rset),
@@ -117,7 +111,7 @@ impl Command {
 
 /// Commands that take no argument (RFC 5321 section 4.3.2: 501 if there is one).
 fn alone(argument: &str, command: Command) -> Command {
-    if argument.is_empty() { command } else { Command::Refused(reply::BAD_ARGUMENT) }
+    if argument.is_empty() { command } else { Command::Replied(reply::BAD_ARGUMENT) }
 }
 
 /// EHLO and HELO: one word. Its truth is never asked for (row A8), but what no host name or address literal holds,
@@ -127,7 +121,7 @@ fn hello(argument: &str, command: fn(String) -> Command) -> Command {
     let is_harmless =
         argument.bytes().all(|octet| octet.is_ascii_graphic() && !b"\"(),;<>\\".contains(&octet));
     if argument.is_empty() || argument.len() > MAX_HELLO_OCTETS || !is_harmless {
-        return Command::Refused(reply::BAD_ARGUMENT);
+        return Command::Replied(reply::BAD_ARGUMENT);
     }
     command(argument.to_owned())
 }
@@ -147,27 +141,27 @@ fn chunk(argument: &str) -> Command {
 
 fn mail(argument: &str) -> Command {
     let Some(after) = after_keyword(argument, "FROM:") else {
-        return Command::Refused(reply::BAD_COMMAND_SYNTAX);
+        return Command::Replied(reply::BAD_COMMAND_SYNTAX);
     };
     let Some((reverse_path, rest)) = path::reverse_path(after) else {
-        return Command::Refused(reply::BAD_REVERSE_PATH);
+        return Command::Replied(reply::BAD_REVERSE_PATH);
     };
     match parameters(rest) {
         Ok(parameters) => Command::Mail(Mail { reverse_path, parameters }),
-        Err(refusal) => Command::Refused(refusal),
+        Err(refusal) => Command::Replied(refusal),
     }
 }
 
 fn recipient(argument: &str) -> Command {
     let Some(after) = after_keyword(argument, "TO:") else {
-        return Command::Refused(reply::BAD_COMMAND_SYNTAX);
+        return Command::Replied(reply::BAD_COMMAND_SYNTAX);
     };
     match path::forward_path(after) {
         Some((path, "")) => Command::Rcpt(path),
         // DSN (NOTIFY, ORCPT) is not offered, and nothing else belongs to RCPT.
-        Some((_, rest)) if rest.starts_with(' ') => Command::Refused(reply::UNKNOWN_PARAMETER),
-        Some(_) => Command::Refused(reply::BAD_COMMAND_SYNTAX),
-        None => Command::Refused(reply::BAD_FORWARD_PATH),
+        Some((_, rest)) if rest.starts_with(' ') => Command::Replied(reply::UNKNOWN_PARAMETER),
+        Some(_) => Command::Replied(reply::BAD_COMMAND_SYNTAX),
+        None => Command::Replied(reply::BAD_FORWARD_PATH),
     }
 }
 
@@ -236,9 +230,9 @@ fn verify(argument: &str) -> Command {
     let argument = argument.trim_start_matches(' ');
     let announces_utf8 = argument.to_ascii_uppercase().ends_with(" SMTPUTF8");
     match argument {
-        "" => Command::Refused(reply::BAD_ARGUMENT),
-        name if !name.is_ascii() && !announces_utf8 => Command::Refused(reply::UNPRINTABLE_COMMAND),
-        _ => Command::Vrfy,
+        "" => Command::Replied(reply::BAD_ARGUMENT),
+        name if !name.is_ascii() && !announces_utf8 => Command::Replied(reply::UNPRINTABLE_COMMAND),
+        _ => Command::Replied(reply::VRFY_ANSWER),
     }
 }
 
@@ -248,7 +242,7 @@ fn unknown(verb: &str, argument: &str) -> Command {
     if is_http || OTHER_PROTOCOLS.contains(&verb) || verb.starts_with("SSH-") {
         return Command::OtherProtocol;
     }
-    Command::Refused(reply::UNKNOWN_COMMAND)
+    Command::Replied(reply::UNKNOWN_COMMAND)
 }
 
 const OTHER_PROTOCOLS: [&str; 10] =
@@ -264,15 +258,13 @@ mod tests {
     #[track_caller]
     fn refused(line: &[u8], expected: &Reply) {
         let parsed = Command::parse(line);
-        assert_eq!(parsed, Command::Refused(expected.clone()), "{}", line.escape_ascii());
+        assert_eq!(parsed, Command::Replied(expected.clone()), "{}", line.escape_ascii());
     }
 
     #[track_caller]
     fn mail(line: &str) -> Mail {
-        match Command::parse(line.as_bytes()) {
-            Command::Mail(mail) => mail,
-            other => panic!("{line}: {other:?}"),
-        }
+        let Command::Mail(mail) = Command::parse(line.as_bytes()) else { panic!("{line}") };
+        mail
     }
 
     #[test]

@@ -5,19 +5,23 @@
 
 use std::cell::RefCell;
 use std::io;
+use std::mem::MaybeUninit;
 use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Poll, ready};
 use std::time::Duration;
 
+use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::TcpStream;
+use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 
-use crate::smtp::session::{CloseReason, Room, Session, Settings, Step};
+use crate::smtp::session::{CloseReason, Load, Room, Session, Settings, Step};
 use crate::smtp::spool::{Budget, Spool};
+use crate::smtp::throttle::{Standing, Throttle};
 use crate::smtp::tls::{self, Certificates};
 use crate::smtp::{Body, Envelope, ForwardPath, Handler, RecipientAnswer, Reply, reply};
 
@@ -25,24 +29,53 @@ use crate::smtp::{Body, Envelope, ForwardPath, Handler, RecipientAnswer, Reply, 
 #[derive(Debug)]
 pub(super) struct Shared<H> {
     pub(super) budget: Arc<Budget>,
+    pub(super) busyness: Busyness,
     pub(super) certificates: Certificates,
     pub(super) handler: Arc<H>,
     pub(super) patience: Patience,
     pub(super) settings: Arc<Settings>,
     pub(super) shutdown: CancellationToken,
+    pub(super) throttle: Arc<Throttle>,
+}
+
+/// How many seats are taken, and how many there are.
+#[derive(Debug)]
+pub(super) struct Busyness {
+    pub(super) seats: Arc<Semaphore>,
+    pub(super) max_connections: usize,
+}
+
+impl Busyness {
+    /// Nine of ten seats taken is stress.
+    pub(super) fn load(&self) -> Load {
+        let free = self.seats.available_permits();
+        if free.saturating_mul(10) < self.max_connections { Load::Stressed } else { Load::Calm }
+    }
 }
 
 /// How long we wait for what is not the client's next words.
 #[derive(Clone, Copy, Debug)]
 pub struct Patience {
+    /// For a body to begin to flow; from then on it must keep [`Self::body_octets_per_second`] on average.
+    pub body_grace: Duration,
+    /// See there. A client that is slower all in all is closed, however regularly it drips.
+    pub body_octets_per_second: u32,
+    /// Before the answer to each mistake after the fifth.
+    pub error_pause: Duration,
+    /// For a client to talk before our banner, which is the mark of a machine that does not listen.
+    pub greeting: Duration,
     /// For the TLS handshake.
     pub handshake: Duration,
     /// For the client's FIN after we have closed.
     pub linger: Duration,
     /// For the fate of a message; RFC 5321 section 4.5.3.2.6 gives us ten minutes, real clients less.
     pub message: Duration,
+    /// For the header of the PROXY protocol.
+    pub proxy_header: Duration,
     /// For the answer to a recipient.
     pub recipient: Duration,
+    /// For a session as a whole; it ends at its next safe point after that.
+    pub session: Duration,
     /// For the client to take what we send.
     pub write: Duration,
 }
@@ -50,20 +83,29 @@ pub struct Patience {
 impl Default for Patience {
     fn default() -> Self {
         Self {
+            body_grace: Duration::from_secs(60),
+            body_octets_per_second: 4096,
+            error_pause: Duration::from_secs(1),
+            greeting: Duration::ZERO,
             handshake: Duration::from_secs(30),
             linger: Duration::from_secs(2),
             message: Duration::from_secs(60),
+            proxy_header: Duration::from_secs(5),
             recipient: Duration::from_secs(5),
+            session: Duration::from_secs(2 * 60 * 60),
             write: Duration::from_secs(60),
         }
     }
 }
 
-/// Serves one connection to its end.
-pub(super) async fn run<H: Handler>(stream: TcpStream, ip: IpAddr, shared: Arc<Shared<H>>) {
+/// Serves one connection to its end. `early` is what the client said before it could have seen anything.
+pub(super) async fn run<H: Handler>(stream: TcpStream, ip: IpAddr, early: Early, shared: Arc<Shared<H>>) {
     metrics::counter!("syncmx_smtp_connections_total").increment(1);
     let open = OpenGauge::new();
-    let session = Session::new(Arc::clone(&shared.settings), ip);
+    let mut session = Session::new(Arc::clone(&shared.settings), ip);
+    if early == Early::Talk || has_talked_early(&stream, shared.patience.greeting).await {
+        session.talked_early();
+    }
     match in_clear(stream, session, &shared).await {
         Ok(end) => {
             let reason = end.map_or("peer_closed", name_of);
@@ -76,6 +118,27 @@ pub(super) async fn run<H: Handler>(stream: TcpStream, ip: IpAddr, shared: Arc<S
         }
     }
     drop(open);
+}
+
+/// Whether the client has spoken out of turn already.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Early {
+    Silence,
+    Talk,
+}
+
+/// Whether the client speaks within that time (row A4). Nothing is read.
+async fn has_talked_early(stream: &TcpStream, patience: Duration) -> bool {
+    let has_bytes = || {
+        let mut octet = [MaybeUninit::uninit()];
+        matches!(SockRef::from(stream).peek(&mut octet), Ok(1..))
+    };
+    if !has_bytes() && !patience.is_zero() {
+        // Readable also when it has gone, which is no talk.
+        let _readable = timeout(patience, stream.readable()).await;
+        return has_bytes();
+    }
+    has_bytes()
 }
 
 /// Why the session ended; none if the client went first.
@@ -117,6 +180,8 @@ struct Conversation<'a, S, H> {
     spool: Spool,
     shared: &'a Shared<H>,
     waiting: Waiting,
+    body: Option<BodyClock>,
+    ends: Instant,
     told: Told,
 }
 
@@ -124,6 +189,13 @@ struct Conversation<'a, S, H> {
 struct Waiting {
     exchanges: Option<u64>,
     since: Instant,
+}
+
+/// Since when a body has been coming, and how much of it has come.
+#[derive(Clone, Copy)]
+struct BodyClock {
+    since: Instant,
+    octets: u64,
 }
 
 /// Whether the session knows that the server stops.
@@ -137,7 +209,8 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin, H: Handler> Conversation<'a, S, H> {
     fn new(stream: S, session: Session, shared: &'a Shared<H>) -> Self {
         let spool = Spool::new(Arc::clone(&shared.budget));
         let waiting = Waiting { exchanges: None, since: Instant::now() };
-        Self { stream, session, spool, shared, waiting, told: Told::Nothing }
+        let ends = Instant::now() + shared.patience.session;
+        Self { stream, session, spool, shared, waiting, body: None, ends, told: Told::Nothing }
     }
 
     async fn hold(&mut self) -> io::Result<Stop> {
@@ -161,6 +234,7 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin, H: Handler> Conversation<'a, S, H> {
                     self.close().await;
                     return Ok(Stop::End(Some(reason)));
                 }
+                Step::Pause(pause) => tokio::time::sleep(pause).await,
                 Step::Receive => {
                     if self.receive().await? == 0 {
                         return Ok(Stop::End(None));
@@ -174,12 +248,19 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin, H: Handler> Conversation<'a, S, H> {
     }
 
     async fn ask_recipient(&self, path: &ForwardPath) -> RecipientAnswer {
-        let question =
-            self.shared.handler.recipient(self.session.client(), self.session.reverse_path(), path);
-        timeout(self.shared.patience.recipient, question).await.unwrap_or_else(|_| {
+        let client = self.session.client();
+        let question = self.shared.handler.recipient(client, self.session.reverse_path(), path);
+        let answer = timeout(self.shared.patience.recipient, question).await.unwrap_or_else(|_| {
             tracing::warn!("recipient look-up took too long");
             RecipientAnswer::Refused(reply::STORE_UNAVAILABLE)
-        })
+        });
+        // Row S15: a network that tries out addresses has a budget, too; what it asks is answered as ever, but for
+        // the last time.
+        let is_unknown = matches!(&answer, RecipientAnswer::Refused(refusal) if refusal.code == 550);
+        if is_unknown && self.shared.throttle.unknown_recipient(client.ip) == Standing::Spent {
+            return RecipientAnswer::Refused(reply::TOO_MANY_ERRORS);
+        }
+        answer
     }
 
     async fn ask_message(&mut self, envelope: Envelope) -> Reply {
@@ -214,7 +295,8 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin, H: Handler> Conversation<'a, S, H> {
             self.waiting = Waiting { exchanges: Some(exchanges), since: Instant::now() };
         }
         self.session.set_room(if self.shared.budget.is_low() { Room::Scarce } else { Room::Enough });
-        let deadline = self.waiting.since + self.session.read_timeout();
+        self.session.set_load(self.shared.busyness.load());
+        let deadline = self.deadline();
         tokio::select! {
             biased;
             () = self.shared.shutdown.cancelled(), if self.told == Told::Nothing => {
@@ -223,14 +305,31 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin, H: Handler> Conversation<'a, S, H> {
                 Ok(1)
             }
             read = timeout_at(deadline, read_some(&mut self.stream, |bytes| self.session.receive(bytes))) => {
-                if let Ok(read) = read {
-                    metrics::counter!("syncmx_smtp_received_bytes_total").increment(as_count(*read.as_ref().unwrap_or(&0)));
-                    return read;
+                let Ok(read) = read else {
+                    self.session.timed_out();
+                    return Ok(1);
+                };
+                let octets = as_count(*read.as_ref().unwrap_or(&0));
+                metrics::counter!("syncmx_smtp_received_bytes_total").increment(octets);
+                if let Some(body) = &mut self.body {
+                    body.octets += octets;
                 }
-                self.session.timed_out();
-                Ok(1)
+                read
             }
         }
+    }
+
+    /// By when the client must have spoken: its next command or block, the pace of a body, the whole session.
+    fn deadline(&mut self) -> Instant {
+        let next = self.waiting.since + self.session.read_timeout();
+        if !self.session.is_reading_body() {
+            self.body = None;
+            return next.min(self.ends);
+        }
+        let body = *self.body.get_or_insert(BodyClock { since: Instant::now(), octets: 0 });
+        let Patience { body_grace, body_octets_per_second, .. } = self.shared.patience;
+        let earned = Duration::from_secs(body.octets / u64::from(body_octets_per_second.max(1)));
+        next.min(body.since + body_grace + earned)
     }
 
     async fn send(&mut self, bytes: &[u8]) -> io::Result<()> {
@@ -294,12 +393,15 @@ const fn name_of(reason: CloseReason) -> &'static str {
     match reason {
         CloseReason::Abandoned => "abandoned",
         CloseReason::Flooded => "flooded",
+        CloseReason::Harvesting => "harvesting",
         CloseReason::InputBehindStartTls => "starttls_injected",
         CloseReason::OtherProtocol => "other_protocol",
         CloseReason::Quit => "quit",
         CloseReason::Refused => "refused",
         CloseReason::ShuttingDown => "shutting_down",
+        CloseReason::TalkedEarly => "talked_early",
         CloseReason::TimedOut => "timed_out",
+        CloseReason::TooManyErrors => "too_many_errors",
         CloseReason::TooManyMails => "too_many_mails",
         CloseReason::UncountedChunk => "uncounted_chunk",
     }

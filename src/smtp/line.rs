@@ -54,6 +54,12 @@ impl LineReader {
         }
     }
 
+    /// Whether `input` begins a line, and with this octet.
+    #[must_use]
+    pub fn is_at_line_start_with(&self, input: &[u8], octet: u8) -> bool {
+        self.skipping == Skipping::No && input.first() == Some(&octet)
+    }
+
     /// One past the first CRLF, if there is one.
     fn find_end(&self, input: &[u8]) -> Option<usize> {
         let unsearched = input.get(self.searched..)?;

@@ -12,10 +12,15 @@ mod driver;
 pub mod line;
 pub mod listener;
 pub mod path;
+pub mod proxy;
 pub mod reply;
 pub mod session;
 mod spool;
+mod step;
+mod tally;
+mod throttle;
 pub mod tls;
+mod transaction;
 
 use std::future::Future;
 use std::net::IpAddr;

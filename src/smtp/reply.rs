@@ -94,6 +94,8 @@ pub const HELP_ANSWER: Reply = Reply::new(214, "2.0.0", "This is a mail exchange
 pub const SEND_DATA: Reply = Reply::new(354, "", "End data with <CR><LF>.<CR><LF>");
 /// Row S3: somebody else's protocol.
 pub const NOT_SMTP: Reply = Reply::new(554, "5.5.1", "This is an SMTP server");
+/// Row A4: the client did not wait for the banner (RFC 5321 section 3.1).
+pub const TALKED_EARLY: Reply = Reply::new(554, "5.5.1", "You must wait for the greeting");
 /// No such command.
 pub const UNKNOWN_COMMAND: Reply = Reply::new(500, "5.5.1", "Command not recognised");
 /// Over the line limit.
@@ -149,3 +151,48 @@ pub const TOO_MANY_MAILS: Reply =
     Reply::new(421, "4.7.0", "Too many messages in this session, please open another");
 /// The message could not be judged and filed in time; nothing was kept.
 pub const TOO_SLOW: Reply = Reply::new(451, "4.4.5", "Too busy to file this message, please try again later");
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The source itself, so that no constant can be forgotten.
+    fn constants() -> Vec<(u16, &'static str, &'static str)> {
+        let source = include_str!("reply.rs");
+        let (replies, _) = source.split_once("#[cfg(test)]").unwrap();
+        let mut found = Vec::new();
+        for call in replies.split("Reply::new(").skip(1) {
+            let (code, rest) = call.split_once(',').unwrap();
+            let mut quoted = rest.split('"');
+            let (enhanced, text) = (quoted.nth(1).unwrap(), quoted.nth(1).unwrap());
+            found.push((code.trim().parse().unwrap(), enhanced, text));
+        }
+        found
+    }
+
+    #[test]
+    fn every_reply_is_printable_short_and_of_one_class_in_both_codes() {
+        let constants = constants();
+        assert!(constants.len() > 40);
+        for (code, enhanced, text) in constants {
+            assert!(text.bytes().all(|octet| octet == b' ' || octet.is_ascii_graphic()), "{text}");
+            assert!(!text.is_empty() && text.len() <= 400, "{text}");
+            let class = code / 100;
+            if class == 3 {
+                assert_eq!(enhanced, "", "RFC 2034 section 4: none on 354");
+            } else {
+                // 220 to STARTTLS and all others: the class digit equals the first digit (RFC 3463 section 2).
+                assert!(enhanced.starts_with(&format!("{class}.")), "{code} {enhanced}");
+                assert_eq!(enhanced.split('.').count(), 3, "{code} {enhanced}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_line_ends_with_the_trace() {
+        let trace = DeliveryId::generate();
+        let line = UNKNOWN_ADDRESS.with_trace(trace).line();
+        assert_eq!(line, format!("550 5.1.1 No such address here [trace {trace}]"));
+        assert_eq!(SEND_DATA.line(), "354 End data with <CR><LF>.<CR><LF>");
+    }
+}

@@ -9,96 +9,17 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::BytesMut;
 
 use crate::address::EmailAddress;
-use crate::smtp::command::{Command, Mail};
-use crate::smtp::data::{Chunk, ChunkPosition, DataReader, FLOOD_FACTOR, Progress, take_counted};
+use crate::smtp::command::Command;
+use crate::smtp::data::Chunk;
 use crate::smtp::line::{Line, LineReader};
-use crate::smtp::{BodyDefect, Client, Envelope, ForwardPath, Recipient, RecipientAnswer, Reply, reply};
+use crate::smtp::tally::{Tally, Verdict};
+use crate::smtp::transaction::{AfterMessage, Phase};
+use crate::smtp::{BodyDefect, Client, Recipient, RecipientAnswer, Reply, reply};
 
-/// What all sessions of a listener share.
-#[derive(Clone, Debug)]
-pub struct Settings {
-    /// The name in the banner and in the answer to EHLO.
-    pub hostname: String,
-    /// The largest message in octets.
-    pub max_message_bytes: u64,
-    /// Recipients of one transaction.
-    pub max_recipients: usize,
-    /// How long the next command may take.
-    pub command_timeout: Duration,
-    /// How long the next block of a message may take.
-    pub data_timeout: Duration,
-    /// STARTTLS.
-    pub tls: TlsPolicy,
-}
-
-/// What is said about STARTTLS.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum TlsPolicy {
-    /// Offered, and mail is taken without it.
-    Offered,
-    /// MAIL without it is refused.
-    Required,
-    /// There is no certificate.
-    Unavailable,
-}
-
-/// What the driver is to do next.
-#[derive(Debug)]
-pub enum Step {
-    /// Add to the body.
-    Append(Bytes),
-    /// Ask the handler for the fate of the message, then [`Session::answer_message`].
-    AskMessage(Box<Envelope>),
-    /// Ask the handler, then [`Session::answer_recipient`].
-    AskRecipient(ForwardPath),
-    /// Close the connection. Nothing follows.
-    Close(CloseReason),
-    /// Wait for the client, then [`Session::receive`].
-    Receive,
-    /// Send to the client.
-    Send(Bytes),
-    /// Begin an empty body; whatever was there before is of no interest any more.
-    StartBody,
-    /// Do the handshake, then [`Session::tls_started`].
-    StartTls,
-}
-
-/// Why a session was closed by us.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum CloseReason {
-    /// The driver did not answer a question.
-    Abandoned,
-    /// Far more octets than the size limit.
-    Flooded,
-    /// Commands behind STARTTLS.
-    InputBehindStartTls,
-    /// HTTP, SSH and the like.
-    OtherProtocol,
-    /// QUIT.
-    Quit,
-    /// The handler answered 421.
-    Refused,
-    /// The server is stopping.
-    ShuttingDown,
-    /// The client was silent.
-    TimedOut,
-    /// More transactions than MAILMAX.
-    TooManyMails,
-    /// A chunk whose size cannot be read.
-    UncountedChunk,
-}
-
-/// Whether there is room for another message.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Room {
-    /// There is.
-    Enough,
-    /// MAIL is answered `452 4.3.1`.
-    Scarce,
-}
+pub use crate::smtp::step::{CloseReason, Load, Room, Settings, Step, TlsPolicy};
 
 /// Transactions in one session (RFC 9422 MAILMAX).
 pub const MAX_MAILS: u32 = 1000;
@@ -106,65 +27,24 @@ pub const MAX_MAILS: u32 = 1000;
 /// One connection's dialogue.
 #[derive(Debug)]
 pub struct Session {
-    settings: Arc<Settings>,
-    client: Client,
-    phase: Phase,
-    input: BytesMut,
-    lines: LineReader,
-    replies: Vec<u8>,
-    exchanges: u64,
-    mails: u32,
-    lifetime: Lifetime,
-    room: Room,
-}
-
-#[derive(Debug)]
-enum Phase {
-    /// The client has not said who it is.
-    Greeting,
-    /// It has; no transaction is open.
-    Ready,
-    /// After MAIL.
-    InTransaction(Box<Transaction>),
-    /// A recipient is being looked up.
-    RecipientAsked(Box<Transaction>, ForwardPath),
-    /// After 354.
-    ReadingData(Box<Transaction>, DataReader),
-    /// Behind BDAT.
-    ReadingChunk(Box<Transaction>, Chunk),
-    /// After a chunk that was not the last; so many octets have come.
-    BetweenChunks(Box<Transaction>, u64),
-    /// Behind a BDAT that is refused: its octets are no commands. Then the reply, and back to the phase before.
-    SwallowingChunk(Box<Phase>, u64, Reply),
-    /// The handler has the message.
-    MessageAsked(Option<BodyDefect>, AfterMessage),
-    /// 220 is out, or on its way.
-    StartingTls,
-    /// Nothing more is read.
-    Closing(CloseReason),
-    /// The driver has been told.
-    Closed(CloseReason),
-}
-
-/// What stands between MAIL and the end of the message.
-#[derive(Debug)]
-struct Transaction {
-    reverse_path: Option<EmailAddress>,
-    smtputf8: bool,
-    recipients: Vec<Recipient>,
-    refused_recipients: usize,
-    /// Why the body could not be kept, if so: our trouble, not the client's.
-    refusal: Option<Reply>,
-}
-
-#[derive(Clone, Copy, Debug)]
-enum AfterMessage {
-    Close(CloseReason),
-    Continue,
+    pub(super) settings: Arc<Settings>,
+    pub(super) client: Client,
+    pub(super) phase: Phase,
+    pub(super) input: BytesMut,
+    pub(super) lines: LineReader,
+    pub(super) replies: Vec<u8>,
+    pub(super) exchanges: u64,
+    pub(super) mails: u32,
+    pub(super) lifetime: Lifetime,
+    pub(super) room: Room,
+    pub(super) load: Load,
+    pub(super) tally: Tally,
+    /// To be made before the replies go out.
+    pub(super) pause: Option<Duration>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Lifetime {
+pub(super) enum Lifetime {
     Draining,
     Open,
 }
@@ -197,6 +77,9 @@ impl Session {
             mails: 0,
             lifetime: Lifetime::Open,
             room: Room::Enough,
+            load: Load::Calm,
+            tally: Tally::default(),
+            pause: None,
         }
     }
 
@@ -205,7 +88,7 @@ impl Session {
         loop {
             // A client that pipelines commands without end does not make us hoard replies.
             if self.replies.len() >= REPLY_BATCH_OCTETS {
-                return self.send();
+                return self.pause_or_send();
             }
             if let Some(step) = self.advance() {
                 return step;
@@ -232,44 +115,45 @@ impl Session {
         }
     }
 
-    /// The answer to [`Step::AskRecipient`].
+    /// The answer to [`Step::AskRecipient`]. An answer that nobody asked for ends the session.
     pub fn answer_recipient(&mut self, answer: RecipientAnswer) {
-        match self.take_phase() {
-            Phase::RecipientAsked(mut transaction, path) => {
-                let answered = match answer {
-                    RecipientAnswer::Accepted(mailbox) => {
-                        transaction.recipients.push(Recipient { path, mailbox });
-                        reply::RECIPIENT_OK
-                    }
-                    RecipientAnswer::Refused(refusal) => {
-                        transaction.refused_recipients += 1;
-                        if refusal.code >= 400 { refusal } else { reply::STORE_UNAVAILABLE }
-                    }
-                };
-                self.phase = Phase::InTransaction(transaction);
-                self.say_or_close(&answered, AfterMessage::Continue);
+        let Phase::RecipientAsked(mut transaction, path) = self.take_phase() else { return };
+        let answered = match answer {
+            RecipientAnswer::Accepted(mailbox) => {
+                transaction.recipients.push(Recipient { path, mailbox });
+                reply::RECIPIENT_OK
             }
-            phase => self.phase = phase,
-        }
+            RecipientAnswer::Refused(refusal) => {
+                transaction.refused_recipients += 1;
+                // Row S15: whoever tries out addresses does not get to try many.
+                if refusal.code >= 500 && self.tally.unknown_recipient() == Verdict::Spent {
+                    return self.close(&reply::TOO_MANY_ERRORS, CloseReason::Harvesting);
+                }
+                if refusal.code >= 400 { refusal } else { reply::STORE_UNAVAILABLE }
+            }
+        };
+        self.phase = Phase::InTransaction(transaction);
+        self.say_or_close(&answered, AfterMessage::Continue);
     }
 
-    /// The answer to [`Step::AskMessage`]: the reply after the last byte.
+    /// The answer to [`Step::AskMessage`]: the reply after the last byte. An answer that nobody asked for ends the
+    /// session.
     pub fn answer_message(&mut self, answer: Reply) {
-        match self.take_phase() {
-            Phase::MessageAsked(defect, after) => {
-                self.phase = Phase::Ready;
-                self.say_or_close(&final_reply(answer, defect), after);
-            }
-            phase => self.phase = phase,
+        let Phase::MessageAsked(defect, after) = self.take_phase() else { return };
+        let answer = final_reply(answer, defect);
+        if answer.code < 300 {
+            self.tally = Tally::default();
         }
+        self.phase = Phase::Ready;
+        self.say_or_close(&answer, after);
     }
 
     /// The handshake is done: RFC 3207 section 4.2, the session begins anew with what TLS says.
     pub fn tls_started(&mut self, protocol_and_suite: String) {
-        let (lifetime, room) = (self.lifetime, self.room);
+        let (lifetime, room, load) = (self.lifetime, self.room, self.load);
         *self = Self::fresh(Arc::clone(&self.settings), self.client.ip);
         self.client.tls = Some(protocol_and_suite);
-        (self.lifetime, self.room) = (lifetime, room);
+        (self.lifetime, self.room, self.load) = (lifetime, room, load);
     }
 
     /// The body could not be kept: the message is read to its end and answered with this, 4yz.
@@ -290,7 +174,13 @@ impl Session {
         }
     }
 
-    /// The client was silent for [`Self::read_timeout`].
+    /// The client spoke before our banner (row A4): it gets no banner, and nothing that it said is read.
+    pub fn talked_early(&mut self) {
+        self.replies.clear();
+        self.close(&reply::TALKED_EARLY, CloseReason::TalkedEarly);
+    }
+
+    /// The client was silent for [`Self::read_timeout`], or too slow all in all.
     pub fn timed_out(&mut self) {
         self.close(&reply::TIMED_OUT, CloseReason::TimedOut);
     }
@@ -305,10 +195,34 @@ impl Session {
         self.room = room;
     }
 
+    /// How busy the server is, as of now.
+    pub const fn set_load(&mut self, load: Load) {
+        self.load = load;
+    }
+
+    /// Whether the client is in the middle of a message, its own or one that is refused.
+    #[must_use]
+    pub const fn is_reading_body(&self) -> bool {
+        match self.phase {
+            Phase::BetweenChunks(..)
+            | Phase::ReadingChunk(..)
+            | Phase::ReadingData(..)
+            | Phase::SwallowingChunk(..) => true,
+            Phase::Closed(_)
+            | Phase::Closing(_)
+            | Phase::Greeting
+            | Phase::InTransaction(_)
+            | Phase::MessageAsked(..)
+            | Phase::Ready
+            | Phase::RecipientAsked(..)
+            | Phase::StartingTls => false,
+        }
+    }
+
     /// How long to wait for the client in [`Step::Receive`], from when [`Self::exchanges`] last changed.
     #[must_use]
     pub fn read_timeout(&self) -> Duration {
-        match self.phase {
+        let calm = match self.phase {
             Phase::ReadingChunk(..) | Phase::ReadingData(..) | Phase::SwallowingChunk(..) => {
                 self.settings.data_timeout
             }
@@ -321,6 +235,10 @@ impl Session {
             | Phase::Ready
             | Phase::RecipientAsked(..)
             | Phase::StartingTls => self.settings.command_timeout,
+        };
+        match self.load {
+            Load::Calm => calm,
+            Load::Stressed => calm.min(STRESSED_TIMEOUT),
         }
     }
 
@@ -376,9 +294,14 @@ impl Session {
     }
 
     fn read_command(&mut self, phase: Phase) -> Option<Step> {
+        // Row S3: a TLS ClientHello where SMTP is spoken in clear. No line end may ever come.
+        if matches!(phase, Phase::Greeting) && self.lines.is_at_line_start_with(&self.input, TLS_HANDSHAKE) {
+            self.close(&reply::NOT_SMTP, CloseReason::OtherProtocol);
+            return None;
+        }
         let command = match self.lines.next_line(&mut self.input) {
             Some(Line::Complete(line)) => Command::parse(&line),
-            Some(Line::TooLong) => Command::Refused(reply::LINE_TOO_LONG),
+            Some(Line::TooLong) => Command::Replied(reply::LINE_TOO_LONG),
             None => return self.wait_for_command(phase),
         };
         self.exchanges += 1;
@@ -417,7 +340,7 @@ impl Session {
                 self.first_chunk(transaction, size_bytes, position)
             }
             (P::BetweenChunks(transaction, before_bytes), C::Bdat(size_bytes, position)) => {
-                (self.chunk(transaction, Chunk::new(before_bytes, size_bytes, position)), None)
+                (P::ReadingChunk(transaction, Chunk::new(before_bytes, size_bytes, position)), None)
             }
             (phase @ (P::Greeting | P::Ready), C::Bdat(size_bytes, _)) => {
                 self.refuse_chunk(phase, size_bytes, reply::BAD_SEQUENCE)
@@ -426,23 +349,14 @@ impl Session {
             | (phase @ (P::BetweenChunks(..) | P::Greeting | P::Ready), C::Rcpt(_) | C::Data)
             | (phase @ P::BetweenChunks(..), C::StartTls) => self.stay(phase, &reply::BAD_SEQUENCE),
             (phase @ (P::Greeting | P::InTransaction(_) | P::Ready), C::StartTls) => self.start_tls(phase),
-            (phase @ P::Greeting, C::Rset) => self.stay(phase, &reply::RESET_OK),
+            (phase @ P::Greeting, C::Rset) => self.idle(phase, &reply::RESET_OK),
             (P::BetweenChunks(..) | P::InTransaction(_) | P::Ready, C::Rset) => {
-                self.stay(P::Ready, &reply::RESET_OK)
-            }
-            (phase @ (P::BetweenChunks(..) | P::Greeting | P::InTransaction(_) | P::Ready), C::Help) => {
-                self.stay(phase, &reply::HELP_ANSWER)
-            }
-            (phase @ (P::BetweenChunks(..) | P::Greeting | P::InTransaction(_) | P::Ready), C::Noop) => {
-                self.stay(phase, &reply::NOOP_OK)
-            }
-            (phase @ (P::BetweenChunks(..) | P::Greeting | P::InTransaction(_) | P::Ready), C::Vrfy) => {
-                self.stay(phase, &reply::VRFY_ANSWER)
+                self.idle(P::Ready, &reply::RESET_OK)
             }
             (
                 phase @ (P::BetweenChunks(..) | P::Greeting | P::InTransaction(_) | P::Ready),
-                C::Refused(refusal),
-            ) => self.stay(phase, &refusal),
+                C::Replied(reply),
+            ) => self.idle(phase, &reply),
             (P::BetweenChunks(..) | P::Greeting | P::InTransaction(_) | P::Ready, C::Quit) => {
                 self.leave(&reply::BYE, CloseReason::Quit)
             }
@@ -469,6 +383,9 @@ impl Session {
 
     /// RFC 5321 section 4.1.4: EHLO and HELO clear what was open.
     fn greet(&mut self, name: String, greeted: Greeted) -> (Phase, Option<Step>) {
+        if self.tally.idle_command() == Verdict::Spent {
+            return self.leave(&reply::TOO_MANY_ERRORS, CloseReason::TooManyErrors);
+        }
         self.client.helo = name;
         self.client.is_esmtp = matches!(greeted, Greeted::Ehlo);
         let answer = match greeted {
@@ -493,167 +410,6 @@ impl Session {
         )
     }
 
-    fn mail(&mut self, mail: Mail) -> (Phase, Option<Step>) {
-        let Mail { reverse_path, parameters } = mail;
-        let is_clear = self.client.tls.is_none();
-        let is_ascii = reverse_path.as_ref().is_none_or(|address| address.as_str().is_ascii());
-        if is_clear && self.settings.tls == TlsPolicy::Required {
-            return self.stay(Phase::Ready, &reply::TLS_REQUIRED);
-        }
-        if self.mails >= MAX_MAILS {
-            return self.leave(&reply::TOO_MANY_MAILS, CloseReason::TooManyMails);
-        }
-        // RFC 8689 section 2: only offered inside TLS.
-        if is_clear && parameters.requiretls {
-            return self.stay(Phase::Ready, &reply::UNKNOWN_PARAMETER);
-        }
-        if !is_ascii && !parameters.smtputf8 {
-            return self.stay(Phase::Ready, &reply::SENDER_NEEDS_SMTPUTF8);
-        }
-        if parameters.size_bytes.is_some_and(|size| size > self.settings.max_message_bytes) {
-            return self.stay(Phase::Ready, &reply::TOO_LARGE);
-        }
-        if self.room == Room::Scarce {
-            return self.stay(Phase::Ready, &reply::INSUFFICIENT_STORAGE);
-        }
-        self.mails += 1;
-        let transaction = Transaction {
-            reverse_path,
-            smtputf8: parameters.smtputf8,
-            recipients: Vec::new(),
-            refused_recipients: 0,
-            refusal: None,
-        };
-        self.stay(Phase::InTransaction(Box::new(transaction)), &reply::SENDER_OK)
-    }
-
-    fn recipient(&mut self, transaction: Box<Transaction>, path: ForwardPath) -> (Phase, Option<Step>) {
-        let refusal = if needs_smtputf8(&path) && !transaction.smtputf8 {
-            reply::RECIPIENT_NEEDS_SMTPUTF8
-        } else if transaction.recipients.iter().any(|recipient| recipient.path == path) {
-            // Row C20: said twice, delivered once.
-            reply::RECIPIENT_OK
-        } else if transaction.recipients.len() >= self.settings.max_recipients {
-            reply::TOO_MANY_RECIPIENTS
-        } else {
-            let question = Step::AskRecipient(path.clone());
-            return (Phase::RecipientAsked(transaction, path), Some(question));
-        };
-        self.stay(Phase::InTransaction(transaction), &refusal)
-    }
-
-    fn data(&mut self, transaction: Box<Transaction>) -> (Phase, Option<Step>) {
-        if let Some(refusal) = transaction.without_recipients() {
-            return self.stay(Phase::InTransaction(transaction), &refusal);
-        }
-        self.say(&reply::SEND_DATA);
-        let reader = DataReader::new(self.settings.max_message_bytes);
-        (Phase::ReadingData(transaction, reader), Some(Step::StartBody))
-    }
-
-    fn read_data(&mut self, transaction: Box<Transaction>, mut reader: DataReader) -> Option<Step> {
-        let kept = reader.read(&mut self.input);
-        if !kept.is_empty() {
-            self.phase = Phase::ReadingData(transaction, reader);
-            return Some(Step::Append(kept));
-        }
-        let (defect, size_bytes) = (reader.defect(), reader.size_bytes());
-        match reader.progress(&self.input) {
-            Progress::Ended => self.finish(transaction, size_bytes, defect, AfterMessage::Continue),
-            Progress::Flooded => {
-                let after = AfterMessage::Close(CloseReason::Flooded);
-                self.finish(transaction, size_bytes, Some(BodyDefect::TooLarge), after)
-            }
-            Progress::More => self.wait(Phase::ReadingData(transaction, reader), Step::Receive),
-        }
-    }
-
-    fn first_chunk(
-        &mut self,
-        transaction: Box<Transaction>,
-        size_bytes: u64,
-        position: ChunkPosition,
-    ) -> (Phase, Option<Step>) {
-        match transaction.without_recipients() {
-            Some(refusal) => self.refuse_chunk(Phase::InTransaction(transaction), size_bytes, refusal),
-            None => (self.chunk(transaction, Chunk::new(0, size_bytes, position)), Some(Step::StartBody)),
-        }
-    }
-
-    const fn chunk(&self, transaction: Box<Transaction>, chunk: Chunk) -> Phase {
-        Phase::ReadingChunk(transaction, chunk)
-    }
-
-    fn read_chunk(&mut self, transaction: Box<Transaction>, mut chunk: Chunk) -> Option<Step> {
-        let max_bytes = self.settings.max_message_bytes;
-        // An announced flood is not waited for.
-        if chunk.total_bytes > max_bytes.saturating_mul(FLOOD_FACTOR) {
-            let after = AfterMessage::Close(CloseReason::Flooded);
-            return self.finish(transaction, chunk.total_bytes, Some(BodyDefect::TooLarge), after);
-        }
-        let is_too_large = chunk.total_bytes > max_bytes;
-        let octets = chunk.read(&mut self.input);
-        if !octets.is_empty() && !is_too_large {
-            self.phase = Phase::ReadingChunk(transaction, chunk);
-            return Some(Step::Append(octets));
-        }
-        if !chunk.is_complete() {
-            return self.wait(Phase::ReadingChunk(transaction, chunk), Step::Receive);
-        }
-        match chunk.position {
-            // Later chunks find no transaction and are refused (row D13).
-            _ if is_too_large => {
-                let defect = Some(BodyDefect::TooLarge);
-                self.finish(transaction, chunk.total_bytes, defect, AfterMessage::Continue)
-            }
-            ChunkPosition::Last => self.finish(transaction, chunk.total_bytes, None, AfterMessage::Continue),
-            ChunkPosition::More => {
-                self.say(&reply::CHUNK_OK);
-                self.phase = Phase::BetweenChunks(transaction, chunk.total_bytes);
-                None
-            }
-        }
-    }
-
-    /// The octets behind a refused BDAT are read and forgotten; so many that it is a flood, and we close.
-    fn refuse_chunk(&mut self, phase: Phase, size_bytes: u64, refusal: Reply) -> (Phase, Option<Step>) {
-        if size_bytes > self.settings.max_message_bytes.saturating_mul(FLOOD_FACTOR) {
-            return self.leave(&refusal, CloseReason::Flooded);
-        }
-        (Phase::SwallowingChunk(Box::new(phase), size_bytes, refusal), None)
-    }
-
-    fn swallow(&mut self, before: Box<Phase>, mut remaining: u64, refusal: Reply) -> Option<Step> {
-        take_counted(&mut remaining, &mut self.input);
-        if remaining > 0 {
-            return self.wait(Phase::SwallowingChunk(before, remaining, refusal), Step::Receive);
-        }
-        self.say(&refusal);
-        self.phase = *before;
-        None
-    }
-
-    /// The last byte has come.
-    fn finish(
-        &mut self,
-        transaction: Box<Transaction>,
-        size_bytes: u64,
-        defect: Option<BodyDefect>,
-        after: AfterMessage,
-    ) -> Option<Step> {
-        let Transaction { reverse_path, smtputf8, recipients, refusal, .. } = *transaction;
-        let unasked =
-            if size_bytes == 0 { Some(reply::BAD_SYNTAX) } else { refusal.filter(|_| defect.is_none()) };
-        if let Some(answer) = unasked {
-            self.phase = Phase::Ready;
-            self.say_or_close(&answer, after);
-            return None;
-        }
-        let client = self.client.clone();
-        self.phase = Phase::MessageAsked(defect, after);
-        Some(Step::AskMessage(Box::new(Envelope { client, reverse_path, recipients, smtputf8, defect })))
-    }
-
     fn start_tls(&mut self, phase: Phase) -> (Phase, Option<Step>) {
         if self.client.tls.is_some() {
             return self.stay(phase, &reply::BAD_SEQUENCE);
@@ -669,10 +425,10 @@ impl Session {
     }
 
     /// Before a step that waits for the client or leaves it, everything we have said goes out.
-    fn wait(&mut self, phase: Phase, step: Step) -> Option<Step> {
+    pub(super) fn wait(&mut self, phase: Phase, step: Step) -> Option<Step> {
         self.phase = phase;
         if !self.replies.is_empty() {
-            return Some(self.send());
+            return Some(self.pause_or_send());
         }
         if self.input.is_empty() {
             // An idle session holds no buffer.
@@ -681,31 +437,59 @@ impl Session {
         Some(step)
     }
 
-    fn send(&mut self) -> Step {
-        Step::Send(std::mem::take(&mut self.replies).into())
+    fn pause_or_send(&mut self) -> Step {
+        match self.pause.take() {
+            Some(pause) => Step::Pause(pause),
+            None => Step::Send(std::mem::take(&mut self.replies).into()),
+        }
     }
 
-    fn say(&mut self, reply: &Reply) {
+    pub(super) fn say(&mut self, reply: &Reply) {
         self.replies.extend(sendable(&reply.line()));
     }
 
-    fn stay(&mut self, phase: Phase, reply: &Reply) -> (Phase, Option<Step>) {
+    /// Answers and goes on; a refusal counts as a mistake.
+    pub(super) fn stay(&mut self, phase: Phase, reply: &Reply) -> (Phase, Option<Step>) {
+        // A message that is too large is no mistake of the dialogue.
+        let is_mistake = reply.code >= 500 && reply.code != reply::TOO_LARGE.code;
+        let verdict = if is_mistake { self.tally.error(self.load) } else { Verdict::Fine };
+        self.weigh(verdict, phase, reply)
+    }
+
+    /// Answers a command that brings no mail nearer.
+    pub(super) fn idle(&mut self, phase: Phase, reply: &Reply) -> (Phase, Option<Step>) {
+        if reply.code >= 500 {
+            return self.stay(phase, reply);
+        }
+        let verdict = self.tally.idle_command();
+        self.weigh(verdict, phase, reply)
+    }
+
+    fn weigh(&mut self, verdict: Verdict, phase: Phase, reply: &Reply) -> (Phase, Option<Step>) {
+        match verdict {
+            Verdict::Fine => {}
+            Verdict::Slow => {
+                let pause = self.pause.unwrap_or_default() + self.settings.error_pause;
+                self.pause = Some(pause.min(MAX_PAUSE));
+            }
+            Verdict::Spent => return self.leave(&reply::TOO_MANY_ERRORS, CloseReason::TooManyErrors),
+        }
         self.say(reply);
         (phase, None)
     }
 
-    fn leave(&mut self, reply: &Reply, reason: CloseReason) -> (Phase, Option<Step>) {
+    pub(super) fn leave(&mut self, reply: &Reply, reason: CloseReason) -> (Phase, Option<Step>) {
         self.say(reply);
         (Phase::Closing(reason), None)
     }
 
-    fn close(&mut self, reply: &Reply, reason: CloseReason) {
+    pub(super) fn close(&mut self, reply: &Reply, reason: CloseReason) {
         self.say(reply);
         self.phase = Phase::Closing(reason);
     }
 
     /// Says what the handler answered; a 421 closes (RFC 5321 section 3.8).
-    fn say_or_close(&mut self, reply: &Reply, after: AfterMessage) {
+    pub(super) fn say_or_close(&mut self, reply: &Reply, after: AfterMessage) {
         match after {
             AfterMessage::Close(reason) => self.close(reply, reason),
             AfterMessage::Continue if reply.code == 421 => self.close(reply, CloseReason::Refused),
@@ -715,24 +499,6 @@ impl Session {
 
     const fn take_phase(&mut self) -> Phase {
         std::mem::replace(&mut self.phase, Phase::Closed(CloseReason::Abandoned))
-    }
-}
-
-impl Transaction {
-    /// What DATA and BDAT are answered when nobody is to get the message.
-    fn without_recipients(&self) -> Option<Reply> {
-        match (self.recipients.is_empty(), self.refused_recipients) {
-            (false, _) => None,
-            (true, 0) => Some(reply::BAD_SEQUENCE),
-            (true, _) => Some(reply::NO_VALID_RECIPIENTS),
-        }
-    }
-}
-
-fn needs_smtputf8(path: &ForwardPath) -> bool {
-    match path {
-        ForwardPath::Address(address) => !address.as_str().is_ascii(),
-        ForwardPath::Postmaster => false,
     }
 }
 
@@ -762,3 +528,8 @@ fn sendable(line: &str) -> impl Iterator<Item = u8> + '_ {
 /// RFC 5321 section 4.5.3.1.5, CRLF included.
 const MAX_REPLY_OCTETS: usize = 512;
 const REPLY_BATCH_OCTETS: usize = 4096;
+const MAX_PAUSE: Duration = Duration::from_secs(5);
+/// Row D21: what is left of any timeout when the server is busy.
+const STRESSED_TIMEOUT: Duration = Duration::from_secs(30);
+/// The first octet of a TLS record that begins a handshake (RFC 8446 section 5.1).
+const TLS_HANDSHAKE: u8 = 0x16;

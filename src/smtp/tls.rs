@@ -8,7 +8,8 @@ use std::fs::{self, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::SystemTime;
 
 use rustls::ServerConfig;
 use rustls::crypto::aws_lc_rs;
@@ -23,6 +24,19 @@ use crate::config;
 pub struct Certificates {
     files: Arc<Files>,
     current: Arc<RwLock<Arc<ServerConfig>>>,
+    seen: Arc<Mutex<Stamp>>,
+}
+
+/// When the files were last changed, and how long they were.
+type Stamp = [Option<(SystemTime, u64)>; 2];
+
+/// What came of looking at the files again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reloaded {
+    /// They were new and are in use.
+    Fresh,
+    /// They were as before.
+    Unchanged,
 }
 
 #[derive(Debug)]
@@ -81,8 +95,9 @@ impl Certificates {
             (Some(certificate), Some(key)) => Files { certificate: certificate.clone(), key: key.clone() },
             (None, _) | (_, None) => self_signed(data_folder, hostname)?,
         };
+        let seen = Arc::new(Mutex::new(files.stamp()));
         let current = Arc::new(RwLock::new(Arc::new(files.read()?)));
-        Ok(Self { files: Arc::new(files), current })
+        Ok(Self { files: Arc::new(files), current, seen })
     }
 
     /// Reads the files again; new handshakes use what is in them.
@@ -95,6 +110,20 @@ impl Certificates {
         Ok(())
     }
 
+    /// Reads the files again if they have changed since they were last looked at, so that broken ones are
+    /// complained of once.
+    ///
+    /// # Errors
+    /// As [`Self::reload`].
+    pub fn reload_if_changed(&self) -> Result<Reloaded, TlsError> {
+        let stamp = self.files.stamp();
+        let seen = std::mem::replace(&mut *self.seen.lock().unwrap_or_else(PoisonError::into_inner), stamp);
+        if seen == stamp {
+            return Ok(Reloaded::Unchanged);
+        }
+        self.reload().map(|()| Reloaded::Fresh)
+    }
+
     /// For the next handshake.
     pub(super) fn acceptor(&self) -> TlsAcceptor {
         Arc::clone(&self.current.read().unwrap_or_else(PoisonError::into_inner)).into()
@@ -102,6 +131,13 @@ impl Certificates {
 }
 
 impl Files {
+    fn stamp(&self) -> Stamp {
+        [&self.certificate, &self.key].map(|path| {
+            let metadata = fs::metadata(path).ok()?;
+            Some((metadata.modified().ok()?, metadata.len()))
+        })
+    }
+
     fn read(&self) -> Result<ServerConfig, TlsError> {
         let chain = self.read_chain()?;
         let key = PrivateKeyDer::from_pem_file(&self.key).map_err(|error| pem_error(&self.key, error))?;
@@ -137,13 +173,14 @@ impl Files {
 
 fn pem_error(path: &Path, error: rustls_pki_types::pem::Error) -> TlsError {
     use rustls_pki_types::pem::Error;
-    match error {
-        Error::Io(source) => TlsError::Unusable { path: path.to_owned(), source },
-        Error::NoItemsFound => {
-            TlsError::Malformed { path: path.to_owned(), detail: "holds no PEM of this kind".to_owned() }
-        }
-        _ => TlsError::Malformed { path: path.to_owned(), detail: "is not valid PEM".to_owned() },
+    let path = path.to_owned();
+    if let Error::Io(source) = error {
+        return TlsError::Unusable { path, source };
     }
+    // The library's own text may quote the file.
+    let detail =
+        if matches!(error, Error::NoItemsFound) { "holds no PEM of this kind" } else { "is not valid PEM" };
+    TlsError::Malformed { path, detail: detail.to_owned() }
 }
 
 /// The files in the data folder, made if they are not there.
@@ -236,6 +273,17 @@ mod tests {
         fs::copy(other.path().join("smtp-certificate.pem"), &certificate).unwrap();
         certificates.reload().unwrap();
         assert_ne!(Arc::as_ptr(certificates.acceptor().config()), before);
+    }
+
+    #[test]
+    fn the_development_pair_can_be_used() {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("certs/dev");
+        let tls = config::Tls {
+            certificate: Some(folder.join("fullchain.pem")),
+            key: Some(folder.join("key.pem")),
+            require: false,
+        };
+        Certificates::load(&tls, Path::new("/nonexistent"), "mx.example.test").unwrap();
     }
 
     #[test]

@@ -8,7 +8,7 @@ use std::time::Duration;
 use sqlx::sqlite::{
     SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
 };
-use sqlx::{Connection as _, Row as _};
+use sqlx::{ConnectOptions as _, Connection as _, Row as _};
 
 use crate::store::StoreError;
 
@@ -43,7 +43,9 @@ pub(in crate::store) async fn connect(
         .statement_cache_capacity(STATEMENTS)
         .pragma("cache_size", CACHE_KIB)
         .pragma("wal_autocheckpoint", CHECKPOINT_PAGES)
-        .pragma("journal_size_limit", WAL_OCTETS);
+        .pragma("journal_size_limit", WAL_OCTETS)
+        // Our own errors and metrics tell what matters; the library's lines would repeat it without a trace id.
+        .disable_statement_logging();
     let failed = |error| explain(error, path);
     let write = SqlitePoolOptions::new()
         .max_connections(1)

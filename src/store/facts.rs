@@ -9,7 +9,7 @@ use std::collections::HashMap;
 use crate::address::{EmailAddress, Mailbox};
 use crate::filing::{
     Account, Arrival, Contact, Conversation, Direction, ExistingMessage, Facts, Filing, FilingContact,
-    Identity, KnownReference, Mark, Owner, Thread, derived_message_id, referenced_ids,
+    Identity, KnownReference, Mark, Owner, Thread, derived_message_id, remembered_keys, thread_keys,
 };
 use crate::id::{AccountId, ContactId, ConversationId, MessageId, UserId};
 use crate::message::Email;
@@ -100,14 +100,13 @@ impl Directory {
 
     fn references(&self, account: AccountId, email: &Email) -> Vec<KnownReference> {
         let mut references: Vec<KnownReference> = Vec::new();
-        for id in referenced_ids(email) {
-            for entry in self.threads.get(&(account, id.to_owned())).into_iter().flatten() {
+        for key in thread_keys(email) {
+            for entry in self.threads.get(&(account, key.text().to_owned())).into_iter().flatten() {
                 let Some(conversation) = self.conversation(account, entry.conversation) else { continue };
-                let is_listed = |known: &KnownReference| {
-                    known.message_id_header == id && known.conversation.id == conversation.id
-                };
+                let is_listed =
+                    |known: &KnownReference| known.key == key && known.conversation.id == conversation.id;
                 if !references.iter().any(is_listed) {
-                    references.push(KnownReference { message_id_header: id.to_owned(), conversation });
+                    references.push(KnownReference { key: key.clone(), conversation });
                 }
             }
         }
@@ -179,13 +178,25 @@ impl Directory {
             }
         }
         let id = filing.thread.id();
-        if let Thread::New(_) = filing.thread {
-            let conversation = Conversation { id, contact, user: filing.user };
-            self.conversations.insert((account, id), KnownConversation { conversation, merged_into: None });
+        match (filing.thread, self.conversations.get_mut(&(account, id))) {
+            (Thread::Existing(_), Some(known)) => {
+                known.conversation.last_at = known.conversation.last_at.max(filing.sent_at);
+            }
+            (Thread::Existing(_), None) => {}
+            (Thread::New(_), _) => {
+                let conversation = Conversation { id, contact, user: filing.user, last_at: filing.sent_at };
+                self.conversations
+                    .insert((account, id), KnownConversation { conversation, merged_into: None });
+            }
+        }
+        for merged in &filing.merges {
+            if let Some(known) = self.conversations.get_mut(&(account, *merged)) {
+                known.merged_into = Some(id);
+            }
         }
         self.learn_thread_id(account, filing.message_id_header.clone(), id, Own::Yes);
-        for referenced in referenced_ids(arrival.email) {
-            self.learn_thread_id(account, referenced.to_owned(), id, Own::No);
+        for key in remembered_keys(arrival.email, self.email_of(account, contact).as_ref()) {
+            self.learn_thread_id(account, key, id, Own::No);
         }
         let digest = arrival.email.digest;
         self.messages.entry((account, filing.message_id_header.clone())).or_default().push(ExistingMessage {
@@ -197,6 +208,11 @@ impl Directory {
             let count = self.filed_today.entry((account, user, day(arrival.received_at))).or_default();
             *count = count.saturating_add(1);
         }
+    }
+
+    /// The primary email of a contact that is known to this batch.
+    pub(in crate::store) fn email_of(&self, account: AccountId, contact: ContactId) -> Option<EmailAddress> {
+        self.contacts.get(&(account, contact))?.email.clone()
     }
 
     fn learn_contact(

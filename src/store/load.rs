@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 use crate::address::{EmailAddress, Mailbox};
 use crate::filing::{
-    Account, Arrival, Contact, Conversation, ExistingMessage, Facts, Identity, Mark, Owner, referenced_ids,
+    Account, Arrival, Contact, Conversation, ExistingMessage, Facts, Identity, Mark, Owner, thread_keys,
 };
 use crate::id::{AccountId, ContactId, ConversationId, MessageId, UserId};
 use crate::store::engine::Connection;
@@ -115,13 +115,13 @@ impl Directory {
         connection: &mut Connection,
         wanted: &Wanted,
     ) -> Result<(), sqlx::Error> {
-        type Found = (Uuid, String, bool, Uuid, Uuid, Option<Uuid>, Option<Uuid>);
-        for (account, header, is_own, id, contact, user, merged_into) in
+        type Found = (Uuid, String, bool, Uuid, Uuid, Option<Uuid>, Option<Uuid>, i64);
+        for (account, header, is_own, id, contact, user, merged_into, last_at) in
             select::<_, Found>(connection, &THREADS, texts(&wanted.references)).await?
         {
             let (account, conversation) = (AccountId::from_uuid(account), ConversationId::from_uuid(id));
             self.threads.entry((account, header)).or_default().push(ThreadEntry { conversation, is_own });
-            self.take_conversation((account.uuid(), id, contact, user, merged_into));
+            self.take_conversation((account.uuid(), id, contact, user, merged_into, last_at));
         }
         for entries in self.threads.values_mut() {
             sort_entries(entries);
@@ -178,13 +178,14 @@ impl Directory {
         Ok(())
     }
 
-    fn take_conversation(&mut self, (account, id, contact, user, merged_into): ConversationRow) {
+    fn take_conversation(&mut self, (account, id, contact, user, merged_into, last_at): ConversationRow) {
         let id = ConversationId::from_uuid(id);
         let known = KnownConversation {
             conversation: Conversation {
                 id,
                 contact: ContactId::from_uuid(contact),
                 user: user.map(UserId::from_uuid),
+                last_at: Timestamp::from_millis(last_at),
             },
             merged_into: merged_into.map(ConversationId::from_uuid),
         };
@@ -282,7 +283,7 @@ impl Wanted {
             accounts: arrivals.iter().map(|arrival| arrival.mailbox.account()).collect(),
             addresses: each(arrivals, |arrival| address_keys(arrival.email)),
             references: each(arrivals, |arrival| {
-                referenced_ids(arrival.email).into_iter().map(ToOwned::to_owned).collect()
+                thread_keys(arrival.email).iter().map(|key| key.text().to_owned()).collect()
             }),
             message_ids: each(arrivals, |arrival| vec![own_message_id(arrival.email)]),
             conversations,
@@ -319,4 +320,4 @@ fn contact_of((_, id, name, email, _, created_at): ContactRow) -> Result<Contact
 }
 
 type ContactRow = (Uuid, Uuid, String, String, String, i64);
-type ConversationRow = (Uuid, Uuid, Uuid, Option<Uuid>, Option<Uuid>);
+type ConversationRow = (Uuid, Uuid, Uuid, Option<Uuid>, Option<Uuid>, i64);

@@ -37,7 +37,7 @@ pub(in crate::store) static CONTACTS_BY_ID: Statement = Statement::new(
 pub(in crate::store) static THREADS: Statement = Statement::new(
     "WITH w(a, k) AS (VALUES",
     2,
-    ") SELECT t.account_id, t.message_id_header, t.is_own, c.conversation_id, c.contact_id, c.user_id, c.merged_into \
+    ") SELECT t.account_id, t.message_id_header, t.is_own, c.conversation_id, c.contact_id, c.user_id, c.merged_into, c.last_at \
      FROM w CROSS JOIN thread_ids t CROSS JOIN conversations c \
      WHERE t.account_id = w.a AND t.message_id_header = w.k \
      AND c.account_id = t.account_id AND c.conversation_id = t.conversation_id",
@@ -53,7 +53,7 @@ pub(in crate::store) static MESSAGES: Statement = Statement::new(
 pub(in crate::store) static CONVERSATIONS: Statement = Statement::new(
     "WITH w(a, k) AS (VALUES",
     2,
-    ") SELECT t.account_id, t.conversation_id, t.contact_id, t.user_id, t.merged_into \
+    ") SELECT t.account_id, t.conversation_id, t.contact_id, t.user_id, t.merged_into, t.last_at \
      FROM w CROSS JOIN conversations t WHERE t.account_id = w.a AND t.conversation_id = w.k",
 );
 

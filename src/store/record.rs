@@ -1,13 +1,14 @@
 //! The rows of a filed message: contact, conversation, message, people, Message-IDs, marks, count.
 
-use crate::filing::{Filing, FilingContact, Mark, referenced_ids};
+use crate::filing::{Filing, FilingContact, Mark, remembered_keys};
 use crate::id::{ContactId, UserId};
 use crate::message::{Email, From as Author};
 use crate::store::batch::Outcome;
 use crate::store::effects::{json, octets};
 use crate::store::facts::{counted_user, day};
 use crate::store::rows::{
-    ContactRow, ConversationRow, DailyFilingRow, MarkRow, MessageRow, ParticipantRow, Rows, ThreadIdRow,
+    ContactRow, ConversationRow, DailyFilingRow, MarkRow, MergeRow, MessageRow, ParticipantRow, Rows,
+    ThreadIdRow,
 };
 use crate::store::submission::Prepared;
 use crate::wire::{AttachmentView, PersonView};
@@ -114,13 +115,27 @@ fn participants(rows: &mut Rows, outcome: &Outcome<'_>, filing: &Filing) {
 fn thread_ids(rows: &mut Rows, prepared: &Prepared, outcome: &Outcome<'_>, filing: &Filing) {
     let account_id = outcome.arrival.mailbox.account().uuid();
     let conversation_id = filing.thread.id().uuid();
-    let own = std::iter::once((filing.message_id_header.as_str(), true));
-    let referenced = referenced_ids(&prepared.email).into_iter().map(|id| (id, false));
-    rows.thread_ids.extend(own.chain(referenced).map(|(id, is_own)| ThreadIdRow {
+    let own = std::iter::once((filing.message_id_header.clone(), true));
+    let contact = match &filing.contact {
+        FilingContact::Create { email, .. } => Some(email),
+        FilingContact::Existing(id) => outcome
+            .facts
+            .contacts
+            .iter()
+            .find(|contact| contact.id == *id)
+            .and_then(|contact| contact.email.as_ref()),
+    };
+    let remembered = remembered_keys(&prepared.email, contact).into_iter().map(|id| (id, false));
+    rows.thread_ids.extend(own.chain(remembered).map(|(message_id_header, is_own)| ThreadIdRow {
         account_id,
-        message_id_header: id.to_owned(),
+        message_id_header,
         conversation_id,
         is_own,
+    }));
+    rows.merges.extend(filing.merges.iter().map(|merged| MergeRow {
+        account_id,
+        merged: merged.uuid(),
+        into: conversation_id,
     }));
 }
 

@@ -18,6 +18,7 @@ pub(in crate::store) struct Rows {
     pub(in crate::store) participants: Vec<ParticipantRow>,
     pub(in crate::store) thread_ids: Vec<ThreadIdRow>,
     pub(in crate::store) marks: Vec<MarkRow>,
+    pub(in crate::store) merges: Vec<MergeRow>,
     pub(in crate::store) daily_filings: Vec<DailyFilingRow>,
     pub(in crate::store) held: Vec<HeldRow>,
     pub(in crate::store) deliveries: Vec<DeliveryRow>,
@@ -39,7 +40,8 @@ impl Rows {
         insert(connection, self.held).await?;
         insert(connection, self.deliveries).await?;
         insert(connection, self.addresses).await?;
-        insert(connection, self.events).await
+        insert(connection, self.events).await?;
+        merge(connection, &self.merges).await
     }
 
     /// One row for each key: a statement may not meet the same row twice (PostgreSQL refuses, and it saves work).
@@ -65,6 +67,28 @@ impl Rows {
             |first, later| first.filings += later.filings,
         );
     }
+}
+
+/// R41: the younger conversation's messages move; links and reply tokens to it follow `merged_into`. Rare: one
+/// pair of statements each.
+async fn merge(connection: &mut Connection, merges: &[MergeRow]) -> Result<(), sqlx::Error> {
+    for MergeRow { account_id, merged, into } in merges {
+        for text in [
+            "UPDATE conversations SET merged_into = $3 WHERE account_id = $1 AND conversation_id = $2",
+            "UPDATE messages SET conversation_id = $3 WHERE account_id = $1 AND conversation_id = $2",
+        ] {
+            sqlx::query(text).bind(account_id).bind(merged).bind(into).execute(&mut *connection).await?;
+        }
+    }
+    Ok(())
+}
+
+/// A conversation that was found to be part of an older one (R41).
+#[derive(Clone, Debug)]
+pub(in crate::store) struct MergeRow {
+    pub(in crate::store) account_id: Uuid,
+    pub(in crate::store) merged: Uuid,
+    pub(in crate::store) into: Uuid,
 }
 
 fn gather<R, K: Eq + std::hash::Hash>(rows: &mut Vec<R>, key: impl Fn(&R) -> K, join: impl Fn(&mut R, R)) {

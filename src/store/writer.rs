@@ -191,6 +191,9 @@ impl Desk {
             batch.push(job);
         }
         batch.retain(|job| job.ticket.take());
+        if batch.is_empty() {
+            return;
+        }
         let deadline = Instant::now() + WORK_LIMIT;
         let jobs = std::mem::take(batch);
         let written = self.write_batch(transaction, &jobs, deadline).await;

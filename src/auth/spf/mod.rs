@@ -62,7 +62,7 @@ const MAX_HOSTS: usize = 10;
 type Boxed<'f> = Pin<Box<dyn Future<Output = Result<AuthResult, Stop>> + Send + 'f>>;
 
 impl Check<'_> {
-    /// check_host() for one domain; calls itself for `include` and `redirect`.
+    /// `check_host()` for one domain; calls itself for `include` and `redirect`.
     fn domain<'f>(&'f mut self, domain: &'f str) -> Boxed<'f> {
         Box::pin(async move {
             let Some(text) = self.record(domain).await? else { return Ok(AuthResult::None) };
@@ -75,10 +75,8 @@ impl Check<'_> {
             let Some(spec) = record.redirect else { return Ok(AuthResult::Neutral) };
             self.count_term()?;
             let target = self.target(Some(spec), domain).await?;
-            match self.domain(&target).await? {
-                AuthResult::None => Err(PERM_ERROR),
-                result => Ok(result),
-            }
+            let result = self.domain(&target).await?;
+            if result == AuthResult::None { Err(PERM_ERROR) } else { Ok(result) }
         })
     }
 

@@ -108,6 +108,13 @@ pub struct Principal {
 }
 
 impl Principal {
+    /// Whoever can open the store on this machine: the administration commands.
+    #[must_use]
+    pub fn operator() -> Self {
+        let scopes = Scopes(vec![Scope::Admin]);
+        Self { token: TokenId::from_uuid(Uuid::nil()), account: AccountId::OPERATOR, scopes }
+    }
+
     /// Whether it may do everything in every account.
     #[must_use]
     pub fn is_operator(&self) -> bool {

@@ -3,6 +3,7 @@
 use sqlx::{QueryBuilder, Sqlite};
 use uuid::Uuid;
 
+use crate::filing::Role;
 use crate::id::{AccountId, ContactId};
 use crate::store::views::messages::{COLUMNS, Message, Row, side_of_contact};
 use crate::store::views::{Key, Page, Slice};
@@ -81,5 +82,6 @@ fn until(sql: &mut QueryBuilder<Sqlite>, slice: Slice, time: &str, id: &str) {
 }
 
 fn role_of(row: &EntryRow) -> String {
-    row.contact_role.clone().unwrap_or_else(|| side_of_contact(&row.message.direction).to_owned())
+    let on_it = row.contact_role.clone().filter(|role| *role != Role::About.as_str());
+    on_it.unwrap_or_else(|| side_of_contact(&row.message.direction).to_owned())
 }
