@@ -4,11 +4,44 @@
 //! [`Email::problems`]. The one refusal is [`TooComplex`], found before the parser runs, for messages built to
 //! exhaust it.
 
+mod addresses;
+mod attachment;
+mod attribution;
+mod body;
+mod charset;
+mod date;
+mod digest;
+mod encoded_word;
+mod entities;
+mod fields;
+mod flowed;
+mod forwarded;
+mod html;
+mod html_tags;
+mod ids;
+mod kind;
+mod labels;
+mod marks;
+mod meeting;
+mod params;
+mod parse;
+mod plain_bounce;
+mod quoted_header;
+mod reply_text;
+mod report;
+mod scan;
+mod ses_report;
+mod tnef;
+mod transfer;
+
+pub use parse::{html, open_attachment, parse};
+
 use crate::address::{EmailAddress, NamedAddress};
 use crate::time::Timestamp;
 
 /// A message as the rest of the program sees it. Text is valid UTF-8 without NUL.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(clippy::struct_excessive_bools, reason = "each says one thing of the message; none is a state")]
 pub struct Email {
     /// The author, by the strict reading of R10.
     pub from: From,

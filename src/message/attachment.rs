@@ -1,0 +1,244 @@
+//! Attachments: every part that is not the body, named safely, measured and hashed after decoding.
+//!
+//! A nested message is one attachment, its octets byte-exact. Nothing is executed, unpacked or believed: the
+//! type is the declared one, the name is cleaned.
+
+use std::borrow::Cow;
+
+use super::addresses::is_direction_mark;
+use super::body::{self, Role};
+use super::fields::clean_line;
+use super::params::{self, Parameterised};
+use super::scan::{Part, Shape, Tree};
+use super::{Attachment, charset, digest, ids, tnef};
+
+impl Part<'_> {
+    /// Content-Disposition.
+    pub(super) fn disposition(&self) -> Parameterised {
+        self.fields.last("content-disposition").map(params::parse).unwrap_or_default()
+    }
+
+    fn content_id(&self) -> Option<String> {
+        let raw = self.fields.last("content-id")?;
+        ids::own(raw)
+    }
+}
+
+/// Where an attachment's octets stand.
+pub(super) enum Item {
+    /// A part of the message.
+    Part(usize),
+    /// A file inside the `winmail.dat` that this part is.
+    Tnef(usize, tnef::File),
+}
+
+/// The attachments in order: the n-th is attachment `n`. R57: `winmail.dat` is replaced by the files inside it.
+pub(super) fn items(tree: &Tree<'_>) -> Vec<Item> {
+    let mut out = Vec::new();
+    for (index, _) in body::leaves(tree).into_iter().filter(|(_, role)| *role == Role::Attachment) {
+        let files = if is_tnef(&tree.parts[index]) { tnef::read(&tree.decoded(index)) } else { None };
+        match files {
+            Some(contents) if !contents.files.is_empty() => {
+                out.extend(contents.files.into_iter().map(|file| Item::Tnef(index, file)));
+            }
+            Some(_) | None => out.push(Item::Part(index)),
+        }
+    }
+    out
+}
+
+/// Whether a part is Outlook's wrapping.
+pub(super) fn is_tnef(part: &Part<'_>) -> bool {
+    let is_named = || {
+        let disposition = part.disposition();
+        let name = disposition.param("filename").or_else(|| part.content_type.param("name"));
+        name.is_some_and(|name| name.eq_ignore_ascii_case("winmail.dat"))
+    };
+    matches!(part.content_type.value.as_str(), "application/ms-tnef" | "application/vnd.ms-tnef")
+        || is_named()
+}
+
+/// Describes them all.
+pub(super) fn list(tree: &Tree<'_>, items: &[Item]) -> Vec<Attachment> {
+    items
+        .iter()
+        .enumerate()
+        .map(|(n, item)| match item {
+            Item::Part(index) => describe(tree, n, *index),
+            Item::Tnef(index, file) => describe_file(&tree.decoded(*index), n, file),
+        })
+        .collect()
+}
+
+/// The octets of attachment `n`.
+pub(super) fn open<'a>(tree: &Tree<'a>, n: usize) -> Option<Cow<'a, [u8]>> {
+    items(tree).get(n).and_then(|item| match item {
+        Item::Part(index) => Some(tree.decoded(*index)),
+        Item::Tnef(index, file) => {
+            tree.decoded(*index).get(file.octets.clone()).map(|octets| Cow::Owned(octets.to_vec()))
+        }
+    })
+}
+
+fn describe_file(stream: &[u8], n: usize, file: &tnef::File) -> Attachment {
+    let octets = stream.get(file.octets.clone()).unwrap_or_default();
+    let content_type = clean_type(&file.content_type);
+    let id = file.content_id.as_deref().and_then(|id| ids::own(id.as_bytes()));
+    Attachment {
+        n,
+        filename: clean_name(&file.name).unwrap_or_else(|| made_up_name(&content_type)),
+        size: octets.len() as u64,
+        sha256: digest::sha256(octets),
+        inline: id.is_some(),
+        content_id: id,
+        content_type,
+    }
+}
+
+fn describe(tree: &Tree<'_>, n: usize, index: usize) -> Attachment {
+    let octets = tree.decoded(index);
+    let part = &tree.parts[index];
+    let disposition = part.disposition();
+    let content_id = part.content_id();
+    let declared = disposition.param("filename").or_else(|| part.content_type.param("name"));
+    let content_type = clean_type(&part.content_type.value);
+    Attachment {
+        n,
+        filename: declared
+            .and_then(clean_name)
+            .or_else(|| (part.shape == Shape::Message).then(|| nested_name(tree, index)).flatten())
+            .unwrap_or_else(|| made_up_name(&content_type)),
+        size: octets.len() as u64,
+        sha256: digest::sha256(&octets),
+        inline: disposition.value == "inline" || (disposition.value.is_empty() && content_id.is_some()),
+        content_id,
+        content_type,
+    }
+}
+
+/// A type for a response header: what cannot be one is an octet stream.
+fn clean_type(declared: &str) -> String {
+    let is_token = |c: char| c.is_ascii_alphanumeric() || "!#$&-^_.+/".contains(c);
+    let is_type =
+        declared.split('/').filter(|half| !half.is_empty()).count() == 2 && declared.chars().all(is_token);
+    if is_type && declared.matches('/').count() == 1 {
+        declared.to_owned()
+    } else {
+        "application/octet-stream".to_owned()
+    }
+}
+
+/// The last component of a path, without control characters and direction marks (R57, SMTP M13).
+pub(super) fn clean_name(declared: &str) -> Option<String> {
+    let line = clean_line(declared);
+    let last = line.rsplit(['/', '\\']).find(|component| !component.trim().is_empty())?;
+    let kept: String =
+        last.chars().filter(|c| !is_direction_mark(*c) && !matches!(c, '\u{200b}' | '\u{feff}')).collect();
+    let kept = kept.trim();
+    let is_dots = kept.chars().all(|c| c == '.');
+    (!kept.is_empty() && !is_dots).then(|| shorten(kept))
+}
+
+/// At most [`MAX_NAME_OCTETS`], the extension kept.
+fn shorten(name: &str) -> String {
+    if name.len() <= MAX_NAME_OCTETS {
+        return name.to_owned();
+    }
+    let extension = name.rsplit_once('.').map(|(_, e)| e).filter(|e| e.len() <= 16).unwrap_or_default();
+    let mut end = MAX_NAME_OCTETS - extension.len() - 1;
+    while !name.is_char_boundary(end) {
+        end -= 1;
+    }
+    let stem = name.get(..end).unwrap_or_default();
+    if extension.is_empty() { stem.to_owned() } else { format!("{stem}.{extension}") }
+}
+
+/// A nested message is named after its subject.
+fn nested_name(tree: &Tree<'_>, index: usize) -> Option<String> {
+    let child = tree.children(index).next()?;
+    let subject = tree.parts.get(child)?.fields.readable("subject")?;
+    let plain: String = charset::without_nul(Cow::Owned(subject))
+        .chars()
+        .map(|c| if matches!(c, '/' | '\\' | ':' | '*' | '?' | '"' | '<' | '>' | '|') { '_' } else { c })
+        .take(80)
+        .collect();
+    clean_name(&plain).map(|name| format!("{name}.eml"))
+}
+
+/// A name for a part that has none.
+fn made_up_name(content_type: &str) -> String {
+    let known = EXTENSIONS.iter().find(|(known, _)| *known == content_type).map(|(_, extension)| *extension);
+    let extension = known.unwrap_or_else(|| match content_type.split('/').next() {
+        Some("text") => "txt",
+        _ => "bin",
+    });
+    format!("attachment.{extension}")
+}
+
+/// File systems hold no longer names.
+pub(super) const MAX_NAME_OCTETS: usize = 255;
+
+const EXTENSIONS: [(&str, &str); 32] = [
+    ("application/json", "json"),
+    ("application/msword", "doc"),
+    ("application/ms-tnef", "dat"),
+    ("application/pdf", "pdf"),
+    ("application/pgp-encrypted", "asc"),
+    ("application/pgp-keys", "asc"),
+    ("application/pgp-signature", "asc"),
+    ("application/pkcs7-mime", "p7m"),
+    ("application/pkcs7-signature", "p7s"),
+    ("application/rtf", "rtf"),
+    ("application/vnd.ms-excel", "xls"),
+    ("application/vnd.openxmlformats-officedocument.spreadsheetml.sheet", "xlsx"),
+    ("application/vnd.openxmlformats-officedocument.wordprocessingml.document", "docx"),
+    ("application/x-pkcs7-mime", "p7m"),
+    ("application/x-pkcs7-signature", "p7s"),
+    ("application/xml", "xml"),
+    ("application/zip", "zip"),
+    ("audio/mpeg", "mp3"),
+    ("image/bmp", "bmp"),
+    ("image/gif", "gif"),
+    ("image/heic", "heic"),
+    ("image/jpeg", "jpg"),
+    ("image/png", "png"),
+    ("image/svg+xml", "svg"),
+    ("image/tiff", "tif"),
+    ("image/webp", "webp"),
+    ("message/delivery-status", "txt"),
+    ("message/rfc822", "eml"),
+    ("text/calendar", "ics"),
+    ("text/csv", "csv"),
+    ("text/html", "html"),
+    ("text/vcard", "vcf"),
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(declared: &str, expected: Option<&str>) {
+        assert_eq!(clean_name(declared).as_deref(), expected, "{declared:?}");
+    }
+
+    #[test]
+    fn r57_names_lose_paths_control_characters_and_direction_marks() {
+        check("report.pdf", Some("report.pdf"));
+        check("../../etc/passwd", Some("passwd"));
+        check("C:\\x\\y.doc", Some("y.doc"));
+        check("a\0b\r\nc.txt", Some("ab  c.txt"));
+        check("invoice\u{202e}fdp.exe", Some("invoicefdp.exe"));
+        check("..", None);
+        check("a/", Some("a"));
+        check("  ", None);
+    }
+
+    #[test]
+    fn m13_a_name_of_255_octets_is_kept_and_a_longer_one_keeps_its_extension() {
+        let name = |n: usize| format!("{}.pdf", "ü".repeat((n - 5) / 2) + "x");
+        assert_eq!(clean_name(&name(255)).map(|n| n.len()), Some(255));
+        let short = clean_name(&name(257)).unwrap_or_default();
+        assert!(short.len() <= MAX_NAME_OCTETS && short.ends_with(".pdf"), "{short}");
+    }
+}

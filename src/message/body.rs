@@ -1,0 +1,221 @@
+//! Which parts are the text that a person reads, and what they say.
+//!
+//! Text parts stand in order; of alternatives the plain one counts, HTML where there is none. What is not body is
+//! an attachment, so every part is one of the two and nothing is lost.
+
+use std::borrow::Cow;
+
+use super::html::{self, Rendered};
+use super::scan::{Part, Shape, Tree};
+use super::{attachment, charset, flowed, tnef};
+
+/// The body of a message.
+#[derive(Debug, Default)]
+pub(super) struct Body {
+    /// Plain text, `\n` line ends, no NUL.
+    pub(super) text: String,
+    /// The HTML parts rendered, where the text does not come from them.
+    pub(super) html: Option<Rendered>,
+    pub(super) has_html: bool,
+    /// Whether `text` is what `html` says (the marks then fit it).
+    pub(super) source: Source,
+}
+
+/// Where the text comes from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Source {
+    Html,
+    #[default]
+    Plain,
+}
+
+/// What a leaf is to the reader.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Role {
+    Attachment,
+    Html,
+    /// Part of an alternative that no client shows (AMP).
+    Ignored,
+    Text,
+}
+
+/// The parts that are shown, in order: for each the part and its role.
+pub(super) fn shown(tree: &Tree<'_>) -> Vec<(usize, Role)> {
+    leaves(tree).into_iter().filter(|(_, role)| matches!(role, Role::Html | Role::Text)).collect()
+}
+
+/// All parts of the outermost message that hold no others, in order, with their roles. A nested message is one.
+pub(super) fn leaves(tree: &Tree<'_>) -> Vec<(usize, Role)> {
+    let mut out = Vec::new();
+    let mut inside_message: Vec<bool> = Vec::with_capacity(tree.parts.len());
+    for (index, part) in tree.parts.iter().enumerate() {
+        let hidden = part.parent.is_some_and(|parent| inside_message[parent]);
+        // The outermost part is the message itself, whatever its type.
+        inside_message.push(hidden || part.shape == Shape::Message);
+        if !hidden && (part.shape != Shape::Multipart || tree.children(index).next().is_none()) {
+            out.push((index, role(tree, part)));
+        }
+    }
+    out
+}
+
+fn role(tree: &Tree<'_>, part: &Part<'_>) -> Role {
+    let disposition = part.disposition();
+    if disposition.value == "attachment" {
+        return Role::Attachment;
+    }
+    let is_alternative = part.parent.is_some_and(|parent| is_type(tree, parent, "multipart/alternative"));
+    match part.content_type.value.as_str() {
+        "text/plain" | "text" => Role::Text,
+        "text/html" => Role::Html,
+        "text/x-amp-html" if is_alternative => Role::Ignored,
+        // A multipart without a single part, or a root that is some kind of text: better shown than hidden.
+        other if other.starts_with("multipart/") => Role::Text,
+        other if other.starts_with("text/") && part.parent.is_none() && other != "text/calendar" => {
+            Role::Text
+        }
+        _ => Role::Attachment,
+    }
+}
+
+fn is_type(tree: &Tree<'_>, index: usize, content_type: &str) -> bool {
+    tree.parts.get(index).is_some_and(|part| part.content_type.value == content_type)
+}
+
+/// Reads the body.
+pub(super) fn read(tree: &Tree<'_>) -> Body {
+    let shown = shown(tree);
+    let has_html = shown.iter().any(|(_, role)| *role == Role::Html);
+    let plain: Vec<usize> =
+        shown.iter().filter(|(_, role)| *role == Role::Text).map(|(index, _)| *index).collect();
+    let plain_texts: Vec<(usize, String)> =
+        plain.into_iter().map(|index| (index, plain_text(tree, index))).collect();
+    let mut text = String::new();
+    let mut only_html = None;
+    let mut from_html = 0;
+    for (index, role) in &shown {
+        match role {
+            Role::Text => {
+                let found = plain_texts.iter().find(|(known, _)| known == index);
+                append(&mut text, found.map_or("", |(_, text)| text));
+            }
+            Role::Html if !has_plain_alternative(tree, *index, &plain_texts) => {
+                let page = html::render(&html_text(tree, *index));
+                from_html += 1;
+                append(&mut text, &page.text);
+                only_html = Some(page);
+            }
+            Role::Attachment | Role::Html | Role::Ignored => {}
+        }
+    }
+    let has_plain = plain_texts.iter().any(|(_, text)| !text.trim().is_empty());
+    if !has_plain
+        && !has_html
+        && let Some(body) = wrapped(tree)
+    {
+        return body;
+    }
+    if from_html == 1 && !has_plain {
+        // The marks' ranges fit the text only if the text is the page and nothing else.
+        let page = only_html.unwrap_or_default();
+        return Body { text: page.text.clone(), html: Some(page), has_html, source: Source::Html };
+    }
+    Body { text, html: None, has_html, source: Source::Plain }
+}
+
+/// The body that Outlook packed into `winmail.dat`.
+fn wrapped(tree: &Tree<'_>) -> Option<Body> {
+    let index = leaves(tree)
+        .into_iter()
+        .map(|(index, _)| index)
+        .find(|index| attachment::is_tnef(&tree.parts[*index]))?;
+    let contents = tnef::read(&tree.decoded(index))?;
+    if let Some(text) = contents.text.filter(|text| !text.trim().is_empty()) {
+        return Some(Body { text: lines(&text), ..Body::default() });
+    }
+    let page = html::render(&contents.html?);
+    Some(Body { text: page.text.clone(), html: Some(page), has_html: false, source: Source::Html })
+}
+
+/// Whether the same alternative holds plain text that says something.
+fn has_plain_alternative(tree: &Tree<'_>, html: usize, plain: &[(usize, String)]) -> bool {
+    let ancestors =
+        |of: usize| std::iter::successors(Some(of), |index| tree.parts.get(*index).and_then(|p| p.parent));
+    let alternatives: Vec<usize> =
+        ancestors(html).filter(|a| is_type(tree, *a, "multipart/alternative")).collect();
+    plain.iter().any(|(index, text)| {
+        !text.trim().is_empty() && ancestors(*index).any(|ancestor| alternatives.contains(&ancestor))
+    })
+}
+
+fn append(text: &mut String, more: &str) {
+    if !text.is_empty() && !text.ends_with('\n') && !more.is_empty() {
+        text.push('\n');
+    }
+    text.push_str(more);
+}
+
+/// A text part as lines with `\n` ends.
+pub(super) fn plain_text(tree: &Tree<'_>, index: usize) -> String {
+    let Some(part) = tree.parts.get(index) else { return String::new() };
+    let octets = tree.decoded(index);
+    let decoded = charset::decode(part.content_type.param("charset"), &octets);
+    let text = lines(&decoded);
+    let is_flowed =
+        part.content_type.param("format").is_some_and(|format| format.eq_ignore_ascii_case("flowed"));
+    let text = if is_flowed {
+        flowed::unflow(&text, flowed::Spaces::of(part.content_type.param("delsp")))
+    } else {
+        text
+    };
+    match part.content_type.value.as_str() {
+        "text/enriched" | "text/richtext" => html::render(&text).text,
+        _ => text,
+    }
+}
+
+/// The HTML of a part as text, by its declared charset or the one that it names itself.
+pub(super) fn html_text(tree: &Tree<'_>, index: usize) -> String {
+    let Some(part) = tree.parts.get(index) else { return String::new() };
+    let octets = tree.decoded(index);
+    let label = part
+        .content_type
+        .param("charset")
+        .map(Cow::Borrowed)
+        .or_else(|| meta_charset(&octets).map(Cow::Owned));
+    charset::without_nul(charset::decode(label.as_deref(), &octets)).into_owned()
+}
+
+/// `<meta charset=…>` or `<meta … content="text/html; charset=…">` near the top.
+fn meta_charset(octets: &[u8]) -> Option<String> {
+    let head: Vec<u8> = octets.iter().take(1_024).map(u8::to_ascii_lowercase).collect();
+    let meta = memchr::memmem::find(&head, b"<meta")?;
+    let at = meta + memchr::memmem::find(&head[meta..], b"charset=")? + b"charset=".len();
+    let label: Vec<u8> = head[at..]
+        .iter()
+        .copied()
+        .skip_while(|b| matches!(b, b'"' | b'\''))
+        .take_while(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_'))
+        .collect();
+    String::from_utf8(label).ok().filter(|label| !label.is_empty())
+}
+
+/// CRLF and lone CR → LF; no NUL.
+pub(super) fn lines(text: &str) -> String {
+    if memchr::memchr2(b'\r', 0, text.as_bytes()).is_none() {
+        return text.to_owned();
+    }
+    let mut out = String::with_capacity(text.len());
+    let mut chars = text.chars().peekable();
+    while let Some(c) = chars.next() {
+        match c {
+            '\r' => {
+                chars.next_if_eq(&'\n');
+                out.push('\n');
+            }
+            '\0' => {}
+            c => out.push(c),
+        }
+    }
+    out
+}

@@ -1,0 +1,291 @@
+//! Dates as people's programs write them: RFC 5322 in all its decay, ISO 8601, and the localised lines of
+//! attribution and forward headers.
+//!
+//! A date that cannot be is none; a zone that is not understood counts as UTC. Nothing here asks the clock.
+
+use jiff::civil::DateTime;
+use jiff::tz::Offset;
+
+use super::params::without_comments;
+use crate::time::Timestamp;
+
+/// Reads the first date of a line.
+pub(super) fn read(text: &str) -> Option<Timestamp> {
+    let text: String = without_comments(text).chars().take(MAX_CHARS).collect();
+    let text = text.trim();
+    if text.contains('T')
+        && let Some(exact) = Timestamp::parse_rfc3339(text)
+    {
+        return Some(exact);
+    }
+    let mut found = Found::default();
+    let flat = text.to_lowercase().replace(['年', '月', '/', '\u{200e}', '\u{200f}'], "/").replace('日', " ");
+    let words: Vec<&str> = flat.split(|c: char| c.is_whitespace() || matches!(c, ',' | '"')).collect();
+    for word in words.into_iter().filter(|word| !word.is_empty()) {
+        found.take(word);
+    }
+    found.timestamp()
+}
+
+/// What the words said.
+#[derive(Default)]
+struct Found {
+    day: Option<i8>,
+    month: Option<i8>,
+    year: Option<i16>,
+    /// Two small numbers with no word for the month: the first and second of `3/4/2016`.
+    slashed: Option<(i8, i8)>,
+    time: Option<(i8, i8, i8)>,
+    half: Option<Half>,
+    zone_seconds: Option<i32>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Half {
+    Afternoon,
+    Morning,
+}
+
+impl Found {
+    fn take(&mut self, word: &str) {
+        if self.take_time(word) || self.take_zone(word) || self.take_numeric_date(word) {
+            return;
+        }
+        if let Some(half) = half_of_day(word) {
+            self.half = self.half.or(Some(half));
+        } else if word.contains('-') && word.starts_with(|c: char| c.is_ascii_digit()) {
+            // 22-nov-2026
+            word.split('-').for_each(|piece| self.take_word(piece));
+        } else {
+            self.take_word(word);
+        }
+    }
+
+    fn take_word(&mut self, word: &str) {
+        let digits: String = word.chars().take_while(char::is_ascii_digit).collect();
+        if digits.is_empty() {
+            self.month = self.month.or_else(|| month(word));
+            return;
+        }
+        match digits.len() {
+            1 | 2 if self.day.is_none() => self.day = digits.parse().ok(),
+            2 if self.year.is_none() => self.year = digits.parse().ok().map(century),
+            3 if self.year.is_none() => self.year = digits.parse::<i16>().ok().map(|y| y + 1900),
+            4 if self.year.is_none() => self.year = digits.parse().ok(),
+            _ => {}
+        }
+    }
+
+    /// `02:44:05`, `2:44pm`, `9.35`, `9h35`.
+    fn take_time(&mut self, word: &str) -> bool {
+        if self.time.is_some() || !word.starts_with(|c: char| c.is_ascii_digit()) {
+            return false;
+        }
+        let core = word.trim_end_matches(|c: char| c.is_alphabetic() || c == '.');
+        let separator = match core {
+            _ if core.contains(':') => ':',
+            _ if core.contains('h') => 'h',
+            // 9.35 is a time where a date has been read before it.
+            _ if core.matches('.').count() == 1 && self.has_date() => '.',
+            _ => return false,
+        };
+        let mut numbers =
+            core.split(separator).map(|n| n.split('.').next().unwrap_or_default().parse::<i8>().ok());
+        let (Some(Some(hour)), Some(minute)) = (numbers.next(), numbers.next()) else { return false };
+        let second = numbers.next().flatten().unwrap_or(0).min(59);
+        self.time = Some((hour, minute.unwrap_or(0), second));
+        if let Some(half) = word.get(core.len()..).and_then(half_of_day) {
+            self.half = Some(half);
+        }
+        true
+    }
+
+    fn has_date(&self) -> bool {
+        self.year.is_some() || self.slashed.is_some()
+    }
+
+    fn take_zone(&mut self, word: &str) -> bool {
+        if self.zone_seconds.is_some() || self.time.is_none() {
+            return false;
+        }
+        let word = word.trim_matches(['(', ')']);
+        let digits = word.strip_prefix("gmt").or_else(|| word.strip_prefix("utc")).unwrap_or(word);
+        let zone = if word.is_empty() { None } else { numeric_zone(digits).or_else(|| named_zone(word)) };
+        self.zone_seconds = zone;
+        zone.is_some()
+    }
+
+    /// `2016-12-15`, `15.12.2016`, `12/15/2016`.
+    fn take_numeric_date(&mut self, word: &str) -> bool {
+        if self.has_date() || !word.starts_with(|c: char| c.is_ascii_digit()) {
+            return false;
+        }
+        let Some(separator) = word.chars().find(|c| matches!(c, '-' | '.' | '/')) else { return false };
+        let numbers: Vec<&str> = word.split(separator).filter(|n| !n.is_empty()).collect();
+        let [a, b, c] = numbers.as_slice() else { return false };
+        let (Ok(first), Ok(second), Ok(third)) = (a.parse::<i16>(), b.parse::<i8>(), c.parse::<i16>()) else {
+            return false;
+        };
+        if a.len() == 4 {
+            self.year = Some(first);
+            self.month = Some(second);
+            self.day = i8::try_from(third).ok();
+            return true;
+        }
+        self.year = Some(if c.len() == 4 { third } else { century(third) });
+        let Ok(first) = i8::try_from(first) else { return false };
+        if separator == '/' {
+            self.slashed = Some((first, second));
+        } else {
+            (self.day, self.month) = (Some(first), Some(second));
+        }
+        true
+    }
+
+    fn timestamp(self) -> Option<Timestamp> {
+        let (day, month) = match (self.day, self.month, self.slashed) {
+            (_, _, Some((first, second))) => self.order(first, second),
+            (Some(day), Some(month), None) => (day, month),
+            _ => return None,
+        };
+        let (hour, minute, second) = self.time.unwrap_or_default();
+        let hour = match self.half {
+            Some(Half::Afternoon) if hour < 12 => hour + 12,
+            Some(Half::Morning) if hour == 12 => 0,
+            Some(_) | None => hour,
+        };
+        let local = DateTime::new(self.year?, month, day, hour, minute, second, 0).ok()?;
+        let offset = Offset::from_seconds(self.zone_seconds.unwrap_or(0)).ok()?;
+        offset.to_timestamp(local).ok().map(|at| Timestamp::from_millis(at.as_millisecond()))
+    }
+
+    /// The day comes first, except where it cannot or where the clock has twelve hours.
+    fn order(&self, first: i8, second: i8) -> (i8, i8) {
+        let is_american = second > 12 || (first <= 12 && self.half.is_some());
+        if is_american { (second, first) } else { (first, second) }
+    }
+}
+
+fn century(two_digits: i16) -> i16 {
+    match two_digits {
+        0..=49 => two_digits + 2000,
+        50..=99 => two_digits + 1900,
+        other => other,
+    }
+}
+
+fn half_of_day(word: &str) -> Option<Half> {
+    match word.replace('.', "").as_str() {
+        "pm" | "下午" | "午後" | "오후" => Some(Half::Afternoon),
+        "am" | "上午" | "午前" | "오전" => Some(Half::Morning),
+        _ => None,
+    }
+}
+
+/// `+0100`, `+01:00`, `+1`, `-05`. More than 18 hours is no zone.
+fn numeric_zone(word: &str) -> Option<i32> {
+    let sign = match word.chars().next()? {
+        '+' => 1,
+        '-' | '−' => -1,
+        _ => return None,
+    };
+    let digits: String = word.chars().skip(1).filter(char::is_ascii_digit).collect();
+    let number: i32 = digits.parse().ok()?;
+    let (hours, minutes) = if digits.len() <= 2 { (number, 0) } else { (number / 100, number % 100) };
+    (hours <= 18 && minutes < 60 && digits.len() <= 4).then_some(sign * (hours * 3_600 + minutes * 60))
+}
+
+/// RFC 5322 section 4.3, and the zones of Europe.
+fn named_zone(word: &str) -> Option<i32> {
+    let hours = match word {
+        "gmt" | "utc" | "ut" | "z" | "wet" => 0,
+        "cet" | "mez" | "met" | "bst" | "west" => 1,
+        "cest" | "mesz" | "mest" | "eet" => 2,
+        "eest" | "msk" => 3,
+        "jst" | "kst" => 9,
+        "edt" => -4,
+        "est" | "cdt" => -5,
+        "cst" | "mdt" => -6,
+        "mst" | "pdt" => -7,
+        "pst" => -8,
+        _ => return None,
+    };
+    Some(hours * 3_600)
+}
+
+/// By the first letters of the month in the languages of our users.
+fn month(word: &str) -> Option<i8> {
+    let word = word.trim_matches('.');
+    let number = MONTHS.iter().position(|stems| stems.iter().any(|stem| word.starts_with(stem)));
+    number.and_then(|at| i8::try_from(at + 1).ok())
+}
+
+/// Stems of month names: en, de, fr, es, it, pt, nl, pl, sv, da, no, fi, cs, ru, uk, hu, tr and others. A stem
+/// that begins two months stands with the month that is longer to write.
+const MONTHS: [&[&str]; 12] = [
+    &["jan", "janv", "ene", "gen", "stycz", "sty", "tammi", "led", "янв", "січ", "oca", "ιαν", "sij"],
+    &["feb", "fév", "fev", "lut", "helmi", "úno", "фев", "лют", "şub", "φεβ"],
+    &["mar", "mär", "maart", "mrt", "mrz", "maalis", "břez", "мар", "бер", "már", "mac", "μαρ"],
+    &["apr", "avr", "abr", "kwi", "huhti", "dub", "апр", "кві", "ápr", "nis", "απρ"],
+    &["may", "mai", "maj", "mei", "mag", "touko", "kvě", "мая", "май", "трав", "máj", "μαΐ"],
+    &["jun", "juin", "giu", "cze", "kesä", "červn", "června", "июн", "черв", "jún", "haz", "ιουν"],
+    &["jul", "juil", "lug", "lip", "heinä", "července", "červenc", "июл", "лип", "júl", "tem", "ιουλ"],
+    &["aug", "aoû", "aou", "ago", "sie", "elo", "srp", "авг", "серп", "ağu", "αυγ"],
+    &["sep", "set", "wrz", "syys", "zář", "сен", "вер", "sze", "eyl", "σεπ"],
+    &["oct", "okt", "out", "ott", "paź", "loka", "říj", "окт", "жов", "eki", "οκτ"],
+    &["nov", "lis", "marras", "lístop", "listop", "ноя", "лис", "kas", "νοε"],
+    &["dec", "dez", "déc", "dic", "gru", "joulu", "pro", "дек", "груд", "ara", "δεκ"],
+];
+
+/// No date is longer.
+const MAX_CHARS: usize = 200;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(text: &str, expected: Option<&str>) {
+        assert_eq!(read(text).map(Timestamp::to_rfc3339).as_deref(), expected, "{text:?}");
+    }
+
+    #[test]
+    fn header_dates_are_read_in_their_bent_forms() {
+        let expected = Some("2026-11-22T02:44:05.000Z");
+        check("Sun, 22 Nov 2026 02:44:05 +0000", expected);
+        check("Sun, 22 Nov 2026 03:44:05 +0100 (CET)", expected);
+        check("22 Nov 26 02:44:05 GMT", expected);
+        check("Sat, 21 Nov 2026 21:44:05 EST", expected);
+        check("Sun Nov 22 02:44:05 2026", expected);
+        check("Sun, 22 Nov 2026 02:44:05 nonsense", expected);
+        check("2026-11-22T02:44:05Z", expected);
+        check("2026-11-22 02:44:05", expected);
+        check("22-Nov-2026 02:44:05 UT", expected);
+        check("22 Nov 2026 02:44:05 GMT+00:00", expected);
+    }
+
+    #[test]
+    fn m20_impossible_dates_are_none_and_odd_ones_are_read() {
+        check("", None);
+        check("yesterday", None);
+        check("Sun, 32 Nov 2026 02:44:05 +0000", None);
+        check("Sun, 22 Nov 2026 25:44:05 +0000", None);
+        check("Sun, 22 Nov 2026 02:44:60 +0000", Some("2026-11-22T02:44:59.000Z"));
+        check("Sun, 22 Nov 2026 02:44:05 +9999", Some("2026-11-22T02:44:05.000Z"));
+        check("Sun, 22 Nov 1900 02:44:05 +0000", Some("1900-11-22T02:44:05.000Z"));
+        // Our clock ends some hours before the year 9999 does.
+        assert!(read("Fri, 1 Jan 9999 12:00:00 +0000").is_some());
+    }
+
+    #[test]
+    fn dates_of_people_are_read_in_their_languages() {
+        check("jeudi 15 décembre 2016 09:35", Some("2016-12-15T09:35:00.000Z"));
+        check("Donnerstag, 15. Dezember 2016 um 09:35", Some("2016-12-15T09:35:00.000Z"));
+        check("Thursday, December 15, 2016 9:35 PM", Some("2016-12-15T21:35:00.000Z"));
+        check("15.12.2016 9.35", Some("2016-12-15T09:35:00.000Z"));
+        check("12/15/2016 9:35 AM", Some("2016-12-15T09:35:00.000Z"));
+        check("15/12/2016 09:35", Some("2016-12-15T09:35:00.000Z"));
+        check("2016年12月15日 9:35", Some("2016-12-15T09:35:00.000Z"));
+        check("jueves, 15 de diciembre de 2016 9:35", Some("2016-12-15T09:35:00.000Z"));
+    }
+}

@@ -1,0 +1,84 @@
+//! R70: what makes two copies of one mail the same: SHA-256 over normalised From, Date, Subject and body text.
+//!
+//! The BCC copy and the reply-all copy agree although Received, Bcc, folding, encodings and the footers of
+//! transport differ.
+
+use aws_lc_rs::digest::{Context, SHA256};
+
+use super::From;
+use crate::time::Timestamp;
+
+/// The digest of a mail.
+pub(super) fn of(from: &From, date: Option<Timestamp>, subject: &str, text: &str) -> [u8; 32] {
+    let mut context = Context::new(&SHA256);
+    context.update(b"syncmx digest 1\0");
+    context.update(from.address().map(crate::address::EmailAddress::key).unwrap_or_default().as_bytes());
+    context.update(b"\0");
+    // Whole seconds: the field says no more.
+    let seconds = date.map(|date| date.as_millis().div_euclid(1_000));
+    context.update(seconds.map_or_else(String::new, |seconds| seconds.to_string()).as_bytes());
+    context.update(b"\0");
+    words(subject, &mut context);
+    context.update(b"\0");
+    words(without_list_footer(text), &mut context);
+    finish(context)
+}
+
+/// SHA-256 of octets.
+pub(super) fn sha256(octets: &[u8]) -> [u8; 32] {
+    let mut context = Context::new(&SHA256);
+    context.update(octets);
+    finish(context)
+}
+
+fn finish(context: Context) -> [u8; 32] {
+    let digest = context.finish();
+    let mut out = [0; 32];
+    out.copy_from_slice(digest.as_ref());
+    out
+}
+
+/// The words, one space between them.
+fn words(text: &str, context: &mut Context) {
+    let mut flat = String::with_capacity(text.len());
+    for word in text.split_whitespace() {
+        flat.push_str(word);
+        flat.push(' ');
+    }
+    context.update(flat.as_bytes());
+}
+
+/// The text without what a list server hung below a long rule of underscores.
+fn without_list_footer(text: &str) -> &str {
+    let Some(rule) = text.rfind(LIST_RULE) else { return text };
+    let start = text.get(..rule).map_or(0, |before| before.trim_end_matches('_').len());
+    let (body, footer) = (text.get(..start), text.get(start..));
+    let is_footer = footer.is_some_and(|footer| {
+        footer.lines().filter(|l| !l.trim().is_empty()).count() <= 6 && footer.contains("://")
+    });
+    if is_footer { body.unwrap_or(text) } else { text }
+}
+
+/// Mailman's rule has 47 underscores.
+const LIST_RULE: &str = "________________________________________";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::address::{EmailAddress, NamedAddress};
+
+    fn from(address: &str) -> From {
+        From::One(NamedAddress { name: None, address: EmailAddress::parse(address).expect("an address") })
+    }
+
+    #[test]
+    fn r70_white_space_case_of_from_and_list_footers_do_not_matter() {
+        let at = Some(Timestamp::from_millis(1_000));
+        let one = of(&from("Ana@X.test"), at, "Hello  you", "a  b\nc\n");
+        assert_eq!(one, of(&from("ana@x.test"), at, "Hello you", "a b c"));
+        let footer = format!("a b c\n{}\nlist mailing list\nhttps://x.test/list\n", "_".repeat(47));
+        assert_eq!(one, of(&from("ana@x.test"), at, "Hello you", &footer));
+        assert_ne!(one, of(&from("ana@x.test"), at, "Hello you", "a b d"));
+        assert_ne!(one, of(&from("ana@x.test"), None, "Hello you", "a b c"));
+    }
+}

@@ -1,0 +1,272 @@
+//! R55: what the first event of a `text/calendar` part says.
+//!
+//! Liberal and linear. Zones are taken from the calendar's own VTIMEZONE; where a zone is not described there, the
+//! time counts as UTC. Recurrence is not expanded.
+
+use jiff::civil::{Date, DateTime, Weekday};
+use jiff::tz::Offset;
+
+use super::Meeting;
+use super::fields::clean_line;
+use crate::time::Timestamp;
+
+/// Reads a calendar.
+pub(super) fn read(calendar: &str) -> Option<Meeting> {
+    let unfolded = calendar.replace("\r\n", "\n").replace("\n ", "").replace("\n\t", "");
+    let lines: Vec<Line<'_>> = unfolded.lines().filter_map(Line::parse).collect();
+    let begin = lines.iter().position(|line| line.is("BEGIN", "VEVENT"))?;
+    let event = lines.get(begin + 1..)?;
+    let event = event.get(..event.iter().position(|line| line.is("END", "VEVENT")).unwrap_or(event.len()))?;
+    // An alarm inside has a description and times of its own.
+    let event = event.get(..event.iter().position(|line| line.name == "BEGIN").unwrap_or(event.len()))?;
+    let value = |name: &str| event.iter().find(|line| line.name == name);
+    let zones = Zone::all(&lines);
+    let time = |name: &str| value(name).and_then(|line| timestamp(line, &zones));
+    Some(Meeting {
+        title: value("SUMMARY").map(|line| clean_line(&unescape(line.value))).unwrap_or_default(),
+        start: time("DTSTART"),
+        end: time("DTEND"),
+        organiser: value("ORGANIZER").and_then(|line| address(line.value)),
+        join_url: join_url(event),
+    })
+}
+
+/// `NAME;PARAM=x:value`.
+struct Line<'a> {
+    name: String,
+    params: &'a str,
+    value: &'a str,
+}
+
+impl<'a> Line<'a> {
+    fn parse(line: &'a str) -> Option<Self> {
+        let mut quoted = false;
+        let colon = line.bytes().position(|b| {
+            quoted ^= b == b'"';
+            b == b':' && !quoted
+        })?;
+        let (head, value) = (line.get(..colon)?, line.get(colon + 1..)?);
+        let (name, params) = head.split_once(';').unwrap_or((head, ""));
+        Some(Self { name: name.trim().to_ascii_uppercase(), params, value })
+    }
+
+    fn is(&self, name: &str, value: &str) -> bool {
+        self.name == name && self.value.trim().eq_ignore_ascii_case(value)
+    }
+
+    fn param(&self, name: &str) -> Option<&'a str> {
+        let mut all = self.params.split(';').filter_map(|param| param.split_once('='));
+        all.find(|(n, _)| n.eq_ignore_ascii_case(name)).map(|(_, value)| value.trim_matches('"'))
+    }
+}
+
+/// A VTIMEZONE: its offsets and when in the year each begins.
+struct Zone<'a> {
+    id: &'a str,
+    rules: Vec<Rule>,
+}
+
+#[derive(Default)]
+struct Rule {
+    offset_seconds: i32,
+    /// Month, which weekday of it, which one (negative: from the end).
+    yearly: Option<(i8, Weekday, i8)>,
+}
+
+impl<'a> Zone<'a> {
+    fn all(lines: &[Line<'a>]) -> Vec<Self> {
+        let mut zones: Vec<Self> = Vec::new();
+        for line in lines {
+            match line.name.as_str() {
+                "TZID" => zones.push(Self { id: line.value.trim(), rules: Vec::new() }),
+                "BEGIN" if line.is("BEGIN", "STANDARD") || line.is("BEGIN", "DAYLIGHT") => {
+                    if let Some(zone) = zones.last_mut() {
+                        zone.rules.push(Rule::default());
+                    }
+                }
+                "TZOFFSETTO" => {
+                    if let Some(rule) = zones.last_mut().and_then(|zone| zone.rules.last_mut()) {
+                        rule.offset_seconds = offset(line.value).unwrap_or(0);
+                    }
+                }
+                "RRULE" => {
+                    if let Some(rule) = zones.last_mut().and_then(|zone| zone.rules.last_mut()) {
+                        rule.yearly = yearly(line.value);
+                    }
+                }
+                "BEGIN" if line.is("BEGIN", "VEVENT") => break,
+                _ => {}
+            }
+        }
+        zones
+    }
+
+    /// The rule that began last before this local time.
+    fn offset_at(&self, local: DateTime) -> i32 {
+        let begun = |rule: &Rule| -> Option<Date> {
+            let (month, weekday, nth) = rule.yearly?;
+            let first = Date::new(local.year(), month, 1).ok()?;
+            first.nth_weekday_of_month(nth, weekday).ok()
+        };
+        let latest =
+            self.rules.iter().filter_map(|rule| begun(rule).map(|date| (date, rule))).collect::<Vec<_>>();
+        let past = latest.iter().filter(|(date, _)| *date <= local.date()).max_by_key(|(date, _)| *date);
+        // Early in the year the rule of the last autumn still holds.
+        let current = past.or_else(|| latest.iter().max_by_key(|(date, _)| *date)).map(|(_, rule)| *rule);
+        current.or_else(|| self.rules.first()).map_or(0, |rule| rule.offset_seconds)
+    }
+}
+
+/// `FREQ=YEARLY;BYMONTH=3;BYDAY=-1SU`.
+fn yearly(rule: &str) -> Option<(i8, Weekday, i8)> {
+    let value = |name: &str| {
+        rule.split(';').find_map(|part| part.split_once('=').filter(|(n, _)| *n == name)).map(|(_, v)| v)
+    };
+    let month = value("BYMONTH")?.parse().ok()?;
+    let day = value("BYDAY")?;
+    let name = day.trim_start_matches(|c: char| !c.is_ascii_alphabetic());
+    let nth = day.strip_suffix(name)?.parse().ok().filter(|n: &i8| *n != 0)?;
+    let weekday = match name {
+        "MO" => Weekday::Monday,
+        "TU" => Weekday::Tuesday,
+        "WE" => Weekday::Wednesday,
+        "TH" => Weekday::Thursday,
+        "FR" => Weekday::Friday,
+        "SA" => Weekday::Saturday,
+        "SU" => Weekday::Sunday,
+        _ => return None,
+    };
+    Some((month, weekday, nth))
+}
+
+/// `+0100`.
+fn offset(value: &str) -> Option<i32> {
+    let value = value.trim();
+    let sign = if value.starts_with('-') { -1 } else { 1 };
+    let digits = value.trim_start_matches(['+', '-']);
+    let hours: i32 = digits.get(..2)?.parse().ok()?;
+    let minutes: i32 = digits.get(2..4)?.parse().ok()?;
+    (hours <= 18 && minutes < 60).then_some(sign * (hours * 3_600 + minutes * 60))
+}
+
+/// `20261122T024405Z`, `TZID=…:20261122T024405`, `VALUE=DATE:20261122`.
+fn timestamp(line: &Line<'_>, zones: &[Zone<'_>]) -> Option<Timestamp> {
+    let value = line.value.trim();
+    let (date, time) = value.split_once('T').unwrap_or((value, "000000"));
+    let number = |text: &str, at: usize, len: usize| {
+        text.get(at..at + len).and_then(|digits| digits.parse::<i8>().ok())
+    };
+    let year = date.get(..4)?.parse().ok()?;
+    let second = number(time, 4, 2).unwrap_or(0).min(59);
+    let local = DateTime::new(
+        year,
+        number(date, 4, 2)?,
+        number(date, 6, 2)?,
+        number(time, 0, 2)?,
+        number(time, 2, 2)?,
+        second,
+        0,
+    )
+    .ok()?;
+    let zone = line.param("TZID").filter(|_| !value.ends_with('Z'));
+    let offset =
+        zone.and_then(|id| zones.iter().find(|zone| zone.id == id)).map_or(0, |zone| zone.offset_at(local));
+    let instant = Offset::from_seconds(offset).ok()?.to_timestamp(local).ok()?;
+    Some(Timestamp::from_millis(instant.as_millisecond()))
+}
+
+fn address(value: &str) -> Option<String> {
+    let value = value.trim();
+    let bare = value
+        .get(..7)
+        .filter(|scheme| scheme.eq_ignore_ascii_case("mailto:"))
+        .map_or(value, |scheme| value.strip_prefix(scheme).unwrap_or(value));
+    crate::address::EmailAddress::parse(bare).map(|address| address.as_str().to_owned())
+}
+
+fn join_url(event: &[Line<'_>]) -> Option<String> {
+    let places = [
+        "X-GOOGLE-CONFERENCE",
+        "X-MICROSOFT-SKYPETEAMSMEETINGURL",
+        "URL",
+        "LOCATION",
+        "DESCRIPTION",
+        "X-ALT-DESC",
+    ];
+    places.iter().find_map(|place| {
+        let line = event.iter().find(|line| line.name == *place)?;
+        meeting_link(&unescape(line.value))
+    })
+}
+
+/// The first link to a meeting service.
+pub(super) fn meeting_link(text: &str) -> Option<String> {
+    let links = text.split("https://").skip(1);
+    links
+        .map(|rest| {
+            rest.split(|c: char| c.is_whitespace() || matches!(c, '"' | '<' | '>' | ')' | ','))
+                .next()
+                .unwrap_or_default()
+        })
+        .find(|link| {
+            let host = link.split(['/', '?', '#']).next().unwrap_or_default().to_ascii_lowercase();
+            SERVICES.iter().any(|service| {
+                host == *service || host.strip_suffix(service).is_some_and(|sub| sub.ends_with('.'))
+            })
+        })
+        .map(|link| format!("https://{link}"))
+}
+
+/// RFC 5545 section 3.3.11.
+fn unescape(value: &str) -> String {
+    let mut out = String::with_capacity(value.len());
+    let mut chars = value.chars();
+    while let Some(c) = chars.next() {
+        match c {
+            '\\' => match chars.next() {
+                Some('n' | 'N') => out.push('\n'),
+                Some(other) => out.push(other),
+                None => {}
+            },
+            '\0' => {}
+            c => out.push(c),
+        }
+    }
+    out
+}
+
+const SERVICES: [&str; 6] =
+    ["zoom.us", "meet.google.com", "teams.microsoft.com", "teams.live.com", "zoomgov.com", "webex.com"];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CALENDAR: &str = "BEGIN:VCALENDAR\r\nMETHOD:REQUEST\r\nBEGIN:VTIMEZONE\r\nTZID:Europe/Berlin\r\n\
+        BEGIN:DAYLIGHT\r\nTZOFFSETFROM:+0100\r\nTZOFFSETTO:+0200\r\nDTSTART:19700329T020000\r\nRRULE:FREQ=YEARLY;BYMONTH=3;BYDAY=-1SU\r\nEND:DAYLIGHT\r\n\
+        BEGIN:STANDARD\r\nTZOFFSETFROM:+0200\r\nTZOFFSETTO:+0100\r\nDTSTART:19701025T030000\r\nRRULE:FREQ=YEARLY;BYMONTH=10;BYDAY=-1SU\r\nEND:STANDARD\r\n\
+        END:VTIMEZONE\r\nBEGIN:VEVENT\r\nSUMMARY:Check-up\\, yearly\r\nORGANIZER;CN=\"Praxis: Lee\":MAILTO:jo@acme.test\r\n\
+        DTSTART;TZID=Europe/Berlin:20260715T093000\r\nDTEND;TZID=Europe/Berlin:20261215T100000\r\n\
+        DESCRIPTION:Join: https://us02web.zoo\r\n m.us/j/123?pwd=x\\nBye\r\nEND:VEVENT\r\nEND:VCALENDAR\r\n";
+
+    #[test]
+    fn r55_title_times_organiser_and_link_are_read() {
+        let meeting = read(CALENDAR).expect("an event");
+        assert_eq!(meeting.title, "Check-up, yearly");
+        assert_eq!(meeting.start.map(Timestamp::to_rfc3339).as_deref(), Some("2026-07-15T07:30:00.000Z"));
+        assert_eq!(meeting.end.map(Timestamp::to_rfc3339).as_deref(), Some("2026-12-15T09:00:00.000Z"));
+        assert_eq!(meeting.organiser.as_deref(), Some("jo@acme.test"));
+        assert_eq!(meeting.join_url.as_deref(), Some("https://us02web.zoom.us/j/123?pwd=x"));
+    }
+
+    #[test]
+    fn what_is_no_event_is_no_meeting_and_big_ones_are_read() {
+        assert_eq!(read("BEGIN:VCALENDAR\nEND:VCALENDAR"), None);
+        let big = format!("BEGIN:VEVENT\nSUMMARY:x\nDESCRIPTION:{}\n", "y".repeat(5 << 20));
+        assert_eq!(read(&big).map(|meeting| meeting.title), Some("x".to_owned()));
+        assert_eq!(
+            meeting_link("https://evilzoom.us/j https://meet.google.com/abc)"),
+            Some("https://meet.google.com/abc".to_owned())
+        );
+    }
+}
