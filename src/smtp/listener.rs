@@ -25,7 +25,7 @@ use crate::smtp::throttle::{Place, Throttle};
 use crate::smtp::tls::{Certificates, Reloaded};
 use crate::smtp::{Handler, reply};
 
-pub use crate::smtp::driver::Patience;
+pub use crate::smtp::driver::{Patience, RoomSwitch};
 
 /// Bound sockets that do not accept yet.
 #[derive(Debug)]
@@ -37,6 +37,7 @@ pub struct Server {
     max_connections: usize,
     max_connections_per_ip: usize,
     patience: Patience,
+    room: RoomSwitch,
 }
 
 /// The server cannot begin to listen.
@@ -110,6 +111,7 @@ impl Server {
             max_connections,
             max_connections_per_ip,
             patience,
+            room: RoomSwitch::default(),
         })
     }
 
@@ -118,6 +120,12 @@ impl Server {
     pub fn with_patience(self, patience: Patience) -> Self {
         let settings = Settings { error_pause: patience.error_pause, ..self.settings };
         Self { patience, settings, ..self }
+    }
+
+    /// The switch for when the disk is nearly full.
+    #[must_use]
+    pub fn room_switch(&self) -> RoomSwitch {
+        self.room.clone()
     }
 
     /// The addresses in use: a configured port 0 has become a real one.
@@ -137,6 +145,7 @@ impl Server {
             certificates: self.certificates.clone(),
             handler,
             patience: self.patience,
+            room: self.room,
             settings: Arc::new(self.settings),
             shutdown: shutdown.clone(),
             throttle: Arc::new(Throttle::new(self.max_connections_per_ip)),

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use rustls_pki_types::ServerName;
 use syncmx::config;
 use syncmx::smtp::listener::{Patience, Server};
-use syncmx::smtp::session::TlsPolicy;
+use syncmx::smtp::session::{Room, TlsPolicy};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
@@ -149,6 +149,19 @@ async fn d8_a_body_over_256_kib_arrives_whole() {
             recorded.strip_prefix(b"from=<a@client.example> to=<ana@sync.example.test> body=").unwrap();
         assert!(body == [&line[..], b"\r\n"].concat(), "{octets}");
     }
+    stop(running).await;
+}
+
+#[tokio::test]
+async fn c13_x4_with_the_disk_nearly_full_mail_is_put_off_and_taken_again_later() {
+    let running = start();
+    let mut under_way = in_data(&running, "a@client.example").await;
+    running.room.set(Room::Scarce);
+    let mut peer = greeted(&running).await;
+    assert!(peer.ask("MAIL FROM:<>").await.starts_with("452 4.3.1 "));
+    assert!(under_way.ask("x\r\n.").await.starts_with("250 2.0.0 "));
+    running.room.set(Room::Enough);
+    assert!(peer.ask("MAIL FROM:<>").await.starts_with("250 2.1.0 "));
     stop(running).await;
 }
 
