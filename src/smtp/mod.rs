@@ -52,6 +52,8 @@ pub struct Envelope {
     pub recipients: Vec<Recipient>,
     /// Whether MAIL carried SMTPUTF8 (RFC 6531).
     pub smtputf8: bool,
+    /// Whether MAIL carried REQUIRETLS (RFC 8689); only taken inside TLS.
+    pub requiretls: bool,
     /// What ended a transaction that was not well-formed; the handler then only records and refuses.
     pub defect: Option<BodyDefect>,
 }
