@@ -122,13 +122,10 @@ impl App {
     pub async fn stop(self) {
         info!("server.draining");
         self.shutdown.cancel();
-        if let Err(error) = self.smtp_task.await {
-            error!(error = &error as &dyn std::error::Error, "smtp.failed");
-        }
+        complain_of(self.smtp_task.await.err(), "smtp");
         match self.http_task.await {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => error!(error = &error as &dyn std::error::Error, "http.failed"),
-            Err(error) => error!(error = &error as &dyn std::error::Error, "http.failed"),
+            Ok(served) => complain_of(served.err(), "http"),
+            Err(failed) => complain_of(Some(failed), "http"),
         }
         self.store.close().await;
         info!("server.stopped");
@@ -139,6 +136,12 @@ impl App {
 #[must_use]
 pub fn served_domains(config: &Config) -> ServedDomains {
     ServedDomains::new(config.domains.sync.clone(), config.domains.reply.clone())
+}
+
+fn complain_of<E: std::error::Error + 'static>(failure: Option<E>, part: &'static str) {
+    if let Some(error) = failure {
+        error!(error = &error as &dyn std::error::Error, part, "server.part_failed");
+    }
 }
 
 /// On the sockets handed over, or else on those of the configuration.

@@ -1,4 +1,4 @@
-//! Sockets that a supervisor opened for us (systemd socket activation, sd_listen_fds(3)): it keeps them while we are
+//! Sockets that a supervisor opened for us (systemd socket activation, `sd_listen_fds(3)`): it keeps them while we are
 //! started again, so that whoever connects meanwhile waits in their queue and nobody is refused (row X15).
 //!
 //! Those named `http` (`FileDescriptorName=`) serve HTTP, all others SMTP; the addresses of the configuration are not

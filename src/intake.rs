@@ -101,9 +101,7 @@ impl Intake {
         };
         let filed = self.store.file(submission).await?;
         for (delivery, decision) in &filed.decided {
-            let (outcome, reason) = (decision.outcome().as_str(), decision.reason().as_str());
-            info!(trace.id = %delivery, outcome, reason, size_bytes, "message.decided");
-            counter!("syncmx_messages_total", "outcome" => outcome, "reason" => reason).increment(1);
+            announce(*delivery, decision.outcome(), decision.reason(), size_bytes);
         }
         Ok(filed.reply)
     }
@@ -141,8 +139,7 @@ impl Intake {
             steps: vec![step.clone()],
         });
         self.store.record(refusals.collect()).await?;
-        info!(trace.id = %first, outcome = "rejected", reason = reason.as_str(), size_bytes, "message.decided");
-        counter!("syncmx_messages_total", "outcome" => "rejected", "reason" => reason.as_str()).increment(1);
+        announce(*first, Outcome::Rejected, reason, size_bytes);
         Ok(reply)
     }
 
@@ -278,6 +275,12 @@ async fn parse(raw: Bytes) -> Result<Email, TooComplex> {
         Ok(parsed) => parsed,
         Err(failed) => std::panic::resume_unwind(failed.into_panic()),
     }
+}
+
+fn announce(delivery: DeliveryId, outcome: Outcome, reason: Reason, size_bytes: u64) {
+    let (outcome, reason) = (outcome.as_str(), reason.as_str());
+    info!(trace.id = %delivery, outcome, reason, size_bytes, "message.decided");
+    counter!("syncmx_messages_total", "outcome" => outcome, "reason" => reason).increment(1);
 }
 
 async fn read(body: Body) -> std::io::Result<Bytes> {

@@ -23,23 +23,19 @@ impl InUse {
 
     /// Takes up what was read, or keeps what there is.
     pub(crate) fn take_up(&mut self, read: Result<Config, ConfigError>) {
-        let fresh = match read {
-            Ok(fresh) => fresh,
-            Err(error) => {
-                error!(%error, "configuration refused, the old one stays in use");
-                return;
-            }
-        };
-        let needing_restart = fixed_that_differ(&self.config, &fresh);
+        match read {
+            Ok(fresh) => self.replace_by(&fresh),
+            Err(error) => error!(%error, "configuration refused, the old one stays in use"),
+        }
+    }
+
+    fn replace_by(&mut self, fresh: &Config) {
+        let needing_restart = fixed_that_differ(&self.config, fresh);
         if !needing_restart.is_empty() {
             warn!(keys = needing_restart.join(" "), "these settings have changed and need a restart");
         }
-        self.sessions.set(&fresh.smtp, TlsPolicy::from(&fresh.tls));
         // What needs a restart is complained of again at the next SIGHUP: it is still not in use.
-        self.config.smtp.max_message_size = fresh.smtp.max_message_size;
-        self.config.smtp.max_recipients = fresh.smtp.max_recipients;
-        self.config.smtp.timeouts = fresh.smtp.timeouts;
-        self.config.tls.require = fresh.tls.require;
+        self.sessions.set(&fresh.smtp, TlsPolicy::from(&fresh.tls));
         info!("configuration read again");
     }
 }
