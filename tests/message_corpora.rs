@@ -190,10 +190,10 @@ fn forwarding_confirmations_keep_code_and_link_in_their_text() {
 fn reply_score(case: &Case) -> Option<(String, f64)> {
     let email = case.email(None);
     let score = if let Some(wanted) = case.expect("new_text").as_str() {
-        f1(words(&email.reply.new_text), words(wanted))
+        f1(&words(&email.reply.new_text), &words(wanted))
     } else {
         let wanted = case.expect("new_text_nospace").as_str()?;
-        f1(trigrams(&email.reply.new_text), trigrams(wanted))
+        f1(&trigrams(&email.reply.new_text), &trigrams(wanted))
     };
     if score < 0.97 {
         miss(&case.id, &format!("{score:.2} {:?}", email.reply.new_text));
@@ -254,7 +254,7 @@ fn status_score(case: &Case, email: &Email) -> Option<(String, f64)> {
         case.expect("reports").as_array()?.first()?["status"].as_str().filter(|s| !s.is_empty())?.to_owned();
     let first = email.report.as_ref().and_then(|report| report.recipients.first());
     let found = first.and_then(|recipient| recipient.status.clone()).unwrap_or_default();
-    Some((case.id.clone(), equal(&found, &wanted, "-")))
+    Some((case.id.clone(), equal(&found, &wanted, &format!("status {}", case.id))))
 }
 
 fn mime_field(field: &str, wanted: &Value, email: &Email, raw: &[u8], id: &str) -> Option<f64> {
@@ -301,7 +301,7 @@ fn mime_field(field: &str, wanted: &Value, email: &Email, raw: &[u8], id: &str) 
             equal(&sorted(&found.into_iter().collect()), &sorted(&list.into_iter().collect()), id)
         }
         "text" => {
-            let score = f1(words(&email.text), words(text));
+            let score = f1(&words(&email.text), &words(text));
             if score < 0.98 {
                 miss(id, &format!("{score:.2} {:?} wanted {text:?}", email.text));
             }
@@ -425,14 +425,14 @@ fn trigrams(text: &str) -> Vec<String> {
     flat.windows(3.min(flat.len().max(1))).map(|w| w.iter().collect()).collect()
 }
 
-fn f1(found: Vec<String>, wanted: Vec<String>) -> f64 {
+fn f1(found: &[String], wanted: &[String]) -> f64 {
     if found.is_empty() && wanted.is_empty() {
         return 1.0;
     }
     let mut counts: HashMap<String, i32> = HashMap::new();
     wanted.iter().for_each(|word| *counts.entry(word.clone()).or_default() += 1);
     let mut common = 0_u32;
-    for word in &found {
+    for word in found {
         if let Some(count) = counts.get_mut(word).filter(|count| **count > 0) {
             *count -= 1;
             common += 1;

@@ -23,6 +23,7 @@ pub(super) async fn verify(lookups: &Lookups<'_>, content: &Content<'_>, now: u6
         field.is("ARC-Seal") || field.is("ARC-Message-Signature") || field.is("ARC-Authentication-Results")
     };
     let failed = |result| Arc { result, last_sealer: None, attests_dmarc_pass: false };
+    // One field more than the largest chain has makes an incomplete set, and thereby a broken chain.
     let fields: Vec<Field<'_>> =
         content.fields.iter().filter(is_arc).take(MAX_SETS * 3 + 1).copied().collect();
     if fields.is_empty() {
@@ -54,7 +55,7 @@ struct Set<'m> {
 /// that the chain was good so far (section 5.2).
 fn sets<'m>(fields: &[Field<'m>], now: u64) -> Option<Vec<Set<'m>>> {
     let count = fields.len() / 3;
-    if count > MAX_SETS || fields.len() != count * 3 {
+    if fields.len() != count * 3 {
         return None;
     }
     let mut seals: Vec<Option<(Signature, Field<'m>)>> = (0..count).map(|_| None).collect();

@@ -326,6 +326,6 @@ mod tests {
         let (_server, dns) = start(zone).await;
         let began = Instant::now();
         assert_eq!(dns.lookups().ipv4("silent.test").await, Err(Failure::Temporary));
-        assert!(began.elapsed() < Duration::from_millis(900), "{:?}", began.elapsed());
+        assert!(began.elapsed() < Duration::from_millis(3000), "{:?}", began.elapsed());
     }
 }

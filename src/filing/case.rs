@@ -156,6 +156,10 @@ fn authenticity(arrival: &Arrival<'_>, facts: &Facts) -> Authenticity {
         (Alignment::NotAligned | Alignment::Unknown, Some(sealer)) => {
             Authenticity::Aligned(format!("the trusted ARC sealer {sealer} attests that DMARC passed"))
         }
+        // What becomes of it hangs on the policy, which could not be read (RFC 9989 section 5.3.6).
+        (Alignment::NotAligned, None) if arrival.verdict.dmarc.result == AuthResult::TempError => {
+            Authenticity::Unknown
+        }
         (Alignment::NotAligned, None) => Authenticity::NotAligned,
         (Alignment::Unknown, None) => Authenticity::Unknown,
     }

@@ -268,6 +268,9 @@ fn r14_a_lookup_that_failed_for_now_defers() {
     let mut world = world();
     world.verdict.alignment = Alignment::Unknown;
     world.ends("deferred", Reason::LookupFailed, "R14");
+    world.verdict.alignment = Alignment::NotAligned;
+    world.verdict.dmarc.result = AuthResult::TempError;
+    world.ends("deferred", Reason::LookupFailed, "R14");
     world.routed().ends("deferred", Reason::LookupFailed, "R14");
 }
 

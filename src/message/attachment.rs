@@ -10,7 +10,7 @@ use super::body::{self, Role};
 use super::fields::clean_line;
 use super::params::{self, Parameterised};
 use super::scan::{Part, Shape, Tree};
-use super::{Attachment, charset, digest, ids};
+use super::{Attachment, charset, digest, ids, tnef};
 
 impl Part<'_> {
     /// Content-Disposition.
@@ -24,23 +24,75 @@ impl Part<'_> {
     }
 }
 
-/// The parts that are attachments, in order: the n-th is attachment `n`.
-pub(super) fn parts(tree: &Tree<'_>) -> Vec<usize> {
-    body::leaves(tree)
-        .into_iter()
-        .filter(|(_, role)| *role == Role::Attachment)
-        .map(|(index, _)| index)
-        .collect()
+/// Where an attachment's octets stand.
+pub(super) enum Item {
+    /// A part of the message.
+    Part(usize),
+    /// A file inside the `winmail.dat` that this part is.
+    Tnef(usize, tnef::File),
+}
+
+/// The attachments in order: the n-th is attachment `n`. R57: `winmail.dat` is replaced by the files inside it.
+pub(super) fn items(tree: &Tree<'_>) -> Vec<Item> {
+    let mut out = Vec::new();
+    for (index, _) in body::leaves(tree).into_iter().filter(|(_, role)| *role == Role::Attachment) {
+        let files = if is_tnef(&tree.parts[index]) { tnef::read(&tree.decoded(index)) } else { None };
+        match files {
+            Some(contents) if !contents.files.is_empty() => {
+                out.extend(contents.files.into_iter().map(|file| Item::Tnef(index, file)));
+            }
+            Some(_) | None => out.push(Item::Part(index)),
+        }
+    }
+    out
+}
+
+/// Whether a part is Outlook's wrapping.
+pub(super) fn is_tnef(part: &Part<'_>) -> bool {
+    let is_named = || {
+        let disposition = part.disposition();
+        let name = disposition.param("filename").or_else(|| part.content_type.param("name"));
+        name.is_some_and(|name| name.eq_ignore_ascii_case("winmail.dat"))
+    };
+    matches!(part.content_type.value.as_str(), "application/ms-tnef" | "application/vnd.ms-tnef")
+        || is_named()
 }
 
 /// Describes them all.
-pub(super) fn list(tree: &Tree<'_>) -> Vec<Attachment> {
-    parts(tree).into_iter().enumerate().map(|(n, index)| describe(tree, n, index)).collect()
+pub(super) fn list(tree: &Tree<'_>, items: &[Item]) -> Vec<Attachment> {
+    items
+        .iter()
+        .enumerate()
+        .map(|(n, item)| match item {
+            Item::Part(index) => describe(tree, n, *index),
+            Item::Tnef(index, file) => describe_file(&tree.decoded(*index), n, file),
+        })
+        .collect()
 }
 
 /// The octets of attachment `n`.
 pub(super) fn open<'a>(tree: &Tree<'a>, n: usize) -> Option<Cow<'a, [u8]>> {
-    parts(tree).get(n).map(|index| tree.decoded(*index))
+    items(tree).get(n).and_then(|item| match item {
+        Item::Part(index) => Some(tree.decoded(*index)),
+        Item::Tnef(index, file) => {
+            tree.decoded(*index).get(file.octets.clone()).map(|octets| Cow::Owned(octets.to_vec()))
+        }
+    })
+}
+
+fn describe_file(stream: &[u8], n: usize, file: &tnef::File) -> Attachment {
+    let octets = stream.get(file.octets.clone()).unwrap_or_default();
+    let content_type = clean_type(&file.content_type);
+    let id = file.content_id.as_deref().and_then(|id| ids::own(id.as_bytes()));
+    Attachment {
+        n,
+        filename: clean_name(&file.name).unwrap_or_else(|| made_up_name(&content_type)),
+        size: octets.len() as u64,
+        sha256: digest::sha256(octets),
+        inline: id.is_some(),
+        content_id: id,
+        content_type,
+    }
 }
 
 fn describe(tree: &Tree<'_>, n: usize, index: usize) -> Attachment {

@@ -39,7 +39,7 @@ pub(super) fn start_within(line: &str) -> Option<usize> {
     }
     let starts = line.char_indices().filter(|(at, c)| {
         let before = line.get(..*at).and_then(|before| before.chars().next_back());
-        c.is_uppercase() && before.is_some_and(|before| before.is_whitespace() || before == '-')
+        c.is_uppercase() && before.is_some_and(char::is_whitespace)
     });
     let candidates: Vec<usize> = starts.map(|(at, _)| at).collect();
     candidates.into_iter().rev().take(MAX_CANDIDATES).find(|at| {
@@ -91,7 +91,7 @@ fn is_glue(word: &str) -> bool {
 
 /// Lines above that begin the same attribution: they end in the middle, or open it with a date.
 fn lines_above(lines: &[&str], first: usize, joined: &str) -> usize {
-    if labels::has_strong_opener(joined) {
+    if labels::has_strong_opener(joined) && !joined.starts_with("at ") {
         return 0;
     }
     (1..=2)
@@ -166,7 +166,11 @@ fn digit_groups(text: &str) -> usize {
 const BARE_VERBS: [&str; 8] =
     ["wrote", "schrieb", "a écrit", "escribió", "escreveu", "ha scritto", "schreef", "napisał"];
 /// Words between date and name in attributions: de, pl, cs, ru, uk, fr, en and others.
-const GLUE: [&str; 24] = [
+const GLUE: &[&str] = &[
+    "heeft",
+    "hat",
+    "ha",
+    "user",
     "um",
     "uhr",
     "użytkownik",

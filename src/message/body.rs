@@ -7,7 +7,7 @@ use std::borrow::Cow;
 
 use super::html::{self, Rendered};
 use super::scan::{Part, Shape, Tree};
-use super::{charset, flowed};
+use super::{attachment, charset, flowed, tnef};
 
 /// The body of a message.
 #[derive(Debug, Default)]
@@ -109,12 +109,32 @@ pub(super) fn read(tree: &Tree<'_>) -> Body {
         }
     }
     let has_plain = plain_texts.iter().any(|(_, text)| !text.trim().is_empty());
+    if !has_plain
+        && !has_html
+        && let Some(body) = wrapped(tree)
+    {
+        return body;
+    }
     if from_html == 1 && !has_plain {
         // The marks' ranges fit the text only if the text is the page and nothing else.
         let page = only_html.unwrap_or_default();
         return Body { text: page.text.clone(), html: Some(page), has_html, source: Source::Html };
     }
     Body { text, html: None, has_html, source: Source::Plain }
+}
+
+/// The body that Outlook packed into `winmail.dat`.
+fn wrapped(tree: &Tree<'_>) -> Option<Body> {
+    let index = leaves(tree)
+        .into_iter()
+        .map(|(index, _)| index)
+        .find(|index| attachment::is_tnef(&tree.parts[*index]))?;
+    let contents = tnef::read(&tree.decoded(index))?;
+    if let Some(text) = contents.text.filter(|text| !text.trim().is_empty()) {
+        return Some(Body { text: lines(&text), ..Body::default() });
+    }
+    let page = html::render(&contents.html?);
+    Some(Body { text: page.text.clone(), html: Some(page), has_html: false, source: Source::Html })
 }
 
 /// Whether the same alternative holds plain text that says something.

@@ -91,7 +91,10 @@ pub(super) fn read_block(
             return Ok((Fields { list }, if is_stop { at } else { end }));
         }
         let is_indented = matches!(line.first(), Some(b' ' | b'\t'));
-        if is_indented && at != start {
+        // A parameter that should have been indented goes on with the field above.
+        let is_stray =
+            line.contains(&b'=') && split(line).is_none() && open.is_some() && ends_in_semicolon(&raw[..at]);
+        if (is_indented && at != start) || is_stray {
             at = end;
             continue;
         }
@@ -110,6 +113,11 @@ pub(super) fn read_block(
     }
     close(raw, open.take(), at, &mut list);
     Ok((Fields { list }, at))
+}
+
+fn ends_in_semicolon(before: &[u8]) -> bool {
+    let window = &before[before.len().saturating_sub(80)..];
+    window.trim_ascii_end().ends_with(b";")
 }
 
 /// A field reaches to the start of the next one.

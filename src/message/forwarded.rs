@@ -1,25 +1,29 @@
 //! R28: the message that somebody forwarded by hand, attached whole or quoted inline in a client's format.
 
+use super::attachment::Item;
 use super::quoted_header::{self, Block, unquoted};
 use super::scan::{Shape, Tree};
-use super::{Forwarded, addresses, attachment, attribution, body, date, labels};
+use super::{Forwarded, addresses, attribution, body, date, labels};
 
 /// What the message forwards; `text` is its body.
-pub(super) fn find(tree: &Tree<'_>, subject: &str, text: &str) -> Option<Forwarded> {
-    inline(subject, text).or_else(|| attached(tree))
+pub(super) fn find(tree: &Tree<'_>, items: &[Item], subject: &str, text: &str) -> Option<Forwarded> {
+    inline(subject, text).or_else(|| attached(tree, items))
 }
 
 /// A nested message: its own headers are better than what a client prints of them.
-fn attached(tree: &Tree<'_>) -> Option<Forwarded> {
+fn attached(tree: &Tree<'_>, items: &[Item]) -> Option<Forwarded> {
     let root = tree.parts.first()?;
     if matches!(root.content_type.value.as_str(), "multipart/report" | "multipart/digest") {
         return None;
     }
-    let parts = attachment::parts(tree);
-    let (n, index) = parts.iter().enumerate().find(|(_, index)| {
-        tree.parts.get(**index).is_some_and(|part| part.shape == Shape::Message || part.is_encoded_message())
+    let (n, index) = items.iter().enumerate().find_map(|(n, item)| match item {
+        Item::Part(index) => {
+            let part = tree.parts.get(*index)?;
+            (part.shape == Shape::Message || part.is_encoded_message()).then_some((n, *index))
+        }
+        Item::Tnef(..) => None,
     })?;
-    let octets = tree.decoded(*index);
+    let octets = tree.decoded(index);
     let inner = Tree::scan(&octets).ok()?;
     let fields = &inner.parts.first()?.fields;
     let people = |name: &str| fields.last(name).map(|value| addresses::list(value).found).unwrap_or_default();

@@ -25,10 +25,13 @@ mod marks;
 mod meeting;
 mod params;
 mod parse;
+mod plain_bounce;
 mod quoted_header;
 mod reply_text;
 mod report;
 mod scan;
+mod ses_report;
+mod tnef;
 mod transfer;
 
 pub use parse::{html, open_attachment, parse};

@@ -45,8 +45,9 @@ fn read(tree: &Tree<'_>) -> Email {
     let marks =
         body.html.as_ref().filter(|_| body.source == body::Source::Html).map_or(&[][..], |page| &page.marks);
     let reply = reply_text::split(&body.text, marks);
-    let report = report::read(tree);
-    let forwarded = if report.is_some() { None } else { forwarded::find(tree, &subject, &body.text) };
+    let items = attachment::items(tree);
+    let report = report::read(tree, &subject, &body.text);
+    let forwarded = if report.is_some() { None } else { forwarded::find(tree, &items, &subject, &body.text) };
     if let From::Bad(why) = from {
         problems.push(why.to_owned());
     }
@@ -60,10 +61,10 @@ fn read(tree: &Tree<'_>) -> Email {
         thread_index: top.plain("thread-index").filter(|index| !index.is_empty()),
         reply,
         has_html: body.has_html,
-        attachments: attachment::list(tree),
+        attachments: attachment::list(tree, &items),
         kind: kind::of(tree, report.as_ref(), &subject, forwarded.as_ref()),
         report: report.map(|(_, report)| report),
-        meeting: find_meeting(tree),
+        meeting: find_meeting(tree, &items),
         is_list: kind::is_list(top),
         is_bulk: kind::is_bulk(top),
         received_fields: top.all("received").count(),
@@ -112,8 +113,10 @@ fn people(top: &fields::Fields<'_>, name: &str, problems: &mut Vec<String>) -> V
 }
 
 /// R55: the first calendar part, attached or alternative.
-fn find_meeting(tree: &Tree<'_>) -> Option<Meeting> {
-    attachment::parts(tree).into_iter().find_map(|index| {
+fn find_meeting(tree: &Tree<'_>, items: &[attachment::Item]) -> Option<Meeting> {
+    items.iter().find_map(|item| {
+        let attachment::Item::Part(index) = item else { return None };
+        let index = *index;
         let part = tree.parts.get(index)?;
         if !matches!(part.content_type.value.as_str(), "text/calendar" | "application/ics") {
             return None;

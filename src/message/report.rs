@@ -2,21 +2,35 @@
 
 use super::fields::{Fields, read_block};
 use super::scan::Tree;
-use super::{Kind, Report, ReportedRecipient, charset, ids};
+use super::{Kind, Report, ReportedRecipient, charset, ids, plain_bounce, ses_report};
+use crate::address::{EmailAddress, NamedAddress};
 
 /// The report that a message is, with its kind.
-pub(super) fn read(tree: &Tree<'_>) -> Option<(Kind, Report)> {
+pub(super) fn read(tree: &Tree<'_>, subject: &str, text: &str) -> Option<(Kind, Report)> {
     let outer = outer_parts(tree);
     let of_type =
         |wanted: &str| outer.iter().copied().find(|index| tree.parts[*index].content_type.value == wanted);
-    let original_message_id = original_id(tree, &outer);
     if let Some(index) = of_type("message/feedback-report") {
-        let recipients = complaint(&tree.decoded(index));
-        return Some((Kind::Complaint, Report { recipients, original_message_id }));
+        let mut recipients = complaint(&tree.decoded(index));
+        if recipients.is_empty() {
+            let to =
+                returned_fields(tree, |fields| fields.last("to").map(|to| super::addresses::list(to).found));
+            recipients.extend(to.unwrap_or_default().into_iter().take(1).map(|to| complained(&to, None)));
+        }
+        return Some((Kind::Complaint, Report { recipients, original_message_id: original_id(tree) }));
     }
-    let status = of_type("message/delivery-status").or_else(|| of_type("message/global-delivery-status"))?;
-    let recipients = delivery_status(&tree.decoded(status));
-    Some((Kind::Bounce, Report { recipients, original_message_id }))
+    let status = of_type("message/delivery-status").or_else(|| of_type("message/global-delivery-status"));
+    let recipients = status.map(|status| delivery_status(&tree.decoded(status))).unwrap_or_default();
+    if !recipients.is_empty() {
+        return Some((Kind::Bounce, Report { recipients, original_message_id: original_id(tree) }));
+    }
+    if let Some(found) = ses_report::read(text) {
+        return Some(found);
+    }
+    if let Some(report) = plain_bounce::read(tree, subject, text) {
+        return Some((Kind::Bounce, report));
+    }
+    status.map(|_| (Kind::Bounce, Report { recipients, original_message_id: original_id(tree) }))
 }
 
 /// The parts that belong to the report itself, not to the message it returns.
@@ -36,25 +50,30 @@ fn outer_parts(tree: &Tree<'_>) -> Vec<usize> {
 }
 
 /// The Message-ID of what came back: of the returned message, or of its headers.
-fn original_id(tree: &Tree<'_>, outer: &[usize]) -> Option<String> {
-    outer.iter().skip(1).find_map(|index| match tree.parts[*index].content_type.value.as_str() {
-        "message/rfc822" | "message/global" => {
-            let child = tree.children(*index).next();
-            match child {
-                Some(child) => tree.parts[child].fields.last("message-id").and_then(ids::own),
-                None => id_in(&tree.decoded(*index)),
-            }
-        }
-        "text/rfc822-headers" | "message/rfc822-headers" | "message/global-headers" | "text/rfc822" => {
-            id_in(&tree.decoded(*index))
-        }
-        _ => None,
-    })
+pub(super) fn original_id(tree: &Tree<'_>) -> Option<String> {
+    returned_fields(tree, |fields| fields.last("message-id").and_then(ids::own))
 }
 
-fn id_in(octets: &[u8]) -> Option<String> {
-    let (fields, _) = read_block(octets, 0, |_| false).ok()?;
-    fields.last("message-id").and_then(ids::own)
+/// Asks the header of the returned message, in whichever part it stands.
+pub(super) fn returned_fields<T>(tree: &Tree<'_>, ask: impl Fn(&Fields<'_>) -> Option<T>) -> Option<T> {
+    let ask_text = |index: usize| {
+        let octets = tree.decoded(index);
+        let start = octets.len() - octets.trim_ascii_start().len();
+        let (fields, _) = read_block(&octets, start, |_| false).ok()?;
+        ask(&fields)
+    };
+    outer_parts(tree).into_iter().skip(1).find_map(|index| {
+        match tree.parts[index].content_type.value.as_str() {
+            "message/rfc822" | "message/global" => {
+                let child = tree.children(index).next();
+                child.and_then(|child| ask(&tree.parts[child].fields)).or_else(|| ask_text(index))
+            }
+            "text/rfc822-headers" | "message/rfc822-headers" | "message/global-headers" | "text/rfc822" => {
+                ask_text(index)
+            }
+            _ => None,
+        }
+    })
 }
 
 /// RFC 3464 section 2.3: blocks of fields, one for each recipient behind the first.
@@ -76,11 +95,19 @@ fn blocks(octets: &[u8]) -> Vec<Fields<'_>> {
 }
 
 fn reported(fields: &Fields<'_>) -> Option<ReportedRecipient> {
-    let address = ["final-recipient", "original-recipient"].iter().find_map(|name| typed(fields, name))?;
+    let named: Vec<String> =
+        ["final-recipient", "original-recipient"].iter().filter_map(|name| typed(fields, name)).collect();
+    // A pipe or an X.400 name is no address; then the original recipient is.
+    let address =
+        named.iter().find(|name| EmailAddress::parse(name).is_some()).or_else(|| named.first())?.clone();
+    let address = plain_bounce::addresses_in(&address).into_iter().next().unwrap_or(address);
     let action = fields.plain("action").unwrap_or_default().to_lowercase();
     let action = action.split(|c: char| !c.is_ascii_alphabetic()).next().unwrap_or_default().to_owned();
     let status = fields.plain("status").and_then(|status| enhanced_code(&status));
     let reason = typed(fields, "diagnostic-code");
+    // `5.0.0` says nothing; the server's own words may.
+    let is_vague = status.as_ref().is_none_or(|status| status.ends_with(".0.0"));
+    let status = reason.as_deref().filter(|_| is_vague).and_then(enhanced_code).or(status);
     Some(ReportedRecipient {
         address,
         action: if action.is_empty() { "failed".to_owned() } else { action },
@@ -115,13 +142,13 @@ fn complaint(octets: &[u8]) -> Vec<ReportedRecipient> {
     recipients
         .filter_map(|value| super::addresses::list(value).found.into_iter().next())
         .take(MAX_RECIPIENTS)
-        .map(|to| ReportedRecipient {
-            address: to.address.as_str().to_owned(),
-            action: "complained".to_owned(),
-            status: None,
-            reason: kind.clone(),
-        })
+        .map(|to| complained(&to, kind.clone()))
         .collect()
+}
+
+fn complained(to: &NamedAddress, reason: Option<String>) -> ReportedRecipient {
+    let address = to.address.as_str().to_owned();
+    ReportedRecipient { address, action: "complained".to_owned(), status: None, reason }
 }
 
 /// A report names no more.

@@ -9,6 +9,7 @@ use std::mem::MaybeUninit;
 use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Poll, ready};
 use std::time::Duration;
 
@@ -33,9 +34,31 @@ pub(super) struct Shared<H> {
     pub(super) certificates: Certificates,
     pub(super) handler: Arc<H>,
     pub(super) patience: Patience,
+    pub(super) room: RoomSwitch,
     pub(super) settings: Arc<Settings>,
     pub(super) shutdown: CancellationToken,
     pub(super) throttle: Arc<Throttle>,
+}
+
+impl<H> Shared<H> {
+    fn room(&self) -> Room {
+        if self.budget.is_low() { Room::Scarce } else { self.room.current() }
+    }
+}
+
+/// Whether there is room on the disk, said by whoever watches it. Clones share it.
+#[derive(Clone, Debug, Default)]
+pub struct RoomSwitch(Arc<AtomicBool>);
+
+impl RoomSwitch {
+    /// From now on, MAIL is taken or put off with `452 4.3.1`. What is under way goes on.
+    pub fn set(&self, room: Room) {
+        self.0.store(room == Room::Scarce, Ordering::Relaxed);
+    }
+
+    fn current(&self) -> Room {
+        if self.0.load(Ordering::Relaxed) { Room::Scarce } else { Room::Enough }
+    }
 }
 
 /// How many seats are taken, and how many there are.
@@ -62,6 +85,8 @@ pub struct Patience {
     pub body_octets_per_second: u32,
     /// Before the answer to each mistake after the fifth.
     pub error_pause: Duration,
+    /// For sessions to end once the server stops; then they are cut off.
+    pub grace: Duration,
     /// For a client to talk before our banner, which is the mark of a machine that does not listen.
     pub greeting: Duration,
     /// For the TLS handshake.
@@ -86,6 +111,7 @@ impl Default for Patience {
             body_grace: Duration::from_secs(60),
             body_octets_per_second: 4096,
             error_pause: Duration::from_secs(1),
+            grace: Duration::from_secs(30),
             greeting: Duration::ZERO,
             handshake: Duration::from_secs(30),
             linger: Duration::from_secs(2),
@@ -241,7 +267,10 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin, H: Handler> Conversation<'a, S, H> {
                     }
                 }
                 Step::Send(bytes) => self.send(&bytes).await?,
-                Step::StartBody => self.spool.restart(),
+                Step::StartBody => {
+                    self.spool.restart();
+                    self.body = None;
+                }
                 Step::StartTls => return Ok(Stop::StartTls),
             }
         }
@@ -294,17 +323,21 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin, H: Handler> Conversation<'a, S, H> {
         if self.waiting.exchanges != Some(exchanges) {
             self.waiting = Waiting { exchanges: Some(exchanges), since: Instant::now() };
         }
-        self.session.set_room(if self.shared.budget.is_low() { Room::Scarce } else { Room::Enough });
         self.session.set_load(self.shared.busyness.load());
         let deadline = self.deadline();
+        let (session, shared) = (&mut self.session, self.shared);
+        let reading = read_some(&mut self.stream, |bytes| {
+            session.set_room(shared.room());
+            session.receive(bytes);
+        });
         tokio::select! {
             biased;
-            () = self.shared.shutdown.cancelled(), if self.told == Told::Nothing => {
+            () = shared.shutdown.cancelled(), if self.told == Told::Nothing => {
                 self.told = Told::Stopping;
                 self.session.shut_down();
                 Ok(1)
             }
-            read = timeout_at(deadline, read_some(&mut self.stream, |bytes| self.session.receive(bytes))) => {
+            read = timeout_at(deadline, reading) => {
                 let Ok(read) = read else {
                     self.session.timed_out();
                     return Ok(1);

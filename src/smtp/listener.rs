@@ -25,7 +25,7 @@ use crate::smtp::throttle::{Place, Throttle};
 use crate::smtp::tls::{Certificates, Reloaded};
 use crate::smtp::{Handler, reply};
 
-pub use crate::smtp::driver::Patience;
+pub use crate::smtp::driver::{Patience, RoomSwitch};
 
 /// Bound sockets that do not accept yet.
 #[derive(Debug)]
@@ -37,6 +37,7 @@ pub struct Server {
     max_connections: usize,
     max_connections_per_ip: usize,
     patience: Patience,
+    room: RoomSwitch,
 }
 
 /// The server cannot begin to listen.
@@ -73,6 +74,21 @@ impl Server {
             .iter()
             .map(|&address| listen(address).map_err(|source| BindError::Address { address, source }))
             .collect::<Result<_, _>>()?;
+        Self::on(listeners, config, tls, certificates)
+    }
+
+    /// A server on sockets that listen already, handed over by the process before us or by a supervisor (socket
+    /// activation): what connects during a restart waits in their queue, and nobody is refused (row X15).
+    /// `config.listen` is not looked at.
+    ///
+    /// # Errors
+    /// If `proxy_protocol_from` holds what is no network.
+    pub fn on(
+        listeners: Vec<StdListener>,
+        config: &config::Smtp,
+        tls: TlsPolicy,
+        certificates: Certificates,
+    ) -> Result<Self, BindError> {
         let network = |text: &String| Network::parse(text).ok_or(BindError::Network { text: text.clone() });
         let balancers = config.proxy_protocol_from.iter().map(network).collect::<Result<_, _>>()?;
         let patience = Patience::default();
@@ -95,6 +111,7 @@ impl Server {
             max_connections,
             max_connections_per_ip,
             patience,
+            room: RoomSwitch::default(),
         })
     }
 
@@ -103,6 +120,12 @@ impl Server {
     pub fn with_patience(self, patience: Patience) -> Self {
         let settings = Settings { error_pause: patience.error_pause, ..self.settings };
         Self { patience, settings, ..self }
+    }
+
+    /// The switch for when the disk is nearly full.
+    #[must_use]
+    pub fn room_switch(&self) -> RoomSwitch {
+        self.room.clone()
     }
 
     /// The addresses in use: a configured port 0 has become a real one.
@@ -122,6 +145,7 @@ impl Server {
             certificates: self.certificates.clone(),
             handler,
             patience: self.patience,
+            room: self.room,
             settings: Arc::new(self.settings),
             shutdown: shutdown.clone(),
             throttle: Arc::new(Throttle::new(self.max_connections_per_ip)),
@@ -134,7 +158,7 @@ impl Server {
         }
         shutdown.cancelled().await;
         tasks.close();
-        if tokio::time::timeout(GRACE, tasks.wait()).await.is_err() {
+        if tokio::time::timeout(self.patience.grace, tasks.wait()).await.is_err() {
             tracing::warn!(sessions = tasks.len(), "grace period over, cutting off the remaining sessions");
             cut_off.cancel();
             tasks.wait().await;
@@ -170,7 +194,9 @@ impl<H> Clone for Door<H> {
 
 impl<H: Handler> Door<H> {
     async fn accept_all(self, listener: StdListener) {
-        let Ok(listener) = TcpListener::from_std(listener)
+        let Ok(listener) = listener
+            .set_nonblocking(true)
+            .and_then(|()| TcpListener::from_std(listener))
             .inspect_err(|error| tracing::error!(%error, "the listening socket cannot be used"))
         else {
             return;
@@ -264,20 +290,22 @@ impl Reserve {
     /// After a failed accept: out of descriptors, or a peer that was gone before we took it. Goes on in any case.
     async fn recover(&mut self, listener: &TcpListener, error: &io::Error) {
         metrics::counter!("syncmx_smtp_accept_errors_total").increment(1);
-        if !matches!(error.raw_os_error(), Some(ENFILE | EMFILE)) {
-            tracing::debug!(%error, "accept failed");
-            return tokio::task::yield_now().await;
+        tracing::warn!(%error, "accept failed");
+        if matches!(error.raw_os_error(), Some(ENFILE | EMFILE)) {
+            self.turn_one_away(listener).await;
         }
-        tracing::warn!(%error, "out of file descriptors, turning clients away");
-        if self.0.take().is_some() {
-            if let Ok(Ok((stream, _))) = tokio::time::timeout(ACCEPT_PAUSE, listener.accept()).await {
-                turn_away(&stream);
-            }
-            *self = Self::new();
-        } else {
-            tokio::time::sleep(ACCEPT_PAUSE).await;
-            *self = Self::new();
+    }
+
+    async fn turn_one_away(&mut self, listener: &TcpListener) {
+        let had_one = self.0.take().is_some();
+        let waiting = tokio::time::timeout(ACCEPT_PAUSE, listener.accept());
+        match waiting.await {
+            Ok(Ok((stream, _))) if had_one => turn_away(&stream),
+            // Somebody else took the descriptor: the next round is not tried at once.
+            Ok(Err(_)) => tokio::time::sleep(ACCEPT_PAUSE).await,
+            Ok(Ok(_)) | Err(_) => {}
         }
+        *self = Self::new();
     }
 }
 
@@ -319,6 +347,5 @@ const BACKLOG: i32 = 1024;
 const EMFILE: i32 = 24;
 const ENFILE: i32 = 23;
 const WATCH_PAUSE: Duration = Duration::from_secs(5);
-const GRACE: Duration = Duration::from_secs(30);
 /// Octets of message bodies on their way at once.
 const IN_FLIGHT_OCTETS: u64 = 1 << 30;

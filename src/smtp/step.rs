@@ -41,21 +41,21 @@ pub enum TlsPolicy {
 pub enum Step {
     /// Add to the body.
     Append(Bytes),
-    /// Ask the handler for the fate of the message, then [`Session::answer_message`].
+    /// Ask the handler for the fate of the message, then `Session::answer_message`.
     AskMessage(Box<Envelope>),
-    /// Ask the handler, then [`Session::answer_recipient`].
+    /// Ask the handler, then `Session::answer_recipient`.
     AskRecipient(ForwardPath),
     /// Close the connection. Nothing follows.
     Close(CloseReason),
     /// Let this much time pass: the client makes too many mistakes.
     Pause(Duration),
-    /// Wait for the client, then [`Session::receive`].
+    /// Wait for the client, then `Session::receive`.
     Receive,
     /// Send to the client.
     Send(Bytes),
     /// Begin an empty body; whatever was there before is of no interest any more.
     StartBody,
-    /// Do the handshake, then [`Session::tls_started`].
+    /// Do the handshake, then `Session::tls_started`.
     StartTls,
 }
 

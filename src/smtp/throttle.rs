@@ -156,6 +156,10 @@ impl Record {
     }
 
     fn is_over(&mut self, level: usize, allowed: usize, ip: IpAddr, now: Instant) -> bool {
+        // Loopback is this machine, not a network that somebody holds: only its single addresses are counted.
+        if ip.is_loopback() && level > 0 {
+            return false;
+        }
         let connects = limit(CONNECTS_A_MINUTE, level);
         let unknown = limit(UNKNOWN_AN_HOUR, level);
         self.open >= allowed
@@ -295,7 +299,7 @@ mod tests {
             drop(throttle.admit(ours, Load::Calm, now));
         }
         let connected = throttle.admit(v4(9), Load::Calm, now).unwrap();
-        for number in 0..100_000_u32 {
+        for number in 0..20_000_u32 {
             now += Duration::from_millis(1);
             let [high, low] = [number >> 16, number & 0xffff].map(|half| u16::try_from(half).unwrap());
             let ip = IpAddr::V6(Ipv6Addr::new(0x2a00, low, high, low, 0, 0, 0, 1));

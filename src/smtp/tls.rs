@@ -1,9 +1,11 @@
-//! TLS for the listener: the configured certificate, or a self-signed one that is made once in the data folder.
+//! TLS for the listener: the configured certificate, or a self-signed one that is made once in the data folder, and
+//! more of them for other names in `<data folder>/certificates/<name>/{fullchain,key}.pem`.
 //!
-//! Promises TLS 1.2 and 1.3 through aws-lc alone, no TLS 1.3 session tickets (Outlook hangs up on them), any server
-//! name or none answered alike, and that [`Certificates::reload`] leaves the old certificate in place when the new
-//! files are broken. A self-signed certificate is what opportunistic TLS between mail servers lives with.
+//! Promises TLS 1.2 and 1.3 through aws-lc alone, no TLS 1.3 session tickets (Outlook hangs up on them), the first
+//! certificate for any name that has none of its own, and that [`Certificates::reload`] leaves all as it was when
+//! one file is broken. A self-signed certificate is what opportunistic TLS between mail servers lives with.
 
+use std::collections::HashMap;
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
@@ -13,6 +15,8 @@ use std::time::SystemTime;
 
 use rustls::ServerConfig;
 use rustls::crypto::aws_lc_rs;
+use rustls::server::{ClientHello, ResolvesServerCert};
+use rustls::sign::CertifiedKey;
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use tokio_rustls::TlsAcceptor;
@@ -27,8 +31,8 @@ pub struct Certificates {
     seen: Arc<Mutex<Stamp>>,
 }
 
-/// When the files were last changed, and how long they were.
-type Stamp = [Option<(SystemTime, u64)>; 2];
+/// Each file, when it was last changed and how long it was.
+type Stamp = Vec<(PathBuf, Option<(SystemTime, u64)>)>;
 
 /// What came of looking at the files again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,8 +45,31 @@ pub enum Reloaded {
 
 #[derive(Debug)]
 struct Files {
+    first: Pair,
+    /// Holds a folder for each further name.
+    folder: PathBuf,
+}
+
+#[derive(Debug)]
+struct Pair {
     certificate: PathBuf,
     key: PathBuf,
+}
+
+/// The certificate for each server name (RFC 6066 section 3).
+#[derive(Debug)]
+struct ByName {
+    first: Arc<CertifiedKey>,
+    named: HashMap<String, Arc<CertifiedKey>>,
+}
+
+impl ResolvesServerCert for ByName {
+    /// RFC 8461 section 5: an unknown name, or none, is no reason to refuse.
+    fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        let name = hello.server_name().map(str::to_ascii_lowercase);
+        let named = name.and_then(|name| self.named.get(&name));
+        Some(Arc::clone(named.unwrap_or(&self.first)))
+    }
 }
 
 /// Why a certificate cannot be used.
@@ -91,10 +118,11 @@ impl Certificates {
     /// # Errors
     /// If a file cannot be read, written or used.
     pub fn load(tls: &config::Tls, data_folder: &Path, hostname: &str) -> Result<Self, TlsError> {
-        let files = match (&tls.certificate, &tls.key) {
-            (Some(certificate), Some(key)) => Files { certificate: certificate.clone(), key: key.clone() },
+        let first = match (&tls.certificate, &tls.key) {
+            (Some(certificate), Some(key)) => Pair { certificate: certificate.clone(), key: key.clone() },
             (None, _) | (_, None) => self_signed(data_folder, hostname)?,
         };
+        let files = Files { first, folder: data_folder.join("certificates") };
         let seen = Arc::new(Mutex::new(files.stamp()));
         let current = Arc::new(RwLock::new(Arc::new(files.read()?)));
         Ok(Self { files: Arc::new(files), current, seen })
@@ -117,9 +145,12 @@ impl Certificates {
     /// As [`Self::reload`].
     pub fn reload_if_changed(&self) -> Result<Reloaded, TlsError> {
         let stamp = self.files.stamp();
-        let seen = std::mem::replace(&mut *self.seen.lock().unwrap_or_else(PoisonError::into_inner), stamp);
-        if seen == stamp {
-            return Ok(Reloaded::Unchanged);
+        {
+            let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+            if *seen == stamp {
+                return Ok(Reloaded::Unchanged);
+            }
+            *seen = stamp;
         }
         self.reload().map(|()| Reloaded::Fresh)
     }
@@ -132,29 +163,57 @@ impl Certificates {
 
 impl Files {
     fn stamp(&self) -> Stamp {
-        [&self.certificate, &self.key].map(|path| {
-            let metadata = fs::metadata(path).ok()?;
-            Some((metadata.modified().ok()?, metadata.len()))
-        })
+        let named = self.named().into_iter().map(|(_, pair)| pair);
+        let pairs = named.flat_map(|pair| [pair.certificate, pair.key]);
+        let first = [self.first.certificate.clone(), self.first.key.clone()];
+        let stamp = |path: PathBuf| {
+            let metadata = fs::metadata(&path).ok();
+            let seen = metadata.and_then(|metadata| Some((metadata.modified().ok()?, metadata.len())));
+            (path, seen)
+        };
+        first.into_iter().chain(pairs).map(stamp).collect()
+    }
+
+    /// The further names, in order.
+    fn named(&self) -> Vec<(String, Pair)> {
+        let entries = fs::read_dir(&self.folder).into_iter().flatten().flatten();
+        let entries = entries.filter(|entry| entry.path().is_dir());
+        let pair =
+            |folder: PathBuf| Pair { certificate: folder.join("fullchain.pem"), key: folder.join("key.pem") };
+        let named = |entry: fs::DirEntry| {
+            Some((entry.file_name().to_str()?.to_ascii_lowercase(), pair(entry.path())))
+        };
+        let mut named: Vec<_> = entries.filter_map(named).collect();
+        named.sort_by(|(one, _), (other, _)| one.cmp(other));
+        named
     }
 
     fn read(&self) -> Result<ServerConfig, TlsError> {
-        let chain = self.read_chain()?;
-        let key = PrivateKeyDer::from_pem_file(&self.key).map_err(|error| pem_error(&self.key, error))?;
-        let mismatch = |source| TlsError::Mismatch {
-            certificate: self.certificate.clone(),
-            key: self.key.clone(),
-            source,
-        };
+        let first = Arc::new(self.first.read()?);
+        let read = |(name, pair): (String, Pair)| Ok((name, Arc::new(pair.read()?)));
+        let named = self.named().into_iter().map(read).collect::<Result<_, TlsError>>()?;
+        let versions = [&rustls::version::TLS13, &rustls::version::TLS12];
         let mut config = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
-            .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])
-            .map_err(mismatch)?
+            .with_protocol_versions(&versions)
+            .map_err(|source| self.first.mismatch(source))?
             .with_no_client_auth()
-            .with_single_cert(chain, key)
-            .map_err(mismatch)?;
+            .with_cert_resolver(Arc::new(ByName { first, named }));
         // Row B10: Exchange Online closes the connection on a NewSessionTicket.
         config.send_tls13_tickets = 0;
         Ok(config)
+    }
+}
+
+impl Pair {
+    fn read(&self) -> Result<CertifiedKey, TlsError> {
+        let chain = self.read_chain()?;
+        let key = PrivateKeyDer::from_pem_file(&self.key).map_err(|error| pem_error(&self.key, error))?;
+        CertifiedKey::from_der(chain, key, &aws_lc_rs::default_provider())
+            .map_err(|source| self.mismatch(source))
+    }
+
+    fn mismatch(&self, source: rustls::Error) -> TlsError {
+        TlsError::Mismatch { certificate: self.certificate.clone(), key: self.key.clone(), source }
     }
 
     fn read_chain(&self) -> Result<Vec<CertificateDer<'static>>, TlsError> {
@@ -184,8 +243,8 @@ fn pem_error(path: &Path, error: rustls_pki_types::pem::Error) -> TlsError {
 }
 
 /// The files in the data folder, made if they are not there.
-fn self_signed(data_folder: &Path, hostname: &str) -> Result<Files, TlsError> {
-    let files = Files {
+fn self_signed(data_folder: &Path, hostname: &str) -> Result<Pair, TlsError> {
+    let files = Pair {
         certificate: data_folder.join("smtp-certificate.pem"),
         key: data_folder.join("smtp-certificate-key.pem"),
     };
@@ -271,8 +330,46 @@ mod tests {
         fs::copy(other.path().join("smtp-certificate-key.pem"), &key).unwrap();
         assert!(matches!(certificates.reload(), Err(TlsError::Mismatch { .. })));
         fs::copy(other.path().join("smtp-certificate.pem"), &certificate).unwrap();
-        certificates.reload().unwrap();
+        assert_eq!(certificates.reload_if_changed().unwrap(), Reloaded::Fresh);
+        assert_eq!(certificates.reload_if_changed().unwrap(), Reloaded::Unchanged);
         assert_ne!(Arc::as_ptr(certificates.acceptor().config()), before);
+    }
+
+    /// The leaf that a client which names this server gets.
+    fn served(certificates: &Certificates, name: &str) -> CertificateDer<'static> {
+        let client = rustls::ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_root_certificates(rustls::RootCertStore::empty())
+            .with_no_client_auth();
+        let name = rustls_pki_types::ServerName::try_from(name.to_owned()).unwrap();
+        let mut client = rustls::ClientConnection::new(Arc::new(client), name).unwrap();
+        let mut hello = Vec::new();
+        client.write_tls(&mut hello).unwrap();
+        let mut acceptor = rustls::server::Acceptor::default();
+        acceptor.read_tls(&mut hello.as_slice()).unwrap();
+        let accepted = acceptor.accept().map_err(|(error, _)| error).unwrap().unwrap();
+        let config = Arc::clone(certificates.acceptor().config());
+        config.cert_resolver.resolve(accepted.client_hello()).unwrap().cert.first().unwrap().clone()
+    }
+
+    #[test]
+    fn b8_each_name_gets_its_own_certificate_and_any_other_the_first() {
+        let folder = tempfile::tempdir().unwrap();
+        let certificates = load(folder.path()).unwrap();
+        let first = served(&certificates, "mx.example.test");
+        let named = folder.path().join("certificates/MX.other.test");
+        let other = tempfile::tempdir().unwrap();
+        load(other.path()).unwrap();
+        fs::create_dir_all(&named).unwrap();
+        fs::copy(other.path().join("smtp-certificate.pem"), named.join("fullchain.pem")).unwrap();
+        assert!(certificates.reload_if_changed().is_err(), "half a pair");
+        assert_eq!(served(&certificates, "mx.other.test"), first);
+        fs::copy(other.path().join("smtp-certificate-key.pem"), named.join("key.pem")).unwrap();
+        assert_eq!(certificates.reload_if_changed().unwrap(), Reloaded::Fresh);
+        assert_ne!(served(&certificates, "mx.other.test"), first);
+        assert_eq!(served(&certificates, "mx.example.test"), first);
+        assert_eq!(served(&certificates, "192.0.2.1"), first, "no name at all");
     }
 
     #[test]

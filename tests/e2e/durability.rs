@@ -45,6 +45,29 @@ async fn r2_after_kill_9_everything_that_was_answered_250_is_there() {
 }
 
 #[tokio::test]
+async fn r70_one_mail_on_many_sessions_at_once_is_filed_once() {
+    let app = TestApp::start().await;
+    let desk = Desk::open(&app).await;
+    let raw = LENA.sign(&Draft::default().raw());
+    let mut sessions = tokio::task::JoinSet::new();
+    for _ in 0..12 {
+        let mut mailer = app.connect(&LENA).await;
+        let (raw, recipients) = (raw.clone(), [desk.sync.clone()]);
+        sessions.spawn(async move { mailer.send(LENA.mail_from, &recipients, &raw).await.unwrap() });
+    }
+    let mut outcomes = Vec::new();
+    for answers in sessions.join_all().await {
+        assert_eq!(answers.decisive().codes(), "250 2.0.0");
+        outcomes.push(desk.delivery(&answers).await["outcome"].as_str().unwrap().to_owned());
+    }
+    outcomes.sort();
+    assert_eq!(outcomes.iter().filter(|outcome| *outcome == "filed").count(), 1);
+    outcomes.dedup();
+    assert_eq!(outcomes, ["duplicate", "filed"]);
+    assert_eq!(desk.timeline(&desk.anna).await.len(), 1);
+}
+
+#[tokio::test]
 async fn r2_a_retry_after_a_lost_250_changes_nothing() {
     let mut app = TestApp::start().await;
     let desk = Desk::open(&app).await;

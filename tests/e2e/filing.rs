@@ -199,6 +199,27 @@ async fn r5_r26_an_internal_mail_is_discarded_and_leaves_nothing_of_its_content(
 }
 
 #[tokio::test]
+async fn r4_two_accounts_with_the_same_patient_see_only_their_own_mail() {
+    let app = TestApp::start().await;
+    let (ours, theirs) = (Desk::open(&app).await, Desk::open(&app).await);
+    let raw = Draft::default().raw();
+    let (delivery, message) = ours.expect_filed(&app.send(&LENA, &ours.sync, &raw).await).await;
+    assert_eq!(theirs.timeline(&theirs.anna).await.len(), 0);
+    for path in [
+        format!("/messages/{}", message["id"].as_str().unwrap()),
+        format!("/deliveries/{}", delivery["id"].as_str().unwrap()),
+        format!("/contacts/{}/timeline", ours.anna),
+    ] {
+        let path = format!("/accounts/{}{path}", theirs.account);
+        let (status, _) = app.api.call(reqwest::Method::GET, &path, None).await;
+        assert_eq!(status, 404, "{path}");
+    }
+    // The same mail is no duplicate in the other account, and joins no thread there.
+    let (_, second) = theirs.expect_filed(&app.send(&LENA, &theirs.sync, &raw).await).await;
+    assert_ne!(second["conversation_id"], message["conversation_id"]);
+}
+
+#[tokio::test]
 async fn r72_two_recipients_of_one_account_file_one_message() {
     let app = TestApp::start().await;
     let desk = Desk::open(&app).await;

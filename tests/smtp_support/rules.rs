@@ -15,7 +15,7 @@ use crate::wire::{Memory, MemoryState, smtp_config};
 const OPENING: &[u8] =
     b"EHLO c.example\r\nMAIL FROM:<a@client.example>\r\nRCPT TO:<ana@sync.example.test>\r\nDATA\r\n";
 
-fn session() -> Session {
+fn fresh() -> Session {
     let settings = Settings {
         hostname: "mx.example.test".to_owned(),
         max_message_bytes: 1000,
@@ -52,7 +52,7 @@ fn steps(session: &mut Session) -> Vec<String> {
 
 /// A session that has just asked for the fate of a message with this content.
 fn asked(content: &[u8]) -> (Session, Envelope) {
-    let mut session = session();
+    let mut session = fresh();
     session.receive(&[OPENING, content].concat());
     steps(&mut session);
     session.answer_recipient(RecipientAnswer::Accepted(Mailbox::Postmaster));
@@ -77,7 +77,7 @@ fn a_session_outlives_transactions_and_drops_them_whole() {
 
 #[test]
 fn one_question_is_open_at_a_time_and_nobody_reads_meanwhile() {
-    let mut session = session();
+    let mut session = fresh();
     session.receive(b"EHLO c\r\nMAIL FROM:<>\r\nRCPT TO:<a@b.example>\r\nRCPT TO:<c@d.example>\r\n");
     assert_eq!(steps(&mut session).last().unwrap(), "ask recipient");
     session.answer_recipient(RecipientAnswer::Accepted(Mailbox::Postmaster));
@@ -90,7 +90,7 @@ fn one_question_is_open_at_a_time_and_nobody_reads_meanwhile() {
 
 #[test]
 fn replies_gather_and_go_out_before_a_step_that_waits_for_the_client() {
-    let mut session = session();
+    let mut session = fresh();
     steps(&mut session);
     session.receive(b"NOOP\r\nRSET\r\nHELP\r\nNO");
     let said = steps(&mut session);
@@ -100,7 +100,7 @@ fn replies_gather_and_go_out_before_a_step_that_waits_for_the_client() {
     let said = steps(&mut session);
     assert_eq!(said.len(), 2, "{said:?}");
     assert_eq!(said[1], "close Quit");
-    let mut session = self::session();
+    let mut session = fresh();
     session.receive(b"NOOP\r\nSTARTTLS\r\n");
     let said = steps(&mut session);
     assert!(said[0].ends_with("220 2.0.0 Ready to start TLS\r\n"));
@@ -109,7 +109,7 @@ fn replies_gather_and_go_out_before_a_step_that_waits_for_the_client() {
 
 #[test]
 fn endless_pipelining_does_not_hoard_replies() {
-    let mut session = session();
+    let mut session = fresh();
     session.receive(&OPENING[..OPENING.len() - 6]);
     steps(&mut session);
     session.answer_recipient(RecipientAnswer::Accepted(Mailbox::Postmaster));
@@ -121,14 +121,14 @@ fn endless_pipelining_does_not_hoard_replies() {
 
 #[test]
 fn s2_idle_commands_have_a_budget_and_mistakes_slow_down_and_end() {
-    let mut session = self::session();
+    let mut session = fresh();
     steps(&mut session);
     session.receive(&b"NOOP\r\n".repeat(101));
     let said = steps(&mut session).concat();
     assert_eq!(said.matches("250 2.0.0 Ok").count(), 100);
     assert!(said.contains("421 4.7.0 ") && said.ends_with("close TooManyErrors"), "{said}");
 
-    let mut session = self::session();
+    let mut session = fresh();
     steps(&mut session);
     for number in 1..=10 {
         session.receive(b"XFOO\r\n");
@@ -167,7 +167,7 @@ fn s15_a_session_that_tries_out_addresses_ends_with_the_twenty_first() {
 
 #[test]
 fn a4_who_talks_before_the_banner_gets_none() {
-    let mut session = session();
+    let mut session = fresh();
     session.talked_early();
     session.receive(b"EHLO c\r\n");
     assert_eq!(steps(&mut session), ["554 5.5.1 You must wait for the greeting\r\n", "close TalkedEarly"]);
@@ -175,7 +175,7 @@ fn a4_who_talks_before_the_banner_gets_none() {
 
 #[test]
 fn s3_a_tls_client_hello_in_clear_is_closed_at_its_first_octet() {
-    let mut session = session();
+    let mut session = fresh();
     steps(&mut session);
     session.receive(b"\x16");
     assert_eq!(steps(&mut session), ["554 5.5.1 This is an SMTP server\r\n", "close OtherProtocol"]);
@@ -183,7 +183,7 @@ fn s3_a_tls_client_hello_in_clear_is_closed_at_its_first_octet() {
 
 #[test]
 fn d21_under_stress_waits_and_error_budgets_shrink() {
-    let mut session = session();
+    let mut session = fresh();
     steps(&mut session);
     session.set_load(Load::Stressed);
     assert_eq!(session.read_timeout(), Duration::from_secs(30));
@@ -212,7 +212,7 @@ fn too_large_or_bare_newlines_are_read_to_the_true_end_and_then_refused() {
 
 #[test]
 fn body_bytes_leave_as_they_come_and_a_refused_mail_leaves_none_to_the_next() {
-    let mut session = session();
+    let mut session = fresh();
     session.receive(OPENING);
     steps(&mut session);
     session.answer_recipient(RecipientAnswer::Accepted(Mailbox::Postmaster));
@@ -232,7 +232,7 @@ fn body_bytes_leave_as_they_come_and_a_refused_mail_leaves_none_to_the_next() {
 
 #[test]
 fn input_behind_starttls_closes_the_session() {
-    let mut session = session();
+    let mut session = fresh();
     session.receive(b"EHLO c\r\nSTARTTLS\r\nNOOP\r\n");
     let said = steps(&mut session);
     assert!(said[0].ends_with("554 5.5.0 Nothing may follow STARTTLS before the handshake\r\n"), "{said:?}");
@@ -241,7 +241,7 @@ fn input_behind_starttls_closes_the_session() {
 
 #[test]
 fn after_the_handshake_nothing_learned_before_counts() {
-    let mut session = session();
+    let mut session = fresh();
     session.receive(b"EHLO before\r\nMAIL FROM:<a@b.example>\r\nSTARTTLS\r\n");
     assert_eq!(steps(&mut session).last().unwrap(), "start tls");
     session.tls_started("TLSv1.3 X".to_owned());
@@ -289,7 +289,7 @@ fn d21_silence_is_421_4_4_2_in_any_phase() {
 
 #[test]
 fn half_a_command_does_not_prolong_the_wait() {
-    let mut session = session();
+    let mut session = fresh();
     steps(&mut session);
     let before = session.exchanges();
     session.receive(b"NOO");
@@ -327,7 +327,7 @@ fn x14_a_stopping_server_says_421_at_safe_points_and_finishes_messages() {
 
 #[test]
 fn c13_without_room_mail_is_put_off() {
-    let mut session = session();
+    let mut session = fresh();
     session.set_room(Room::Scarce);
     session.receive(b"EHLO c\r\nMAIL FROM:<>\r\n");
     assert!(steps(&mut session)[0].ends_with("452 4.3.1 Not enough room now, please try again later\r\n"));

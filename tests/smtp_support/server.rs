@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use rustls_pki_types::ServerName;
 use syncmx::config;
 use syncmx::smtp::listener::{Patience, Server};
-use syncmx::smtp::session::TlsPolicy;
+use syncmx::smtp::session::{Room, TlsPolicy};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
@@ -149,6 +149,19 @@ async fn d8_a_body_over_256_kib_arrives_whole() {
             recorded.strip_prefix(b"from=<a@client.example> to=<ana@sync.example.test> body=").unwrap();
         assert!(body == [&line[..], b"\r\n"].concat(), "{octets}");
     }
+    stop(running).await;
+}
+
+#[tokio::test]
+async fn c13_x4_with_the_disk_nearly_full_mail_is_put_off_and_taken_again_later() {
+    let running = start();
+    let mut under_way = in_data(&running, "a@client.example").await;
+    running.room.set(Room::Scarce);
+    let mut peer = greeted(&running).await;
+    assert!(peer.ask("MAIL FROM:<>").await.starts_with("452 4.3.1 "));
+    assert!(under_way.ask("x\r\n.").await.starts_with("250 2.0.0 "));
+    running.room.set(Room::Enough);
+    assert!(peer.ask("MAIL FROM:<>").await.starts_with("250 2.1.0 "));
     stop(running).await;
 }
 
@@ -301,10 +314,51 @@ async fn s5_no_header_a_wrong_one_or_none_in_time_is_closed_without_a_word() {
 }
 
 #[tokio::test]
+async fn x15_on_a_socket_that_is_handed_over_nobody_is_refused_during_a_restart() {
+    let socket = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let address = socket.local_addr().unwrap();
+    for _ in 0..2 {
+        // Connected while nobody accepts.
+        let mut waiting = Peer::connect(address).await;
+        let handed = vec![socket.try_clone().unwrap()];
+        let server = Server::on(handed, &config(), TlsPolicy::Offered, certificates().0.clone()).unwrap();
+        let shutdown = tokio_util::sync::CancellationToken::new();
+        let task =
+            tokio::spawn(server.serve(Arc::new(crate::recorder::Recorder::default()), shutdown.clone()));
+        assert!(waiting.reply().await.starts_with("220 "));
+        shutdown.cancel();
+        assert!(waiting.reply().await.starts_with("421 4.3.2 "));
+        drop(waiting);
+        task.await.unwrap();
+    }
+}
+
+#[tokio::test]
 async fn a_network_that_is_none_is_one_clear_line() {
     let config = config::Smtp { proxy_protocol_from: vec!["10.0.0.0/99".to_owned()], ..config() };
     let error = Server::bind(&config, TlsPolicy::Offered, certificates().0.clone()).unwrap_err();
     assert!(error.to_string().starts_with("smtp.proxy_protocol_from: `10.0.0.0/99` is no network"));
+}
+
+#[tokio::test]
+async fn x14_what_outlives_the_grace_period_is_cut_off_without_a_250() {
+    let running = serve(&config(), TlsPolicy::Offered, Patience { grace: SHORT, ..Patience::default() });
+    let mut peer = in_data(&running, "hang@client.example").await;
+    peer.send(b"x\r\n.\r\n", Cut::Whole).await;
+    running.shutdown.cancel();
+    running.task.await.unwrap();
+    assert_eq!(peer.line().await, None);
+}
+
+#[tokio::test]
+async fn x7_a_client_that_never_reads_is_closed_by_the_write_timeout() {
+    let running = serve(&config(), TlsPolicy::Offered, Patience { write: SHORT, ..Patience::default() });
+    let mut stream = TcpStream::connect(running.address).await.unwrap();
+    stream.write_all(b"EHLO c\r\nMAIL FROM:<>\r\nRCPT TO:<postmaster>\r\n").await.unwrap();
+    let block = b"BDAT 0\r\n".repeat(10_000);
+    let flood = async { while stream.write_all(&block).await.is_ok() {} };
+    tokio::time::timeout(Duration::from_secs(30), flood).await.expect("the server closes");
+    stop(running).await;
 }
 
 async fn tls_stream(running: &Running, name: &str) -> tokio_rustls::client::TlsStream<TcpStream> {

@@ -8,7 +8,7 @@ use std::time::Duration;
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, ServerName};
 use syncmx::config;
-use syncmx::smtp::listener::{Patience, Server};
+use syncmx::smtp::listener::{Patience, RoomSwitch, Server};
 use syncmx::smtp::session::{Session, Settings, Step, TlsPolicy};
 use syncmx::smtp::tls::Certificates;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
@@ -173,14 +173,15 @@ pub(crate) struct Running {
     pub(crate) recorder: Arc<Recorder>,
     pub(crate) shutdown: CancellationToken,
     pub(crate) task: JoinHandle<()>,
+    pub(crate) room: RoomSwitch,
 }
 
 pub(crate) fn serve(config: &config::Smtp, tls: TlsPolicy, patience: Patience) -> Running {
     let server = Server::bind(config, tls, certificates().0.clone()).unwrap().with_patience(patience);
-    let address = server.local_addrs()[0];
+    let (address, room) = (server.local_addrs()[0], server.room_switch());
     let (recorder, shutdown) = (Arc::new(Recorder::default()), CancellationToken::new());
     let task = tokio::spawn(server.serve(Arc::clone(&recorder), shutdown.clone()));
-    Running { address, recorder, shutdown, task }
+    Running { address, recorder, shutdown, task, room }
 }
 
 pub(crate) trait Duplex: AsyncRead + AsyncWrite + Unpin + Send {}

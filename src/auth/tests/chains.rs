@@ -7,6 +7,11 @@ use crate::auth::{Arc, AuthResult};
 
 /// Seals the message once more, as `domain`, saying `results`.
 fn seal(world: &World, raw: &str, instance: usize, domain: &str, results: &str) -> String {
+    let cv = if instance == 1 { "none" } else { "pass" };
+    seal_with(world, raw, instance, domain, results, cv)
+}
+
+fn seal_with(world: &World, raw: &str, instance: usize, domain: &str, results: &str, cv: &str) -> String {
     let (head, body) = raw.split_once("\r\n\r\n").unwrap();
     let hash = base64(digest(&SHA256, body.as_bytes()).as_ref());
     let results = format!("ARC-Authentication-Results: i={instance}; {domain}; {results}\r\n");
@@ -20,7 +25,6 @@ fn seal(world: &World, raw: &str, instance: usize, domain: &str, results: &str) 
         sets.insert(0, [&chunk[1], &chunk[2], &chunk[0]].map(String::as_str).concat());
     }
     let before = format!("{}{}{}", sets.concat(), relaxed(&results), relaxed(&message));
-    let cv = if instance == 1 { "none" } else { "pass" };
     let tags = format!("i={instance}; a=ed25519-sha256; cv={cv}; d={domain}; s=k");
     let seal = world.sign_field_relaxed("ARC-Seal", &tags, &before);
     format!("{seal}{results}{message}{raw}")
@@ -89,6 +93,18 @@ async fn e15_a_chain_with_a_fault_anywhere_fails() {
     let repeated = good.replacen("ARC-Authentication-Results: i=1; x\r\n", "", 1);
     let repeated = format!("ARC-Authentication-Results: i=1; x\r\n{repeated}");
     assert_eq!(world.arc(&repeated).await.result, AuthResult::Fail);
+}
+
+#[tokio::test]
+async fn e15_a_sealer_who_found_the_chain_broken_ends_it() {
+    let world = World::new().await;
+    let one = chain(&world, 1);
+    for cv in ["fail", "none", "odd"] {
+        let sealed = seal_with(&world, &one, 2, "evil.test", "dmarc=pass", cv);
+        assert_eq!(world.arc(&sealed).await.result, AuthResult::Fail, "{cv}");
+    }
+    let first = seal_with(&world, &format!("{FROM_GOOD}\r\n{BODY}"), 1, "good.test", "dmarc=pass", "pass");
+    assert_eq!(world.arc(&first).await.result, AuthResult::Fail);
 }
 
 #[tokio::test]

@@ -1,10 +1,11 @@
 //! What SPF, DMARC and alignment make of friends and enemies.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::{BODY, FROM_GOOD, World};
 use crate::address::EmailAddress;
-use crate::auth::{AlignedBy, Alignment, AuthResult, DmarcPolicy, Subject};
+use crate::auth::{AlignedBy, Alignment, AuthResult, Authenticator, DmarcPolicy, Subject};
+use crate::config;
 
 const FRIEND: [u8; 4] = [192, 0, 2, 7];
 const STRANGER: [u8; 4] = [203, 0, 113, 1];
@@ -158,6 +159,7 @@ async fn r14_only_a_failure_that_may_hide_an_aligned_pass_leaves_alignment_unkno
         ("a@good.test", "a@good.test", raw.as_str(), by_spf("good.test")),
         // The policy is not known, but the same domain is aligned in either mode; a related one may not be.
         ("a@tempdmarc.test", "a@tempdmarc.test", "\r\n", by_spf("tempdmarc.test")),
+        ("a@tempdmarc.test", "a@sub.tempdmarc.test", "\r\n", Alignment::Unknown),
         ("a@tempdmarc.test", "a@evil.test", "\r\n", Alignment::NotAligned),
     ] {
         let verdict = world.verify_sent(from, sender, FRIEND, raw).await;
@@ -196,7 +198,8 @@ async fn h4_x6_a_dns_that_never_answers_costs_one_time_out_and_not_one_for_each_
     let began = Instant::now();
     let raw = format!("{signature}{FROM_GOOD}\r\n{BODY}");
     let verdict = world.verify_sent("a@silent.test", "a@silent.test", STRANGER, &raw).await;
-    assert!(began.elapsed().as_millis() < 900, "{:?}", began.elapsed());
+    // Six names, one after the other, would take 2.4 s.
+    assert!(began.elapsed().as_millis() < 1600, "{:?}", began.elapsed());
     assert_eq!((verdict.spf.result, verdict.dkim[0].result), (AuthResult::TempError, AuthResult::TempError));
     assert_eq!((verdict.dmarc.result, verdict.iprev), (AuthResult::TempError, AuthResult::TempError));
     assert_eq!(verdict.alignment, Alignment::Unknown);
@@ -223,9 +226,11 @@ async fn x6_two_hundred_look_ups_at_once_are_all_answered() {
         }
     })
     .await;
+    let patient = config::Dns { servers: vec![world.server.addr()], timeout: Duration::from_secs(10) };
+    let authenticator = Authenticator::new(&patient, "mx.example.test").unwrap();
     let mut checks = tokio::task::JoinSet::new();
     for n in 0..200 {
-        let authenticator = world.authenticator.clone();
+        let authenticator = authenticator.clone();
         checks.spawn(async move {
             authenticator.check_spf(STRANGER.into(), "h.test", &format!("a@n{n}.test")).await.result
         });

@@ -4,11 +4,12 @@
 //! One transaction; the blobs' files go right after it. The keys that seal the raw messages go with their rows, so a
 //! copy of a blob cannot be read by anybody (R60).
 
-use serde_json::json;
+use serde_json::{Value, json};
+use uuid::Uuid;
 
 use crate::id::{AccountId, ContactId};
 use crate::store::blobs::BlobName;
-use crate::store::directory::{Change, DirectoryError};
+use crate::store::directory::{Change, Contact, DirectoryError};
 
 /// What an erasure took away.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -39,6 +40,7 @@ impl Change {
     ) -> Result<Erased, DirectoryError> {
         let on_file = self.contact(account, contact).await?;
         let erased = self.count(account, contact).await?;
+        self.erase_from_events(account, &on_file).await?;
         for statement in STATEMENTS {
             sqlx::query(*statement).bind(account.uuid()).bind(contact.uuid()).execute(&mut *self.tx).await?;
         }
@@ -55,6 +57,47 @@ impl Change {
         });
         self.emit(account, "purge.done", None, &data).await?;
         Ok(erased)
+    }
+
+    /// Events about it go; in events of other conversations its name and addresses are taken out.
+    async fn erase_from_events(
+        &mut self,
+        account: AccountId,
+        contact: &Contact,
+    ) -> Result<(), DirectoryError> {
+        sqlx::query("DELETE FROM events WHERE account_id = $1 AND data LIKE $2")
+            .bind(account.uuid())
+            .bind(format!("%{}%", contact.id))
+            .execute(&mut *self.tx)
+            .await?;
+        let addresses: Vec<String> = sqlx::query_scalar(
+            "SELECT DISTINCT email FROM participants WHERE account_id = $1 AND contact_id = $2",
+        )
+        .bind(account.uuid())
+        .bind(contact.id.uuid())
+        .fetch_all(&mut *self.tx)
+        .await?;
+        let addresses: Vec<String> = addresses.iter().map(|address| address.to_lowercase()).collect();
+        let events: Vec<(Uuid, String)> = sqlx::query_as(
+            "SELECT event_id, data FROM events WHERE account_id = $1 AND conversation_id IN (SELECT m.conversation_id
+             FROM participants p JOIN messages m ON m.account_id = p.account_id AND m.message_id = p.message_id
+             WHERE p.account_id = $1 AND p.contact_id = $2)",
+        )
+        .bind(account.uuid())
+        .bind(contact.id.uuid())
+        .fetch_all(&mut *self.tx)
+        .await?;
+        for (event, data) in events {
+            let mut data: Value = serde_json::from_str(&data).unwrap_or_default();
+            take_out(&mut data, &addresses);
+            sqlx::query("UPDATE events SET data = $3 WHERE account_id = $1 AND event_id = $2")
+                .bind(account.uuid())
+                .bind(event)
+                .bind(data.to_string())
+                .execute(&mut *self.tx)
+                .await?;
+        }
+        Ok(())
     }
 
     async fn count(&mut self, account: AccountId, contact: ContactId) -> Result<Erased, DirectoryError> {
@@ -76,8 +119,7 @@ impl Change {
             .bind(contact.uuid())
             .fetch_one(&mut *self.tx)
             .await?;
-        let attachments =
-            |list: &str| serde_json::from_str::<Vec<serde_json::Value>>(list).map_or(0, |list| list.len());
+        let attachments = |list: &str| serde_json::from_str::<Vec<Value>>(list).map_or(0, |list| list.len());
         let mut erased = Erased {
             messages: messages.len() as u64,
             attachments: messages.iter().map(|(list, ..)| attachments(list) as u64).sum(),
@@ -92,6 +134,22 @@ impl Change {
             self.blobs.extend(BlobName::parse(&name));
         }
         Ok(erased)
+    }
+}
+
+/// Empties every person with one of these addresses, wherever they stand.
+fn take_out(value: &mut Value, addresses: &[String]) {
+    match value {
+        Value::Object(fields) => {
+            let email = fields.get("email").and_then(Value::as_str).map(str::to_lowercase);
+            if email.is_some_and(|email| addresses.contains(&email)) {
+                fields.insert("email".to_owned(), Value::from(""));
+                fields.insert("name".to_owned(), Value::Null);
+            }
+            fields.values_mut().for_each(|field| take_out(field, addresses));
+        }
+        Value::Array(items) => items.iter_mut().for_each(|item| take_out(item, addresses)),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
     }
 }
 

@@ -5,6 +5,7 @@
 //! that a write and what belongs to it (its event, its remembered answer) are on disk together or not at all.
 
 mod accounts;
+mod contact_changes;
 mod contacts;
 mod erase;
 mod idempotency;
@@ -13,8 +14,10 @@ pub mod import;
 mod marks;
 mod reply_addresses;
 mod review;
+mod scopes;
 mod sent_mail;
 mod settings;
+mod sync_addresses;
 mod tokens;
 mod users;
 
@@ -31,9 +34,10 @@ pub use import::{FailedLine, ImportReport};
 pub use marks::{Mark, MarkFilter, MarkState};
 pub(in crate::store) use reply_addresses::MERGES_MAX;
 pub use reply_addresses::{NewReplyAddress, ReplyAddress};
+pub use scopes::{Principal, Scope, Scopes};
 pub use sent_mail::SentMail;
 pub use settings::merge as merge_settings;
-pub use tokens::{NewToken, Principal, Scope, Scopes, Token};
+pub use tokens::{NewToken, Token};
 pub use users::{NewUser, Purge, SyncState, User};
 
 use crate::id::{AccountId, ConversationId, EventId};

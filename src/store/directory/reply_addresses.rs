@@ -110,12 +110,7 @@ impl Change {
         user: Option<UserId>,
         subject: &str,
     ) -> Result<ConversationId, DirectoryError> {
-        if subject.chars().count() > SUBJECT_MAX_CHARS {
-            return Err(DirectoryError::invalid(
-                "subject",
-                format!("at most {SUBJECT_MAX_CHARS} characters"),
-            ));
-        }
+        check_subject(subject)?;
         let conversation = ConversationId::generate();
         sqlx::query(
             "INSERT INTO conversations (account_id, conversation_id, contact_id, user_id, subject, created_at, last_at)
@@ -135,5 +130,16 @@ impl Change {
 
 /// A chain of merges is as long as the thread was torn; this only ends a loop that must not exist.
 pub(in crate::store) const MERGES_MAX: usize = 100;
+/// A subject is one line: what breaks it would begin a header field of its own.
+pub(super) fn check_subject(subject: &str) -> Result<(), DirectoryError> {
+    if subject.chars().count() > SUBJECT_MAX_CHARS {
+        return Err(DirectoryError::invalid("subject", format!("at most {SUBJECT_MAX_CHARS} characters")));
+    }
+    if subject.chars().any(char::is_control) {
+        return Err(DirectoryError::invalid("subject", "must not hold control characters"));
+    }
+    Ok(())
+}
+
 /// RFC 5322 section 2.1.1 folds at 998 octets; nobody types more.
-pub(super) const SUBJECT_MAX_CHARS: usize = 998;
+const SUBJECT_MAX_CHARS: usize = 998;

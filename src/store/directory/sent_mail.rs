@@ -8,7 +8,7 @@ use uuid::Uuid;
 use crate::address::ServedDomains;
 use crate::id::{AccountId, ContactId, ConversationId, MessageId, UserId};
 use crate::message::{self, Email};
-use crate::store::directory::reply_addresses::SUBJECT_MAX_CHARS;
+use crate::store::directory::reply_addresses::check_subject;
 use crate::store::directory::{Change, Contact, DirectoryError, User};
 use crate::store::views::{Message, read_message};
 use crate::time::Timestamp;
@@ -45,15 +45,7 @@ impl Change {
         mail: &SentMail,
     ) -> Result<Message, DirectoryError> {
         let header = checked_message_id(&mail.message_id_header)?;
-        if mail.subject.chars().count() > SUBJECT_MAX_CHARS {
-            return Err(DirectoryError::invalid(
-                "subject",
-                format!("at most {SUBJECT_MAX_CHARS} characters"),
-            ));
-        }
-        if mail.subject.chars().any(char::is_control) {
-            return Err(DirectoryError::invalid("subject", "must not hold control characters"));
-        }
+        check_subject(&mail.subject)?;
         let contact = self.contact(account, mail.contact).await?;
         let user = self.user(account, mail.user).await?;
         if let Some(existing) = self.registered(account, mail.contact, &header).await? {
@@ -63,9 +55,11 @@ impl Change {
             .conversation_for(account, mail.contact, Some(mail.user), mail.conversation, &mail.subject)
             .await?;
         let message = MessageId::generate();
+        // Never after its receipt: a clock that is ahead must not pin a mail to the top of the timeline.
+        let sent_at = mail.sent_at.min(self.now);
         let author = author_of(&user, &self.store.inner.served);
         self.insert_sent(account, message, conversation, &header, &author, mail).await?;
-        self.insert_sent_participants(account, message, mail.sent_at, (&user, &author), &contact).await?;
+        self.insert_sent_participants(account, message, sent_at, (&user, &author), &contact).await?;
         sqlx::query(
             "INSERT INTO thread_ids (account_id, message_id_header, conversation_id, is_own) VALUES ($1, $2, $3, TRUE)
              ON CONFLICT (account_id, message_id_header, conversation_id) DO UPDATE SET is_own = TRUE",
@@ -80,7 +74,7 @@ impl Change {
         )
         .bind(account.uuid())
         .bind(conversation.uuid())
-        .bind(mail.sent_at.as_millis())
+        .bind(sent_at.as_millis())
         .execute(&mut *self.tx)
         .await?;
         self.message(account, message).await
@@ -124,6 +118,7 @@ impl Change {
         mail: &SentMail,
     ) -> Result<(), DirectoryError> {
         let email = read(mail, author);
+        let sent_at = mail.sent_at.min(self.now);
         let (text, new_text) =
             email.as_ref().map_or(("", ""), |email| (email.text.as_str(), email.reply.new_text.as_str()));
         let digest = email.as_ref().map_or([0; 32], |email| email.digest);
@@ -140,7 +135,7 @@ impl Change {
         .bind(mail.contact.uuid())
         .bind(mail.user.uuid())
         .bind(mail.subject.trim())
-        .bind(mail.sent_at.as_millis())
+        .bind(sent_at.as_millis())
         .bind(self.now.as_millis())
         .bind(header)
         .bind(text)

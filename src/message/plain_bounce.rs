@@ -1,0 +1,522 @@
+//! Bounces that keep to no standard: known by sender, subject, words and the message they return (R51).
+//!
+//! No single sign is enough; a person who writes about a bounce, or forwards one, does not look like one.
+
+use super::fields::{Fields, read_block};
+use super::scan::{Shape, Tree};
+use super::{Report, ReportedRecipient, addresses, ids, report};
+use crate::address::EmailAddress;
+
+/// The report that a free-text bounce makes.
+pub(super) fn read(tree: &Tree<'_>, subject: &str, text: &str) -> Option<Report> {
+    let root = tree.parts.first()?;
+    let (notice, returned) = divide(text);
+    if !is_bounce(tree, subject, notice, returned) {
+        return None;
+    }
+    let failed = root.fields.all("x-failed-recipients").flat_map(|value| addresses::list(value).found);
+    let mut people: Vec<String> = failed.map(|person| person.address.as_str().to_owned()).collect();
+    if people.is_empty() {
+        people = named_in(notice, &own_addresses(&root.fields));
+    }
+    if people.is_empty() {
+        people = returned_to(tree, returned);
+    }
+    people.truncate(MAX_RECIPIENTS);
+    let action = if is_delay(subject, notice) { "delayed" } else { "failed" };
+    let recipients = people
+        .into_iter()
+        .map(|address| {
+            let reason = reason_near(notice, &address);
+            let status =
+                reason.as_deref().and_then(report::enhanced_code).or_else(|| report::enhanced_code(notice));
+            ReportedRecipient { address, action: action.to_owned(), status, reason }
+        })
+        .collect();
+    let original_message_id = report::original_id(tree).or_else(|| returned_id(returned));
+    Some(Report { recipients, original_message_id })
+}
+
+/// Adds up the signs.
+fn is_bounce(tree: &Tree<'_>, subject: &str, notice: &str, returned: &str) -> bool {
+    let Some(root) = tree.parts.first() else { return false };
+    let fields = &root.fields;
+    if fields.has("x-failed-recipients") {
+        return true;
+    }
+    let is_report = root.content_type.value == "multipart/report"
+        && !root.content_type.param("report-type").is_some_and(|kind| kind.contains("disposition"));
+    let lower: String = notice.chars().take(MAX_NOTICE).collect::<String>().to_lowercase();
+    let has_words = WORDS.iter().any(|words| lower.contains(words));
+    let has_subject = is_bounce_subject(subject);
+    let is_null_sender = fields.plain("return-path").is_some_and(|path| path == "<>");
+    let is_daemon = is_daemon(fields);
+    let has_returned = !returned.is_empty()
+        || tree.parts.iter().skip(1).any(|part| {
+            part.shape == Shape::Message
+                || matches!(part.content_type.value.as_str(), "text/rfc822-headers" | "message/rfc822")
+        });
+    let from_machine = is_daemon || is_null_sender || is_report;
+    let says_so = u8::from(has_subject) + u8::from(has_words);
+    match (from_machine, says_so) {
+        (true, 2..) => true,
+        (true, 1) => is_daemon || has_returned,
+        (true, 0) => is_daemon && is_report,
+        (false, 2..) => {
+            has_returned
+                || is_robot(fields)
+                || !addresses_in(&lower).is_empty() && fields.has("auto-submitted")
+        }
+        (false, _) => false,
+    }
+}
+
+fn is_daemon(fields: &Fields<'_>) -> bool {
+    let from = fields.readable("from").unwrap_or_default().to_lowercase();
+    DAEMONS.iter().any(|daemon| from.contains(daemon))
+}
+
+/// A sender who is no person, if not surely a mail server.
+fn is_robot(fields: &Fields<'_>) -> bool {
+    let from = fields.readable("from").unwrap_or_default().to_lowercase();
+    ROBOTS.iter().any(|robot| from.contains(robot))
+}
+
+fn is_bounce_subject(subject: &str) -> bool {
+    let lower = subject.trim_start_matches(['*', '[', '(', ' ', '!']).to_lowercase();
+    let is_answer = ["re:", "fwd:", "fw:", "aw:", "wg:", "tr:", "rv:", "sv:"]
+        .iter()
+        .any(|prefix| lower.starts_with(prefix));
+    !is_answer && SUBJECTS.iter().any(|known| lower.contains(known))
+}
+
+fn is_delay(subject: &str, notice: &str) -> bool {
+    let subject = subject.to_lowercase();
+    let notice: String = notice.chars().take(MAX_NOTICE).collect::<String>().to_lowercase();
+    let has = |words: &[&str]| words.iter().any(|words| subject.contains(words) || notice.contains(words));
+    has(&[
+        "delayed",
+        "(delay)",
+        "still trying",
+        "will continue to be",
+        "will be retried",
+        "not yet been delivered",
+        "keep trying",
+        "warning: could not send",
+        "warning: message still undelivered",
+        "this is a warning message only",
+        "do not need to resend",
+    ]) && !has(&["failed permanently", "permanent error", "permanent fatal", "giving up", "given up"])
+}
+
+/// The notice and, below a separator, the message that came back.
+fn divide(text: &str) -> (&str, &str) {
+    let mut at = 0;
+    for line in text.split_inclusive('\n') {
+        if is_divider(line) {
+            let (notice, rest) = text.split_at(at);
+            return (notice, rest.get(line.len()..).unwrap_or_default());
+        }
+        at += line.len();
+    }
+    (text, "")
+}
+
+fn is_divider(line: &str) -> bool {
+    let line = line.trim();
+    if line.len() > 120 {
+        return false;
+    }
+    let lower = line.to_lowercase();
+    let is_decorated = line.starts_with(['-', '=', '*', '_', '+', '#']);
+    let words = lower.trim_matches(|c: char| !c.is_alphanumeric());
+    let has_words = DIVIDERS.iter().any(|divider| words.starts_with(divider));
+    has_words && (is_decorated || lower.ends_with(['.', ':']) || words.split_whitespace().count() <= 4)
+}
+
+/// The recipients that the notice names: lines that hold an address and nothing else, or lead with one; where there
+/// are none, every address of the notice.
+fn named_in(notice: &str, own: &[String]) -> Vec<String> {
+    let mut leading = Vec::new();
+    let mut anywhere = Vec::new();
+    for line in notice.lines().take(MAX_LINES) {
+        let lower = line.to_lowercase();
+        let is_contact = CONTACTS.iter().any(|words| lower.contains(words))
+            || lower.contains("message-id")
+            || lower.contains("://");
+        if is_contact || line.len() > MAX_LINE {
+            continue;
+        }
+        let found = addresses_in(line);
+        let bare = line
+            .trim()
+            .trim_start_matches(|c: char| matches!(c, '*' | '-' | '>' | '<' | '"' | '\'' | '•' | '(' | ' '));
+        let is_leading =
+            found.first().is_some_and(|first| bare.starts_with(first.as_str())) || has_label(line);
+        if is_leading {
+            leading.extend(found.first().cloned());
+        }
+        anywhere.extend(found);
+    }
+    let pick =
+        |list: Vec<String>| unique(list.into_iter().filter(|address| !own.contains(&address.to_lowercase())));
+    let leading = pick(leading);
+    if leading.is_empty() { pick(anywhere) } else { leading }
+}
+
+/// `Unknown user: `, `Recipient: `, `could not be delivered to:` before the address.
+fn has_label(line: &str) -> bool {
+    let lower = line.trim().to_lowercase();
+    let Some(at) = lower.find('@') else { return false };
+    let before = lower.get(..at).unwrap_or_default();
+    LABELS.iter().any(|label| before.contains(label))
+}
+
+fn unique(list: impl Iterator<Item = String>) -> Vec<String> {
+    let mut seen = std::collections::HashSet::new();
+    list.filter(|address| seen.insert(address.to_lowercase())).collect()
+}
+
+/// The addresses of a line, in order.
+pub(super) fn addresses_in(line: &str) -> Vec<String> {
+    let mut found = Vec::new();
+    let is_part = |c: char| {
+        c.is_ascii_alphanumeric() || "!#$%&*+-/=?^_`{|}~.".contains(c) || (!c.is_ascii() && c.is_alphabetic())
+    };
+    for (at, _) in line.match_indices('@').take(MAX_ADDRESSES_IN_LINE) {
+        let (before, behind) = line.split_at(at);
+        let start = before.trim_end_matches(is_part).len();
+        let domain = behind.get(1..).unwrap_or_default();
+        let end = domain.len()
+            - domain
+                .trim_start_matches(|c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_'))
+                .len();
+        let local = before.get(start..).unwrap_or_default().trim_start_matches(['=', '/', '.']);
+        let domain = domain.get(..end).unwrap_or_default().trim_matches(['.', '-']);
+        let address = EmailAddress::parse(&format!("{local}@{domain}"));
+        found.extend(address.filter(|a| a.domain().contains('.')).map(|a| a.as_str().to_owned()));
+    }
+    found
+}
+
+/// Who sent the notice and who gets it: neither is a failed recipient.
+fn own_addresses(fields: &Fields<'_>) -> Vec<String> {
+    ["from", "to", "reply-to", "sender", "delivered-to", "return-path", "envelope-to"]
+        .iter()
+        .flat_map(|name| fields.all(name))
+        .flat_map(|value| addresses::list(value).found)
+        .map(|person| person.address.key())
+        .collect()
+}
+
+/// Where the notice names nobody, the returned message was for its To.
+fn returned_to(tree: &Tree<'_>, returned: &str) -> Vec<String> {
+    let nested = report::returned_fields(tree, |fields| fields.last("to").map(<[u8]>::to_vec));
+    let value = nested.or_else(|| {
+        let (fields, _) = read_block(returned.trim_start().as_bytes(), 0, |_| false).ok()?;
+        fields.last("to").map(<[u8]>::to_vec)
+    });
+    let people = value.map(|value| addresses::list(&value).found).unwrap_or_default();
+    people.into_iter().map(|person| person.address.as_str().to_owned()).take(1).collect()
+}
+
+fn returned_id(returned: &str) -> Option<String> {
+    let line = returned
+        .lines()
+        .take(MAX_LINES)
+        .find(|line| line.trim_start().to_lowercase().starts_with("message-id:"))?;
+    ids::own(line.split_once(':')?.1.as_bytes())
+}
+
+/// What is said behind the address, or on the lines below it.
+fn reason_near(notice: &str, address: &str) -> Option<String> {
+    let lines: Vec<&str> = notice.lines().take(MAX_LINES).collect();
+    let at = lines.iter().position(|line| line.contains(address))?;
+    let behind = lines.get(at)?.split_once(address).map_or("", |(_, behind)| behind);
+    let behind = behind.trim_start_matches(|c: char| matches!(c, '>' | ':' | '.' | ')' | '"' | '\'' | ' '));
+    let below = lines
+        .iter()
+        .skip(at + 1)
+        .skip_while(|line| line.trim().is_empty())
+        .take_while(|line| !line.trim().is_empty())
+        .take(4);
+    let words: Vec<&str> = std::iter::once(behind)
+        .chain(below.copied())
+        .map(str::trim)
+        .filter(|part| !part.is_empty())
+        .collect();
+    let reason: String = words.join(" ").chars().take(MAX_REASON).collect();
+    (!reason.is_empty()).then_some(reason)
+}
+
+const MAX_RECIPIENTS: usize = 100;
+const MAX_NOTICE: usize = 16 * 1024;
+const MAX_LINES: usize = 2_000;
+const MAX_LINE: usize = 1_000;
+const MAX_ADDRESSES_IN_LINE: usize = 20;
+const MAX_REASON: usize = 500;
+
+const DAEMONS: [&str; 14] = [
+    "mailer-daemon",
+    "mailer_daemon",
+    "mailerdaemon",
+    "mail-daemon",
+    "postmaster",
+    "mail delivery",
+    "mail.delivery",
+    "delivery subsystem",
+    "mdaemon",
+    "mail administrator",
+    "mail system",
+    "ndr administrator",
+    "lsmtp for",
+    "delivery-system",
+];
+
+const ROBOTS: [&str; 9] = [
+    "no-reply",
+    "noreply",
+    "do-not-reply",
+    "donotreply",
+    "administrator",
+    "admin@",
+    "antivirus",
+    "daemon",
+    "gateway",
+];
+
+const SUBJECTS: &[&str] = &[
+    "undeliver",
+    "delivery status notification",
+    "delivery failure",
+    "delivery failed",
+    "failure notice",
+    "mail delivery",
+    "returned mail",
+    "returned to sender",
+    "returning message to sender",
+    "delivery notification",
+    "failed mail",
+    "failed delivery",
+    "mail failure",
+    "delivery has failed",
+    "delivery problem",
+    "not delivered",
+    "could not be delivered",
+    "couldn't be delivered",
+    "cannot be delivered",
+    "could not send message",
+    "nondeliverable",
+    "non-deliverable",
+    "delivery error",
+    "mail error",
+    "mail system error",
+    "message delivery",
+    "delayed mail",
+    "message delayed",
+    "warning: message",
+    "delivery delay",
+    "permanent delivery",
+    "undelivrable",
+    "error sending",
+    "unable to deliver",
+    "message status - undeliverable",
+    "delivery report",
+    "bounced mail",
+    "nicht zustellbar",
+    "unzustellbar",
+    "nicht zugestellt",
+    "zustellung fehlgeschlagen",
+    "zustellfehler",
+    "non remis",
+    "échec de la remise",
+    "non distribu",
+    "no se puede entregar",
+    "no se pudo entregar",
+    "no entregado",
+    "error de entrega",
+    "impossibile recapitare",
+    "mancato recapito",
+    "mancata consegna",
+    "não entregue",
+    "falha na entrega",
+    "onbestelbaar",
+    "niet afgeleverd",
+    "nie można dostarczyć",
+    "niedostarczon",
+    "kan inte levereras",
+    "ikke leveres",
+    "недоставлен",
+    "не доставлен",
+    "не может быть доставлен",
+    "退信",
+    "配信不能",
+    "配信エラー",
+    "メールエラー",
+    "送信エラー",
+    "반송",
+    "teslim edilemedi",
+    "mail non consegn",
+    "user unknown",
+    "notification d'échec",
+    "rejected:",
+    "rejected mail",
+    "message rejected",
+    "mail rejected",
+    "e-mail could not",
+    "mail could not",
+    "nondelivery",
+    "non-delivery",
+    "non recapit",
+    "delivery notice",
+    "fehlgeschlagen",
+];
+
+const WORDS: &[&str] = &[
+    "could not be delivered",
+    "couldn't be delivered",
+    "cannot be delivered",
+    "can't be delivered",
+    "unable to deliver",
+    "not able to deliver",
+    "wasn't able to deliver",
+    "was not delivered",
+    "were not delivered",
+    "not been delivered",
+    "delivery to the following recipient",
+    "delivery to these recipients",
+    "following recipient",
+    "following address",
+    "failed permanently",
+    "permanent failure",
+    "permanent error",
+    "permanent fatal error",
+    "undeliverable",
+    "undelivered",
+    "user unknown",
+    "unknown user",
+    "no such user",
+    "does not exist",
+    "mailbox is full",
+    "mailbox full",
+    "mailbox unavailable",
+    "could not deliver",
+    "delivery has failed",
+    "delivery failed",
+    "delivery failure",
+    "failed delivery",
+    "returned to sender",
+    "returned to you",
+    "was rejected",
+    "has been rejected",
+    "failed recipient",
+    "unrecoverable error",
+    "over quota",
+    "quota exceeded",
+    "recipient address rejected",
+    "couldn't deliver",
+    "did not reach",
+    "invalid recipient",
+    "not accepted",
+    "error occurred",
+    "could not send",
+    "an error was detected",
+    "the destination system",
+    "your message was not",
+    "nicht zugestellt",
+    "nicht ausgeliefert",
+    "konnte nicht",
+    "n'a pas pu",
+    "n'a pu être",
+    "no se ha podido",
+    "no se pudo",
+    "non è stato possibile",
+    "não pôde",
+    "не может быть доставлен",
+    "не удалось доставить",
+    "не было доставлено",
+    "送信できません",
+    "配信できません",
+    "無法",
+    "无法投递",
+    "無效",
+    "could not be found",
+    "wasn't found",
+    "isn't accepting",
+    "retry timeout",
+    "host not found",
+    "delivery status",
+    "delayed",
+    "no valid recipients",
+    "rejected your message",
+    "address not found",
+    "account has been disabled",
+    "doesn't have",
+    "action: failed",
+    "has been returned",
+    "invalid user",
+];
+
+const DIVIDERS: &[&str] = &[
+    "below this line is a copy",
+    "original message",
+    "this is a copy of",
+    "returned message",
+    "unsent message",
+    "message header",
+    "undelivered message",
+    "included is a copy",
+    "a copy of your message",
+    "a copy of the message",
+    "the header of the original",
+    "header of the original",
+    "message from:",
+    "your message:",
+    "your original message",
+    "message follows",
+    "transcript of session follows?",
+    "the body of the message",
+    "returned mail follows",
+    "received message",
+    "start of original",
+    "enclosed is the original",
+    "text of your message",
+    "message text follows",
+    "copy of the message",
+    "original mail",
+    "the original message",
+    "here is your returned mail",
+    "below is a copy",
+    "start of message header",
+    "headers of the original",
+    "message headers",
+    "attached message",
+    "no more than",
+    "rejected message",
+    "ursprüngliche nachricht",
+    "the following is a copy",
+    "message contents follow",
+    "return message",
+    "beginning of the original",
+];
+
+const LABELS: [&str; 14] = [
+    "unknown user:",
+    "user unknown:",
+    "recipient:",
+    "recipient address:",
+    "delivered to:",
+    "error-for:",
+    "failed recipient",
+    "rcpt to",
+    "deliver to",
+    "addressed to",
+    "local mailbox",
+    "user not found:",
+    "intended recipient",
+    "no such user:",
+];
+
+/// Lines that say whom to ask are no notice of failure.
+const CONTACTS: [&str; 7] =
+    ["please contact", "contact your", "assistance", "send mail to", "reply to", "forward this", "help, "];
