@@ -148,9 +148,7 @@ fn named_in(notice: &str, own: &[String]) -> Vec<String> {
             continue;
         }
         let found = addresses_in(line);
-        let bare = line
-            .trim()
-            .trim_start_matches(|c: char| matches!(c, '*' | '-' | '>' | '<' | '"' | '\'' | '•' | '(' | ' '));
+        let bare = line.trim().trim_start_matches(['*', '-', '>', '<', '"', '\'', '•', '(', ' ']);
         let is_leading =
             found.first().is_some_and(|first| bare.starts_with(first.as_str())) || has_label(line);
         if is_leading {
@@ -233,7 +231,7 @@ fn reason_near(notice: &str, address: &str) -> Option<String> {
     let lines: Vec<&str> = notice.lines().take(MAX_LINES).collect();
     let at = lines.iter().position(|line| line.contains(address))?;
     let behind = lines.get(at)?.split_once(address).map_or("", |(_, behind)| behind);
-    let behind = behind.trim_start_matches(|c: char| matches!(c, '>' | ':' | '.' | ')' | '"' | '\'' | ' '));
+    let behind = behind.trim_start_matches(['>', ':', '.', ')', '"', '\'', ' ']);
     let below = lines
         .iter()
         .skip(at + 1)
