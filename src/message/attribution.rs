@@ -146,6 +146,9 @@ fn is_cut(joined: &str) -> bool {
 
 /// Ends with a colon, or with the verb itself.
 fn looks_like_end(line: &str) -> bool {
+    if matches!(line.as_bytes().last(), None | Some(b'.' | b',' | b'!' | b'?' | b')' | b'0'..=b'9')) {
+        return false;
+    }
     let line = bare(line);
     line.ends_with([':', '：', '﹕']) || BARE_VERBS.iter().any(|verb| line.ends_with(verb))
 }
