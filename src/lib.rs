@@ -4,12 +4,18 @@
 //! `smtp` → `address` → `auth` → `message` → `filing` → `store` → `outbox`, and `http` beside them.
 
 pub mod address;
+pub mod app;
 pub mod auth;
+pub mod cli;
 pub mod config;
 pub mod filing;
+pub mod http;
 pub mod id;
+pub mod intake;
 pub mod keys;
 pub mod message;
 pub mod smtp;
 pub mod store;
 pub mod time;
+pub mod wire;
+pub mod zone;

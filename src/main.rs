@@ -1,1 +1,5 @@
-fn main() {}
+//! The `syncmx` program: see [`syncmx::cli`].
+
+fn main() -> std::process::ExitCode {
+    syncmx::cli::run()
+}

@@ -3,6 +3,26 @@
 //! The only module that knows mail-auth and hickory-resolver; their types stay inside. A verdict states facts;
 //! what follows from them is decided in `filing` (R11, R13, R14).
 
+mod align;
+mod arc;
+mod content;
+mod dkim;
+mod dmarc;
+mod dns;
+mod domain;
+mod fields;
+mod header;
+mod iprev;
+mod results;
+mod signature;
+mod spf;
+mod tags;
+mod verify;
+
+pub use align::registrable_domain;
+pub use header::{trace_fields, without_foreign_trace};
+pub use verify::{AuthError, Authenticator};
+
 use crate::address::EmailAddress;
 
 /// All that authentication found out about one message.
@@ -20,6 +40,8 @@ pub struct Verdict {
     pub arc: Arc,
     /// Reverse DNS of the client, confirmed forward (RFC 8601 section 3).
     pub iprev: AuthResult,
+    /// The client's name in the reverse DNS, where `iprev` is a pass.
+    pub client_name: Option<String>,
     /// R11: whether SPF or DKIM passed for a domain aligned with the From domain.
     pub alignment: Alignment,
 }
@@ -162,6 +184,7 @@ impl Verdict {
             dmarc: Dmarc { result: AuthResult::None, policy: DmarcPolicy::None },
             arc: Arc { result: AuthResult::None, last_sealer: None, attests_dmarc_pass: false },
             iprev: AuthResult::None,
+            client_name: None,
             alignment: Alignment::NotAligned,
         }
     }
@@ -179,3 +202,6 @@ pub struct Subject<'a> {
     /// The one From address (R10); none if the message has none that is clean: then nothing aligns.
     pub from: Option<&'a EmailAddress>,
 }
+
+#[cfg(test)]
+mod tests;

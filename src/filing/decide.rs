@@ -1,9 +1,113 @@
-//! The rules, in order.
+//! The rules in their order: what holds for every message, then what holds for the mailbox it came to.
+//!
+//! Class first, policy second, answer last (RULES, "Kinds"). Each branch ends in one [`Decision`]; each rule that
+//! mattered has spoken in the trace before.
 
-use crate::filing::{Arrival, Decision, Facts, Reason, Trace};
+use crate::address::Mailbox;
+use crate::filing::case::{Case, Feed};
+use crate::filing::{Arrival, Decision, Facts, Held, Reason, Trace, outbound, routed, senders};
+use crate::message::From;
 
 /// Decides what becomes of one message for one mailbox.
+///
+/// For a discarded message the trace holds no address (R5).
 #[must_use]
-pub fn decide(_arrival: &Arrival<'_>, _facts: &Facts) -> (Decision, Trace) {
-    (Decision::Discarded(Reason::NotMarked), Trace::default())
+pub fn decide(arrival: &Arrival<'_>, facts: &Facts) -> (Decision, Trace) {
+    let mut trace = Trace::default();
+    let decision = judge(arrival, facts, &mut trace);
+    if matches!(decision, Decision::Discarded(_)) {
+        trace.leave_out_addresses();
+    }
+    (decision, trace)
 }
+
+fn judge(arrival: &Arrival<'_>, facts: &Facts, trace: &mut Trace) -> Decision {
+    if *arrival.mailbox == Mailbox::Postmaster {
+        return for_postmaster(arrival, facts, trace);
+    }
+    if let Some(reason) = loops(arrival, trace) {
+        return Decision::Rejected(reason);
+    }
+    let author = match &arrival.email.from {
+        From::Bad(why) => {
+            trace.say("R10", format!("the From field does not hold exactly one clean address: {why}"));
+            return Decision::Rejected(Reason::BadFrom);
+        }
+        From::One(author) => author,
+    };
+    if let Some(existing) = duplicate(arrival, facts, trace) {
+        return existing;
+    }
+    let case = Case::new(arrival, facts, author);
+    trace.say("R11", case.authenticity.explain());
+    match arrival.mailbox {
+        Mailbox::Auto(_) => for_user(&case, Feed::Auto, trace),
+        Mailbox::Postmaster => for_postmaster(arrival, facts, trace),
+        Mailbox::Reply(_) => routed::judge(&case, trace),
+        Mailbox::Sync(_) => for_user(&case, Feed::Sync, trace),
+    }
+}
+
+/// A sync or auto address.
+fn for_user(case: &Case<'_>, feed: Feed, trace: &mut Trace) -> Decision {
+    let Some(owner) = case.facts.owner.as_ref().filter(|owner| owner.sync_on) else {
+        trace.say("R62", "the user of this address has disconnected");
+        return Decision::Rejected(Reason::AddressOff);
+    };
+    if let Some(marker) = PRIVATE_MARKERS.iter().find(|marker| has_marker(&case.email.subject, marker)) {
+        trace.say("R54", format!("the subject holds {marker}: its author does not want it filed"));
+        return Decision::Discarded(Reason::PrivateMarker);
+    }
+    if feed == Feed::Auto && case.email.is_bulk && case.report_kind().is_none() {
+        trace.say("R53", "list and bulk mail on the auto address is not filed");
+        return Decision::Discarded(Reason::Bulk);
+    }
+    if let Some(filed) = senders::report(case, trace) {
+        return filed;
+    }
+    match case.author_identity() {
+        Some(identity) if identity.verified => outbound::judge(case, feed, identity.user, trace),
+        identity => senders::judge(case, feed, owner, identity, trace),
+    }
+}
+
+fn for_postmaster(arrival: &Arrival<'_>, facts: &Facts, trace: &mut Trace) -> Decision {
+    trace.say("R3", "mail to postmaster or abuse is kept sealed for the operator (RFC 5321 section 4.5.1)");
+    Decision::Held(Held {
+        reason: Reason::Postmaster,
+        why: "Mail to the operator of this server.".to_owned(),
+        user: None,
+        contact: None,
+        expires_at: arrival.received_at.plus_days(i64::from(facts.account.settings.held_days)),
+    })
+}
+
+fn loops(arrival: &Arrival<'_>, trace: &mut Trace) -> Option<Reason> {
+    if arrival.email.has_loop_header {
+        trace.say("SMTP", "the message bears our own loop header");
+        return Some(Reason::Loop);
+    }
+    if arrival.email.received_fields >= MAX_RECEIVED_FIELDS {
+        trace.say("SMTP", format!("the message has {} Received fields", arrival.email.received_fields));
+        return Some(Reason::Loop);
+    }
+    None
+}
+
+/// R70: the same Message-ID and digest are one message, whichever way they came in.
+fn duplicate(arrival: &Arrival<'_>, facts: &Facts, trace: &mut Trace) -> Option<Decision> {
+    let existing = facts.same_message_id.iter().find(|existing| existing.digest == arrival.email.digest)?;
+    trace.say("R70", "this message is on the record already; this way in is noted beside it");
+    Some(Decision::Duplicate(existing.id))
+}
+
+fn has_marker(subject: &str, marker: &str) -> bool {
+    subject
+        .to_lowercase()
+        .split_whitespace()
+        .any(|word| word == marker || (marker.starts_with('[') && word.contains(marker)))
+}
+
+const PRIVATE_MARKERS: [&str; 2] = ["[private]", "#nolog"];
+/// RFC 5321 section 6.3: a count that no honest path reaches.
+const MAX_RECEIVED_FIELDS: usize = 100;

@@ -5,7 +5,7 @@
 
 use crate::address::{EmailAddress, Mailbox};
 use crate::auth::Verdict;
-use crate::filing::Settings;
+use crate::filing::{Settings, ThreadKey};
 use crate::id::{AccountId, ContactId, ConversationId, MessageId, UserId};
 use crate::message::Email;
 use crate::time::Timestamp;
@@ -56,8 +56,7 @@ pub struct Facts {
     pub marks: Vec<Mark>,
     /// The conversation of the reply token, on a reply mailbox.
     pub reply_conversation: Option<Conversation>,
-    /// Known conversations among In-Reply-To and References, best first: In-Reply-To, then References from
-    /// newest to oldest (R40).
+    /// Known conversations that the message may belong to, in the order of [`super::thread_keys`] (R40).
     pub references: Vec<KnownReference>,
     /// Filed messages of this account with the same Message-ID (R70, R71).
     pub same_message_id: Vec<ExistingMessage>,
@@ -133,13 +132,15 @@ pub struct Conversation {
     pub contact: ContactId,
     /// Its user, if it has one.
     pub user: Option<UserId>,
+    /// When its last message was sent.
+    pub last_at: Timestamp,
 }
 
-/// A conversation that the message refers to.
+/// A conversation that the message may belong to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KnownReference {
-    /// The id that is known, without angle brackets.
-    pub message_id_header: String,
+    /// What led to it.
+    pub key: ThreadKey,
     /// The conversation it belongs to.
     pub conversation: Conversation,
 }

@@ -4,18 +4,29 @@
 //! a [`Step`] with its number of RULES, and reading the steps alone explains the outcome.
 
 mod answer;
+mod attachments;
+mod case;
 mod decide;
 mod facts;
+mod keys;
+mod outbound;
 mod outcome;
+mod routed;
+#[cfg(test)]
+mod rules;
+mod senders;
 mod settings;
+mod thread;
 mod trace;
 
 pub use answer::answer;
+pub use attachments::{Skipped, skipped};
 pub use decide::decide;
 pub use facts::{
     Account, Arrival, Contact, Conversation, ExistingMessage, Facts, FreshIds, Identity, KnownReference,
     Mark, Owner,
 };
+pub use keys::{ThreadKey, base_subject, remembered_keys, thread_keys};
 pub use outcome::{
     Decision, Direction, Filing, FilingContact, Held, Outcome, Participant, Reason, Role, Sender, Thread,
 };
@@ -23,4 +34,5 @@ pub use settings::{
     AttachmentLimits, AttachmentPolicy, AttachmentPreset, ForwardReplies, ForwardWord, JournalSource,
     Settings, UnknownTo,
 };
+pub use thread::derived_message_id;
 pub use trace::{Step, Trace};

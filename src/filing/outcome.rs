@@ -1,6 +1,7 @@
 //! Outcomes as values: what is to be written, and what is to be answered.
 
 use crate::address::EmailAddress;
+use crate::filing::Skipped;
 use crate::id::{ContactId, ConversationId, MessageId, UserId};
 use crate::time::Timestamp;
 
@@ -44,6 +45,10 @@ pub struct Filing {
     pub sent_at: Timestamp,
     /// Flags for the reader, such as `message_id_reused`.
     pub flags: Vec<&'static str>,
+    /// Younger conversations of the same contact that turned out to be this one (R41).
+    pub merges: Vec<ConversationId>,
+    /// Attachments that the record does not take (R56).
+    pub skipped: Vec<Skipped>,
 }
 
 /// The record owner.
@@ -129,6 +134,8 @@ pub struct Participant {
 /// The field a participant stands in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
+    /// The record owner where no field names them (R28, R47, R51): they see it, but are not listed on it.
+    About,
     /// Cc.
     Cc,
     /// From.
@@ -222,7 +229,7 @@ words!(@fns Outcome {
 });
 words!(@fns Direction { Inbound = "inbound", Outbound = "outbound", });
 words!(@fns Sender { Unknown = "unknown", Unverified = "unverified", Verified = "verified", });
-words!(@fns Role { Cc = "cc", From = "from", To = "to", });
+words!(@fns Role { About = "about", Cc = "cc", From = "from", To = "to", });
 
 words! {
     /// The stable reason codes of RULES, and `postmaster` for mail to the operator.

@@ -25,4 +25,15 @@ impl Trace {
     pub fn say(&mut self, rule: &'static str, said: impl Into<Cow<'static, str>>) {
         self.steps.push(Step { rule, said: said.into(), took_us: 0 });
     }
+
+    /// R5: a discarded message leaves no address behind; each word that holds one is replaced.
+    pub fn leave_out_addresses(&mut self) {
+        for step in &mut self.steps {
+            if step.said.contains('@') {
+                let words =
+                    step.said.split(' ').map(|word| if word.contains('@') { "(address)" } else { word });
+                step.said = words.collect::<Vec<_>>().join(" ").into();
+            }
+        }
+    }
 }

@@ -4,7 +4,23 @@
 //! a thin tokio driver owns socket, TLS and timers. What a recipient is and what becomes of a message is asked of
 //! a [`Handler`]. Promises: only CRLF . CRLF ends DATA; a `250` after the last byte repeats the handler's answer.
 
+#![warn(clippy::indexing_slicing)]
+
+pub mod command;
+pub mod data;
+mod driver;
+pub mod line;
+pub mod listener;
+pub mod path;
+pub mod proxy;
 pub mod reply;
+pub mod session;
+mod spool;
+mod step;
+mod tally;
+mod throttle;
+pub mod tls;
+mod transaction;
 
 use std::future::Future;
 use std::net::IpAddr;

@@ -73,3 +73,126 @@ pub const UNKNOWN_ADDRESS: Reply = Reply::new(550, "5.1.1", "No such address her
 pub const RELAY_DENIED: Reply = Reply::new(550, "5.7.1", "We do not serve this domain and do not relay");
 /// RCPT accepted.
 pub const RECIPIENT_OK: Reply = Reply::new(250, "2.1.5", "Recipient ok");
+
+/// The session ends at the client's wish (RFC 5321 section 4.1.1.10).
+pub const BYE: Reply = Reply::new(221, "2.0.0", "Bye");
+/// RFC 3207 section 4.
+pub const START_TLS: Reply = Reply::new(220, "2.0.0", "Ready to start TLS");
+/// NOOP.
+pub const NOOP_OK: Reply = Reply::new(250, "2.0.0", "Ok");
+/// RSET.
+pub const RESET_OK: Reply = Reply::new(250, "2.0.0", "Transaction dropped");
+/// MAIL accepted.
+pub const SENDER_OK: Reply = Reply::new(250, "2.1.0", "Sender ok");
+/// A chunk that is not the last (RFC 3030 section 2). It promises nothing about the message.
+pub const CHUNK_OK: Reply = Reply::new(250, "2.0.0", "Chunk received");
+/// VRFY tells nobody which addresses exist (RFC 5321 section 7.3).
+pub const VRFY_ANSWER: Reply = Reply::new(252, "2.1.5", "Send mail and see");
+/// HELP.
+pub const HELP_ANSWER: Reply = Reply::new(214, "2.0.0", "This is a mail exchanger, see RFC 5321");
+/// DATA may begin.
+pub const SEND_DATA: Reply = Reply::new(354, "", "End data with <CR><LF>.<CR><LF>");
+/// Row S3: somebody else's protocol.
+pub const NOT_SMTP: Reply = Reply::new(554, "5.5.1", "This is an SMTP server");
+/// Row A4: the client did not wait for the banner (RFC 5321 section 3.1).
+pub const TALKED_EARLY: Reply = Reply::new(554, "5.5.1", "You must wait for the greeting");
+/// No such command.
+pub const UNKNOWN_COMMAND: Reply = Reply::new(500, "5.5.1", "Command not recognised");
+/// Over the line limit.
+pub const LINE_TOO_LONG: Reply = Reply::new(500, "5.5.2", "Line too long");
+/// A bare LF inside a command line.
+pub const BARE_LF_IN_COMMAND: Reply = Reply::new(500, "5.5.2", "Lines end with CR LF");
+/// Control characters, bare CR, or 8-bit octets where none belong.
+pub const UNPRINTABLE_COMMAND: Reply =
+    Reply::new(501, "5.5.2", "Command holds octets that do not belong there");
+/// No `FROM:` or `TO:`, or no space behind the path.
+pub const BAD_COMMAND_SYNTAX: Reply = Reply::new(501, "5.5.2", "Syntax error");
+/// A missing, superfluous or wrong argument or parameter value.
+pub const BAD_ARGUMENT: Reply = Reply::new(501, "5.5.4", "Syntax error in the argument");
+/// The reverse-path cannot be read.
+pub const BAD_REVERSE_PATH: Reply = Reply::new(501, "5.1.7", "Sender address cannot be read");
+/// The forward-path cannot be read.
+pub const BAD_FORWARD_PATH: Reply = Reply::new(501, "5.1.3", "Recipient address cannot be read");
+/// Known, and never done here.
+pub const NOT_IMPLEMENTED: Reply = Reply::new(502, "5.5.1", "Command not implemented");
+/// Out of order.
+pub const BAD_SEQUENCE: Reply = Reply::new(503, "5.5.1", "Bad sequence of commands");
+/// DATA or BDAT after every recipient was refused.
+pub const NO_VALID_RECIPIENTS: Reply = Reply::new(554, "5.5.1", "No valid recipients");
+/// RFC 3207 section 4.2 and CVE-2011-0411: what follows STARTTLS in clear.
+pub const INPUT_BEHIND_STARTTLS: Reply =
+    Reply::new(554, "5.5.0", "Nothing may follow STARTTLS before the handshake");
+/// RFC 5321 section 4.1.1.11.
+pub const UNKNOWN_PARAMETER: Reply = Reply::new(555, "5.5.4", "Parameter not recognised");
+/// RFC 6531 section 3.5, at MAIL.
+pub const SENDER_NEEDS_SMTPUTF8: Reply = Reply::new(550, "5.6.7", "This address needs SMTPUTF8");
+/// RFC 6531 section 3.5, at RCPT.
+pub const RECIPIENT_NEEDS_SMTPUTF8: Reply = Reply::new(553, "5.6.7", "This address needs SMTPUTF8");
+/// RFC 5321 section 4.5.3.1.10: the recipients so far are still served.
+pub const TOO_MANY_RECIPIENTS: Reply = Reply::new(452, "4.5.3", "Too many recipients, send the rest later");
+/// Disk nearly full, or the memory for message bodies is used up.
+pub const INSUFFICIENT_STORAGE: Reply =
+    Reply::new(452, "4.3.1", "Not enough room now, please try again later");
+/// STARTTLS where there is no certificate (RFC 3207 section 4).
+pub const TLS_UNAVAILABLE: Reply = Reply::new(454, "4.7.0", "TLS is not available now");
+/// `tls.require` (RFC 3207 section 4).
+pub const TLS_REQUIRED: Reply = Reply::new(530, "5.7.0", "Must issue a STARTTLS command first");
+/// The client was silent for too long (RFC 5321 section 4.5.3.2).
+pub const TIMED_OUT: Reply = Reply::new(421, "4.4.2", "Waited too long for you, closing");
+/// SIGTERM.
+pub const SHUTTING_DOWN: Reply = Reply::new(421, "4.3.2", "Shutting down, please try again soon");
+/// Over a cap of connections, all in all or of one network.
+pub const TOO_MANY_CONNECTIONS: Reply =
+    Reply::new(421, "4.7.0", "Too many connections, please try again later");
+/// The error budget of the session is used up.
+pub const TOO_MANY_ERRORS: Reply = Reply::new(421, "4.7.0", "Too many errors, closing");
+/// More transactions than LIMITS MAILMAX announced (RFC 9422).
+pub const TOO_MANY_MAILS: Reply =
+    Reply::new(421, "4.7.0", "Too many messages in this session, please open another");
+/// The message could not be judged and filed in time; nothing was kept.
+pub const TOO_SLOW: Reply = Reply::new(451, "4.4.5", "Too busy to file this message, please try again later");
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The source itself, so that no constant can be forgotten.
+    fn constants() -> Vec<(u16, &'static str, &'static str)> {
+        let source = include_str!("reply.rs");
+        let (replies, _) = source.split_once("#[cfg(test)]").unwrap();
+        let mut found = Vec::new();
+        for call in replies.split("Reply::new(").skip(1) {
+            let (code, rest) = call.split_once(',').unwrap();
+            let mut quoted = rest.split('"');
+            let (enhanced, text) = (quoted.nth(1).unwrap(), quoted.nth(1).unwrap());
+            found.push((code.trim().parse().unwrap(), enhanced, text));
+        }
+        found
+    }
+
+    #[test]
+    fn every_reply_is_printable_short_and_of_one_class_in_both_codes() {
+        let constants = constants();
+        assert!(constants.len() > 40);
+        for (code, enhanced, text) in constants {
+            assert!(text.bytes().all(|octet| octet == b' ' || octet.is_ascii_graphic()), "{text}");
+            assert!(!text.is_empty() && text.len() <= 400, "{text}");
+            let class = code / 100;
+            if class == 3 {
+                assert_eq!(enhanced, "", "RFC 2034 section 4: none on 354");
+            } else {
+                // 220 to STARTTLS and all others: the class digit equals the first digit (RFC 3463 section 2).
+                assert!(enhanced.starts_with(&format!("{class}.")), "{code} {enhanced}");
+                assert_eq!(enhanced.split('.').count(), 3, "{code} {enhanced}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_line_ends_with_the_trace() {
+        let trace = DeliveryId::generate();
+        let line = UNKNOWN_ADDRESS.with_trace(trace).line();
+        assert_eq!(line, format!("550 5.1.1 No such address here [trace {trace}]"));
+        assert_eq!(SEND_DATA.line(), "354 End data with <CR><LF>.<CR><LF>");
+    }
+}

@@ -1,19 +1,49 @@
 //! The only module that knows SQL. Everything it keeps belongs to one account (R4); [`Store`] is a cheap handle.
+//!
+//! Promises that what [`Store::file`] has answered is on disk (R2), that facts and effects are read and written in
+//! one transaction, and that whoever was answered an error finds nothing written.
 
+mod batch;
+mod blobs;
+mod cache;
+pub mod directory;
+mod effects;
+mod engine;
+mod events;
+mod facts;
+mod keyring;
+mod load;
+mod mailbox;
+mod queries;
+mod read;
+mod record;
+mod rows;
 pub mod seal;
+mod statement;
+mod submission;
+pub mod views;
+mod writer;
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::AtomicI64;
 use std::time::Duration;
 
-use sqlx::sqlite::{
-    SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
-};
+use sqlx::sqlite::SqlitePool;
 
 use crate::address::ServedDomains;
 use crate::config::{self, StoreUrl};
+use crate::id::AccountId;
 use crate::keys::Keys;
+use crate::store::blobs::Blobs;
+use crate::store::engine::Pools;
+use crate::store::keyring::Keyring;
+use crate::store::mailbox::Addresses;
 use crate::store::seal::Vault;
+
+pub use mailbox::Lookup;
+pub use submission::{Filed, Refusal, Submission};
+pub use writer::Batches;
 
 /// The database and the blobs.
 #[derive(Clone, Debug)]
@@ -24,25 +54,71 @@ pub struct Store {
 #[derive(Debug)]
 struct Inner {
     read: SqlitePool,
-    /// One connection: SQLite has one writer, and waiting for it in our queue is fairer than in its busy loop.
     write: SqlitePool,
     keys: Arc<Keys>,
     vault: Vault,
     served: ServedDomains,
+    blobs: Blobs,
+    addresses: Arc<Addresses>,
+    keyring: Arc<Keyring>,
+    writer: writer::Handle,
 }
 
 /// Why the store could not do what was asked.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
+    /// The store has been closed, or its writer has died.
+    #[error("the store is closed")]
+    Closed,
+    /// A batch could not be written; nothing of it is on disk.
+    #[error("the database could not write")]
+    Commit(#[source] Arc<sqlx::Error>),
+    /// The file is there, but is no database that can be read.
+    #[error("{path} is not a database, or is damaged")]
+    Corrupt {
+        /// The database.
+        path: PathBuf,
+    },
+    /// A stored message cannot be read back; others can.
+    #[error("the stored content {name} is damaged: {detail}")]
+    Damaged {
+        /// The blob or row.
+        name: String,
+        /// What is wrong.
+        detail: String,
+    },
     /// A statement or connection failed.
     #[error("the database failed")]
     Database(#[from] sqlx::Error),
+    /// Another process holds the database.
+    #[error("{path} is locked by another process")]
+    Locked {
+        /// The database.
+        path: PathBuf,
+    },
     /// The schema could not be brought up to date.
     #[error("the database schema could not be brought up to date")]
     Migration(#[from] sqlx::migrate::MigrateError),
+    /// The submission asks for something that cannot be: a defect of ours.
+    #[error("a message could not be filed: {0}")]
+    Defect(&'static str),
+    /// There is no such account.
+    #[error("there is no such account")]
+    NoSuchAccount,
+    /// The database is of a later program.
+    #[error("{path} has schema version {version}, which is newer than this program")]
+    SchemaNewer {
+        /// The database.
+        path: PathBuf,
+        /// The first version that is unknown here.
+        version: i64,
+    },
     /// Content could not be sealed or opened.
     #[error("content could not be sealed or opened")]
     Seal(#[from] seal::SealError),
+    /// The store took too long; nothing was written, and nothing will be.
+    #[error("the store took too long")]
+    TimedOut,
     /// The folder or file cannot be used.
     #[error("cannot use {path}: {detail}")]
     Unusable {
@@ -51,13 +127,35 @@ pub enum StoreError {
         /// Why.
         detail: String,
     },
+    /// The accounts' keys were sealed with another master key.
+    #[error("the key file does not fit {path}: its content was sealed with another master key")]
+    WrongMasterKey {
+        /// The database.
+        path: PathBuf,
+    },
+}
+
+impl StoreError {
+    /// The error and what caused it, on one line.
+    #[must_use]
+    pub fn one_line(&self) -> String {
+        let mut line = self.to_string();
+        let mut cause = std::error::Error::source(self);
+        while let Some(error) = cause {
+            line.push_str(": ");
+            line.push_str(&error.to_string());
+            cause = error.source();
+        }
+        line.replace(['\r', '\n'], " ")
+    }
 }
 
 impl Store {
-    /// Opens the database, brings its schema up to date.
+    /// Opens database and blob folder, brings the schema up to date, checks that the master key fits, and starts
+    /// the writer.
     ///
     /// # Errors
-    /// If folder or database cannot be used.
+    /// If a folder or the database cannot be used, or the master key does not fit.
     pub async fn open(
         config: &config::Store,
         keys: Arc<Keys>,
@@ -65,24 +163,63 @@ impl Store {
     ) -> Result<Self, StoreError> {
         let StoreUrl::Sqlite(path) = &config.url;
         if let Some(folder) = path.parent() {
-            std::fs::create_dir_all(folder).map_err(|error| StoreError::Unusable {
-                path: folder.to_owned(),
-                detail: error.to_string(),
-            })?;
+            blobs::create_folder(folder)?;
         }
-        let options = SqliteConnectOptions::new()
-            .filename(path)
-            .create_if_missing(true)
-            .journal_mode(SqliteJournalMode::Wal)
-            .synchronous(SqliteSynchronous::Full)
-            .foreign_keys(true)
-            .busy_timeout(BUSY_TIMEOUT);
-        let write = SqlitePoolOptions::new().max_connections(1).connect_with(options.clone()).await?;
-        sqlx::migrate!("src/store/migrations/common").run(&write).await?;
-        let read =
-            SqlitePoolOptions::new().max_connections(READERS).connect_with(options.read_only(true)).await?;
+        let blobs = Blobs::open(&config.blobs)?;
+        let (addresses, keyring) = (Arc::new(Addresses::new()), Arc::new(Keyring::new()));
+        let stale = (addresses.clone(), keyring.clone());
+        let reconnected = move || {
+            stale.0.forget();
+            stale.1.forget();
+        };
+        let Pools { read, write } = engine::connect(path, reconnected).await?;
         let vault = Vault::new(keys.master.clone());
-        Ok(Self { inner: Arc::new(Inner { read, write, keys, vault, served }) })
+        keyring::check_operator(&write, &vault, path).await?;
+        let writer = writer::Handle::start(writer::Desk {
+            write: write.clone(),
+            keys: keys.clone(),
+            served_domains: served.all(),
+            addresses: addresses.clone(),
+            keyring: keyring.clone(),
+            data_version: AtomicI64::new(0),
+            counters: Arc::default(),
+        });
+        let inner = Inner { read, write, keys, vault, served, blobs, addresses, keyring, writer };
+        Ok(Self { inner: Arc::new(inner) })
+    }
+
+    /// Writes what is waiting, stops the writer, closes the connections. What comes later is answered
+    /// [`StoreError::Closed`].
+    pub async fn close(&self) {
+        self.inner.writer.close().await;
+        self.inner.write.close().await;
+        self.inner.read.close().await;
+    }
+
+    /// Whether the store answers: for `/readyz`.
+    ///
+    /// # Errors
+    /// If the database does not answer within 2 seconds, or the writer has stopped.
+    pub async fn ping(&self) -> Result<(), StoreError> {
+        if self.inner.writer.is_closed() {
+            return Err(StoreError::Closed);
+        }
+        let answer = sqlx::query("SELECT 1").execute(self.reader());
+        tokio::time::timeout(PING_LIMIT, answer).await.map_err(|_| StoreError::TimedOut)??;
+        Ok(())
+    }
+
+    /// How the writer has grouped its work since the start.
+    #[must_use]
+    pub fn batches(&self) -> Batches {
+        self.inner.writer.batches()
+    }
+
+    /// To be called after a change to users, sync addresses or accounts that this process made; changes by others
+    /// are noticed within a second.
+    pub fn forget_addresses(&self) {
+        self.inner.addresses.forget();
+        self.inner.keyring.forget();
     }
 
     /// Readers.
@@ -92,14 +229,18 @@ impl Store {
 
     /// A transaction that may write; waits for its turn behind the group-commit writer.
     async fn begin(&self) -> Result<sqlx::Transaction<'static, sqlx::Sqlite>, StoreError> {
-        Ok(self.inner.write.begin_with("BEGIN IMMEDIATE").await?)
+        Ok(self.inner.write.begin_with(engine::BEGIN).await?)
     }
 
     /// The key vault.
     fn vault(&self) -> &Vault {
         &self.inner.vault
     }
+
+    /// The key of an account, unwrapped.
+    async fn account_key(&self, account: AccountId) -> Result<Arc<seal::AccountKey>, StoreError> {
+        self.inner.keyring.key(self.reader(), self.vault(), account).await
+    }
 }
 
-const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
-const READERS: u32 = 4;
+const PING_LIMIT: Duration = Duration::from_secs(2);

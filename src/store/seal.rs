@@ -3,9 +3,12 @@
 //!
 //! Promises that erasing the row that holds a content key makes every copy of its blob unreadable (R60).
 
+use std::cell::RefCell;
+
 use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
 use uuid::Uuid;
 use zeroize::Zeroizing;
+use zstd::bulk::Compressor;
 
 use crate::id::AccountId;
 use crate::keys::Secret;
@@ -80,7 +83,7 @@ impl AccountKey {
     /// If the system gives no random octets.
     pub fn seal(&self, id: Uuid, content: &[u8]) -> Result<Sealed, SealError> {
         let mut packed = (content.len() as u64).to_be_bytes().to_vec();
-        packed.extend(zstd::bulk::compress(content, ZSTD_LEVEL).map_err(|_| SealError::Failed)?);
+        packed.extend(compress(content)?);
         let key = fresh_key()?;
         let binding = self.binding(id);
         Ok(Sealed {
@@ -114,6 +117,26 @@ impl AccountKey {
     }
 }
 
+/// Setting up a compressor costs as much as packing a small mail: each thread keeps one for those. A large mail gets
+/// its own, since one that is kept never shrinks.
+fn compress(content: &[u8]) -> Result<Vec<u8>, SealError> {
+    if content.len() > MAX_KEPT_CONTENT {
+        return zstd::bulk::compress(content, ZSTD_LEVEL).map_err(|_| SealError::Failed);
+    }
+    COMPRESSOR.with_borrow_mut(|kept| {
+        let compressor = match kept {
+            Some(compressor) => compressor,
+            None => kept.insert(Compressor::new(ZSTD_LEVEL).map_err(|_| SealError::Failed)?),
+        };
+        compressor.compress(content).map_err(|_| SealError::Failed)
+    })
+}
+
+thread_local! {
+    static COMPRESSOR: RefCell<Option<Compressor<'static>>> = const { RefCell::new(None) };
+}
+
+const MAX_KEPT_CONTENT: usize = 256 * 1024;
 /// Level 1: mail is mostly base64 and small; a higher level costs more than it saves.
 const ZSTD_LEVEL: i32 = 1;
 

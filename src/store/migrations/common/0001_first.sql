@@ -145,6 +145,16 @@ CREATE TABLE thread_ids (
     PRIMARY KEY (account_id, message_id_header, conversation_id)
 );
 
+-- Explicit filings of a user and UTC day (R52): counted where they are written, so that reading them is one look-up.
+CREATE TABLE daily_filings (
+    account_id   UUID NOT NULL,
+    user_id      UUID NOT NULL,
+    day          BIGINT NOT NULL,              -- days since 1970-01-01
+    filings      BIGINT NOT NULL,
+    PRIMARY KEY (account_id, user_id, day),
+    FOREIGN KEY (account_id, user_id) REFERENCES users (account_id, user_id)
+);
+
 -- The trace of each recipient of each transaction (R3). For a discarded message (R5) mail_from, from_address,
 -- message_id_header and rcpt are NULL and only delivery_addresses finds it.
 CREATE TABLE deliveries (

@@ -1,0 +1,178 @@
+//! `syncmx serve`: builds the parts, runs them, shuts them down in order.
+//!
+//! Order of the end: stop accepting → 421 at safe points → open messages finish → the store's writer is flushed →
+//! the pool closes. A second signal does not hurry it; the grace period does.
+
+use std::io::Write;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+
+use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+use tracing::{error, info};
+
+use crate::address::ServedDomains;
+use crate::auth::Authenticator;
+use crate::cli::Failure;
+use crate::config::Config;
+use crate::http::{self, AppState};
+use crate::intake::Intake;
+use crate::keys::Keys;
+use crate::smtp::listener::Server;
+use crate::smtp::session::TlsPolicy;
+use crate::smtp::tls::Certificates;
+use crate::store::Store;
+
+/// A running server.
+pub struct App {
+    /// The bound SMTP addresses.
+    pub smtp: Vec<SocketAddr>,
+    /// The bound HTTP address.
+    pub http: SocketAddr,
+    shutdown: CancellationToken,
+    certificates: Certificates,
+    smtp_task: tokio::task::JoinHandle<()>,
+    http_task: tokio::task::JoinHandle<std::io::Result<()>>,
+    store: Store,
+}
+
+impl App {
+    /// Opens the store, binds every port, and starts to serve.
+    ///
+    /// # Errors
+    /// [`Failure::Unreachable`] with one line if store, port, certificate or resolver cannot be used.
+    pub async fn start(config: &Config, admin_token: Option<&str>) -> Result<Self, Failure> {
+        let served = served_domains(config);
+        let (keys, store) = open_store(config).await?;
+        write_admin_token(&store, config.data_folder(), admin_token).await?;
+        let authenticator = Authenticator::new(&config.dns, &config.smtp.hostname)
+            .map_err(|error| Failure::unreachable(&error))?;
+        let certificates = Certificates::load(&config.tls, config.data_folder(), &config.smtp.hostname)
+            .map_err(|error| Failure::unreachable(&error))?;
+        let tls_policy = if config.tls.require { TlsPolicy::Required } else { TlsPolicy::Offered };
+        let server = Server::bind(&config.smtp, tls_policy, certificates.clone())
+            .map_err(|error| Failure::unreachable(&error))?;
+        let listener = TcpListener::bind(config.http.listen).await.map_err(|error| {
+            Failure::Unreachable(format!("cannot listen on {}: {error}", config.http.listen))
+        })?;
+        let http = listener.local_addr().map_err(|error| Failure::unreachable(&error))?;
+        let smtp = server.local_addrs();
+        let shutdown = CancellationToken::new();
+        let state = AppState {
+            store: store.clone(),
+            keys,
+            served: served.clone(),
+            metrics: metrics_handle(),
+            draining: shutdown.clone(),
+            public_url: config.http.public_url.clone(),
+        };
+        let intake = Intake::new(store.clone(), authenticator, served, config.smtp.hostname.clone());
+        let smtp_task = tokio::spawn(server.serve(Arc::new(intake), shutdown.clone()));
+        let http_task = tokio::spawn(http::serve(listener, state, shutdown.clone()));
+        Ok(Self { smtp, http, shutdown, certificates, smtp_task, http_task, store })
+    }
+
+    /// Tells whoever started us where we listen, in one line on standard output.
+    pub fn announce(&self) {
+        let smtp = self.smtp.first().map(SocketAddr::to_string).unwrap_or_default();
+        let mut out = std::io::stdout().lock();
+        // Nobody reading the line is no reason to stop.
+        let _unread = writeln!(out, "syncmx ready smtp={smtp} http={}", self.http).and_then(|()| out.flush());
+        info!(smtp, http = %self.http, "server.ready");
+    }
+
+    /// Runs until SIGTERM or SIGINT, then drains. SIGHUP reloads the certificates.
+    ///
+    /// # Errors
+    /// If signals cannot be received.
+    pub async fn run(self) -> Result<(), Failure> {
+        let listen = |kind| signal(kind).map_err(|error| Failure::unreachable(&error));
+        let (mut terminate, mut interrupt, mut hangup) = (
+            listen(SignalKind::terminate())?,
+            listen(SignalKind::interrupt())?,
+            listen(SignalKind::hangup())?,
+        );
+        loop {
+            tokio::select! {
+                _ = terminate.recv() => break,
+                _ = interrupt.recv() => break,
+                _ = hangup.recv() => match self.certificates.reload() {
+                    Ok(()) => info!("tls.certificates_reloaded"),
+                    Err(error) => error!(error = &error as &dyn std::error::Error, "tls.certificates_kept"),
+                },
+            }
+        }
+        self.stop().await;
+        Ok(())
+    }
+
+    /// Drains and stops.
+    pub async fn stop(self) {
+        info!("server.draining");
+        self.shutdown.cancel();
+        if let Err(error) = self.smtp_task.await {
+            error!(error = &error as &dyn std::error::Error, "smtp.failed");
+        }
+        match self.http_task.await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => error!(error = &error as &dyn std::error::Error, "http.failed"),
+            Err(error) => error!(error = &error as &dyn std::error::Error, "http.failed"),
+        }
+        self.store.close().await;
+        info!("server.stopped");
+    }
+}
+
+/// The domains of the configuration.
+#[must_use]
+pub fn served_domains(config: &Config) -> ServedDomains {
+    ServedDomains::new(config.domains.sync.clone(), config.domains.reply.clone())
+}
+
+/// Opens key file and store, as every command does that needs them.
+///
+/// # Errors
+/// [`Failure::Unreachable`] with one line.
+pub async fn open_store(config: &Config) -> Result<(Arc<Keys>, Store), Failure> {
+    let keys = Keys::load_or_create(&config.keys.file).map_err(|error| Failure::unreachable(&error))?;
+    let keys = Arc::new(keys);
+    let store = Store::open(&config.store, Arc::clone(&keys), served_domains(config))
+        .await
+        .map_err(|error| Failure::unreachable(&error))?;
+    Ok((keys, store))
+}
+
+/// The first administrator's token: given, or made and written to `admin-token` in the data folder, mode 0600.
+async fn write_admin_token(store: &Store, folder: &Path, given: Option<&str>) -> Result<(), Failure> {
+    let made = store.ensure_admin_token(given).await.map_err(|error| Failure::unreachable(&error))?;
+    let Some(token) = made.filter(|_| given.is_none()) else { return Ok(()) };
+    let path = folder.join("admin-token");
+    write_private(&path, &token)
+        .map_err(|error| Failure::Unreachable(format!("cannot write {}: {error}", path.display())))?;
+    info!(path = %path.display(), "admin_token.written");
+    Ok(())
+}
+
+fn write_private(path: &Path, text: &str) -> std::io::Result<()> {
+    use std::os::unix::fs::OpenOptionsExt;
+    if let Some(folder) = path.parent() {
+        std::fs::create_dir_all(folder)?;
+    }
+    let mut file =
+        std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)?;
+    writeln!(file, "{text}")?;
+    file.sync_all()
+}
+
+/// The recorder of this process; a second one (tests, demo) shares nothing and shows nothing.
+#[must_use]
+pub fn metrics_handle() -> PrometheusHandle {
+    let recorder = PrometheusBuilder::new().build_recorder();
+    let handle = recorder.handle();
+    // Only the first recorder of a process can be global.
+    let _second = metrics::set_global_recorder(recorder);
+    handle
+}

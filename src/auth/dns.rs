@@ -1,0 +1,331 @@
+//! All questions that authentication asks the DNS: one shared resolver, and for each message its [`Lookups`].
+//!
+//! Promises that a message costs at most [`MAX_QUERIES`] look-ups and [`MAX_WALL`] of waiting, whatever it says; that
+//! the same question of one message is asked once; and that a failure says whether it may pass. The cache is
+//! hickory's: bounded, keyed by name and type (so that no answer poisons a question of another kind), true to TTLs.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use hickory_resolver::TokioResolver;
+use hickory_resolver::config::{ConnectionConfig, NameServerConfig, ResolveHosts, ResolverConfig};
+use hickory_resolver::lookup::Lookup;
+use hickory_resolver::net::runtime::TokioRuntimeProvider;
+use hickory_resolver::net::{DnsError, NetError};
+use hickory_resolver::proto::op::ResponseCode;
+use hickory_resolver::proto::rr::{Name, RData, RecordType};
+use tokio::sync::OnceCell;
+use tokio::time::Instant;
+
+use crate::config;
+
+/// Look-ups of one message, answered from the cache or not (SMTP.md M10).
+pub(super) const MAX_QUERIES: usize = 30;
+/// How long one message may wait for the DNS in all (SMTP.md H4).
+pub(super) const MAX_WALL: Duration = Duration::from_secs(20);
+/// The last queries are kept for DMARC (a walk of 8, and whether the domain exists), so that nobody spends them on
+/// look-ups of his own and thereby hides the policy.
+const KEPT_FOR_DMARC: usize = 9;
+/// Answers in the cache.
+const CACHE_ANSWERS: u64 = 32_768;
+/// hickory refuses what is over this with `Busy`; its default of 32 is less than one busy second (SMTP.md X6).
+const IN_FLIGHT_PER_CONNECTION: usize = 4096;
+/// Tries after the first: [`config::Dns::timeout`] is for all tries of a look-up together.
+const RETRIES: u8 = 1;
+/// Records of one answer that are looked at (SMTP.md S11).
+const MAX_RECORDS: usize = 100;
+
+/// Why a look-up gave nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Failure {
+    /// NXDOMAIN: neither the name nor any below it exists (RFC 8020).
+    NoDomain,
+    /// The name exists, but has no record of that type.
+    NoRecord,
+    /// The message has used up its look-ups. Asking again would end the same way.
+    OverBudget,
+    /// Time-out, SERVFAIL, REFUSED, network.
+    Temporary,
+}
+
+impl Failure {
+    /// Whether the DNS has answered that there is nothing.
+    pub(super) const fn is_void(self) -> bool {
+        matches!(self, Self::NoDomain | Self::NoRecord)
+    }
+}
+
+/// Who asks; decides how many of the message's look-ups must be left.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Purpose {
+    /// The policy of the From domain.
+    Dmarc,
+    /// Everything else.
+    Other,
+}
+
+/// The resolver and its cache, shared by all messages.
+#[derive(Clone)]
+pub(super) struct Dns {
+    resolver: TokioResolver,
+    timeout: Duration,
+}
+
+impl Dns {
+    pub(super) fn new(config: &config::Dns) -> Result<Self, NetError> {
+        let mut builder = if config.servers.is_empty() {
+            TokioResolver::builder_tokio()?
+        } else {
+            let servers = config.servers.iter().map(|server| {
+                let (mut udp, mut tcp) = (ConnectionConfig::udp(), ConnectionConfig::tcp());
+                (udp.port, tcp.port) = (server.port(), server.port());
+                NameServerConfig::new(server.ip(), true, vec![udp, tcp])
+            });
+            let config = ResolverConfig::from_parts(None, Vec::new(), servers.collect());
+            TokioResolver::builder_with_config(config, TokioRuntimeProvider::default())
+        };
+        let options = builder.options_mut();
+        options.attempts = usize::from(RETRIES);
+        options.timeout = config.timeout / (u32::from(RETRIES) + 1);
+        options.cache_size = CACHE_ANSWERS;
+        options.max_active_requests = IN_FLIGHT_PER_CONNECTION;
+        options.use_hosts_file = ResolveHosts::Never;
+        Ok(Self { resolver: builder.build()?, timeout: config.timeout })
+    }
+
+    /// A fresh budget for one message.
+    pub(super) fn lookups(&self) -> Lookups<'_> {
+        Lookups {
+            dns: self,
+            deadline: Instant::now() + MAX_WALL,
+            used: AtomicUsize::new(0),
+            memo: Mutex::new(HashMap::new()),
+        }
+    }
+
+    async fn ask(&self, name: Name, record_type: RecordType, deadline: Instant) -> Answer {
+        let deadline = deadline.min(Instant::now() + self.timeout);
+        match tokio::time::timeout_at(deadline, self.resolver.lookup(name, record_type)).await {
+            Ok(Ok(lookup)) => Ok(Arc::new(lookup)),
+            Ok(Err(NetError::Dns(DnsError::NoRecordsFound(none)))) => Err(failure(none.response_code)),
+            Ok(Err(_)) | Err(_) => Err(Failure::Temporary),
+        }
+    }
+}
+
+type Answer = Result<Arc<Lookup>, Failure>;
+type Memo = HashMap<(Name, RecordType), Arc<OnceCell<Answer>>>;
+
+/// What one message may still ask, and what it has been told.
+pub(super) struct Lookups<'a> {
+    dns: &'a Dns,
+    deadline: Instant,
+    used: AtomicUsize,
+    memo: Mutex<Memo>,
+}
+
+impl Lookups<'_> {
+    /// TXT records, the strings of each joined without anything between them.
+    pub(super) async fn txt(&self, name: &str, purpose: Purpose) -> Result<Vec<Vec<u8>>, Failure> {
+        let texts = |data: &RData| {
+            if let RData::TXT(txt) = data { Some(txt.txt_data.concat()) } else { None }
+        };
+        self.records(dns_name(name)?, RecordType::TXT, purpose, texts).await
+    }
+
+    /// A records.
+    pub(super) async fn ipv4(&self, name: &str) -> Result<Vec<Ipv4Addr>, Failure> {
+        let address = |data: &RData| if let RData::A(a) = data { Some(a.0) } else { None };
+        self.records(dns_name(name)?, RecordType::A, Purpose::Other, address).await
+    }
+
+    /// A records, or AAAA, as `like` is IPv4 or IPv6.
+    pub(super) async fn addresses_like(&self, like: IpAddr, name: &str) -> Result<Vec<IpAddr>, Failure> {
+        if like.is_ipv4() {
+            return Ok(self.ipv4(name).await?.into_iter().map(IpAddr::V4).collect());
+        }
+        let address = |data: &RData| -> Option<Ipv6Addr> {
+            if let RData::AAAA(aaaa) = data { Some(aaaa.0) } else { None }
+        };
+        let found = self.records(dns_name(name)?, RecordType::AAAA, Purpose::Other, address).await?;
+        Ok(found.into_iter().map(IpAddr::V6).collect())
+    }
+
+    /// MX records: preference and host (empty for the root, RFC 7505), by preference.
+    pub(super) async fn mx(&self, name: &str) -> Result<Vec<(u16, String)>, Failure> {
+        let exchange = |data: &RData| {
+            if let RData::MX(mx) = data { Some((mx.preference, text(&mx.exchange))) } else { None }
+        };
+        let mut found = self.records(dns_name(name)?, RecordType::MX, Purpose::Other, exchange).await?;
+        found.sort();
+        Ok(found)
+    }
+
+    /// The names that the reverse zone gives an address, as published: not confirmed.
+    pub(super) async fn ptr(&self, ip: IpAddr) -> Result<Vec<String>, Failure> {
+        let name = |data: &RData| if let RData::PTR(ptr) = data { Some(text(&ptr.0)) } else { None };
+        self.records(Name::from(ip), RecordType::PTR, Purpose::Other, name).await
+    }
+
+    /// Whether the name exists at all (RFC 9989 section 3.2: non-existent means NXDOMAIN).
+    pub(super) async fn exists(&self, name: &str) -> Result<bool, Failure> {
+        match self.answer(dns_name(name)?, RecordType::A, Purpose::Dmarc).await {
+            Ok(_) | Err(Failure::NoRecord) => Ok(true),
+            Err(Failure::NoDomain) => Ok(false),
+            Err(failure) => Err(failure),
+        }
+    }
+
+    /// How many look-ups have been made.
+    #[cfg(test)]
+    pub(super) fn used(&self) -> usize {
+        self.used.load(Ordering::Relaxed)
+    }
+
+    async fn records<T>(
+        &self,
+        name: Name,
+        record_type: RecordType,
+        purpose: Purpose,
+        pick: impl Fn(&RData) -> Option<T>,
+    ) -> Result<Vec<T>, Failure> {
+        let lookup = self.answer(name, record_type, purpose).await?;
+        let found: Vec<T> =
+            lookup.answers().iter().filter_map(|record| pick(&record.data)).take(MAX_RECORDS).collect();
+        if found.is_empty() { Err(Failure::NoRecord) } else { Ok(found) }
+    }
+
+    async fn answer(&self, name: Name, record_type: RecordType, purpose: Purpose) -> Answer {
+        let cell = {
+            let mut memo = self.memo.lock().unwrap_or_else(PoisonError::into_inner);
+            memo.entry((name.clone(), record_type)).or_default().clone()
+        };
+        if let Some(known) = cell.get() {
+            return known.clone();
+        }
+        let budget = match purpose {
+            Purpose::Dmarc => MAX_QUERIES,
+            Purpose::Other => MAX_QUERIES - KEPT_FOR_DMARC,
+        };
+        let ask = || async {
+            self.used.fetch_add(1, Ordering::Relaxed);
+            self.dns.ask(name, record_type, self.deadline).await
+        };
+        // Not remembered: DMARC may still ask what the others no longer may.
+        if !cell.initialized() && self.used.load(Ordering::Relaxed) >= budget {
+            return Err(Failure::OverBudget);
+        }
+        cell.get_or_init(ask).await.clone()
+    }
+}
+
+fn failure(code: ResponseCode) -> Failure {
+    if code == ResponseCode::NXDomain {
+        Failure::NoDomain
+    } else if code == ResponseCode::NoError {
+        Failure::NoRecord
+    } else {
+        Failure::Temporary
+    }
+}
+
+/// A name from labels as they stand: no escapes, no search list. What is no name does not exist.
+fn dns_name(name: &str) -> Result<Name, Failure> {
+    let labels = name.strip_suffix('.').unwrap_or(name).split('.').map(str::as_bytes);
+    let mut name = Name::from_labels(labels).map_err(|_| Failure::NoDomain)?;
+    name.set_fqdn(true);
+    Ok(name)
+}
+
+/// A name as text, lower case, without the final dot. Octets that no text has, and dots inside a label, become `?`.
+fn text(name: &Name) -> String {
+    let mut text = String::with_capacity(name.len());
+    for label in name.iter() {
+        if !text.is_empty() {
+            text.push('.');
+        }
+        let is_plain = |b: u8| b.is_ascii_graphic() && b != b'.';
+        text.extend(
+            label.iter().map(|b| if is_plain(*b) { char::from(b.to_ascii_lowercase()) } else { '?' }),
+        );
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::zone::{Zone, ZoneServer};
+
+    async fn start(zone: Zone) -> (ZoneServer, Dns) {
+        let server = ZoneServer::start(zone).await.unwrap();
+        let config = config::Dns { servers: vec![server.addr()], timeout: Duration::from_millis(500) };
+        let dns = Dns::new(&config).unwrap();
+        (server, dns)
+    }
+
+    #[tokio::test]
+    async fn failures_say_whether_they_may_pass() {
+        let mut zone = Zone::parse("a.test. A 192.0.2.1\nb.c.test. A 192.0.2.1\n").unwrap();
+        zone.servfail("broken.test").unwrap();
+        zone.silent("silent.test").unwrap();
+        let (_server, dns) = start(zone).await;
+        let lookups = dns.lookups();
+        assert_eq!(lookups.ipv4("a.test").await, Ok(vec![Ipv4Addr::new(192, 0, 2, 1)]));
+        for (name, expected) in [
+            ("a.test", Failure::NoRecord),
+            ("c.test", Failure::NoRecord),
+            ("no.test", Failure::NoDomain),
+            ("broken.test", Failure::Temporary),
+            ("silent.test", Failure::Temporary),
+            ("not..a.name", Failure::NoDomain),
+        ] {
+            assert_eq!(lookups.txt(name, Purpose::Other).await, Err(expected), "{name}");
+        }
+        assert_eq!(lookups.exists("c.test").await, Ok(true));
+        assert_eq!(lookups.exists("no.test").await, Ok(false));
+    }
+
+    #[tokio::test]
+    async fn m10_a_message_has_thirty_look_ups_of_which_the_last_are_for_dmarc() {
+        let (server, dns) = start(Zone::default()).await;
+        let lookups = dns.lookups();
+        for n in 0..MAX_QUERIES - KEPT_FOR_DMARC {
+            assert_eq!(lookups.ipv4(&format!("n{n}.test")).await, Err(Failure::NoDomain));
+        }
+        assert_eq!(lookups.ipv4("one-more.test").await, Err(Failure::OverBudget));
+        for n in 0..KEPT_FOR_DMARC {
+            assert_eq!(lookups.txt(&format!("d{n}.test"), Purpose::Dmarc).await, Err(Failure::NoDomain));
+        }
+        assert_eq!(lookups.txt("one-more.test", Purpose::Dmarc).await, Err(Failure::OverBudget));
+        assert_eq!(lookups.ipv4("n0.test").await, Err(Failure::NoDomain), "what is known can be asked again");
+        assert_eq!(lookups.used(), MAX_QUERIES);
+        assert_eq!(server.query_count(), 30);
+    }
+
+    #[tokio::test]
+    async fn answers_are_cached_negative_ones_too_and_a_message_asks_once() {
+        let (server, dns) = start(Zone::parse("a.test. A 192.0.2.1\n").unwrap()).await;
+        for _ in 0..3 {
+            let lookups = dns.lookups();
+            let (one, two) = tokio::join!(lookups.ipv4("a.test"), lookups.ipv4("A.test"));
+            assert_eq!(one, two);
+            assert_eq!(lookups.ipv4("no.test").await, Err(Failure::NoDomain));
+            assert_eq!(lookups.used(), 2);
+        }
+        assert_eq!(server.query_count(), 2);
+    }
+
+    #[tokio::test]
+    async fn h4_a_name_that_never_answers_costs_no_more_than_the_timeout() {
+        let mut zone = Zone::default();
+        zone.silent("silent.test").unwrap();
+        let (_server, dns) = start(zone).await;
+        let began = Instant::now();
+        assert_eq!(dns.lookups().ipv4("silent.test").await, Err(Failure::Temporary));
+        assert!(began.elapsed() < Duration::from_millis(3000), "{:?}", began.elapsed());
+    }
+}

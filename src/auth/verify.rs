@@ -1,0 +1,155 @@
+//! All checks of one message, side by side, into one [`Verdict`].
+//!
+//! Promises that a verdict always comes, within the time that [`Lookups`](super::dns::Lookups) allow: what is not known
+//! by then is a temperror.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use super::content::Content;
+use super::dmarc::Candidate;
+use super::dns::{Dns, Failure, Lookups};
+use super::{
+    AlignedBy, Alignment, Arc as ArcChain, AuthResult, Dkim, Dmarc, DmarcPolicy, Spf, Subject, Verdict, arc,
+    dkim, dmarc, domain, iprev, spf,
+};
+use crate::config;
+use crate::time::Timestamp;
+
+/// Checks messages. Cheap to clone; all clones share one resolver and cache.
+#[derive(Clone)]
+pub struct Authenticator {
+    dns: Dns,
+    hostname: Arc<str>,
+}
+
+/// Why authentication cannot work.
+#[derive(Debug, thiserror::Error)]
+pub enum AuthError {
+    /// The DNS has no answer for now.
+    #[error("a look-up failed for now")]
+    LookUp,
+    /// No resolver can be built from the settings, or from the system's.
+    #[error("resolver cannot be set up: {0}")]
+    Resolver(String),
+}
+
+impl Authenticator {
+    /// Uses the resolvers of `[dns]`; the system's where there are none. `hostname` is our own name.
+    ///
+    /// # Errors
+    /// The system's configuration cannot be read.
+    pub fn new(dns: &config::Dns, hostname: &str) -> Result<Self, AuthError> {
+        let dns = Dns::new(dns).map_err(|error| AuthError::Resolver(error.to_string()))?;
+        Ok(Self { dns, hostname: hostname.into() })
+    }
+
+    /// Our own name, for the trace fields.
+    #[must_use]
+    pub fn hostname(&self) -> &str {
+        &self.hostname
+    }
+
+    /// Checks a message as received. At most 30 look-ups and 20 s (SMTP.md M10).
+    pub async fn verify(&self, subject: Subject<'_>, raw: &[u8]) -> Verdict {
+        let lookups = self.dns.lookups();
+        let content = Content::of(raw).ok();
+        let from = subject.from.and_then(|from| domain::normalised(from.domain()));
+        let now = u64::try_from(Timestamp::now().as_millis() / 1000).unwrap_or(0);
+
+        let walk = async {
+            match &from {
+                Some(domain) => Some(dmarc::walk(&lookups, domain).await),
+                None => None,
+            }
+        };
+        let ((spf, spf_helo), (dkim, arc), (iprev, client_name), walk) = tokio::join!(
+            check_both_spf(&lookups, &subject),
+            check_signatures(&lookups, content.as_ref(), now),
+            iprev::check(&lookups, subject.client_ip),
+            walk,
+        );
+        let (dmarc, alignment) = match &walk {
+            Some(walk) => dmarc::evaluate(&lookups, walk, &candidates(&dkim, &spf)).await,
+            None => (Dmarc { result: AuthResult::None, policy: DmarcPolicy::None }, Alignment::NotAligned),
+        };
+        Verdict { spf, spf_helo, dkim, dmarc, arc, iprev, client_name, alignment }
+    }
+
+    /// SPF alone: of the sender's domain, or of the HELO name where `mail_from` is empty.
+    pub async fn check_spf(&self, client_ip: IpAddr, helo: &str, mail_from: &str) -> Spf {
+        let lookups = self.dns.lookups();
+        if mail_from.is_empty() {
+            return check_spf(&lookups, client_ip, helo, "", helo).await;
+        }
+        let (local_part, domain) = mail_from.rsplit_once('@').unwrap_or(("", mail_from));
+        check_spf(&lookups, client_ip, helo, local_part, domain).await
+    }
+
+    /// Whether a domain says that it takes no mail (RFC 7505): then nobody writes from it, either.
+    ///
+    /// # Errors
+    /// The look-up failed for now.
+    pub async fn has_null_mx(&self, domain: &str) -> Result<bool, AuthError> {
+        let Some(domain) = domain::normalised(domain) else { return Ok(false) };
+        match self.dns.lookups().mx(&domain).await {
+            Ok(hosts) => Ok(matches!(hosts.as_slice(), [(_, host)] if host.is_empty())),
+            Err(Failure::Temporary) => Err(AuthError::LookUp),
+            Err(Failure::NoDomain | Failure::NoRecord | Failure::OverBudget) => Ok(false),
+        }
+    }
+}
+
+impl std::fmt::Debug for Authenticator {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Authenticator").field("hostname", &self.hostname).finish_non_exhaustive()
+    }
+}
+
+/// MAIL FROM, or HELO in its place where the reverse-path is null; and HELO.
+async fn check_both_spf(lookups: &Lookups<'_>, subject: &Subject<'_>) -> (Spf, Spf) {
+    let helo = check_spf(lookups, subject.client_ip, subject.helo, "", subject.helo);
+    match subject.mail_from {
+        None => {
+            let helo = helo.await;
+            (helo.clone(), helo)
+        }
+        Some(sender) => {
+            let (local_part, domain) = (sender.local_part(), sender.domain());
+            tokio::join!(check_spf(lookups, subject.client_ip, subject.helo, local_part, domain), helo)
+        }
+    }
+}
+
+async fn check_spf(lookups: &Lookups<'_>, ip: IpAddr, helo: &str, local_part: &str, domain: &str) -> Spf {
+    let local_part = if local_part.is_empty() { "postmaster" } else { local_part };
+    let result = spf::check_host(lookups, &spf::Identity { ip, local_part, domain, helo }).await;
+    Spf { result, domain: domain::normalised(domain) }
+}
+
+/// A header block over the limits has no signature that counts.
+async fn check_signatures(
+    lookups: &Lookups<'_>,
+    content: Option<&Content<'_>>,
+    now: u64,
+) -> (Vec<Dkim>, ArcChain) {
+    match content {
+        Some(content) => {
+            tokio::join!(dkim::verify(lookups, content, now), arc::verify(lookups, content, now))
+        }
+        None => {
+            (Vec::new(), ArcChain { result: AuthResult::None, last_sealer: None, attests_dmarc_pass: false })
+        }
+    }
+}
+
+/// Signatures first: they outlive forwarding.
+fn candidates<'a>(dkim: &'a [Dkim], spf: &'a Spf) -> Vec<Candidate<'a>> {
+    let signers = dkim.iter().map(|dkim| (AlignedBy::Dkim, dkim.domain.as_str(), dkim.result));
+    let sender = spf.domain.iter().map(|domain| (AlignedBy::Spf, domain.as_str(), spf.result));
+    signers
+        .chain(sender)
+        .filter(|(_, _, result)| matches!(result, AuthResult::Pass | AuthResult::TempError))
+        .map(|(by, domain, result)| Candidate { by, domain, result })
+        .collect()
+}

@@ -1,0 +1,397 @@
+//! `syncmx account | user | contact | reply-address | token`: the administration that the API offers, for scripts.
+//!
+//! Each command is one request to the same router that serves HTTP, in this process, with the operator's rights:
+//! validation, answers and errors are those of the API. They work beside a running server, which sees the change
+//! within a second.
+
+use std::io::{IsTerminal, Write};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::{Args, Subcommand};
+use serde_json::{Map, Value, json};
+
+use crate::cli::local_api::LocalApi;
+use crate::cli::{Failure, output};
+use crate::config::Config;
+
+/// `account …`
+#[derive(Debug, Subcommand)]
+pub(super) enum AccountCommand {
+    /// Create an account.
+    Create {
+        /// Its name.
+        name: String,
+        /// Settings as a JSON object.
+        #[arg(long, value_name = "JSON")]
+        settings: Option<String>,
+        #[command(flatten)]
+        output: Output,
+    },
+    /// Show an account.
+    Show {
+        /// The account's id.
+        account: String,
+        #[command(flatten)]
+        output: Output,
+    },
+    /// Change settings: `unknown_to="hold"`, `internal_domains='["praxis.test"]'`.
+    Set {
+        /// The account's id.
+        account: String,
+        /// Settings; values are JSON, bare words are strings.
+        #[arg(required = true, value_name = "KEY=VALUE")]
+        settings: Vec<String>,
+        #[command(flatten)]
+        output: Output,
+    },
+}
+
+/// `user …`
+#[derive(Debug, Subcommand)]
+pub(super) enum UserCommand {
+    /// Create a user with a sync address.
+    Create {
+        /// The account's id.
+        account: String,
+        /// The user's name.
+        name: String,
+        /// A verified address of theirs; may be given several times.
+        #[arg(long, required = true, value_name = "ADDRESS")]
+        email: Vec<String>,
+        /// Their role.
+        #[arg(long, default_value = "staff")]
+        role: String,
+        #[command(flatten)]
+        output: Output,
+    },
+    /// List the users of an account.
+    List {
+        /// The account's id.
+        account: String,
+        #[command(flatten)]
+        output: Output,
+    },
+    /// Show a user.
+    Show(UserArguments),
+    /// Give a user a new sync address; the old one answers 550 5.2.1 from now on.
+    Rotate(UserArguments),
+    /// Stop filing for a user.
+    Disconnect(UserArguments),
+    /// File for a user again.
+    Connect(UserArguments),
+}
+
+/// Which user.
+#[derive(Debug, Args)]
+pub(super) struct UserArguments {
+    /// The account's id.
+    account: String,
+    /// The user's id.
+    user: String,
+    #[command(flatten)]
+    output: Output,
+}
+
+/// `contact …`
+#[derive(Debug, Subcommand)]
+pub(super) enum ContactCommand {
+    /// Create a contact.
+    Create {
+        /// The account's id.
+        account: String,
+        /// The contact's name.
+        name: String,
+        /// The primary email.
+        email: String,
+        /// The CRM's own id.
+        #[arg(long)]
+        external_id: Option<String>,
+        #[command(flatten)]
+        output: Output,
+    },
+    /// List contacts.
+    List {
+        /// The account's id.
+        account: String,
+        /// Words of the name or email.
+        #[arg(long)]
+        q: Option<String>,
+        /// The exact primary email.
+        #[arg(long)]
+        email: Option<String>,
+        #[command(flatten)]
+        output: Output,
+    },
+    /// Import contacts from CSV (with a header line) or NDJSON.
+    Import {
+        /// The account's id.
+        account: String,
+        /// `FILE.csv` or `FILE.ndjson`.
+        file: PathBuf,
+        #[command(flatten)]
+        output: Output,
+    },
+    /// Show the timeline of a contact, newest first.
+    Timeline {
+        /// The account's id.
+        account: String,
+        /// The contact's id.
+        contact: String,
+        #[command(flatten)]
+        output: Output,
+    },
+}
+
+/// `reply-address …`
+#[derive(Debug, Subcommand)]
+pub(super) enum ReplyAddressCommand {
+    /// Mint a reply address for a contact's conversation.
+    Mint {
+        /// The account's id.
+        account: String,
+        /// The contact's id.
+        contact: String,
+        /// The user's id.
+        #[arg(long)]
+        user: Option<String>,
+        /// An existing conversation; without it a new one begins.
+        #[arg(long)]
+        conversation: Option<String>,
+        #[command(flatten)]
+        output: Output,
+    },
+}
+
+/// `token …`
+#[derive(Debug, Subcommand)]
+pub(super) enum TokenCommand {
+    /// Create an API token; it is shown once.
+    Create {
+        /// What it is for.
+        name: String,
+        /// A scope; may be given several times.
+        #[arg(long, required = true)]
+        scope: Vec<String>,
+        /// The account it is for; without one it needs scope `admin`.
+        #[arg(long)]
+        account: Option<String>,
+        #[command(flatten)]
+        output: Output,
+    },
+    /// List tokens, without their secrets.
+    List {
+        #[command(flatten)]
+        output: Output,
+    },
+    /// Delete a token.
+    Delete {
+        /// The token's id.
+        id: String,
+        #[command(flatten)]
+        output: Output,
+    },
+}
+
+/// How to print.
+#[derive(Clone, Copy, Debug, Args)]
+pub(super) struct Output {
+    /// JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+pub(super) async fn account(config: &Config, command: AccountCommand) -> Result<ExitCode, Failure> {
+    let (method, path, body, output) = match command {
+        AccountCommand::Create { name, settings, output } => {
+            let mut body = json!({"name": name});
+            if let Some(settings) = settings {
+                body["settings"] = parse_json("--settings", &settings)?;
+            }
+            ("POST", "/accounts".to_owned(), Some(body), output)
+        }
+        AccountCommand::Show { account, output } => ("GET", format!("/accounts/{account}"), None, output),
+        AccountCommand::Set { account, settings, output } => {
+            let body = json!({"settings": settings_of(&settings)?});
+            ("PATCH", format!("/accounts/{account}"), Some(body), output)
+        }
+    };
+    request(config, method, &path, body, output).await
+}
+
+pub(super) async fn user(config: &Config, command: UserCommand) -> Result<ExitCode, Failure> {
+    let on =
+        |user: &UserArguments, verb: &str| format!("/accounts/{}/users/{}{verb}", user.account, user.user);
+    let (method, path, body, output) = match command {
+        UserCommand::Create { account, name, email, role, output } => {
+            let body = json!({"name": name, "emails": email, "role": role});
+            ("POST", format!("/accounts/{account}/users"), Some(body), output)
+        }
+        UserCommand::List { account, output } => ("GET", format!("/accounts/{account}/users"), None, output),
+        UserCommand::Show(user) => ("GET", on(&user, ""), None, user.output),
+        UserCommand::Rotate(user) => ("POST", on(&user, "/sync:rotate"), None, user.output),
+        UserCommand::Disconnect(user) => {
+            ("POST", on(&user, "/sync:disconnect"), Some(json!({"purge": "none"})), user.output)
+        }
+        UserCommand::Connect(user) => ("POST", on(&user, "/sync:connect"), None, user.output),
+    };
+    request(config, method, &path, body, output).await
+}
+
+pub(super) async fn contact(config: &Config, command: ContactCommand) -> Result<ExitCode, Failure> {
+    let (method, path, body, output) = match command {
+        ContactCommand::Create { account, name, email, external_id, output } => {
+            let body = json!({"name": name, "email": email, "external_id": external_id});
+            ("POST", format!("/accounts/{account}/contacts"), Some(body), output)
+        }
+        ContactCommand::List { account, q, email, output } => {
+            let query = query(&[("q", q), ("email", email)]);
+            ("GET", format!("/accounts/{account}/contacts{query}"), None, output)
+        }
+        ContactCommand::Import { account, file, output } => {
+            return import(config, &account, &file, output).await;
+        }
+        ContactCommand::Timeline { account, contact, output } => {
+            ("GET", format!("/accounts/{account}/contacts/{contact}/timeline"), None, output)
+        }
+    };
+    request(config, method, &path, body, output).await
+}
+
+pub(super) async fn reply_address(
+    config: &Config,
+    command: ReplyAddressCommand,
+) -> Result<ExitCode, Failure> {
+    let ReplyAddressCommand::Mint { account, contact, user, conversation, output } = command;
+    let body = json!({"contact_id": contact, "user_id": user, "conversation_id": conversation});
+    request(config, "POST", &format!("/accounts/{account}/reply-addresses"), Some(body), output).await
+}
+
+pub(super) async fn token(config: &Config, command: TokenCommand) -> Result<ExitCode, Failure> {
+    let (method, path, body, output) = match command {
+        TokenCommand::Create { name, scope, account, output } => {
+            let body = json!({"name": name, "scopes": scope, "account_id": account});
+            ("POST", "/tokens".to_owned(), Some(body), output)
+        }
+        TokenCommand::List { output } => ("GET", "/tokens".to_owned(), None, output),
+        TokenCommand::Delete { id, output } => ("DELETE", format!("/tokens/{id}"), None, output),
+    };
+    request(config, method, &path, body, output).await
+}
+
+async fn request(
+    config: &Config,
+    method: &str,
+    path: &str,
+    body: Option<Value>,
+    output: Output,
+) -> Result<ExitCode, Failure> {
+    let api = LocalApi::open(config).await?;
+    let mut path = path.to_owned();
+    loop {
+        let answer = api.call(method, &path, body.clone()).await?;
+        print(&answer, output);
+        // Lists are printed to their end, page by page.
+        let Some(next) = answer.get("next").and_then(Value::as_str) else { break };
+        let base = path.split("cursor=").next().unwrap_or_default().trim_end_matches(['?', '&']).to_owned();
+        let joint = if base.contains('?') { '&' } else { '?' };
+        path = format!("{base}{joint}cursor={next}");
+    }
+    api.close().await;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Sends the file in pieces, so that progress shows and no request is large.
+async fn import(config: &Config, account: &str, file: &Path, output: Output) -> Result<ExitCode, Failure> {
+    let text = std::fs::read_to_string(file)
+        .map_err(|error| Failure::Usage(format!("{}: {error}", file.display())))?;
+    let is_csv = file.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("csv"));
+    let content_type = if is_csv { "text/csv" } else { "application/x-ndjson" };
+    let mut lines = text.lines();
+    let header = if is_csv { lines.next() } else { None };
+    let lines: Vec<&str> = lines.collect();
+    let api = LocalApi::open(config).await?;
+    let (mut created, mut updated, mut failed) = (0, 0, Vec::new());
+    for (piece, chunk) in lines.chunks(IMPORT_LINES).enumerate() {
+        let body = header.iter().chain(chunk).flat_map(|line| [*line, "\n"]).collect::<String>();
+        let answer =
+            api.send("POST", &format!("/accounts/{account}/contacts:import"), content_type, body).await?;
+        created += answer.get("created").and_then(Value::as_u64).unwrap_or_default();
+        updated += answer.get("updated").and_then(Value::as_u64).unwrap_or_default();
+        let before = (piece * IMPORT_LINES) as u64;
+        for failure in answer.get("failed").and_then(Value::as_array).into_iter().flatten() {
+            let line = failure.get("line").and_then(Value::as_u64).unwrap_or_default() + before;
+            failed.push(json!({"line": line, "detail": failure.get("detail")}));
+        }
+        show_progress(piece * IMPORT_LINES + chunk.len(), lines.len());
+    }
+    api.close().await;
+    let is_clean = failed.is_empty();
+    print(&json!({"created": created, "updated": updated, "failed": failed}), output);
+    Ok(if is_clean { ExitCode::SUCCESS } else { ExitCode::from(1) })
+}
+
+fn show_progress(done: usize, all: usize) {
+    let mut err = std::io::stderr().lock();
+    if !err.is_terminal() {
+        return;
+    }
+    let filled = done * PROGRESS_CELLS / all.max(1);
+    let bar: String = (0..PROGRESS_CELLS).map(|cell| if cell < filled { '#' } else { '.' }).collect();
+    let end = if done >= all { "\n" } else { "" };
+    let _gone = write!(err, "\r[{bar}] {done} of {all}{end}").and_then(|()| err.flush());
+}
+
+/// JSON as it is; for people one `key value` line each, nested values as JSON.
+fn print(answer: &Value, output: Output) {
+    let items = answer.get("items").and_then(Value::as_array);
+    match (items, output.json) {
+        (Some(items), _) => items.iter().for_each(|item| print(item, output)),
+        (None, true) => output::json(answer),
+        (None, false) => {
+            for (key, value) in answer.as_object().into_iter().flatten() {
+                let shown = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+                output::line(&format!("{key:<16} {shown}"));
+            }
+            output::line("");
+        }
+    }
+}
+
+fn settings_of(pairs: &[String]) -> Result<Value, Failure> {
+    let mut settings = Map::new();
+    for pair in pairs {
+        let (key, value) =
+            pair.split_once('=').ok_or_else(|| Failure::Usage(format!("`{pair}` is not KEY=VALUE")))?;
+        let value = serde_json::from_str(value).unwrap_or_else(|_| Value::String(value.to_owned()));
+        settings.insert(key.to_owned(), value);
+    }
+    Ok(Value::Object(settings))
+}
+
+fn parse_json(name: &str, text: &str) -> Result<Value, Failure> {
+    serde_json::from_str(text).map_err(|error| Failure::Usage(format!("{name}: {error}")))
+}
+
+fn query(pairs: &[(&str, Option<String>)]) -> String {
+    let given =
+        pairs.iter().filter_map(|(key, value)| Some(format!("{key}={}", percent_encoded(value.as_ref()?))));
+    let joined = given.collect::<Vec<_>>().join("&");
+    if joined.is_empty() { joined } else { format!("?{joined}") }
+}
+
+/// RFC 3986 section 2.1, for a query value.
+pub(super) fn percent_encoded(text: &str) -> String {
+    let mut encoded = String::new();
+    for octet in text.bytes() {
+        if octet.is_ascii_alphanumeric() || b"-._~".contains(&octet) {
+            encoded.push(char::from(octet));
+        } else {
+            encoded.push_str(&format!("%{octet:02X}"));
+        }
+    }
+    encoded
+}
+
+const IMPORT_LINES: usize = 500;
+const PROGRESS_CELLS: usize = 40;

@@ -1,0 +1,138 @@
+//! `syncmx explain`: a dry run, rule by rule. Reads the store, writes nothing.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Args;
+use serde::Serialize;
+
+use crate::address::{EmailAddress, Mailbox};
+use crate::app;
+use crate::auth::Authenticator;
+use crate::cli::inspect::{Origin, read_mail};
+use crate::cli::{Failure, output};
+use crate::config::Config;
+use crate::filing::{self, Arrival, Decision, FreshIds, Step};
+use crate::id::{ContactId, ConversationId, DeliveryId, MessageId};
+use crate::intake::{self, Examined};
+use crate::smtp::ForwardPath;
+use crate::store::{Lookup, Store};
+use crate::time::Timestamp;
+use crate::wire::{AuthView, StepView};
+
+/// `explain FILE.eml… --rcpt ADDR`
+#[derive(Debug, Args)]
+pub(super) struct Arguments {
+    /// Mails as files; `-` reads one from standard input.
+    #[arg(required = true, value_name = "FILE.eml")]
+    files: Vec<PathBuf>,
+    /// The envelope recipient.
+    #[arg(long, value_name = "ADDRESS")]
+    rcpt: String,
+    #[command(flatten)]
+    origin: Origin,
+    /// One JSON object a line.
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Serialize)]
+struct Explained {
+    file: String,
+    rcpt: String,
+    auth: AuthView,
+    outcome: &'static str,
+    reason: &'static str,
+    smtp: String,
+    steps: Vec<StepView>,
+}
+
+pub(super) async fn run(config: &Config, arguments: Arguments) -> Result<ExitCode, Failure> {
+    let rcpt = EmailAddress::parse(&arguments.rcpt)
+        .ok_or_else(|| Failure::Usage(format!("--rcpt: `{}` is no address", arguments.rcpt)))?;
+    let (_, store) = app::open_store(config).await?;
+    let asked = app::served_domains(config).classify(&ForwardPath::Address(rcpt));
+    let mailbox = match store.mailbox(&asked).await.map_err(|error| Failure::unreachable(&error))? {
+        Lookup::Found(mailbox) => mailbox,
+        Lookup::Off(_) => {
+            return Err(Failure::No(format!("{}: this address is no longer in use", arguments.rcpt)));
+        }
+        Lookup::Unknown => return Err(Failure::No(format!("{}: no such address here", arguments.rcpt))),
+    };
+    let authenticator = Authenticator::new(&config.dns, &config.smtp.hostname)
+        .map_err(|error| Failure::unreachable(&error))?;
+    let mut all_read = true;
+    for path in &arguments.files {
+        let file = path.display().to_string();
+        match explain(&store, &authenticator, &mailbox, &arguments, path).await? {
+            Ok((examined, decision, steps)) => show(&arguments, file, &examined, &decision, steps),
+            Err(error) => {
+                all_read = false;
+                output::line(&format!("{file}: {error}"));
+            }
+        }
+    }
+    store.close().await;
+    Ok(if all_read { ExitCode::SUCCESS } else { ExitCode::from(1) })
+}
+
+async fn explain(
+    store: &Store,
+    authenticator: &Authenticator,
+    mailbox: &Mailbox,
+    arguments: &Arguments,
+    path: &std::path::Path,
+) -> Result<Result<(Examined, Decision, Vec<Step>), String>, Failure> {
+    let prepared = read_mail(path).and_then(|raw| Ok((arguments.origin.subject(&raw)?, raw)));
+    let (subject, raw) = match prepared {
+        Ok(prepared) => prepared,
+        Err(error) => return Ok(Err(error)),
+    };
+    let examined = match intake::examine(authenticator, &subject, &raw).await {
+        Ok(examined) => examined,
+        Err(error) => return Ok(Err(error.to_string())),
+    };
+    let arrival = Arrival {
+        mailbox,
+        verdict: &examined.verdict,
+        email: &examined.email,
+        reverse_path: subject.mail_from.as_ref(),
+        received_at: Timestamp::now(),
+        size_bytes: raw.len() as u64,
+        fresh: FreshIds {
+            contact: ContactId::generate(),
+            conversation: ConversationId::generate(),
+            message: MessageId::generate(),
+        },
+    };
+    let facts = store.facts_for(&arrival).await.map_err(|error| Failure::unreachable(&error))?;
+    let (decision, trace) = filing::decide(&arrival, &facts);
+    let steps = examined.steps.iter().cloned().chain(trace.steps).collect();
+    Ok(Ok((examined, decision, steps)))
+}
+
+fn show(arguments: &Arguments, file: String, examined: &Examined, decision: &Decision, steps: Vec<Step>) {
+    let answer = filing::answer(&[(DeliveryId::generate(), decision.clone())]);
+    let answer = crate::smtp::Reply { trace: None, ..answer }.line();
+    let (outcome, reason) = (decision.outcome().as_str(), decision.reason().as_str());
+    if arguments.json {
+        let steps = steps.iter().map(StepView::from).collect();
+        let auth = AuthView::from(&examined.verdict);
+        output::json(&Explained {
+            file,
+            rcpt: arguments.rcpt.clone(),
+            auth,
+            outcome,
+            reason,
+            smtp: answer,
+            steps,
+        });
+        return;
+    }
+    output::line(&file);
+    for step in &steps {
+        output::line(&format!("  {:<8} {}", step.rule, step.said));
+    }
+    let what = if outcome == reason { outcome.to_owned() } else { format!("{outcome}, {reason}") };
+    output::line(&format!("  {:<8} {what}; the sender is told: {answer}\n", "→"));
+}

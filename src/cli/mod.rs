@@ -1,0 +1,174 @@
+//! The command line (CONTRACT, "Command line"): one file per command.
+//!
+//! Exit codes: 0 done, 1 the answer is no, 2 wrong usage, 3 the store or network could not be reached. What goes
+//! wrong is one line on standard error.
+
+mod admin;
+pub mod demo;
+mod demo_command;
+mod explain;
+mod inspect;
+mod local_api;
+mod output;
+mod trace;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::app::App;
+use crate::config::{Config, LogFormat};
+
+/// Why a command did not do what was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum Failure {
+    /// The answer is no: exit 1.
+    #[error("{0}")]
+    No(String),
+    /// Store or network could not be reached: exit 3.
+    #[error("{0}")]
+    Unreachable(String),
+    /// Wrong usage or configuration: exit 2.
+    #[error("{0}")]
+    Usage(String),
+}
+
+impl Failure {
+    /// An error of store or network as one line, its causes included.
+    pub fn unreachable(error: &dyn std::error::Error) -> Self {
+        Self::Unreachable(one_line(error))
+    }
+
+    const fn exit_code(&self) -> u8 {
+        match self {
+            Self::No(_) => 1,
+            Self::Unreachable(_) => 3,
+            Self::Usage(_) => 2,
+        }
+    }
+}
+
+/// Files email onto CRM contact records: a mail exchanger.
+#[derive(Debug, Parser)]
+#[command(name = "syncmx", version, propagate_version = true)]
+struct Arguments {
+    /// The configuration file.
+    #[arg(long, global = true, env = "SYNCMX_CONFIG", value_name = "FILE")]
+    config: Option<PathBuf>,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run SMTP and HTTP.
+    Serve,
+    /// Run on a throw-away data folder with a demo practice, and show what becomes of its mail.
+    Demo(demo_command::Arguments),
+    /// Explain what would become of mails, rule by rule; stores nothing.
+    Explain(explain::Arguments),
+    /// Authenticate and parse mails; needs no store.
+    Inspect(inspect::Arguments),
+    /// Create, show and set accounts.
+    #[command(subcommand)]
+    Account(admin::AccountCommand),
+    /// Create and show users, rotate and disconnect their sync addresses.
+    #[command(subcommand)]
+    User(admin::UserCommand),
+    /// Create, show and import contacts.
+    #[command(subcommand)]
+    Contact(admin::ContactCommand),
+    /// Mint reply addresses.
+    #[command(subcommand)]
+    ReplyAddress(admin::ReplyAddressCommand),
+    /// Create, list and delete API tokens.
+    #[command(subcommand)]
+    Token(admin::TokenCommand),
+    /// Find deliveries and print why they ended as they did.
+    Trace(trace::Arguments),
+}
+
+/// Reads the command line and does what it says.
+#[must_use]
+pub fn run() -> ExitCode {
+    let arguments = Arguments::parse();
+    let config = match Config::load(arguments.config.as_deref(), std::env::vars()) {
+        Ok(config) => config,
+        Err(error) => return fail(&Failure::Usage(error.to_string())),
+    };
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return fail(&Failure::unreachable(&error)),
+    };
+    match runtime.block_on(Box::pin(carry_out(arguments.command, config))) {
+        Ok(code) => code,
+        Err(failure) => fail(&failure),
+    }
+}
+
+async fn carry_out(command: Command, config: Config) -> Result<ExitCode, Failure> {
+    match command {
+        Command::Serve => serve(&config).await,
+        Command::Demo(arguments) => demo_command::run(arguments).await,
+        Command::Explain(arguments) => explain::run(&config, arguments).await,
+        Command::Inspect(arguments) => inspect::run(&config, arguments).await,
+        Command::Account(command) => admin::account(&config, command).await,
+        Command::User(command) => admin::user(&config, command).await,
+        Command::Contact(command) => admin::contact(&config, command).await,
+        Command::ReplyAddress(command) => admin::reply_address(&config, command).await,
+        Command::Token(command) => admin::token(&config, command).await,
+        Command::Trace(arguments) => trace::run(&config, arguments).await,
+    }
+}
+
+async fn serve(config: &Config) -> Result<ExitCode, Failure> {
+    start_logging(config);
+    let admin_token = std::env::var("SYNCMX_ADMIN_TOKEN").ok().filter(|token| !token.is_empty());
+    let app = App::start(config, admin_token.as_deref()).await?;
+    app.announce();
+    app.run().await?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Logs go to standard error; standard output is for what was asked.
+fn start_logging(config: &Config) {
+    use tracing_subscriber::layer::SubscriberExt;
+    use tracing_subscriber::util::SubscriberInitExt;
+    let filter: tracing_subscriber::filter::Targets = config.log.level.parse().unwrap_or_default();
+    let registry = tracing_subscriber::registry().with(filter);
+    // A second start in one process (tests) keeps the first subscriber.
+    let _second = match config.log.format {
+        LogFormat::Json => {
+            registry.with(tracing_subscriber::fmt::layer().json().with_writer(std::io::stderr)).try_init()
+        }
+        LogFormat::Text => registry
+            .with(
+                tracing_subscriber::fmt::layer()
+                    .with_ansi(output::is_coloured())
+                    .with_writer(std::io::stderr),
+            )
+            .try_init(),
+    };
+}
+
+fn fail(failure: &Failure) -> ExitCode {
+    eprintln!("syncmx: {failure}");
+    ExitCode::from(failure.exit_code())
+}
+
+/// An error and its causes, joined by colons, without line breaks.
+#[must_use]
+pub fn one_line(error: &dyn std::error::Error) -> String {
+    let mut line = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let text = cause.to_string();
+        if !line.contains(&text) {
+            line.push_str(": ");
+            line.push_str(&text);
+        }
+        source = cause.source();
+    }
+    line.replace(['\n', '\r'], " ")
+}

@@ -1,0 +1,186 @@
+//! One message before the rules, with the questions that they all ask: who is this, is it proven, who may be filed.
+
+use crate::address::{EmailAddress, NamedAddress};
+use crate::auth::{AlignedBy, Alignment, AuthResult, DmarcPolicy};
+use crate::filing::{Arrival, Contact, Facts, Identity, Mark};
+use crate::id::{ContactId, UserId};
+use crate::message::{Email, Kind};
+
+/// Which of a user's two addresses it came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Feed {
+    /// The auto address: a filter or rule sends everything here.
+    Auto,
+    /// The sync address: somebody put it there by hand.
+    Sync,
+}
+
+/// A message with a clean author.
+pub(super) struct Case<'a> {
+    pub(super) arrival: &'a Arrival<'a>,
+    pub(super) email: &'a Email,
+    pub(super) facts: &'a Facts,
+    pub(super) author: &'a NamedAddress,
+    pub(super) authenticity: Authenticity,
+}
+
+/// R11: whether the author is proven.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Authenticity {
+    Aligned(String),
+    NotAligned,
+    /// R14: a look-up failed for now, and nothing else aligned.
+    Unknown,
+}
+
+/// Why an address can or cannot be the record owner (R20).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Standing {
+    Eligible,
+    /// A user's identity, or in the internal domains or addresses.
+    Internal,
+    NeverLog,
+    /// In a domain that we serve: our own address, not a person.
+    Served,
+}
+
+impl<'a> Case<'a> {
+    pub(super) fn new(arrival: &'a Arrival<'a>, facts: &'a Facts, author: &'a NamedAddress) -> Self {
+        let authenticity = authenticity(arrival, facts);
+        Self { arrival, email: arrival.email, facts, author, authenticity }
+    }
+
+    pub(super) fn author_identity(&self) -> Option<&'a Identity> {
+        self.facts.identities.iter().find(|identity| identity.address == self.author.address)
+    }
+
+    pub(super) fn policy(&self) -> DmarcPolicy {
+        self.arrival.verdict.dmarc.policy
+    }
+
+    /// R51: a report is filed by what it reports on, not by who sent it.
+    pub(super) fn report_kind(&self) -> Option<Kind> {
+        match self.email.kind {
+            kind @ (Kind::Bounce | Kind::Complaint) => Some(kind),
+            Kind::AutoReply | Kind::Forwarded | Kind::Mail => None,
+        }
+    }
+
+    pub(super) fn standing(&self, address: &EmailAddress) -> Standing {
+        let settings = &self.facts.account.settings;
+        if matches_domain(&self.facts.account.served_domains, address) {
+            Standing::Served
+        } else if self.facts.identities.iter().any(|identity| identity.address == *address)
+            || settings
+                .internal_addresses
+                .iter()
+                .any(|internal| internal.eq_ignore_ascii_case(address.as_str()))
+            || matches_domain(&settings.internal_domains, address)
+        {
+            Standing::Internal
+        } else if settings.never_log.iter().any(|entry| is_on_list(entry, address)) {
+            Standing::NeverLog
+        } else {
+            Standing::Eligible
+        }
+    }
+
+    /// R21, R22: the contact created first with this primary email.
+    pub(super) fn contact_at(&self, address: &EmailAddress) -> Option<&'a Contact> {
+        self.facts
+            .contacts
+            .iter()
+            .filter(|contact| contact.email.as_ref() == Some(address))
+            .min_by_key(|contact| (contact.created_at, contact.id))
+    }
+
+    /// The eligible contact with this primary email.
+    pub(super) fn eligible_contact_at(&self, address: &EmailAddress) -> Option<&'a Contact> {
+        (self.standing(address) == Standing::Eligible).then(|| self.contact_at(address)).flatten()
+    }
+
+    pub(super) fn contact(&self, id: ContactId) -> Option<&'a Contact> {
+        self.facts.contacts.iter().find(|contact| contact.id == id)
+    }
+
+    pub(super) fn mark(&self, user: UserId, contact: ContactId) -> Option<Mark> {
+        self.facts.marks.iter().find(|mark| mark.user == user && mark.contact == contact).copied()
+    }
+
+    /// Everybody in To and Cc, in order.
+    pub(super) fn recipients(&self) -> impl Iterator<Item = &'a NamedAddress> {
+        self.email.to.iter().chain(&self.email.cc)
+    }
+
+    /// R23: whether this contact is on the message, as an eligible person.
+    pub(super) fn has_on_it(&self, contact: ContactId) -> bool {
+        std::iter::once(self.author)
+            .chain(self.recipients())
+            .any(|person| self.eligible_contact_at(&person.address).is_some_and(|found| found.id == contact))
+    }
+}
+
+impl Authenticity {
+    pub(super) const fn is_aligned(&self) -> bool {
+        matches!(self, Self::Aligned(_))
+    }
+
+    pub(super) fn explain(&self) -> String {
+        match self {
+            Self::Aligned(why) => why.clone(),
+            Self::NotAligned => "nothing that is aligned with the From domain passed".to_owned(),
+            Self::Unknown => "a look-up failed for now, and nothing else that is aligned passed".to_owned(),
+        }
+    }
+}
+
+fn authenticity(arrival: &Arrival<'_>, facts: &Facts) -> Authenticity {
+    let arc = &arrival.verdict.arc;
+    let trusted_sealer = arc.last_sealer.as_ref().filter(|sealer| {
+        arc.result == AuthResult::Pass
+            && arc.attests_dmarc_pass
+            && facts
+                .account
+                .settings
+                .trusted_arc_sealers
+                .iter()
+                .any(|trusted| is_same_or_below(sealer, trusted))
+    });
+    match (&arrival.verdict.alignment, trusted_sealer) {
+        (Alignment::Aligned { by: AlignedBy::Dkim, domain }, _) => {
+            Authenticity::Aligned(format!("DKIM passed for {domain}, aligned with the From domain"))
+        }
+        (Alignment::Aligned { by: AlignedBy::Spf, domain }, _) => {
+            Authenticity::Aligned(format!("SPF passed for {domain}, aligned with the From domain"))
+        }
+        (Alignment::NotAligned | Alignment::Unknown, Some(sealer)) => {
+            Authenticity::Aligned(format!("the trusted ARC sealer {sealer} attests that DMARC passed"))
+        }
+        // What becomes of it hangs on the policy, which could not be read (RFC 9989 section 5.3.6).
+        (Alignment::NotAligned, None) if arrival.verdict.dmarc.result == AuthResult::TempError => {
+            Authenticity::Unknown
+        }
+        (Alignment::NotAligned, None) => Authenticity::NotAligned,
+        (Alignment::Unknown, None) => Authenticity::Unknown,
+    }
+}
+
+/// A never-log entry is an address or a domain.
+fn is_on_list(entry: &str, address: &EmailAddress) -> bool {
+    if entry.trim_start_matches('@').contains('@') {
+        entry.eq_ignore_ascii_case(address.as_str())
+    } else {
+        is_same_or_below(address.domain(), entry.trim_start_matches('@'))
+    }
+}
+
+fn matches_domain(domains: &[String], address: &EmailAddress) -> bool {
+    domains.iter().any(|domain| is_same_or_below(address.domain(), domain.trim_start_matches('@')))
+}
+
+/// Whether `domain` is `parent` or a subdomain of it, in any case.
+fn is_same_or_below(domain: &str, parent: &str) -> bool {
+    let (domain, parent) = (domain.to_lowercase(), parent.to_lowercase());
+    !parent.is_empty()
+        && domain.strip_suffix(parent.as_str()).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
+}

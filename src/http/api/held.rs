@@ -1,0 +1,146 @@
+//! `/accounts/{account}/held`: the review queue. Scope `review`; the subject is shown with `messages:content` too.
+
+use axum::Json;
+use axum::extract::State;
+use axum::response::Response;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use utoipa::ToSchema;
+use uuid::Uuid;
+
+use crate::http::App;
+use crate::http::auth::Shown;
+use crate::http::extract::{Ids, Listed, Params, id, slice};
+use crate::http::idempotency::Once;
+use crate::http::problem::{Answer, Problem};
+use crate::id::{AccountId, ContactId, DeliveryId, UserId};
+use crate::store::directory::{Principal, Scope};
+use crate::store::views::{HeldFilter, HeldMail};
+use crate::wire::PersonView;
+
+/// A message that waits for a person.
+#[derive(Serialize, ToSchema)]
+pub(in crate::http) struct HeldItem {
+    /// The delivery's.
+    id: Uuid,
+    #[schema(format = DateTime)]
+    at: String,
+    reason: String,
+    why: String,
+    #[schema(value_type = PersonView)]
+    from: Value,
+    #[schema(value_type = Vec<PersonView>)]
+    to: Value,
+    /// Null without scope `messages:content`.
+    subject: Option<String>,
+    user_id: Option<Uuid>,
+    contact_id: Option<Uuid>,
+    #[schema(format = DateTime)]
+    expires_at: String,
+}
+
+#[derive(Deserialize, utoipa::IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(in crate::http) struct HeldParams {
+    /// A reason code.
+    reason: Option<String>,
+    /// What waits for this contact.
+    #[param(value_type = Option<Uuid>)]
+    contact: Option<String>,
+    /// What waits for this user.
+    #[param(value_type = Option<Uuid>)]
+    user: Option<String>,
+    /// At most so many items, 1 to 200; 50 if absent.
+    #[param(value_type = Option<u32>, minimum = 1, maximum = 200)]
+    limit: Option<String>,
+    /// `next` of the part before.
+    cursor: Option<String>,
+}
+
+impl HeldItem {
+    fn show(held: HeldMail, shown: Shown) -> Self {
+        let mut headers = held.headers;
+        let mut take = |field: &str| headers.get_mut(field).map(Value::take).unwrap_or_default();
+        let (from, to, subject) = (take("from"), take("to"), take("subject"));
+        Self {
+            id: held.id.uuid(),
+            at: held.at.to_rfc3339(),
+            reason: held.reason,
+            why: held.why,
+            from,
+            to: if to.is_array() { to } else { Value::Array(Vec::new()) },
+            subject: shown.content(subject.as_str().unwrap_or_default().to_owned()),
+            user_id: held.user.map(UserId::uuid),
+            contact_id: held.contact.map(ContactId::uuid),
+            expires_at: held.expires_at.to_rfc3339(),
+        }
+    }
+}
+
+/// The review queue.
+#[utoipa::path(get, path = "/accounts/{account}/held", tag = "held", params(("account" = Uuid, Path), HeldParams),
+    responses((status = 200, description = "Newest first", body = Listed<HeldItem>)))]
+pub(in crate::http) async fn list_held(
+    State(app): State<App>,
+    principal: Principal,
+    Ids(account): Ids<AccountId>,
+    Params(params): Params<HeldParams>,
+) -> Answer<Json<Listed<HeldItem>>> {
+    app.enter(&principal, account, &[Scope::Review]).await?;
+    let slice = slice(params.limit.as_deref(), params.cursor.as_deref())?;
+    let filter = HeldFilter {
+        contact: id("contact", params.contact.as_deref())?,
+        user: id("user", params.user.as_deref())?,
+        reason: params.reason,
+    };
+    let shown = Shown::to(&principal);
+    let page = app.store.held_mails(account, &filter, slice).await?;
+    Ok(Listed::json(page, |held| HeldItem::show(held, shown)))
+}
+
+/// One held message.
+#[utoipa::path(get, path = "/accounts/{account}/held/{delivery}", tag = "held",
+    params(("account" = Uuid, Path), ("delivery" = Uuid, Path)),
+    responses((status = 200, description = "Found", body = HeldItem)))]
+pub(in crate::http) async fn read_held(
+    State(app): State<App>,
+    principal: Principal,
+    Ids((account, delivery)): Ids<(AccountId, DeliveryId)>,
+) -> Answer<Json<HeldItem>> {
+    app.enter(&principal, account, &[Scope::Review]).await?;
+    let held = app.store.held_mail(account, delivery).await?;
+    let held = held.ok_or_else(|| Problem::not_found("held message"))?;
+    Ok(Json(HeldItem::show(held, Shown::to(&principal))))
+}
+
+/// `POST …/held/{delivery}:<action>`: tells the action apart from the id.
+pub(in crate::http) async fn decide_held(
+    State(app): State<App>,
+    principal: Principal,
+    Ids((account, asked)): Ids<(AccountId, String)>,
+    once: Once,
+) -> Answer<Response> {
+    app.enter(&principal, account, &[Scope::Review]).await?;
+    let (delivery, action) = asked.split_once(':').ok_or_else(|| Problem::not_found("action"))?;
+    let delivery = delivery.parse().map_err(|_| Problem::not_found("held message"))?;
+    match action {
+        "discard" => discard_held(&app, account, delivery, once).await,
+        _ => Err(Problem::not_found("action")),
+    }
+}
+
+/// Erases a held message; its delivery stays.
+#[utoipa::path(post, path = "/accounts/{account}/held/{delivery}:discard", tag = "held",
+    params(("account" = Uuid, Path), ("delivery" = Uuid, Path)),
+    responses((status = 204, description = "Discarded")))]
+pub(in crate::http) async fn discard_held(
+    app: &App,
+    account: AccountId,
+    delivery: DeliveryId,
+    once: Once,
+) -> Answer<Response> {
+    let mut change = app.store.change().await?;
+    change.discard_held(account, delivery).await?;
+    once.answer_nothing(change).await
+}

@@ -1,0 +1,15 @@
+//! The resources of the API, one file each: their JSON, their scopes, their handlers.
+
+pub(super) mod accounts;
+pub(super) mod contacts;
+pub(super) mod content;
+pub(super) mod deliveries;
+pub(super) mod events;
+pub(super) mod held;
+pub(super) mod import;
+pub(super) mod marks;
+pub(super) mod messages;
+pub(super) mod reply_addresses;
+mod sanitize;
+pub(super) mod tokens;
+pub(super) mod users;

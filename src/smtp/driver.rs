@@ -1,0 +1,459 @@
+//! One connection: does the steps of a [`Session`] on a socket, one at a time.
+//!
+//! Promises that every wait for the client and for the handler ends (a half command does not prolong it), that the
+//! socket is not read while a question is open, and that an idle connection holds no buffer. Decides nothing.
+
+use std::cell::RefCell;
+use std::io;
+use std::mem::MaybeUninit;
+use std::net::IpAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Poll, ready};
+use std::time::Duration;
+
+use socket2::SockRef;
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
+use tokio::net::TcpStream;
+use tokio::sync::Semaphore;
+use tokio::time::{Instant, timeout, timeout_at};
+use tokio_util::sync::CancellationToken;
+
+use crate::smtp::session::{CloseReason, Load, Room, Session, Settings, Step};
+use crate::smtp::spool::{Budget, Spool};
+use crate::smtp::throttle::{Standing, Throttle};
+use crate::smtp::tls::{self, Certificates};
+use crate::smtp::{Body, Envelope, ForwardPath, Handler, RecipientAnswer, Reply, reply};
+
+/// What all connections of a server share.
+#[derive(Debug)]
+pub(super) struct Shared<H> {
+    pub(super) budget: Arc<Budget>,
+    pub(super) busyness: Busyness,
+    pub(super) certificates: Certificates,
+    pub(super) handler: Arc<H>,
+    pub(super) patience: Patience,
+    pub(super) room: RoomSwitch,
+    pub(super) settings: Arc<Settings>,
+    pub(super) shutdown: CancellationToken,
+    pub(super) throttle: Arc<Throttle>,
+}
+
+impl<H> Shared<H> {
+    fn room(&self) -> Room {
+        if self.budget.is_low() { Room::Scarce } else { self.room.current() }
+    }
+}
+
+/// Whether there is room on the disk, said by whoever watches it. Clones share it.
+#[derive(Clone, Debug, Default)]
+pub struct RoomSwitch(Arc<AtomicBool>);
+
+impl RoomSwitch {
+    /// From now on, MAIL is taken or put off with `452 4.3.1`. What is under way goes on.
+    pub fn set(&self, room: Room) {
+        self.0.store(room == Room::Scarce, Ordering::Relaxed);
+    }
+
+    fn current(&self) -> Room {
+        if self.0.load(Ordering::Relaxed) { Room::Scarce } else { Room::Enough }
+    }
+}
+
+/// How many seats are taken, and how many there are.
+#[derive(Debug)]
+pub(super) struct Busyness {
+    pub(super) seats: Arc<Semaphore>,
+    pub(super) max_connections: usize,
+}
+
+impl Busyness {
+    /// Nine of ten seats taken is stress.
+    pub(super) fn load(&self) -> Load {
+        let free = self.seats.available_permits();
+        if free.saturating_mul(10) < self.max_connections { Load::Stressed } else { Load::Calm }
+    }
+}
+
+/// How long we wait for what is not the client's next words.
+#[derive(Clone, Copy, Debug)]
+pub struct Patience {
+    /// For a body to begin to flow; from then on it must keep [`Self::body_octets_per_second`] on average.
+    pub body_grace: Duration,
+    /// See there. A client that is slower all in all is closed, however regularly it drips.
+    pub body_octets_per_second: u32,
+    /// Before the answer to each mistake after the fifth.
+    pub error_pause: Duration,
+    /// For sessions to end once the server stops; then they are cut off.
+    pub grace: Duration,
+    /// For a client to talk before our banner, which is the mark of a machine that does not listen.
+    pub greeting: Duration,
+    /// For the TLS handshake.
+    pub handshake: Duration,
+    /// For the client's FIN after we have closed.
+    pub linger: Duration,
+    /// For the fate of a message; RFC 5321 section 4.5.3.2.6 gives us ten minutes, real clients less.
+    pub message: Duration,
+    /// For the header of the PROXY protocol.
+    pub proxy_header: Duration,
+    /// For the answer to a recipient.
+    pub recipient: Duration,
+    /// For a session as a whole; it ends at its next safe point after that.
+    pub session: Duration,
+    /// For the client to take what we send.
+    pub write: Duration,
+}
+
+impl Default for Patience {
+    fn default() -> Self {
+        Self {
+            body_grace: Duration::from_secs(60),
+            body_octets_per_second: 4096,
+            error_pause: Duration::from_secs(1),
+            grace: Duration::from_secs(30),
+            greeting: Duration::ZERO,
+            handshake: Duration::from_secs(30),
+            linger: Duration::from_secs(2),
+            message: Duration::from_secs(60),
+            proxy_header: Duration::from_secs(5),
+            recipient: Duration::from_secs(5),
+            session: Duration::from_secs(2 * 60 * 60),
+            write: Duration::from_secs(60),
+        }
+    }
+}
+
+/// Serves one connection to its end. `early` is what the client said before it could have seen anything.
+pub(super) async fn run<H: Handler>(stream: TcpStream, ip: IpAddr, early: Early, shared: Arc<Shared<H>>) {
+    metrics::counter!("syncmx_smtp_connections_total").increment(1);
+    let open = OpenGauge::new();
+    let mut session = Session::new(Arc::clone(&shared.settings), ip);
+    if early == Early::Talk || has_talked_early(&stream, shared.patience.greeting).await {
+        session.talked_early();
+    }
+    match in_clear(stream, session, &shared).await {
+        Ok(end) => {
+            let reason = end.map_or("peer_closed", name_of);
+            metrics::counter!("syncmx_smtp_closed_total", "reason" => reason).increment(1);
+            tracing::debug!(reason, "session closed");
+        }
+        Err(error) => {
+            metrics::counter!("syncmx_smtp_closed_total", "reason" => "io_error").increment(1);
+            tracing::debug!(%error, "session broken off");
+        }
+    }
+    drop(open);
+}
+
+/// Whether the client has spoken out of turn already.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Early {
+    Silence,
+    Talk,
+}
+
+/// Whether the client speaks within that time (row A4). Nothing is read.
+async fn has_talked_early(stream: &TcpStream, patience: Duration) -> bool {
+    let has_bytes = || {
+        let mut octet = [MaybeUninit::uninit()];
+        matches!(SockRef::from(stream).peek(&mut octet), Ok(1..))
+    };
+    if !has_bytes() && !patience.is_zero() {
+        // Readable also when it has gone, which is no talk.
+        let _readable = timeout(patience, stream.readable()).await;
+        return has_bytes();
+    }
+    has_bytes()
+}
+
+/// Why the session ended; none if the client went first.
+type End = Option<CloseReason>;
+
+/// Where a conversation stops on this stream.
+enum Stop {
+    End(End),
+    StartTls,
+}
+
+async fn in_clear<H: Handler>(stream: TcpStream, session: Session, shared: &Shared<H>) -> io::Result<End> {
+    let mut conversation = Conversation::new(stream, session, shared);
+    match conversation.hold().await? {
+        Stop::End(end) => Ok(end),
+        Stop::StartTls => {
+            let Conversation { stream, session, .. } = conversation;
+            // Boxed, so that a session in clear does not carry the size of one in TLS.
+            Box::pin(in_tls(stream, session, shared)).await
+        }
+    }
+}
+
+async fn in_tls<H: Handler>(stream: TcpStream, mut session: Session, shared: &Shared<H>) -> io::Result<End> {
+    let handshake = shared.certificates.acceptor().accept(stream);
+    let stream = timeout(shared.patience.handshake, handshake).await??;
+    session.tls_started(tls::describe(stream.get_ref().1));
+    metrics::counter!("syncmx_smtp_tls_handshakes_total").increment(1);
+    match Conversation::new(stream, session, shared).hold().await? {
+        Stop::End(end) => Ok(end),
+        // The session never asks for TLS inside TLS.
+        Stop::StartTls => Ok(Some(CloseReason::Abandoned)),
+    }
+}
+
+struct Conversation<'a, S, H> {
+    stream: S,
+    session: Session,
+    spool: Spool,
+    shared: &'a Shared<H>,
+    waiting: Waiting,
+    body: Option<BodyClock>,
+    ends: Instant,
+    told: Told,
+}
+
+/// Since when the client owes us what.
+struct Waiting {
+    exchanges: Option<u64>,
+    since: Instant,
+}
+
+/// Since when a body has been coming, and how much of it has come.
+#[derive(Clone, Copy)]
+struct BodyClock {
+    since: Instant,
+    octets: u64,
+}
+
+/// Whether the session knows that the server stops.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Told {
+    Nothing,
+    Stopping,
+}
+
+impl<'a, S: AsyncRead + AsyncWrite + Unpin, H: Handler> Conversation<'a, S, H> {
+    fn new(stream: S, session: Session, shared: &'a Shared<H>) -> Self {
+        let spool = Spool::new(Arc::clone(&shared.budget));
+        let waiting = Waiting { exchanges: None, since: Instant::now() };
+        let ends = Instant::now() + shared.patience.session;
+        Self { stream, session, spool, shared, waiting, body: None, ends, told: Told::Nothing }
+    }
+
+    async fn hold(&mut self) -> io::Result<Stop> {
+        loop {
+            match self.session.next_step() {
+                Step::Append(bytes) => {
+                    if let Err(error) = self.spool.append(&bytes).await {
+                        tracing::warn!(%error, "message body cannot be kept");
+                        self.session.refuse_body(reply::INSUFFICIENT_STORAGE);
+                    }
+                }
+                Step::AskMessage(envelope) => {
+                    let answer = self.ask_message(*envelope).await;
+                    self.session.answer_message(answer);
+                }
+                Step::AskRecipient(path) => {
+                    let answer = self.ask_recipient(&path).await;
+                    self.session.answer_recipient(answer);
+                }
+                Step::Close(reason) => {
+                    self.close().await;
+                    return Ok(Stop::End(Some(reason)));
+                }
+                Step::Pause(pause) => tokio::time::sleep(pause).await,
+                Step::Receive => {
+                    if self.receive().await? == 0 {
+                        return Ok(Stop::End(None));
+                    }
+                }
+                Step::Send(bytes) => self.send(&bytes).await?,
+                Step::StartBody => {
+                    self.spool.restart();
+                    self.body = None;
+                }
+                Step::StartTls => return Ok(Stop::StartTls),
+            }
+        }
+    }
+
+    async fn ask_recipient(&self, path: &ForwardPath) -> RecipientAnswer {
+        let client = self.session.client();
+        let question = self.shared.handler.recipient(client, self.session.reverse_path(), path);
+        let answer = timeout(self.shared.patience.recipient, question).await.unwrap_or_else(|_| {
+            tracing::warn!("recipient look-up took too long");
+            RecipientAnswer::Refused(reply::STORE_UNAVAILABLE)
+        });
+        // Row S15: a network that tries out addresses has a budget, too; what it asks is answered as ever, but for
+        // the last time.
+        let is_unknown = matches!(&answer, RecipientAnswer::Refused(refusal) if refusal.code == 550);
+        if is_unknown && self.shared.throttle.unknown_recipient(client.ip) == Standing::Spent {
+            return RecipientAnswer::Refused(reply::TOO_MANY_ERRORS);
+        }
+        answer
+    }
+
+    async fn ask_message(&mut self, envelope: Envelope) -> Reply {
+        if envelope.defect.is_some() {
+            self.spool.restart();
+        }
+        let (body, reserved) = match self.spool.finish().await {
+            Ok((body, reserved)) => (body, reserved),
+            Err(error) => {
+                tracing::warn!(%error, "message body cannot be kept");
+                return reply::INSUFFICIENT_STORAGE;
+            }
+        };
+        let size_bytes = match &body {
+            Body::File { size_bytes, .. } => *size_bytes,
+            Body::Memory(octets) => u64::try_from(octets.len()).unwrap_or(u64::MAX),
+        };
+        metrics::counter!("syncmx_smtp_message_bytes_total").increment(size_bytes);
+        let question = self.shared.handler.message(envelope, body);
+        let answer = timeout(self.shared.patience.message, question).await;
+        drop(reserved);
+        answer.unwrap_or_else(|_| {
+            tracing::warn!("filing took too long");
+            reply::TOO_SLOW
+        })
+    }
+
+    /// Waits for the client; returns 0 when it is gone.
+    async fn receive(&mut self) -> io::Result<usize> {
+        let exchanges = self.session.exchanges();
+        if self.waiting.exchanges != Some(exchanges) {
+            self.waiting = Waiting { exchanges: Some(exchanges), since: Instant::now() };
+        }
+        self.session.set_load(self.shared.busyness.load());
+        let deadline = self.deadline();
+        let (session, shared) = (&mut self.session, self.shared);
+        let reading = read_some(&mut self.stream, |bytes| {
+            session.set_room(shared.room());
+            session.receive(bytes);
+        });
+        tokio::select! {
+            biased;
+            () = shared.shutdown.cancelled(), if self.told == Told::Nothing => {
+                self.told = Told::Stopping;
+                self.session.shut_down();
+                Ok(1)
+            }
+            read = timeout_at(deadline, reading) => {
+                let Ok(read) = read else {
+                    self.session.timed_out();
+                    return Ok(1);
+                };
+                let octets = as_count(*read.as_ref().unwrap_or(&0));
+                metrics::counter!("syncmx_smtp_received_bytes_total").increment(octets);
+                if let Some(body) = &mut self.body {
+                    body.octets += octets;
+                }
+                read
+            }
+        }
+    }
+
+    /// By when the client must have spoken: its next command or block, the pace of a body, the whole session.
+    fn deadline(&mut self) -> Instant {
+        let next = self.waiting.since + self.session.read_timeout();
+        if !self.session.is_reading_body() {
+            self.body = None;
+            return next.min(self.ends);
+        }
+        let body = *self.body.get_or_insert(BodyClock { since: Instant::now(), octets: 0 });
+        let Patience { body_grace, body_octets_per_second, .. } = self.shared.patience;
+        let earned = Duration::from_secs(body.octets / u64::from(body_octets_per_second.max(1)));
+        next.min(body.since + body_grace + earned)
+    }
+
+    async fn send(&mut self, bytes: &[u8]) -> io::Result<()> {
+        count_replies(bytes);
+        let sending = async {
+            self.stream.write_all(bytes).await?;
+            self.stream.flush().await
+        };
+        timeout(self.shared.patience.write, sending).await?
+    }
+
+    /// Says goodbye and waits for the client's FIN for a moment: closing on unread input would send a RST, and
+    /// the client might never see our last reply (row D18).
+    async fn close(&mut self) {
+        let farewell = async {
+            self.stream.shutdown().await?;
+            while read_some(&mut self.stream, |_| {}).await? > 0 {}
+            io::Result::Ok(())
+        };
+        // Whatever the client does now is its own affair.
+        let _gone = timeout(self.shared.patience.linger, farewell).await;
+    }
+}
+
+thread_local! {
+    /// One buffer for all sessions of a thread: it is filled and emptied within one poll.
+    static READ_BUFFER: RefCell<Box<[u8]>> = RefCell::new(vec![0; READ_OCTETS].into_boxed_slice());
+}
+
+/// Reads once and hands over what came; returns how much it was. Cancelled, it has read nothing.
+async fn read_some<S: AsyncRead + Unpin>(stream: &mut S, mut take: impl FnMut(&[u8])) -> io::Result<usize> {
+    std::future::poll_fn(|context| {
+        READ_BUFFER.with_borrow_mut(|buffer| {
+            let mut buffer = ReadBuf::new(buffer);
+            ready!(Pin::new(&mut *stream).poll_read(context, &mut buffer))?;
+            take(buffer.filled());
+            Poll::Ready(Ok(buffer.filled().len()))
+        })
+    })
+    .await
+}
+
+fn count_replies(bytes: &[u8]) {
+    metrics::counter!("syncmx_smtp_sent_bytes_total").increment(as_count(bytes.len()));
+    for line in bytes.split(|octet| *octet == b'\n') {
+        if let Some((code, [b' ', ..])) = line.split_at_checked(3) {
+            let code = String::from_utf8_lossy(code).into_owned();
+            if matches!(code.as_str(), "500" | "501" | "502" | "503" | "530" | "555") {
+                metrics::counter!("syncmx_smtp_refused_commands_total").increment(1);
+            }
+            metrics::counter!("syncmx_smtp_replies_total", "code" => code).increment(1);
+        }
+    }
+}
+
+fn as_count(octets: usize) -> u64 {
+    u64::try_from(octets).unwrap_or(u64::MAX)
+}
+
+const fn name_of(reason: CloseReason) -> &'static str {
+    match reason {
+        CloseReason::Abandoned => "abandoned",
+        CloseReason::Flooded => "flooded",
+        CloseReason::Harvesting => "harvesting",
+        CloseReason::InputBehindStartTls => "starttls_injected",
+        CloseReason::OtherProtocol => "other_protocol",
+        CloseReason::Quit => "quit",
+        CloseReason::Refused => "refused",
+        CloseReason::ShuttingDown => "shutting_down",
+        CloseReason::TalkedEarly => "talked_early",
+        CloseReason::TimedOut => "timed_out",
+        CloseReason::TooManyErrors => "too_many_errors",
+        CloseReason::TooManyMails => "too_many_mails",
+        CloseReason::UncountedChunk => "uncounted_chunk",
+    }
+}
+
+/// Counts a connection as open for as long as it lives, a panic included.
+struct OpenGauge;
+
+impl OpenGauge {
+    fn new() -> Self {
+        metrics::gauge!("syncmx_smtp_open_connections").increment(1.0);
+        Self
+    }
+}
+
+impl Drop for OpenGauge {
+    fn drop(&mut self) {
+        metrics::gauge!("syncmx_smtp_open_connections").decrement(1.0);
+    }
+}
+
+const READ_OCTETS: usize = 16 * 1024;

@@ -1,0 +1,351 @@
+//! The listening sockets: accepts, spawns a task for each connection, and stops in order.
+//!
+//! Promises that no accept error and no panic of a connection ends the server, that a refused peer is never waited
+//! for, and that on shutdown nobody new is taken while messages on their way are finished within the grace period.
+
+use std::fs::File;
+use std::io;
+use std::net::{IpAddr, SocketAddr, TcpListener as StdListener};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use socket2::{Domain, SockRef, Socket, Type};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing::Instrument;
+
+use crate::config;
+use crate::smtp::driver::{self, Busyness, Early, Shared};
+use crate::smtp::proxy::{self, Network, Source};
+use crate::smtp::session::{Settings, TlsPolicy};
+use crate::smtp::spool::Budget;
+use crate::smtp::throttle::{Place, Throttle};
+use crate::smtp::tls::{Certificates, Reloaded};
+use crate::smtp::{Handler, reply};
+
+pub use crate::smtp::driver::{Patience, RoomSwitch};
+
+/// Bound sockets that do not accept yet.
+#[derive(Debug)]
+pub struct Server {
+    listeners: Vec<StdListener>,
+    certificates: Certificates,
+    settings: Settings,
+    balancers: Vec<Network>,
+    max_connections: usize,
+    max_connections_per_ip: usize,
+    patience: Patience,
+    room: RoomSwitch,
+}
+
+/// The server cannot begin to listen.
+#[derive(Debug, thiserror::Error)]
+pub enum BindError {
+    /// An address cannot be listened on.
+    #[error("cannot listen on {address}: {}", plainly(.source))]
+    Address {
+        /// The address.
+        address: SocketAddr,
+        /// Why.
+        source: io::Error,
+    },
+    /// `proxy_protocol_from` holds what is no network.
+    #[error("smtp.proxy_protocol_from: `{text}` is no network (examples: 192.0.2.0/24, 2001:db8::/32)")]
+    Network {
+        /// What it holds.
+        text: String,
+    },
+}
+
+impl Server {
+    /// Binds every configured address.
+    ///
+    /// # Errors
+    /// Names the first address that cannot be bound.
+    pub fn bind(
+        config: &config::Smtp,
+        tls: TlsPolicy,
+        certificates: Certificates,
+    ) -> Result<Self, BindError> {
+        let listeners = config
+            .listen
+            .iter()
+            .map(|&address| listen(address).map_err(|source| BindError::Address { address, source }))
+            .collect::<Result<_, _>>()?;
+        Self::on(listeners, config, tls, certificates)
+    }
+
+    /// A server on sockets that listen already, handed over by the process before us or by a supervisor (socket
+    /// activation): what connects during a restart waits in their queue, and nobody is refused (row X15).
+    /// `config.listen` is not looked at.
+    ///
+    /// # Errors
+    /// If `proxy_protocol_from` holds what is no network.
+    pub fn on(
+        listeners: Vec<StdListener>,
+        config: &config::Smtp,
+        tls: TlsPolicy,
+        certificates: Certificates,
+    ) -> Result<Self, BindError> {
+        let network = |text: &String| Network::parse(text).ok_or(BindError::Network { text: text.clone() });
+        let balancers = config.proxy_protocol_from.iter().map(network).collect::<Result<_, _>>()?;
+        let patience = Patience::default();
+        let settings = Settings {
+            hostname: config.hostname.clone(),
+            max_message_bytes: config.max_message_size,
+            max_recipients: config.max_recipients,
+            command_timeout: config.timeouts.command,
+            data_timeout: config.timeouts.data,
+            error_pause: patience.error_pause,
+            tls,
+        };
+        let (max_connections, max_connections_per_ip) =
+            (config.max_connections, config.max_connections_per_ip);
+        Ok(Self {
+            listeners,
+            certificates,
+            settings,
+            balancers,
+            max_connections,
+            max_connections_per_ip,
+            patience,
+            room: RoomSwitch::default(),
+        })
+    }
+
+    /// The same, with other waiting times (tests).
+    #[must_use]
+    pub fn with_patience(self, patience: Patience) -> Self {
+        let settings = Settings { error_pause: patience.error_pause, ..self.settings };
+        Self { patience, settings, ..self }
+    }
+
+    /// The switch for when the disk is nearly full.
+    #[must_use]
+    pub fn room_switch(&self) -> RoomSwitch {
+        self.room.clone()
+    }
+
+    /// The addresses in use: a configured port 0 has become a real one.
+    #[must_use]
+    pub fn local_addrs(&self) -> Vec<SocketAddr> {
+        self.listeners.iter().filter_map(|listener| listener.local_addr().ok()).collect()
+    }
+
+    /// Accepts and serves until `shutdown` is cancelled, then until the last session is over, at most 30 seconds.
+    pub async fn serve<H: Handler>(self, handler: Arc<H>, shutdown: CancellationToken) {
+        let tasks = TaskTracker::new();
+        let cut_off = CancellationToken::new();
+        let seats = Arc::new(Semaphore::new(self.max_connections.min(Semaphore::MAX_PERMITS)));
+        let shared = Arc::new(Shared {
+            busyness: Busyness { seats, max_connections: self.max_connections },
+            budget: Arc::new(Budget::new(IN_FLIGHT_OCTETS)),
+            certificates: self.certificates.clone(),
+            handler,
+            patience: self.patience,
+            room: self.room,
+            settings: Arc::new(self.settings),
+            shutdown: shutdown.clone(),
+            throttle: Arc::new(Throttle::new(self.max_connections_per_ip)),
+        });
+        let balancers = self.balancers.into();
+        let door = Door { shared, balancers, tasks: tasks.clone(), cut_off: cut_off.clone() };
+        tasks.spawn(watch(self.certificates, shutdown.clone()));
+        for listener in self.listeners {
+            tasks.spawn(door.clone().accept_all(listener));
+        }
+        shutdown.cancelled().await;
+        tasks.close();
+        if tokio::time::timeout(self.patience.grace, tasks.wait()).await.is_err() {
+            tracing::warn!(sessions = tasks.len(), "grace period over, cutting off the remaining sessions");
+            cut_off.cancel();
+            tasks.wait().await;
+        }
+    }
+}
+
+impl From<&config::Tls> for TlsPolicy {
+    fn from(tls: &config::Tls) -> Self {
+        if tls.require { Self::Required } else { Self::Offered }
+    }
+}
+
+/// What an accept loop needs.
+struct Door<H> {
+    shared: Arc<Shared<H>>,
+    /// Whose connections begin with a PROXY header.
+    balancers: Arc<[Network]>,
+    tasks: TaskTracker,
+    cut_off: CancellationToken,
+}
+
+impl<H> Clone for Door<H> {
+    fn clone(&self) -> Self {
+        Self {
+            shared: Arc::clone(&self.shared),
+            balancers: Arc::clone(&self.balancers),
+            tasks: self.tasks.clone(),
+            cut_off: self.cut_off.clone(),
+        }
+    }
+}
+
+impl<H: Handler> Door<H> {
+    async fn accept_all(self, listener: StdListener) {
+        let Ok(listener) = listener
+            .set_nonblocking(true)
+            .and_then(|()| TcpListener::from_std(listener))
+            .inspect_err(|error| tracing::error!(%error, "the listening socket cannot be used"))
+        else {
+            return;
+        };
+        let mut reserve = Reserve::new();
+        while let Some(accepted) = self.shared.shutdown.run_until_cancelled(listener.accept()).await {
+            match accepted {
+                Ok((stream, peer)) => self.admit(stream, peer.ip().to_canonical()),
+                Err(error) => reserve.recover(&listener, &error).await,
+            }
+        }
+    }
+
+    fn admit(&self, stream: TcpStream, peer: IpAddr) {
+        let Ok(seat) = Arc::clone(&self.shared.busyness.seats).try_acquire_owned() else {
+            return turn_away(&stream);
+        };
+        let comes_through = if self.balancers.iter().any(|network| network.contains(peer)) {
+            // A balancer is never throttled itself: its clients are, once it has named them (row S6).
+            Through::Balancer
+        } else {
+            match self.place(peer) {
+                Some(place) => Through::Itself(place),
+                None => return turn_away(&stream),
+            }
+        };
+        // Replies are small and go out in groups already.
+        let _quick = stream.set_nodelay(true);
+        let span = tracing::info_span!("smtp", session.id = %uuid::Uuid::now_v7());
+        let (door, cut_off) = (self.clone(), self.cut_off.clone());
+        let session = async move {
+            tokio::select! {
+                () = door.serve(stream, peer, comes_through) => {}
+                () = cut_off.cancelled() => {}
+            }
+            drop(seat);
+        };
+        self.tasks.spawn(session.instrument(span));
+    }
+
+    async fn serve(self, mut stream: TcpStream, peer: IpAddr, comes_through: Through) {
+        let shared = self.shared;
+        match comes_through {
+            Through::Balancer => {
+                let patience = shared.patience.proxy_header;
+                let Ok((source, behind)) = proxy::read_header(&mut stream, patience).await else {
+                    metrics::counter!("syncmx_smtp_proxy_refused_total").increment(1);
+                    return;
+                };
+                let early = if behind.is_empty() { Early::Silence } else { Early::Talk };
+                let load = shared.busyness.load();
+                let (ip, place) = match source {
+                    Source::Client(ip) => (ip, shared.throttle.admit(ip, load, Instant::now())),
+                    Source::Local => return driver::run(stream, peer, early, shared).await,
+                };
+                match place {
+                    Some(_place) => driver::run(stream, ip, early, shared).await,
+                    None => turn_away(&stream),
+                }
+            }
+            Through::Itself(_place) => driver::run(stream, peer, Early::Silence, shared).await,
+        }
+    }
+
+    fn place(&self, ip: IpAddr) -> Option<Place> {
+        self.shared.throttle.admit(ip, self.shared.busyness.load(), Instant::now())
+    }
+}
+
+/// How a connection reaches us.
+enum Through {
+    Balancer,
+    Itself(Place),
+}
+
+/// Says 421 and closes. The socket is fresh: one line fits its buffer, or the peer does without.
+fn turn_away(stream: &TcpStream) {
+    metrics::counter!("syncmx_smtp_turned_away_total").increment(1);
+    let line = format!("{}\r\n", reply::TOO_MANY_CONNECTIONS.line());
+    let _sent = SockRef::from(stream).send(line.as_bytes());
+}
+
+/// A descriptor kept back, so that a peer can be turned away when there is none left (row X9).
+struct Reserve(Option<File>);
+
+impl Reserve {
+    fn new() -> Self {
+        Self(File::open("/dev/null").ok())
+    }
+
+    /// After a failed accept: out of descriptors, or a peer that was gone before we took it. Goes on in any case.
+    async fn recover(&mut self, listener: &TcpListener, error: &io::Error) {
+        metrics::counter!("syncmx_smtp_accept_errors_total").increment(1);
+        tracing::warn!(%error, "accept failed");
+        if matches!(error.raw_os_error(), Some(ENFILE | EMFILE)) {
+            self.turn_one_away(listener).await;
+        }
+    }
+
+    async fn turn_one_away(&mut self, listener: &TcpListener) {
+        let had_one = self.0.take().is_some();
+        let waiting = tokio::time::timeout(ACCEPT_PAUSE, listener.accept());
+        match waiting.await {
+            Ok(Ok((stream, _))) if had_one => turn_away(&stream),
+            // Somebody else took the descriptor: the next round is not tried at once.
+            Ok(Err(_)) => tokio::time::sleep(ACCEPT_PAUSE).await,
+            Ok(Ok(_)) | Err(_) => {}
+        }
+        *self = Self::new();
+    }
+}
+
+/// Takes up new certificate files without a signal.
+async fn watch(certificates: Certificates, shutdown: CancellationToken) {
+    while shutdown.run_until_cancelled(tokio::time::sleep(WATCH_PAUSE)).await.is_some() {
+        match certificates.reload_if_changed() {
+            Ok(Reloaded::Fresh) => tracing::info!("certificate reloaded"),
+            Ok(Reloaded::Unchanged) => {}
+            Err(error) => tracing::error!(%error, "new certificate refused, the old one stays in use"),
+        }
+    }
+}
+
+fn listen(address: SocketAddr) -> io::Result<StdListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
+    if address.is_ipv6() {
+        socket.set_only_v6(true)?;
+    }
+    socket.set_reuse_address(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    socket.set_nonblocking(true)?;
+    Ok(socket.into())
+}
+
+fn plainly(error: &io::Error) -> String {
+    let plain = [
+        (io::ErrorKind::AddrInUse, "address already in use"),
+        (io::ErrorKind::AddrNotAvailable, "no such address on this machine"),
+        (io::ErrorKind::PermissionDenied, "permission denied (ports below 1024 need a privilege)"),
+    ];
+    let found = plain.iter().find(|(kind, _)| *kind == error.kind());
+    found.map_or_else(|| error.to_string(), |(_, text)| (*text).to_owned())
+}
+
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+const BACKLOG: i32 = 1024;
+const EMFILE: i32 = 24;
+const ENFILE: i32 = 23;
+const WATCH_PAUSE: Duration = Duration::from_secs(5);
+/// Octets of message bodies on their way at once.
+const IN_FLIGHT_OCTETS: u64 = 1 << 30;

@@ -1,0 +1,91 @@
+//! The error budget of one session: how many mistakes, idle commands and unknown recipients it has had.
+//!
+//! Promises that a client which delivers mail never runs out: an accepted message clears the tally.
+
+use crate::smtp::step::Load;
+
+/// Mistakes before the answers slow down.
+pub(super) const SOFT_ERRORS: u32 = 5;
+/// The mistake that ends the session.
+pub(super) const HARD_ERRORS: u32 = 10;
+/// The same when the server is busy.
+pub(super) const HARD_ERRORS_STRESSED: u32 = 3;
+/// NOOP, RSET, VRFY, HELP, hellos and repeated recipients since the last message (SMTP S2).
+pub(super) const MAX_IDLE_COMMANDS: u32 = 100;
+/// Recipients that do not exist, in one session (SMTP S15). Old address lists of honest senders stay below.
+pub(super) const MAX_UNKNOWN_RECIPIENTS: u32 = 20;
+
+/// What has been counted.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Tally {
+    errors: u32,
+    idle_commands: u32,
+    unknown_recipients: u32,
+}
+
+/// What follows from one more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Verdict {
+    /// It is answered as ever.
+    Fine,
+    /// It is answered after a pause.
+    Slow,
+    /// It is answered 421.
+    Spent,
+}
+
+impl Tally {
+    /// A command was refused for its syntax or order.
+    pub(super) const fn error(&mut self, load: Load) -> Verdict {
+        self.errors += 1;
+        let hard = match load {
+            Load::Calm => HARD_ERRORS,
+            Load::Stressed => HARD_ERRORS_STRESSED,
+        };
+        if self.errors >= hard {
+            Verdict::Spent
+        } else if self.errors > SOFT_ERRORS {
+            Verdict::Slow
+        } else {
+            Verdict::Fine
+        }
+    }
+
+    /// A command that brings no mail nearer.
+    pub(super) const fn idle_command(&mut self) -> Verdict {
+        self.idle_commands += 1;
+        if self.idle_commands > MAX_IDLE_COMMANDS { Verdict::Spent } else { Verdict::Fine }
+    }
+
+    /// A recipient does not exist.
+    pub(super) const fn unknown_recipient(&mut self) -> Verdict {
+        self.unknown_recipients += 1;
+        if self.unknown_recipients > MAX_UNKNOWN_RECIPIENTS { Verdict::Spent } else { Verdict::Fine }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn errors_slow_after_five_and_end_with_the_tenth() {
+        let mut tally = Tally::default();
+        let verdicts: Vec<Verdict> = (0..10).map(|_| tally.error(Load::Calm)).collect();
+        assert_eq!(verdicts[..5], [Verdict::Fine; 5]);
+        assert_eq!(verdicts[5..9], [Verdict::Slow; 4]);
+        assert_eq!(verdicts[9], Verdict::Spent);
+        let mut tally = Tally::default();
+        let stressed: Vec<Verdict> = (0..3).map(|_| tally.error(Load::Stressed)).collect();
+        assert_eq!(stressed, [Verdict::Fine, Verdict::Fine, Verdict::Spent]);
+    }
+
+    #[test]
+    fn the_limit_of_idle_commands_and_unknown_recipients_is_taken_and_one_more_is_not() {
+        let mut tally = Tally::default();
+        assert!((0..MAX_IDLE_COMMANDS).all(|_| tally.idle_command() == Verdict::Fine));
+        assert_eq!(tally.idle_command(), Verdict::Spent);
+        assert!((0..MAX_UNKNOWN_RECIPIENTS).all(|_| tally.unknown_recipient() == Verdict::Fine));
+        assert_eq!(tally.unknown_recipient(), Verdict::Spent);
+    }
+}

@@ -1,0 +1,315 @@
+//! What one network may do at once and over time: connections, new connections, recipients that do not exist.
+//!
+//! Counts by /32, /26 and /21 of IPv4, by /64, /48 and /32 of IPv6. Promises bounded memory whatever addresses an
+//! attacker has: a full shard forgets networks that were seen once before those that come back, and never one that
+//! is connected. What it does not know, it lets in.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use crate::smtp::session::Load;
+
+/// New connections a minute from one address, its /26, its /21 (IPv6: /64, /48, /32). Loopback is not counted.
+const CONNECTS_A_MINUTE: [f64; LEVELS] = [600.0, 2400.0, 9600.0];
+/// Unknown recipients an hour, likewise. The widest network is everybody's: not counted.
+const UNKNOWN_AN_HOUR: [f64; LEVELS] = [100.0, 400.0, f64::INFINITY];
+/// How many times the connections of one address its /26 and its /21 may have.
+const OPEN_FACTORS: [usize; LEVELS] = [1, 4, 16];
+/// Under stress a network gets this part of its connections.
+const STRESS_DIVISOR: usize = 4;
+const LEVELS: usize = 3;
+const SHARDS: usize = 16;
+const NETWORKS_PER_SHARD: usize = 8192;
+/// So many candidates are looked at to forget one.
+const EVICTION_SAMPLE: usize = 16;
+
+/// The table.
+#[derive(Debug)]
+pub(super) struct Throttle {
+    shards: Vec<Mutex<HashMap<Network, Record>>>,
+    max_open: usize,
+    networks_per_shard: usize,
+}
+
+/// An admitted connection; gives its place back on drop.
+#[derive(Debug)]
+pub(super) struct Place {
+    throttle: Arc<Throttle>,
+    ip: IpAddr,
+}
+
+/// What is left of a budget.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Standing {
+    Fine,
+    Spent,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct Network {
+    prefix: u128,
+    level: usize,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Record {
+    open: usize,
+    visits: u32,
+    seen: Instant,
+    connects: Leak,
+    unknown: Leak,
+}
+
+/// A bucket that fills by one and leaks evenly.
+#[derive(Clone, Copy, Debug)]
+struct Leak {
+    level: f64,
+    at: Instant,
+}
+
+impl Throttle {
+    /// For at most `max_open` connections of one address at once.
+    pub(super) fn new(max_open: usize) -> Self {
+        Self::with_bound(max_open, NETWORKS_PER_SHARD)
+    }
+
+    fn with_bound(max_open: usize, networks_per_shard: usize) -> Self {
+        let shards = (0..SHARDS).map(|_| Mutex::new(HashMap::new())).collect();
+        Self { shards, max_open, networks_per_shard }
+    }
+
+    /// A place for a connection; none if one of its networks has used up its share.
+    pub(super) fn admit(self: &Arc<Self>, ip: IpAddr, load: Load, now: Instant) -> Option<Place> {
+        let divisor = match load {
+            Load::Calm => 1,
+            Load::Stressed => STRESS_DIVISOR,
+        };
+        for network in networks(ip) {
+            let allowed = (self.max_open.saturating_mul(factor(network.level)) / divisor).max(1);
+            if self.with(network, now, |record| record.is_over(network.level, allowed, ip, now)) {
+                return None;
+            }
+        }
+        for network in networks(ip) {
+            self.with(network, now, |record| {
+                record.open += 1;
+                record.visits = record.visits.saturating_add(1);
+                record.connects.add(MINUTE, limit(CONNECTS_A_MINUTE, network.level), now);
+            });
+        }
+        Some(Place { throttle: Arc::clone(self), ip })
+    }
+
+    /// A recipient asked for from there does not exist.
+    pub(super) fn unknown_recipient(&self, ip: IpAddr) -> Standing {
+        self.unknown_recipient_at(ip, Instant::now())
+    }
+
+    fn unknown_recipient_at(&self, ip: IpAddr, now: Instant) -> Standing {
+        let over = networks(ip).map(|network| {
+            let most = limit(UNKNOWN_AN_HOUR, network.level);
+            self.with(network, now, |record| record.unknown.add(HOUR, most, now) > most)
+        });
+        if over.contains(&true) { Standing::Spent } else { Standing::Fine }
+    }
+
+    fn with<T>(&self, network: Network, now: Instant, act: impl FnOnce(&mut Record) -> T) -> T {
+        let mut scratch = Record::new(now);
+        let Some(mut shard) = self.shard(network) else { return act(&mut scratch) };
+        if !shard.contains_key(&network) && shard.len() >= self.networks_per_shard {
+            forget_one(&mut shard);
+            if shard.len() >= self.networks_per_shard {
+                // Full of connected networks: it is not counted, and so let in.
+                return act(&mut scratch);
+            }
+        }
+        let record = shard.entry(network).or_insert(scratch);
+        record.seen = now;
+        act(record)
+    }
+
+    fn shard(&self, network: Network) -> Option<MutexGuard<'_, HashMap<Network, Record>>> {
+        let mixed = network.prefix.wrapping_mul(0x9E37_79B9_7F4A_7C15_F39C_C060_5CED_C835) >> 64;
+        let number = usize::try_from(mixed).unwrap_or_default() % SHARDS;
+        Some(self.shards.get(number)?.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        for network in networks(self.ip) {
+            if let Some(mut shard) = self.throttle.shard(network)
+                && let Some(record) = shard.get_mut(&network)
+            {
+                record.open = record.open.saturating_sub(1);
+            }
+        }
+    }
+}
+
+impl Record {
+    const fn new(now: Instant) -> Self {
+        let empty = Leak { level: 0.0, at: now };
+        Self { open: 0, visits: 0, seen: now, connects: empty, unknown: empty }
+    }
+
+    fn is_over(&mut self, level: usize, allowed: usize, ip: IpAddr, now: Instant) -> bool {
+        // Loopback is this machine, not a network that somebody holds: only its single addresses are counted.
+        if ip.is_loopback() && level > 0 {
+            return false;
+        }
+        let connects = limit(CONNECTS_A_MINUTE, level);
+        let unknown = limit(UNKNOWN_AN_HOUR, level);
+        self.open >= allowed
+            || (!ip.is_loopback() && self.connects.now(MINUTE, connects, now) >= connects)
+            || self.unknown.now(HOUR, unknown, now) >= unknown
+    }
+}
+
+impl Leak {
+    /// The level now, when a full bucket of `most` leaks away in `span`.
+    fn now(&mut self, span: Duration, most: f64, now: Instant) -> f64 {
+        if most.is_finite() {
+            let leaked = now.saturating_duration_since(self.at).as_secs_f64() / span.as_secs_f64() * most;
+            self.level = (self.level - leaked).max(0.0);
+        }
+        self.at = now;
+        self.level
+    }
+
+    fn add(&mut self, span: Duration, most: f64, now: Instant) -> f64 {
+        self.level = self.now(span, most, now) + 1.0;
+        self.level
+    }
+}
+
+/// Forgets the least known network that is not connected, of a handful.
+fn forget_one(shard: &mut HashMap<Network, Record>) {
+    let idle = shard.iter().filter(|(_, record)| record.open == 0).take(EVICTION_SAMPLE);
+    let least = idle.min_by_key(|(_, record)| (record.visits, record.seen)).map(|(network, _)| *network);
+    if let Some(network) = least {
+        shard.remove(&network);
+    }
+}
+
+/// The three networks of an address, narrow to wide. IPv4 and IPv6 cannot be mistaken for each other: IPv4 stands
+/// where IPv6 maps it.
+fn networks(ip: IpAddr) -> [Network; LEVELS] {
+    let (bits, widths) = match ip {
+        IpAddr::V4(v4) => (u128::from(v4.to_ipv6_mapped()), [128, 122, 117]),
+        IpAddr::V6(v6) => (u128::from(v6), [64, 48, 32]),
+    };
+    let [narrow, middle, wide] = widths.map(|width: u32| bits & (u128::MAX << (128 - width)));
+    [
+        Network { prefix: narrow, level: 0 },
+        Network { prefix: middle, level: 1 },
+        Network { prefix: wide, level: 2 },
+    ]
+}
+
+fn limit(limits: [f64; LEVELS], level: usize) -> f64 {
+    limits.get(level).copied().unwrap_or(f64::INFINITY)
+}
+
+fn factor(level: usize) -> usize {
+    OPEN_FACTORS.get(level).copied().unwrap_or(1)
+}
+
+const MINUTE: Duration = Duration::from_secs(60);
+const HOUR: Duration = Duration::from_secs(60 * 60);
+
+#[cfg(test)]
+mod tests {
+    use std::net::{Ipv4Addr, Ipv6Addr};
+
+    use super::*;
+
+    fn v4(last: u8) -> IpAddr {
+        IpAddr::V4(Ipv4Addr::new(192, 0, 2, last))
+    }
+
+    fn admitted(throttle: &Arc<Throttle>, ips: impl IntoIterator<Item = IpAddr>, now: Instant) -> Vec<Place> {
+        ips.into_iter().filter_map(|ip| throttle.admit(ip, Load::Calm, now)).collect()
+    }
+
+    #[test]
+    fn an_address_has_so_many_connections_at_once_and_its_networks_four_and_sixteen_times_as_many() {
+        let (throttle, now) = (Arc::new(Throttle::new(3)), Instant::now());
+        let mut places = admitted(&throttle, [v4(1); 5], now);
+        assert_eq!(places.len(), 3);
+        places.pop();
+        assert!(throttle.admit(v4(1), Load::Calm, now).is_some(), "a place is given back");
+        drop(places);
+        let places = admitted(&throttle, (0..64).map(v4), now);
+        assert_eq!(places.len(), 12, "a /26");
+        assert!(throttle.admit(v4(64), Load::Calm, now).is_some(), "the next /26");
+        let wide = (0..=255_u8).flat_map(|third| (0..4).map(move |sub| (third, sub * 64)));
+        let wide = wide.map(|(third, last)| IpAddr::V4(Ipv4Addr::new(198, 51, third & 7, last)));
+        assert_eq!(admitted(&throttle, wide, now).len(), 48, "a /21");
+        drop(places);
+    }
+
+    #[test]
+    fn ipv6_counts_by_64_48_and_32() {
+        let (throttle, now) = (Arc::new(Throttle::new(3)), Instant::now());
+        let ip =
+            |net: u16, sub: u16, host: u16| IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, net, sub, 0, 0, 0, host));
+        let _one_64 = admitted(&throttle, (0..10).map(|host| ip(0, 0, host)), now);
+        assert_eq!(_one_64.len(), 3);
+        let _one_48 = admitted(&throttle, (1..100).map(|sub| ip(0, sub, 1)), now);
+        assert_eq!(_one_48.len(), 12 - 3);
+        let _one_32 = admitted(&throttle, (1..1000).map(|net| ip(net, 0, 1)), now);
+        assert_eq!(_one_32.len(), 48 - 12);
+    }
+
+    #[test]
+    fn under_stress_a_network_gets_a_quarter() {
+        let (throttle, now) = (Arc::new(Throttle::new(8)), Instant::now());
+        let places: Vec<_> = (0..8).filter_map(|_| throttle.admit(v4(1), Load::Stressed, now)).collect();
+        assert_eq!(places.len(), 2);
+    }
+
+    #[test]
+    fn new_connections_have_a_rate_that_recovers() {
+        let (throttle, now) = (Arc::new(Throttle::new(5)), Instant::now());
+        let admit = |now| throttle.admit(v4(1), Load::Calm, now).is_some();
+        assert_eq!((0..1000).filter(|_| admit(now)).count(), 600);
+        assert!(!admit(now));
+        assert!(admit(now + Duration::from_secs(1)));
+    }
+
+    #[test]
+    fn s15_unknown_recipients_have_a_budget_that_recovers_and_spares_the_neighbours() {
+        let (throttle, now) = (Arc::new(Throttle::new(5)), Instant::now());
+        let fine = (0..200).filter(|_| throttle.unknown_recipient_at(v4(1), now) == Standing::Fine).count();
+        assert_eq!(fine, 100);
+        assert!(throttle.admit(v4(1), Load::Calm, now).is_none());
+        assert!(throttle.admit(v4(2), Load::Calm, now).is_some());
+        assert!(throttle.admit(v4(1), Load::Calm, now + Duration::from_secs(2 * 60 * 60)).is_some());
+    }
+
+    #[test]
+    fn an_attacker_with_many_networks_evicts_its_own_and_not_ours() {
+        let throttle = Arc::new(Throttle::with_bound(5, 64));
+        let mut now = Instant::now();
+        let ours = IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0xffff, 1, 0, 0, 0, 1));
+        for _ in 0..20 {
+            drop(throttle.admit(ours, Load::Calm, now));
+        }
+        let connected = throttle.admit(v4(9), Load::Calm, now).unwrap();
+        for number in 0..20_000_u32 {
+            now += Duration::from_millis(1);
+            let [high, low] = [number >> 16, number & 0xffff].map(|half| u16::try_from(half).unwrap());
+            let ip = IpAddr::V6(Ipv6Addr::new(0x2a00, low, high, low, 0, 0, 0, 1));
+            drop(throttle.admit(ip, Load::Calm, now));
+        }
+        let size: usize = throttle.shards.iter().map(|shard| shard.lock().unwrap().len()).sum();
+        assert!(size <= 64 * SHARDS, "{size}");
+        let visits = |ip| throttle.with(networks(ip)[0], now, |record| (record.visits, record.open));
+        assert_eq!(visits(ours), (20, 0), "ours is remembered");
+        assert_eq!(visits(v4(9)), (1, 1), "a connected one, too");
+        drop(connected);
+    }
+}

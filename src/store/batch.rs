@@ -1,0 +1,184 @@
+//! One transaction: facts for the whole batch, a decision for each recipient, rows for all, one commit.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use sqlx::{Sqlite, Transaction};
+use tokio::time::Instant;
+use uuid::Uuid;
+
+use crate::filing::{self, Arrival, Decision, Facts, Trace};
+use crate::id::{DeliveryId, MessageId};
+use crate::store::StoreError;
+use crate::store::effects;
+use crate::store::engine;
+use crate::store::facts::Directory;
+use crate::store::rows::Rows;
+use crate::store::submission::{Filed, Prepared, SealedCopy};
+use crate::store::writer::{Answer, Desk, Job, Work};
+
+/// Why a batch was not written.
+#[derive(Debug)]
+pub(in crate::store) enum Failure {
+    /// This job is not to be written; the others are to be tried again without it.
+    Job(usize, Result<Answer, StoreError>),
+    /// A statement failed.
+    Statement(sqlx::Error),
+    /// It took too long, and was rolled back.
+    TimedOut,
+}
+
+impl From<sqlx::Error> for Failure {
+    fn from(error: sqlx::Error) -> Self {
+        Self::Statement(error)
+    }
+}
+
+/// What was decided for one recipient, and on what.
+#[derive(Debug)]
+pub(in crate::store) struct Outcome<'a> {
+    pub(in crate::store) delivery: DeliveryId,
+    pub(in crate::store) arrival: Arrival<'a>,
+    pub(in crate::store) rcpt: String,
+    pub(in crate::store) facts: Facts,
+    pub(in crate::store) decision: Decision,
+    pub(in crate::store) trace: Trace,
+    /// The sealed message, if the decision keeps it.
+    pub(in crate::store) copy: Option<&'a SealedCopy>,
+}
+
+impl Desk {
+    /// Writes all jobs or none. Everything up to the commit is bounded by `deadline`; the commit itself is waited
+    /// for, since nobody could tell what became of it.
+    pub(in crate::store) async fn write_batch(
+        &self,
+        mut transaction: Transaction<'static, Sqlite>,
+        jobs: &[Job],
+        deadline: Instant,
+    ) -> Result<Vec<Answer>, Failure> {
+        if Instant::now() >= deadline {
+            return Err(Failure::TimedOut);
+        }
+        let writing = self.decide_and_write(&mut transaction, jobs);
+        let answers = tokio::time::timeout_at(deadline, writing).await.map_err(|_| Failure::TimedOut)??;
+        transaction.commit().await?;
+        Ok(answers)
+    }
+
+    async fn decide_and_write(
+        &self,
+        transaction: &mut Transaction<'static, Sqlite>,
+        jobs: &[Job],
+    ) -> Result<Vec<Answer>, Failure> {
+        self.see_version(engine::data_version(transaction).await?);
+        let arrivals: Vec<Arrival<'_>> = jobs.iter().flat_map(Job::arrivals).collect();
+        let mut directory = if arrivals.is_empty() {
+            Directory::default()
+        } else {
+            Directory::load(transaction, &arrivals, &self.served_domains).await?
+        };
+        let mut rows = Rows::default();
+        let mut answers = Vec::with_capacity(jobs.len());
+        for (index, job) in jobs.iter().enumerate() {
+            answers.push(match &job.work {
+                Work::File(prepared) => {
+                    let outcomes =
+                        decide(&mut directory, prepared).map_err(|answer| Failure::Job(index, answer))?;
+                    self.file(&mut rows, prepared, &outcomes)
+                }
+                Work::Record(refusals) => {
+                    effects::refusals(&mut rows, &self.keys, refusals);
+                    Answer::Recorded
+                }
+            });
+        }
+        rows.write(transaction).await?;
+        Ok(answers)
+    }
+
+    fn file(&self, rows: &mut Rows, prepared: &Prepared, outcomes: &[Outcome<'_>]) -> Answer {
+        let decided: Vec<(DeliveryId, Decision)> =
+            outcomes.iter().map(|outcome| (outcome.delivery, outcome.decision.clone())).collect();
+        let reply = filing::answer(&decided);
+        effects::submission(rows, &self.keys, prepared, outcomes, &reply);
+        let kept = outcomes.iter().filter_map(|outcome| outcome.copy).map(|copy| copy.id).collect();
+        Answer::Filed(Filed { reply, decided }, kept)
+    }
+}
+
+impl Job {
+    fn arrivals(&self) -> impl Iterator<Item = Arrival<'_>> {
+        let prepared = match &self.work {
+            Work::File(prepared) => Some(prepared),
+            Work::Record(_) => None,
+        };
+        prepared.into_iter().flat_map(|prepared| prepared.arrivals().map(|(_, arrival)| arrival))
+    }
+}
+
+/// R72: recipients one by one; each knows what the ones before it have made. An answer instead of outcomes means
+/// that the job must not be written, and that the directory has learned what will not be.
+fn decide<'a>(
+    directory: &mut Directory,
+    prepared: &'a Prepared,
+) -> Result<Vec<Outcome<'a>>, Result<Answer, StoreError>> {
+    let mut outcomes: Vec<Outcome<'a>> = Vec::with_capacity(prepared.deliveries.len());
+    for ((delivery, arrival), recipient) in prepared.arrivals().zip(&prepared.envelope.recipients) {
+        let facts = directory.facts(&arrival).ok_or(Err(StoreError::NoSuchAccount))?;
+        let (decision, trace) = catch_unwind(AssertUnwindSafe(|| filing::decide(&arrival, &facts)))
+            .map_err(|_| Err(StoreError::Defect("the rules panicked")))?;
+        let copy = match copy_to_keep(prepared, delivery, &arrival, &decision) {
+            Keep::Copy(copy) if outcomes.iter().any(|outcome| outcome.keeps(copy.id)) => {
+                return Err(Ok(Answer::NeedsCopies));
+            }
+            Keep::Copy(copy) => Some(copy),
+            Keep::Missing => return Err(Ok(Answer::NeedsCopies)),
+            Keep::Nothing => None,
+        };
+        if let Decision::Filed(filing) = &decision {
+            directory.learn(&arrival, filing, arrival.fresh.message);
+        }
+        let rcpt = effects::path_text(&recipient.path);
+        outcomes.push(Outcome { delivery, arrival, rcpt, facts, decision, trace, copy });
+    }
+    Ok(outcomes)
+}
+
+impl Outcome<'_> {
+    fn keeps(&self, copy: Uuid) -> bool {
+        self.copy.is_some_and(|kept| kept.id == copy)
+    }
+
+    /// The message on the record: the one that was filed now, or the one that was there.
+    pub(in crate::store) fn message(&self) -> Option<MessageId> {
+        match &self.decision {
+            Decision::Duplicate(existing) => Some(*existing),
+            Decision::Filed(_) => Some(self.arrival.fresh.message),
+            Decision::Deferred(_) | Decision::Discarded(_) | Decision::Held(_) | Decision::Rejected(_) => {
+                None
+            }
+        }
+    }
+}
+
+enum Keep<'a> {
+    Copy(&'a SealedCopy),
+    Missing,
+    Nothing,
+}
+
+/// A held message is sealed under its delivery, a filed one under the id that it gets.
+fn copy_to_keep<'a>(
+    prepared: &'a Prepared,
+    delivery: DeliveryId,
+    arrival: &Arrival<'_>,
+    decision: &Decision,
+) -> Keep<'a> {
+    let copy = match decision {
+        Decision::Filed(_) => prepared.copy_for(arrival.mailbox.account(), delivery),
+        Decision::Held(_) => prepared.own_copy(delivery),
+        Decision::Deferred(_) | Decision::Discarded(_) | Decision::Duplicate(_) | Decision::Rejected(_) => {
+            return Keep::Nothing;
+        }
+    };
+    copy.map_or(Keep::Missing, Keep::Copy)
+}

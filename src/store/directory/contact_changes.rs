@@ -1,0 +1,181 @@
+//! Making and changing contacts.
+
+use uuid::Uuid;
+
+use crate::id::{AccountId, ContactId};
+use crate::store::directory::contacts::{Row, SELECT_ONE, contact_of};
+use crate::store::directory::{
+    Change, Contact, ContactChange, CreatedBy, DirectoryError, NAME_MAX_CHARS, NewContact, checked_email,
+    checked_text, fold,
+};
+
+impl Change {
+    /// Makes a contact.
+    ///
+    /// # Errors
+    /// `NotFound` for the account, `Invalid`, or `Conflict` where the external id is taken.
+    pub async fn create_contact(
+        &mut self,
+        account: AccountId,
+        new: &NewContact,
+        created_by: CreatedBy,
+    ) -> Result<Contact, DirectoryError> {
+        self.require_account(account).await?;
+        let contact = Contact {
+            id: ContactId::generate(),
+            name: checked_text("name", &new.name, NAME_MAX_CHARS)?,
+            email: checked_email("email", &new.email)?.as_str().to_owned(),
+            other_emails: checked_others(&new.other_emails)?,
+            external_id: checked_external_id(new.external_id.as_deref())?,
+            created_at: self.now,
+            created_by,
+        };
+        self.require_free_external_id(account, contact.id, contact.external_id.as_deref()).await?;
+        sqlx::query(
+            "INSERT INTO contacts (account_id, contact_id, name, name_key, email, email_key, other_emails, external_id, created_by, created_at)
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)",
+        )
+        .bind(account.uuid())
+        .bind(contact.id.uuid())
+        .bind(&contact.name)
+        .bind(fold(&contact.name))
+        .bind(&contact.email)
+        .bind(contact.email.to_lowercase())
+        .bind(serde_json::Value::from(contact.other_emails.clone()).to_string())
+        .bind(&contact.external_id)
+        .bind(created_by.as_str())
+        .bind(self.now.as_millis())
+        .execute(&mut *self.tx)
+        .await?;
+        let data = serde_json::json!({ "contact_id": contact.id, "created_by": created_by.as_str() });
+        self.emit(account, "contact.created", None, &data).await?;
+        Ok(contact)
+    }
+
+    /// Changes what is given.
+    ///
+    /// # Errors
+    /// `NotFound`, `Invalid`, or `Conflict` where the external id is taken.
+    pub async fn update_contact(
+        &mut self,
+        account: AccountId,
+        id: ContactId,
+        change: &ContactChange,
+    ) -> Result<Contact, DirectoryError> {
+        let mut contact = self.contact(account, id).await?;
+        if let Some(name) = &change.name {
+            contact.name = checked_text("name", name, NAME_MAX_CHARS)?;
+        }
+        if let Some(email) = &change.email {
+            contact.email = checked_email("email", email)?.as_str().to_owned();
+        }
+        if let Some(others) = &change.other_emails {
+            contact.other_emails = checked_others(others)?;
+        }
+        if let Some(external_id) = &change.external_id {
+            contact.external_id = checked_external_id(external_id.as_deref())?;
+            self.require_free_external_id(account, id, contact.external_id.as_deref()).await?;
+        }
+        sqlx::query(
+            "UPDATE contacts SET name = $3, name_key = $4, email = $5, email_key = $6, other_emails = $7, external_id = $8
+             WHERE account_id = $1 AND contact_id = $2",
+        )
+        .bind(account.uuid())
+        .bind(id.uuid())
+        .bind(&contact.name)
+        .bind(fold(&contact.name))
+        .bind(&contact.email)
+        .bind(contact.email.to_lowercase())
+        .bind(serde_json::Value::from(contact.other_emails.clone()).to_string())
+        .bind(&contact.external_id)
+        .execute(&mut *self.tx)
+        .await?;
+        Ok(contact)
+    }
+
+    /// The contact as this change leaves it.
+    pub(super) async fn contact(
+        &mut self,
+        account: AccountId,
+        contact: ContactId,
+    ) -> Result<Contact, DirectoryError> {
+        let row: Option<Row> = sqlx::query_as(SELECT_ONE)
+            .bind(account.uuid())
+            .bind(contact.uuid())
+            .fetch_optional(&mut *self.tx)
+            .await?;
+        row.map(contact_of).ok_or(DirectoryError::NotFound("contact"))
+    }
+
+    /// The contact that an import means: by external id, else the oldest with that primary email (R21).
+    pub(super) async fn find_contact(
+        &mut self,
+        account: AccountId,
+        new: &NewContact,
+    ) -> Result<Option<ContactId>, DirectoryError> {
+        let found: Option<Uuid> = match new.external_id.as_deref().map(str::trim).filter(|id| !id.is_empty())
+        {
+            Some(external_id) => {
+                sqlx::query_scalar(
+                    "SELECT contact_id FROM contacts WHERE account_id = $1 AND external_id = $2",
+                )
+                .bind(account.uuid())
+                .bind(external_id)
+                .fetch_optional(&mut *self.tx)
+                .await?
+            }
+            None => {
+                sqlx::query_scalar(
+                    "SELECT contact_id FROM contacts WHERE account_id = $1 AND email_key = $2
+                     ORDER BY created_at, contact_id LIMIT 1",
+                )
+                .bind(account.uuid())
+                .bind(new.email.trim().to_lowercase())
+                .fetch_optional(&mut *self.tx)
+                .await?
+            }
+        };
+        Ok(found.map(ContactId::from_uuid))
+    }
+
+    async fn require_free_external_id(
+        &mut self,
+        account: AccountId,
+        contact: ContactId,
+        external_id: Option<&str>,
+    ) -> Result<(), DirectoryError> {
+        let Some(external_id) = external_id else { return Ok(()) };
+        let holder: Option<Uuid> = sqlx::query_scalar(
+            "SELECT contact_id FROM contacts WHERE account_id = $1 AND external_id = $2 AND contact_id <> $3",
+        )
+        .bind(account.uuid())
+        .bind(external_id)
+        .bind(contact.uuid())
+        .fetch_optional(&mut *self.tx)
+        .await?;
+        match holder {
+            Some(_) => Err(DirectoryError::Conflict("external_id: belongs to another contact".to_owned())),
+            None => Ok(()),
+        }
+    }
+}
+
+const OTHER_EMAILS_MAX: usize = 50;
+
+fn checked_others(others: &[String]) -> Result<Vec<String>, DirectoryError> {
+    if others.len() > OTHER_EMAILS_MAX {
+        return Err(DirectoryError::invalid("other_emails", format!("at most {OTHER_EMAILS_MAX}")));
+    }
+    let check = |(n, text): (usize, &String)| {
+        checked_email(&format!("other_emails[{n}]"), text).map(|email| email.as_str().to_owned())
+    };
+    others.iter().enumerate().map(check).collect()
+}
+
+/// An empty external id is none.
+fn checked_external_id(given: Option<&str>) -> Result<Option<String>, DirectoryError> {
+    match given.map(str::trim).filter(|id| !id.is_empty()) {
+        Some(id) => checked_text("external_id", id, NAME_MAX_CHARS).map(Some),
+        None => Ok(None),
+    }
+}

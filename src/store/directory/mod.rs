@@ -1,0 +1,177 @@
+//! The directory: accounts, users and their identities, contacts, marks, tokens, reply addresses and mail that the
+//! CRM registers. Knows nothing of HTTP; the commands use it too.
+//!
+//! Reads are methods of [`Store`]. Writes are methods of [`Change`], one transaction that the caller commits, so
+//! that a write and what belongs to it (its event, its remembered answer) are on disk together or not at all.
+
+mod accounts;
+mod contact_changes;
+mod contacts;
+mod erase;
+mod idempotency;
+mod identities;
+pub mod import;
+mod marks;
+mod reply_addresses;
+mod review;
+mod scopes;
+mod sent_mail;
+mod settings;
+mod sync_addresses;
+mod tokens;
+mod users;
+
+use serde_json::Value;
+use sqlx::{Sqlite, Transaction};
+
+pub use accounts::Account;
+pub(in crate::store) use contacts::escape_like;
+pub use contacts::{Contact, ContactChange, ContactFilter, CreatedBy, NewContact, fold};
+pub use erase::Erased;
+pub use idempotency::{Remembered, Request, StoredAnswer};
+pub use identities::{UserEmail, Verification};
+pub use import::{FailedLine, ImportReport};
+pub use marks::{Mark, MarkFilter, MarkState};
+pub(in crate::store) use reply_addresses::MERGES_MAX;
+pub use reply_addresses::{NewReplyAddress, ReplyAddress};
+pub use scopes::{Principal, Scope, Scopes};
+pub use sent_mail::SentMail;
+pub use settings::merge as merge_settings;
+pub use tokens::{NewToken, Token};
+pub use users::{NewUser, Purge, SyncState, User};
+
+use crate::id::{AccountId, ConversationId, EventId};
+use crate::store::blobs::BlobName;
+use crate::store::{Store, StoreError};
+use crate::time::Timestamp;
+
+/// Why the directory did not do what was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum DirectoryError {
+    /// It contradicts what is on file.
+    #[error("{0}")]
+    Conflict(String),
+    /// A value cannot be taken.
+    #[error("{field}: {why}")]
+    Invalid {
+        /// Which, as the API names it.
+        field: String,
+        /// Why, in a few words.
+        why: String,
+    },
+    /// There is no such thing in this account.
+    #[error("no such {0}")]
+    NotFound(&'static str),
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl From<sqlx::Error> for DirectoryError {
+    fn from(error: sqlx::Error) -> Self {
+        Self::Store(error.into())
+    }
+}
+
+impl DirectoryError {
+    fn invalid(field: impl Into<String>, why: impl Into<String>) -> Self {
+        Self::Invalid { field: field.into(), why: why.into() }
+    }
+}
+
+/// One write transaction. Dropped without [`Self::commit`], nothing of it happened.
+#[derive(Debug)]
+#[must_use = "nothing is written before commit"]
+pub struct Change {
+    tx: Transaction<'static, Sqlite>,
+    store: Store,
+    now: Timestamp,
+    /// To be removed once no row names them any more.
+    blobs: Vec<BlobName>,
+    addresses: Addresses,
+}
+
+/// Whether what the store remembers of addresses holds after this change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Addresses {
+    Same,
+    Changed,
+}
+
+impl Store {
+    /// Begins a write; waits for its turn behind other writers.
+    ///
+    /// # Errors
+    /// If the database cannot be written.
+    pub async fn change(&self) -> Result<Change, StoreError> {
+        Ok(Change {
+            tx: self.begin().await?,
+            store: self.clone(),
+            now: Timestamp::now(),
+            blobs: Vec::new(),
+            addresses: Addresses::Same,
+        })
+    }
+}
+
+impl Change {
+    /// Writes it to disk, then removes the blobs that nothing names any more.
+    ///
+    /// # Errors
+    /// If the database fails; then nothing of it happened.
+    pub async fn commit(self) -> Result<(), StoreError> {
+        self.tx.commit().await?;
+        match self.addresses {
+            Addresses::Changed => self.store.forget_addresses(),
+            Addresses::Same => {}
+        }
+        self.store.inner.blobs.remove(self.blobs).await;
+        Ok(())
+    }
+
+    /// Puts an event into the outbox. `data` holds ids and headers, never text.
+    async fn emit(
+        &mut self,
+        account: AccountId,
+        kind: &str,
+        conversation: Option<ConversationId>,
+        data: &Value,
+    ) -> Result<(), StoreError> {
+        sqlx::query(
+            "INSERT INTO events (account_id, event_id, type, at, conversation_id, data) VALUES ($1, $2, $3, $4, $5, $6)",
+        )
+        .bind(account.uuid())
+        .bind(EventId::generate().uuid())
+        .bind(kind)
+        .bind(self.now.as_millis())
+        .bind(conversation.map(ConversationId::uuid))
+        .bind(data.to_string())
+        .execute(&mut *self.tx)
+        .await?;
+        Ok(())
+    }
+}
+
+/// Text that must say something and stay within `max_chars`, trimmed.
+fn checked_text(field: &'static str, text: &str, max_chars: usize) -> Result<String, DirectoryError> {
+    let text = text.trim();
+    if text.is_empty() {
+        return Err(DirectoryError::invalid(field, "must not be empty"));
+    }
+    if text.chars().count() > max_chars {
+        return Err(DirectoryError::invalid(field, format!("at most {max_chars} characters")));
+    }
+    if text.chars().any(char::is_control) {
+        return Err(DirectoryError::invalid(field, "must not hold control characters"));
+    }
+    Ok(text.to_owned())
+}
+
+/// An address as given, checked.
+fn checked_email(field: &str, text: &str) -> Result<crate::address::EmailAddress, DirectoryError> {
+    crate::address::EmailAddress::parse(text.trim())
+        .ok_or_else(|| DirectoryError::invalid(field, "is no email address"))
+}
+
+/// Names of people, accounts, tokens.
+const NAME_MAX_CHARS: usize = 200;

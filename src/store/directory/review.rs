@@ -1,0 +1,77 @@
+//! What a person decides about held mail (R36).
+
+use serde_json::Value;
+
+use crate::id::{AccountId, DeliveryId};
+use crate::store::blobs::BlobName;
+use crate::store::directory::{Change, DirectoryError};
+
+impl Change {
+    /// Erases a held message on a person's word. Its delivery stays and says so, without addresses (R5).
+    ///
+    /// # Errors
+    /// `NotFound` if there is no such held message.
+    pub async fn discard_held(
+        &mut self,
+        account: AccountId,
+        delivery: DeliveryId,
+    ) -> Result<(), DirectoryError> {
+        let gone: Option<(Option<String>,)> =
+            sqlx::query_as("DELETE FROM held WHERE account_id = $1 AND delivery_id = $2 RETURNING blob")
+                .bind(account.uuid())
+                .bind(delivery.uuid())
+                .fetch_optional(&mut *self.tx)
+                .await?;
+        let (blob,) = gone.ok_or(DirectoryError::NotFound("held message"))?;
+        self.blobs.extend(blob.as_deref().and_then(BlobName::parse));
+        let steps: Option<String> =
+            sqlx::query_scalar("SELECT steps FROM deliveries WHERE account_id = $1 AND delivery_id = $2")
+                .bind(account.uuid())
+                .bind(delivery.uuid())
+                .fetch_optional(&mut *self.tx)
+                .await?;
+        sqlx::query(
+            "UPDATE deliveries SET outcome = 'discarded', mail_from = NULL, rcpt = NULL, from_address = NULL,
+             message_id_header = NULL, steps = $3 WHERE account_id = $1 AND delivery_id = $2",
+        )
+        .bind(account.uuid())
+        .bind(delivery.uuid())
+        .bind(steps_after_discard(&steps.unwrap_or_default()))
+        .execute(&mut *self.tx)
+        .await?;
+        Ok(())
+    }
+}
+
+/// R5: the steps stay, their addresses do not; a last step says who ended it.
+fn steps_after_discard(steps: &str) -> String {
+    let mut steps: Vec<Value> = serde_json::from_str(steps).unwrap_or_default();
+    for said in steps.iter_mut().filter_map(|step| step.get_mut("said")) {
+        if let Some(text) = said.as_str() {
+            *said = Value::from(without_addresses(text));
+        }
+    }
+    steps.push(serde_json::json!({
+        "rule": "R36", "said": "a person discarded it from the review queue", "took_us": 0,
+    }));
+    Value::from(steps).to_string()
+}
+
+fn without_addresses(text: &str) -> String {
+    let word = |word: &str| if word.contains('@') { "(address)".to_owned() } else { word.to_owned() };
+    text.split(' ').map(word).collect::<Vec<_>>().join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn r05_the_steps_of_discarded_mail_hold_no_address() {
+        let steps = r#"[{"rule":"R24","said":"<ana@patient.test> is no contact","took_us":3}]"#;
+        let after = steps_after_discard(steps);
+        assert!(!after.contains("patient.test") && after.contains("(address) is no contact"), "{after}");
+        assert!(after.contains("\"R36\""));
+        assert!(steps_after_discard("").contains("\"R36\""));
+    }
+}

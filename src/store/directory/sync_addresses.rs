@@ -1,0 +1,111 @@
+//! Changing a user's sync address: rotate, disconnect, connect. What the store remembers of addresses is forgotten
+//! when the change is committed, so that the next RCPT sees it (R62).
+
+use crate::address::sync;
+use crate::id::{AccountId, UserId};
+use crate::store::StoreError;
+use crate::store::directory::{Addresses, Change, DirectoryError, Purge, SyncState, User};
+
+impl Change {
+    /// Gives the user a new sync address; the old one is refused from now on.
+    ///
+    /// # Errors
+    /// `NotFound` if there is no such user.
+    pub async fn rotate_sync_address(
+        &mut self,
+        account: AccountId,
+        user: UserId,
+    ) -> Result<User, DirectoryError> {
+        let old = self.user(account, user).await?;
+        self.addresses = Addresses::Changed;
+        sqlx::query("UPDATE sync_addresses SET state = 'retired' WHERE account_id = $1 AND user_id = $2")
+            .bind(account.uuid())
+            .bind(user.uuid())
+            .execute(&mut *self.tx)
+            .await?;
+        let local = self.fresh_local_part(&old.name).await?;
+        self.keep_local_part(account, user, &local).await?;
+        sqlx::query("UPDATE users SET sync_local = $3 WHERE account_id = $1 AND user_id = $2")
+            .bind(account.uuid())
+            .bind(user.uuid())
+            .bind(&local)
+            .execute(&mut *self.tx)
+            .await?;
+        self.user(account, user).await
+    }
+
+    /// R62: stops filing at once.
+    ///
+    /// # Errors
+    /// `NotFound`, or `Invalid` for a purge that cannot be done yet.
+    pub async fn disconnect_sync(
+        &mut self,
+        account: AccountId,
+        user: UserId,
+        purge: Purge,
+    ) -> Result<User, DirectoryError> {
+        match purge {
+            Purge::Mine => Err(DirectoryError::invalid("purge", "`mine` is not available yet")),
+            Purge::None => self.set_sync_state(account, user, SyncState::Off).await,
+        }
+    }
+
+    /// Files again, under the same address.
+    ///
+    /// # Errors
+    /// `NotFound` if there is no such user.
+    pub async fn connect_sync(&mut self, account: AccountId, user: UserId) -> Result<User, DirectoryError> {
+        self.set_sync_state(account, user, SyncState::On).await
+    }
+
+    async fn set_sync_state(
+        &mut self,
+        account: AccountId,
+        user: UserId,
+        state: SyncState,
+    ) -> Result<User, DirectoryError> {
+        self.addresses = Addresses::Changed;
+        sqlx::query("UPDATE users SET sync_state = $3 WHERE account_id = $1 AND user_id = $2")
+            .bind(account.uuid())
+            .bind(user.uuid())
+            .bind(state.as_str())
+            .execute(&mut *self.tx)
+            .await?;
+        self.user(account, user).await
+    }
+
+    /// A local part that nobody in any account ever had: the envelope recipient alone picks the account (R39).
+    pub(super) async fn fresh_local_part(&mut self, name: &str) -> Result<String, DirectoryError> {
+        loop {
+            let mut random = [0; 8];
+            aws_lc_rs::rand::fill(&mut random)
+                .map_err(|_| StoreError::from(crate::store::seal::SealError::Failed))?;
+            let local = sync::local_part(name, u64::from_be_bytes(random));
+            let taken: Option<i64> = sqlx::query_scalar("SELECT 1 FROM sync_addresses WHERE local_part = $1")
+                .bind(&local)
+                .fetch_optional(&mut *self.tx)
+                .await?;
+            if taken.is_none() {
+                return Ok(local);
+            }
+        }
+    }
+
+    pub(super) async fn keep_local_part(
+        &mut self,
+        account: AccountId,
+        user: UserId,
+        local: &str,
+    ) -> Result<(), DirectoryError> {
+        sqlx::query(
+            "INSERT INTO sync_addresses (account_id, local_part, user_id, state, created_at) VALUES ($1, $2, $3, 'active', $4)",
+        )
+        .bind(account.uuid())
+        .bind(local)
+        .bind(user.uuid())
+        .bind(self.now.as_millis())
+        .execute(&mut *self.tx)
+        .await?;
+        Ok(())
+    }
+}

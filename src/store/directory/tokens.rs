@@ -1,0 +1,200 @@
+//! API tokens: `smx_` and 256 random bits. Only the SHA-256 is stored, so the table gives no access to a reader.
+
+use aws_lc_rs::digest;
+use uuid::Uuid;
+
+use crate::address::token::encode;
+use crate::id::{AccountId, TokenId};
+use crate::store::directory::{
+    Change, DirectoryError, NAME_MAX_CHARS, Principal, Scope, Scopes, checked_text,
+};
+use crate::store::seal::SealError;
+use crate::store::views::{Key, Page, Slice};
+use crate::store::{Store, StoreError};
+use crate::time::Timestamp;
+
+/// What is kept of a token.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Token {
+    /// Its id.
+    pub id: TokenId,
+    /// Its account; none for an administrator of all.
+    pub account: Option<AccountId>,
+    /// What it is for.
+    pub name: String,
+    /// What it may do.
+    pub scopes: Scopes,
+    /// When it was made.
+    pub created_at: Timestamp,
+}
+
+/// What makes a token.
+#[derive(Clone, Debug)]
+pub struct NewToken {
+    /// Its account; none, with scope `admin`, for every account.
+    pub account: Option<AccountId>,
+    /// What it is for.
+    pub name: String,
+    /// What it may do.
+    pub scopes: Scopes,
+}
+
+type Row = (Uuid, Uuid, String, String, i64);
+
+impl Store {
+    /// Who holds this token; none if nobody does.
+    ///
+    /// # Errors
+    /// If the database fails.
+    pub async fn authenticate(&self, token: &str) -> Result<Option<Principal>, StoreError> {
+        let row: Option<(Uuid, Uuid, String)> =
+            sqlx::query_as("SELECT account_id, token_id, scopes FROM tokens WHERE token_hash = $1")
+                .bind(hash(token))
+                .fetch_optional(self.reader())
+                .await?;
+        Ok(row.map(|(account, token, scopes)| Principal {
+            token: TokenId::from_uuid(token),
+            account: AccountId::from_uuid(account),
+            scopes: Scopes::read(&scopes),
+        }))
+    }
+
+    /// Makes the first token with scope `admin` where there is none yet: the one given, else a fresh one. Returns
+    /// the text of the token that was made, for `data/admin-token`; none if there was one already.
+    ///
+    /// # Errors
+    /// If the database fails, or the given token is shorter than 16 characters.
+    pub async fn ensure_admin_token(&self, given: Option<&str>) -> Result<Option<String>, DirectoryError> {
+        let mut change = self.change().await?;
+        let existing: Option<i64> = sqlx::query_scalar("SELECT 1 FROM tokens WHERE account_id = $1 LIMIT 1")
+            .bind(AccountId::OPERATOR.uuid())
+            .fetch_optional(&mut *change.tx)
+            .await?;
+        if existing.is_some() {
+            return Ok(None);
+        }
+        let text = match given {
+            Some(text) if text.len() < GIVEN_TOKEN_MIN_OCTETS => {
+                let why = format!("must have at least {GIVEN_TOKEN_MIN_OCTETS} characters");
+                return Err(DirectoryError::invalid("SYNCMX_ADMIN_TOKEN", why));
+            }
+            Some(text) => text.to_owned(),
+            None => fresh_text()?,
+        };
+        let new = NewToken { account: None, name: "first administrator".to_owned(), scopes: Scopes::admin() };
+        change.insert_token(&new, &text).await?;
+        change.commit().await?;
+        Ok(Some(text))
+    }
+
+    /// Tokens, oldest first; those of one account if one is given.
+    ///
+    /// # Errors
+    /// If the database fails.
+    pub async fn tokens(&self, account: Option<AccountId>, slice: Slice) -> Result<Page<Token>, StoreError> {
+        let rows: Vec<Row> = sqlx::query_as(
+            "SELECT token_id, account_id, name, scopes, created_at FROM tokens
+             WHERE token_id > $1 AND (account_id = $2 OR $3) ORDER BY token_id LIMIT $4",
+        )
+        .bind(slice.after.map_or(Uuid::nil(), |key| key.id))
+        .bind(account.map_or(Uuid::nil(), AccountId::uuid))
+        .bind(account.is_none())
+        .bind(slice.fetch_limit())
+        .fetch_all(self.reader())
+        .await?;
+        let tokens = rows.into_iter().map(token_of).collect();
+        Ok(slice.page(tokens, |token: &Token| Key::of_id(token.id.uuid())))
+    }
+}
+
+impl Change {
+    /// Makes a token; its text is returned once and never stored.
+    ///
+    /// # Errors
+    /// `NotFound` for the account; `Invalid` for a name or for scopes without an account.
+    pub async fn create_token(&mut self, new: &NewToken) -> Result<(Token, String), DirectoryError> {
+        match new.account {
+            Some(account) => self.require_account(account).await?,
+            None if new.scopes.allow(Scope::Admin) => {}
+            None => return Err(DirectoryError::invalid("account_id", "only scope `admin` goes without one")),
+        }
+        let text = fresh_text()?;
+        let token = self.insert_token(new, &text).await?;
+        Ok((token, text))
+    }
+
+    /// Ends a token at once. `within` is the account it must belong to; none for any.
+    ///
+    /// # Errors
+    /// `NotFound` if there is no such token there.
+    pub async fn delete_token(
+        &mut self,
+        token: TokenId,
+        within: Option<AccountId>,
+    ) -> Result<(), DirectoryError> {
+        let gone = sqlx::query("DELETE FROM tokens WHERE token_id = $1 AND (account_id = $2 OR $3)")
+            .bind(token.uuid())
+            .bind(within.map_or(Uuid::nil(), AccountId::uuid))
+            .bind(within.is_none())
+            .execute(&mut *self.tx)
+            .await?
+            .rows_affected();
+        if gone == 0 { Err(DirectoryError::NotFound("token")) } else { Ok(()) }
+    }
+
+    async fn insert_token(&mut self, new: &NewToken, text: &str) -> Result<Token, DirectoryError> {
+        let token = Token {
+            id: TokenId::generate(),
+            account: new.account,
+            name: checked_text("name", &new.name, NAME_MAX_CHARS)?,
+            scopes: new.scopes.clone(),
+            created_at: self.now,
+        };
+        sqlx::query(
+            "INSERT INTO tokens (account_id, token_id, name, scopes, token_hash, created_at) VALUES ($1, $2, $3, $4, $5, $6)",
+        )
+        .bind(new.account.unwrap_or(AccountId::OPERATOR).uuid())
+        .bind(token.id.uuid())
+        .bind(&token.name)
+        .bind(serde_json::Value::from(token.scopes.words()).to_string())
+        .bind(hash(text))
+        .bind(self.now.as_millis())
+        .execute(&mut *self.tx)
+        .await?;
+        Ok(token)
+    }
+}
+
+const GIVEN_TOKEN_MIN_OCTETS: usize = 16;
+
+fn fresh_text() -> Result<String, DirectoryError> {
+    let mut random = zeroize::Zeroizing::new([0; 32]);
+    aws_lc_rs::rand::fill(random.as_mut()).map_err(|_| StoreError::from(SealError::Failed))?;
+    Ok(format!("smx_{}", encode(random.as_ref())))
+}
+
+fn hash(text: &str) -> Vec<u8> {
+    digest::digest(&digest::SHA256, text.as_bytes()).as_ref().to_vec()
+}
+
+fn token_of((id, account, name, scopes, created_at): Row) -> Token {
+    Token {
+        id: TokenId::from_uuid(id),
+        account: Some(AccountId::from_uuid(account)).filter(|account| *account != AccountId::OPERATOR),
+        name,
+        scopes: Scopes::read(&scopes),
+        created_at: Timestamp::from_millis(created_at),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_is_smx_and_52_digits_and_never_the_same() {
+        let (a, b) = (fresh_text().unwrap(), fresh_text().unwrap());
+        assert_eq!((a.len(), a.get(..4)), (4 + 52, Some("smx_")));
+        assert_ne!(a, b);
+    }
+}

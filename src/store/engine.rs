@@ -1,0 +1,220 @@
+//! Everything that differs between database engines: how to connect, how to begin, which error means what.
+//!
+//! Today SQLite alone. The SQL texts elsewhere serve both engines; PostgreSQL comes in here.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use sqlx::migrate::MigrateError;
+use sqlx::sqlite::{
+    SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
+};
+use sqlx::{ConnectOptions as _, Connection as _, Row as _};
+
+use crate::store::StoreError;
+
+/// A connection.
+pub(in crate::store) type Connection = sqlx::SqliteConnection;
+/// The values of one statement.
+pub(in crate::store) type Arguments = sqlx::sqlite::SqliteArguments;
+/// A row that was read.
+pub(in crate::store) type FetchedRow = sqlx::sqlite::SqliteRow;
+
+/// Readers, and the one connection that writes.
+#[derive(Debug)]
+pub(in crate::store) struct Pools {
+    pub(in crate::store) read: SqlitePool,
+    /// One connection: SQLite has one writer, and waiting for it in our queue is fairer than in its busy loop.
+    pub(in crate::store) write: SqlitePool,
+}
+
+/// Opens the database and brings its schema up to date. `connected` is called for each new writing connection:
+/// whoever compares data versions starts anew there.
+pub(in crate::store) async fn connect(
+    path: &Path,
+    connected: impl Fn() + Clone + Send + Sync + 'static,
+) -> Result<Pools, StoreError> {
+    let options = SqliteConnectOptions::new()
+        .filename(path)
+        .create_if_missing(true)
+        .journal_mode(SqliteJournalMode::Wal)
+        .synchronous(SqliteSynchronous::Full)
+        .foreign_keys(true)
+        .busy_timeout(BUSY_TIMEOUT)
+        .statement_cache_capacity(STATEMENTS)
+        .page_size(PAGE_OCTETS)
+        .disable_statement_logging()
+        .pragma("cache_size", CACHE_KIB)
+        .pragma("wal_autocheckpoint", CHECKPOINT_PAGES)
+        .pragma("journal_size_limit", WAL_OCTETS)
+        // Our own errors and metrics tell what matters; the library's lines would repeat it without a trace id.
+        .disable_statement_logging();
+    let failed = |error| explain(error, path);
+    let write = SqlitePoolOptions::new()
+        .max_connections(1)
+        .idle_timeout(None)
+        .max_lifetime(None)
+        .acquire_timeout(WRITER_WAIT)
+        .after_connect(move |_, _| {
+            connected();
+            Box::pin(async { Ok(()) })
+        })
+        .after_release(|connection, _| Box::pin(is_usable(connection)))
+        .connect_with(options.clone())
+        .await
+        .map_err(failed)?;
+    migrate(&write, path).await?;
+    let read = SqlitePoolOptions::new()
+        .max_connections(READERS)
+        .acquire_timeout(READER_WAIT)
+        .connect_with(options.read_only(true))
+        .await
+        .map_err(failed)?;
+    Ok(Pools { read, write })
+}
+
+/// SQLite ends a transaction by itself when the disk is full; sqlx then still counts it as open, and the connection
+/// would refuse every later one.
+async fn is_usable(connection: &mut Connection) -> Result<bool, sqlx::Error> {
+    if connection.is_in_transaction() {
+        // A roll-back may be on its way; behind it the count tells the truth.
+        connection.ping().await?;
+    }
+    Ok(!connection.is_in_transaction())
+}
+
+/// Two programs that open a fresh database together both try; the one that comes second finds it done.
+async fn migrate(write: &SqlitePool, path: &Path) -> Result<(), StoreError> {
+    let migrations = sqlx::migrate!("src/store/migrations/common");
+    let first = migrations.run(write).await;
+    let done = if first.is_err() { migrations.run(write).await } else { first };
+    done.map_err(|error| {
+        if let MigrateError::VersionMissing(version) = error {
+            StoreError::SchemaNewer { path: path.to_owned(), version }
+        } else if let MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _) = error {
+            explain(error, path)
+        } else {
+            StoreError::Migration(error)
+        }
+    })
+}
+
+/// The statement that takes the write lock at once: a transaction that reads first could not get it later.
+pub(in crate::store) const BEGIN: &str = "BEGIN IMMEDIATE";
+
+/// Appends the placeholder of the value with this number, from 1. SQLite looks up named ones one by one, which
+/// makes statements of a thousand values slow; it counts plain ones itself.
+pub(in crate::store) fn push_placeholder(text: &mut String, _number: usize) {
+    text.push('?');
+}
+
+/// A number that changes when another process has committed.
+pub(in crate::store) async fn data_version(connection: &mut Connection) -> Result<i64, sqlx::Error> {
+    sqlx::query("PRAGMA data_version").fetch_one(connection).await?.try_get(0)
+}
+
+/// Whose fault a failed statement is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::store) enum Fault {
+    /// The database, the disk, another process: whatever we would write fails.
+    Engine,
+    /// What we tried to write: without it the rest goes on.
+    Rows,
+}
+
+/// Tells by its code whether the rows or the engine are to blame.
+pub(in crate::store) fn fault(error: &sqlx::Error) -> Fault {
+    match code(error) {
+        Some(
+            BUSY | LOCKED | NO_MEMORY | READ_ONLY | IO_ERROR | FULL | CANNOT_OPEN | PROTOCOL | NOT_A_DATABASE,
+        ) => Fault::Engine,
+        Some(_) => Fault::Rows,
+        None if is_about_values(error) => Fault::Rows,
+        None => Fault::Engine,
+    }
+}
+
+fn is_about_values(error: &sqlx::Error) -> bool {
+    matches!(error, sqlx::Error::Decode(_) | sqlx::Error::ColumnDecode { .. } | sqlx::Error::Encode(_))
+}
+
+/// One clear line for what can go wrong with the file.
+pub(in crate::store) fn explain(error: sqlx::Error, path: &Path) -> StoreError {
+    let path: PathBuf = path.to_owned();
+    match code(&error) {
+        Some(BUSY | LOCKED) => StoreError::Locked { path },
+        Some(NOT_A_DATABASE | CORRUPT) => StoreError::Corrupt { path },
+        Some(CANNOT_OPEN | READ_ONLY) => {
+            StoreError::Unusable { path, detail: "it cannot be opened for writing".to_owned() }
+        }
+        Some(FULL) => StoreError::Unusable { path, detail: "the disk is full".to_owned() },
+        _ => StoreError::Database(error),
+    }
+}
+
+/// The primary result code (<https://www.sqlite.org/rescode.html>): the low octet of the extended one.
+fn code(error: &sqlx::Error) -> Option<u32> {
+    let sqlx::Error::Database(error) = error else { return None };
+    error.code()?.parse::<u32>().ok().map(|extended| extended & 0xff)
+}
+
+const BUSY: u32 = 5;
+const LOCKED: u32 = 6;
+const NO_MEMORY: u32 = 7;
+const READ_ONLY: u32 = 8;
+const IO_ERROR: u32 = 10;
+const CORRUPT: u32 = 11;
+const FULL: u32 = 13;
+const CANNOT_OPEN: u32 = 14;
+const PROTOCOL: u32 = 15;
+const NOT_A_DATABASE: u32 = 26;
+
+/// For another process that holds the write lock.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+/// For our own writer in front.
+const WRITER_WAIT: Duration = Duration::from_secs(10);
+/// RCPT must be answered within 5 seconds.
+const READER_WAIT: Duration = Duration::from_secs(4);
+const READERS: u32 = 4;
+/// Prepared statements a connection keeps: every text of every size of batch.
+const STATEMENTS: usize = 512;
+/// A sealed mail takes fewer pages, and the journal fewer writes, than with the default of 4 KiB. Only a new database
+/// takes it on.
+const PAGE_OCTETS: u32 = 8192;
+/// 64 MiB a connection (negative: KiB).
+const CACHE_KIB: &str = "-65536";
+/// 16 MiB: a checkpoint costs two more fsyncs.
+const CHECKPOINT_PAGES: &str = "2048";
+const WAL_OCTETS: &str = "67108864";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_full_disk_fails_what_was_written_and_nothing_after_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let pools = connect(&folder.path().join("full.db"), || {}).await.unwrap();
+        let grow =
+            "INSERT INTO idempotency_keys VALUES (randomblob(16), 'k', x'00', 1, hex(randomblob(100000)), 0)";
+        let mut full = pools.write.begin_with(BEGIN).await.unwrap();
+        sqlx::query("PRAGMA max_page_count = 1").execute(&mut *full).await.unwrap();
+        let error = sqlx::query(grow).execute(&mut *full).await.unwrap_err();
+        assert_eq!(code(&error), Some(FULL), "{error}");
+        assert_eq!(fault(&error), Fault::Engine);
+        drop(full);
+        let mut after = pools.write.begin_with(BEGIN).await.unwrap();
+        sqlx::query("PRAGMA max_page_count = 1000000").execute(&mut *after).await.unwrap();
+        sqlx::query(grow).execute(&mut *after).await.unwrap();
+        after.commit().await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_refused_row_is_the_fault_of_the_row() {
+        let folder = tempfile::tempdir().unwrap();
+        let pools = connect(&folder.path().join("rows.db"), || {}).await.unwrap();
+        let orphan = "INSERT INTO users VALUES (x'01', x'02', 'n', 'r', 'on', 'l', 0)";
+        let error = sqlx::query(orphan).execute(&pools.write).await.unwrap_err();
+        assert_eq!(fault(&error), Fault::Rows, "{error}");
+    }
+}

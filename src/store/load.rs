@@ -1,0 +1,323 @@
+//! Reads a [`Directory`] for a batch: one statement for each table, whatever the number of messages.
+//!
+//! Each statement joins a list of keys to a table through an index that leads with the account (R4). `CROSS JOIN`
+//! keeps the list outside: a row-value `IN` would scan the table in SQLite.
+
+use std::collections::HashSet;
+use std::hash::Hash;
+
+use uuid::Uuid;
+
+use crate::address::{EmailAddress, Mailbox};
+use crate::filing::{
+    Account, Arrival, Contact, Conversation, ExistingMessage, Facts, Identity, Mark, Owner, thread_keys,
+};
+use crate::id::{AccountId, ContactId, ConversationId, MessageId, UserId};
+use crate::store::engine::Connection;
+use crate::store::facts::{
+    Directory, KnownConversation, MAX_MERGES, ThreadEntry, address_keys, day, own_message_id, owner_id,
+    sort_entries,
+};
+use crate::store::queries::{
+    ACCOUNTS, CONTACTS_BY_EMAIL, CONTACTS_BY_ID, CONVERSATIONS, IDENTITIES, MARKS, MESSAGES, OWNERS, OfDay,
+    One, THREADS, Text, Two,
+};
+use crate::store::statement::select;
+use crate::store::{Store, StoreError};
+use crate::time::Timestamp;
+
+impl Store {
+    /// The facts on which this arrival would be decided now. Nothing is written (for `explain`).
+    ///
+    /// # Errors
+    /// If the database fails, or there is no such account.
+    pub async fn facts_for(&self, arrival: &Arrival<'_>) -> Result<Facts, StoreError> {
+        // One read transaction: all facts of one point in time.
+        let mut reader = self.reader().begin().await?;
+        let directory = Directory::load(&mut reader, &[*arrival], &self.inner.served.all()).await?;
+        directory.facts(arrival).ok_or(StoreError::NoSuchAccount)
+    }
+}
+
+impl Directory {
+    /// Reads what is known about the arrivals.
+    pub(in crate::store) async fn load(
+        connection: &mut Connection,
+        arrivals: &[Arrival<'_>],
+        served_domains: &[String],
+    ) -> Result<Self, sqlx::Error> {
+        let mut directory = Self::default();
+        let wanted = Wanted::of(arrivals);
+        directory.load_accounts(connection, &wanted, served_domains).await?;
+        directory.load_identities(connection, &wanted).await?;
+        directory.load_contacts_by_email(connection, &wanted).await?;
+        directory.load_threads(connection, &wanted).await?;
+        directory.load_messages(connection, &wanted).await?;
+        directory.load_conversations(connection, wanted.conversations.clone()).await?;
+        directory.load_owners(connection, wanted.owners).await?;
+        directory.load_contacts_of_conversations(connection).await?;
+        directory.load_marks(connection).await?;
+        Ok(directory)
+    }
+
+    async fn load_accounts(
+        &mut self,
+        connection: &mut Connection,
+        wanted: &Wanted,
+        served_domains: &[String],
+    ) -> Result<(), sqlx::Error> {
+        let keys = wanted.accounts.iter().map(|account| One(account.uuid())).collect();
+        for (id, name, settings) in select::<_, (Uuid, String, String)>(connection, &ACCOUNTS, keys).await? {
+            let id = AccountId::from_uuid(id);
+            let settings =
+                serde_json::from_str(&settings).map_err(|error| sqlx::Error::Decode(Box::new(error)))?;
+            self.accounts.insert(id, Account { id, name, settings, served_domains: served_domains.to_vec() });
+        }
+        Ok(())
+    }
+
+    async fn load_identities(
+        &mut self,
+        connection: &mut Connection,
+        wanted: &Wanted,
+    ) -> Result<(), sqlx::Error> {
+        type Found = (Uuid, String, Uuid, String, Option<i64>);
+        for (account, key, user, address, verified_at) in
+            select::<_, Found>(connection, &IDENTITIES, texts(&wanted.addresses)).await?
+        {
+            let identity = Identity {
+                address: address_of(&address)?,
+                user: UserId::from_uuid(user),
+                verified: verified_at.is_some(),
+            };
+            self.identities.insert((AccountId::from_uuid(account), key), identity);
+        }
+        Ok(())
+    }
+
+    async fn load_contacts_by_email(
+        &mut self,
+        connection: &mut Connection,
+        wanted: &Wanted,
+    ) -> Result<(), sqlx::Error> {
+        let found: Vec<ContactRow> = select(connection, &CONTACTS_BY_EMAIL, texts(&wanted.addresses)).await?;
+        for row in found {
+            let (account, key) = (AccountId::from_uuid(row.0), row.4.clone());
+            let contact = contact_of(row)?;
+            self.contacts_by_email.entry((account, key)).or_default().push(contact.id);
+            self.contacts.insert((account, contact.id), contact);
+        }
+        Ok(())
+    }
+
+    async fn load_threads(
+        &mut self,
+        connection: &mut Connection,
+        wanted: &Wanted,
+    ) -> Result<(), sqlx::Error> {
+        type Found = (Uuid, String, bool, Uuid, Uuid, Option<Uuid>, Option<Uuid>, i64);
+        for (account, header, is_own, id, contact, user, merged_into, last_at) in
+            select::<_, Found>(connection, &THREADS, texts(&wanted.references)).await?
+        {
+            let (account, conversation) = (AccountId::from_uuid(account), ConversationId::from_uuid(id));
+            self.threads.entry((account, header)).or_default().push(ThreadEntry { conversation, is_own });
+            self.take_conversation((account.uuid(), id, contact, user, merged_into, last_at));
+        }
+        for entries in self.threads.values_mut() {
+            sort_entries(entries);
+        }
+        Ok(())
+    }
+
+    async fn load_messages(
+        &mut self,
+        connection: &mut Connection,
+        wanted: &Wanted,
+    ) -> Result<(), sqlx::Error> {
+        type Found = (Uuid, String, Uuid, Vec<u8>, Uuid);
+        for (account, header, id, digest, contact) in
+            select::<_, Found>(connection, &MESSAGES, texts(&wanted.message_ids)).await?
+        {
+            let existing = ExistingMessage {
+                id: MessageId::from_uuid(id),
+                digest: digest
+                    .try_into()
+                    .map_err(|_| sqlx::Error::Decode("a digest has 32 octets".into()))?,
+                contact: ContactId::from_uuid(contact),
+            };
+            self.messages.entry((AccountId::from_uuid(account), header)).or_default().push(existing);
+        }
+        Ok(())
+    }
+
+    /// Those that are wanted, and where merges lead from all that are known by now.
+    async fn load_conversations(
+        &mut self,
+        connection: &mut Connection,
+        mut wanted: HashSet<(AccountId, ConversationId)>,
+    ) -> Result<(), sqlx::Error> {
+        for _ in 0..=MAX_MERGES {
+            let merged = self
+                .conversations
+                .iter()
+                .filter_map(|((account, _), known)| Some((*account, known.merged_into?)));
+            wanted.extend(merged);
+            wanted.retain(|key| !self.conversations.contains_key(key));
+            if wanted.is_empty() {
+                break;
+            }
+            let keys = wanted.drain().map(|(account, id)| Two(account.uuid(), id.uuid())).collect();
+            let found: Vec<ConversationRow> = select(connection, &CONVERSATIONS, keys).await?;
+            if found.is_empty() {
+                break;
+            }
+            for row in found {
+                self.take_conversation(row);
+            }
+        }
+        Ok(())
+    }
+
+    fn take_conversation(&mut self, (account, id, contact, user, merged_into, last_at): ConversationRow) {
+        let id = ConversationId::from_uuid(id);
+        let known = KnownConversation {
+            conversation: Conversation {
+                id,
+                contact: ContactId::from_uuid(contact),
+                user: user.map(UserId::from_uuid),
+                last_at: Timestamp::from_millis(last_at),
+            },
+            merged_into: merged_into.map(ConversationId::from_uuid),
+        };
+        self.conversations.insert((AccountId::from_uuid(account), id), known);
+    }
+
+    /// The users of the addresses, and those of reply conversations.
+    async fn load_owners(
+        &mut self,
+        connection: &mut Connection,
+        wanted: OwnersWanted,
+    ) -> Result<(), sqlx::Error> {
+        type Found = (Uuid, Uuid, i64, String, String, Option<i64>);
+        let mut keys: HashSet<OfDay> = wanted.users;
+        for (account, conversation, day) in wanted.of_conversations {
+            let user = self.conversation(account, conversation).and_then(|known| known.user);
+            keys.extend(user.map(|user| OfDay(account.uuid(), user.uuid(), day)));
+        }
+        for (account, user, day, name, sync_state, filings) in
+            select::<_, Found>(connection, &OWNERS, keys.into_iter().collect()).await?
+        {
+            let (account, user) = (AccountId::from_uuid(account), UserId::from_uuid(user));
+            self.owners.insert((account, user), Owner { user, name, sync_on: sync_state == "on" });
+            let filings = u32::try_from(filings.unwrap_or(0)).unwrap_or(u32::MAX);
+            self.filed_today.insert((account, user, day), filings);
+        }
+        Ok(())
+    }
+
+    async fn load_contacts_of_conversations(
+        &mut self,
+        connection: &mut Connection,
+    ) -> Result<(), sqlx::Error> {
+        let keys: HashSet<Two> = self
+            .conversations
+            .iter()
+            .map(|((account, _), known)| (*account, known.conversation.contact))
+            .filter(|key| !self.contacts.contains_key(key))
+            .map(|(account, contact)| Two(account.uuid(), contact.uuid()))
+            .collect();
+        let found: Vec<ContactRow> = select(connection, &CONTACTS_BY_ID, keys.into_iter().collect()).await?;
+        for row in found {
+            let account = AccountId::from_uuid(row.0);
+            let contact = contact_of(row)?;
+            self.contacts.insert((account, contact.id), contact);
+        }
+        Ok(())
+    }
+
+    async fn load_marks(&mut self, connection: &mut Connection) -> Result<(), sqlx::Error> {
+        let keys =
+            self.contacts.keys().map(|(account, contact)| Two(account.uuid(), contact.uuid())).collect();
+        for (account, contact, user, state) in
+            select::<_, (Uuid, Uuid, Uuid, String)>(connection, &MARKS, keys).await?
+        {
+            let contact = ContactId::from_uuid(contact);
+            let mark = Mark { user: UserId::from_uuid(user), contact, on: state == "on" };
+            self.marks.entry((AccountId::from_uuid(account), contact)).or_default().push(mark);
+        }
+        Ok(())
+    }
+}
+
+/// The keys of a batch, each once.
+struct Wanted {
+    accounts: HashSet<AccountId>,
+    addresses: HashSet<(AccountId, String)>,
+    references: HashSet<(AccountId, String)>,
+    message_ids: HashSet<(AccountId, String)>,
+    conversations: HashSet<(AccountId, ConversationId)>,
+    owners: OwnersWanted,
+}
+
+#[derive(Default)]
+struct OwnersWanted {
+    users: HashSet<OfDay>,
+    of_conversations: HashSet<(AccountId, ConversationId, i64)>,
+}
+
+impl Wanted {
+    fn of(arrivals: &[Arrival<'_>]) -> Self {
+        let mut owners = OwnersWanted::default();
+        let mut conversations = HashSet::new();
+        for arrival in arrivals {
+            let (account, day) = (arrival.mailbox.account(), day(arrival.received_at));
+            if let Some(user) = owner_id(arrival.mailbox) {
+                owners.users.insert(OfDay(account.uuid(), user.uuid(), day));
+            }
+            if let Mailbox::Reply(reply) = arrival.mailbox {
+                owners.of_conversations.insert((account, reply.conversation, day));
+                conversations.insert((account, reply.conversation));
+            }
+        }
+        Self {
+            accounts: arrivals.iter().map(|arrival| arrival.mailbox.account()).collect(),
+            addresses: each(arrivals, |arrival| address_keys(arrival.email)),
+            references: each(arrivals, |arrival| {
+                thread_keys(arrival.email).iter().map(|key| key.text().to_owned()).collect()
+            }),
+            message_ids: each(arrivals, |arrival| vec![own_message_id(arrival.email)]),
+            conversations,
+            owners,
+        }
+    }
+}
+
+fn each<T: Eq + Hash>(
+    arrivals: &[Arrival<'_>],
+    keys: impl Fn(&Arrival<'_>) -> Vec<T>,
+) -> HashSet<(AccountId, T)> {
+    arrivals
+        .iter()
+        .flat_map(|arrival| keys(arrival).into_iter().map(|key| (arrival.mailbox.account(), key)))
+        .collect()
+}
+
+fn texts(keys: &HashSet<(AccountId, String)>) -> Vec<Text> {
+    keys.iter().map(|(account, key)| Text(account.uuid(), key.clone())).collect()
+}
+
+fn address_of(text: &str) -> Result<EmailAddress, sqlx::Error> {
+    EmailAddress::parse(text).ok_or_else(|| sqlx::Error::Decode("an address in the store is none".into()))
+}
+
+fn contact_of((_, id, name, email, _, created_at): ContactRow) -> Result<Contact, sqlx::Error> {
+    Ok(Contact {
+        id: ContactId::from_uuid(id),
+        name,
+        email: EmailAddress::parse(&email),
+        created_at: Timestamp::from_millis(created_at),
+    })
+}
+
+type ContactRow = (Uuid, Uuid, String, String, String, i64);
+type ConversationRow = (Uuid, Uuid, Uuid, Option<Uuid>, Option<Uuid>, i64);

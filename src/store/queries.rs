@@ -1,0 +1,174 @@
+//! The statements that read facts, each for a list of keys: `w` is that list, and the account leads every key (R4).
+
+use sqlx::Arguments as _;
+use sqlx::error::BoxDynError;
+use uuid::Uuid;
+
+use crate::store::engine::Arguments;
+use crate::store::statement::{Row, Statement};
+
+pub(in crate::store) static ACCOUNTS: Statement = Statement::new(
+    "WITH w(a) AS (VALUES",
+    1,
+    ") SELECT t.account_id, t.name, t.settings FROM w CROSS JOIN accounts t WHERE t.account_id = w.a",
+);
+
+pub(in crate::store) static IDENTITIES: Statement = Statement::new(
+    "WITH w(a, k) AS (VALUES",
+    2,
+    ") SELECT t.account_id, t.email_key, t.user_id, t.address, t.verified_at FROM w CROSS JOIN user_emails t \
+     WHERE t.account_id = w.a AND t.email_key = w.k",
+);
+
+pub(in crate::store) static CONTACTS_BY_EMAIL: Statement = Statement::new(
+    "WITH w(a, k) AS (VALUES",
+    2,
+    ") SELECT t.account_id, t.contact_id, t.name, t.email, t.email_key, t.created_at FROM w CROSS JOIN contacts t \
+     WHERE t.account_id = w.a AND t.email_key = w.k",
+);
+
+pub(in crate::store) static CONTACTS_BY_ID: Statement = Statement::new(
+    "WITH w(a, k) AS (VALUES",
+    2,
+    ") SELECT t.account_id, t.contact_id, t.name, t.email, t.email_key, t.created_at FROM w CROSS JOIN contacts t \
+     WHERE t.account_id = w.a AND t.contact_id = w.k",
+);
+
+pub(in crate::store) static THREADS: Statement = Statement::new(
+    "WITH w(a, k) AS (VALUES",
+    2,
+    ") SELECT t.account_id, t.message_id_header, t.is_own, c.conversation_id, c.contact_id, c.user_id, c.merged_into, c.last_at \
+     FROM w CROSS JOIN thread_ids t CROSS JOIN conversations c \
+     WHERE t.account_id = w.a AND t.message_id_header = w.k \
+     AND c.account_id = t.account_id AND c.conversation_id = t.conversation_id",
+);
+
+pub(in crate::store) static MESSAGES: Statement = Statement::new(
+    "WITH w(a, k) AS (VALUES",
+    2,
+    ") SELECT t.account_id, t.message_id_header, t.message_id, t.digest, t.contact_id FROM w CROSS JOIN messages t \
+     WHERE t.account_id = w.a AND t.message_id_header = w.k",
+);
+
+pub(in crate::store) static CONVERSATIONS: Statement = Statement::new(
+    "WITH w(a, k) AS (VALUES",
+    2,
+    ") SELECT t.account_id, t.conversation_id, t.contact_id, t.user_id, t.merged_into, t.last_at \
+     FROM w CROSS JOIN conversations t WHERE t.account_id = w.a AND t.conversation_id = w.k",
+);
+
+pub(in crate::store) static OWNERS: Statement = Statement::new(
+    "WITH w(a, k, d) AS (VALUES",
+    3,
+    ") SELECT t.account_id, t.user_id, w.d, t.name, t.sync_state, f.filings FROM w CROSS JOIN users t \
+     LEFT JOIN daily_filings f ON f.account_id = w.a AND f.user_id = w.k AND f.day = w.d \
+     WHERE t.account_id = w.a AND t.user_id = w.k",
+);
+
+pub(in crate::store) static MARKS: Statement = Statement::new(
+    "WITH w(a, k) AS (VALUES",
+    2,
+    ") SELECT t.account_id, t.contact_id, t.user_id, t.state FROM w CROSS JOIN sync_marks t \
+     WHERE t.account_id = w.a AND t.contact_id = w.k",
+);
+
+/// Which of these (account, id) are the blob of a message or held delivery. One statement: a held message that is
+/// filed meanwhile moves from one table to the other.
+pub(in crate::store) static BLOBS_IN_USE: Statement = Statement::new(
+    "WITH w(a, k) AS (VALUES",
+    2,
+    ") SELECT w.a, w.k FROM w WHERE EXISTS (SELECT 1 FROM messages t \
+     WHERE t.account_id = w.a AND t.message_id = w.k AND t.blob IS NOT NULL) \
+     OR EXISTS (SELECT 1 FROM held t WHERE t.account_id = w.a AND t.delivery_id = w.k AND t.blob IS NOT NULL)",
+);
+
+/// Every query of the filing path, to look at its plan.
+#[cfg(test)]
+static ALL: [(&str, &Statement); 10] = [
+    ("accounts", &ACCOUNTS),
+    ("identities", &IDENTITIES),
+    ("contacts by email", &CONTACTS_BY_EMAIL),
+    ("contacts by id", &CONTACTS_BY_ID),
+    ("threads", &THREADS),
+    ("messages", &MESSAGES),
+    ("conversations", &CONVERSATIONS),
+    ("owners", &OWNERS),
+    ("marks", &MARKS),
+    ("blobs in use", &BLOBS_IN_USE),
+];
+
+/// An account.
+pub(in crate::store) struct One(pub(in crate::store) Uuid);
+
+/// An account and an id.
+#[derive(PartialEq, Eq, Hash)]
+pub(in crate::store) struct Two(pub(in crate::store) Uuid, pub(in crate::store) Uuid);
+
+/// An account and a folded address or Message-ID.
+pub(in crate::store) struct Text(pub(in crate::store) Uuid, pub(in crate::store) String);
+
+/// Account, user, day.
+#[derive(PartialEq, Eq, Hash)]
+pub(in crate::store) struct OfDay(
+    pub(in crate::store) Uuid,
+    pub(in crate::store) Uuid,
+    pub(in crate::store) i64,
+);
+
+impl Row for One {
+    fn bind(self, arguments: &mut Arguments) -> Result<(), BoxDynError> {
+        arguments.add(self.0)
+    }
+}
+
+impl Row for Two {
+    fn bind(self, arguments: &mut Arguments) -> Result<(), BoxDynError> {
+        arguments.add(self.0)?;
+        arguments.add(self.1)
+    }
+}
+
+impl Row for Text {
+    fn bind(self, arguments: &mut Arguments) -> Result<(), BoxDynError> {
+        arguments.add(self.0)?;
+        arguments.add(self.1)
+    }
+}
+
+impl Row for OfDay {
+    fn bind(self, arguments: &mut Arguments) -> Result<(), BoxDynError> {
+        arguments.add(self.0)?;
+        arguments.add(self.1)?;
+        arguments.add(self.2)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use sqlx::{AssertSqlSafe, Connection as _};
+
+    use super::*;
+    use crate::store::engine::Connection;
+    use crate::store::mailbox::{REPLY_CONVERSATION, SYNC_ADDRESS};
+
+    #[tokio::test]
+    async fn every_query_of_the_filing_path_goes_through_an_index() {
+        let mut connection = Connection::connect("sqlite::memory:").await.unwrap();
+        sqlx::migrate!("src/store/migrations/common").run(&mut connection).await.unwrap();
+        let texts = ALL.iter().map(|(name, statement)| (*name, statement.for_one_row()));
+        let mailboxes = [("sync address", SYNC_ADDRESS), ("reply conversation", REPLY_CONVERSATION)];
+        for (name, text) in texts.chain(mailboxes.map(|(name, text)| (name, text.into()))) {
+            let plan: Vec<(i64, i64, i64, String)> =
+                sqlx::query_as(AssertSqlSafe(format!("EXPLAIN QUERY PLAN {text}")))
+                    .fetch_all(&mut connection)
+                    .await
+                    .unwrap();
+            let lines: Vec<&str> = plan.iter().map(|(.., detail)| detail.as_str()).collect();
+            let scans = |line: &&&str| {
+                line.starts_with("SCAN") && !["w", "chain", "CONSTANT"].iter().any(|list| line.contains(list))
+            };
+            assert!(lines.iter().find(scans).is_none(), "{name}: {lines:#?}");
+            assert!(lines.iter().any(|line| line.contains("SEARCH")), "{name}: {lines:#?}");
+        }
+    }
+}

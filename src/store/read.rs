@@ -1,0 +1,108 @@
+//! Stored messages read back, and the sweep of blobs that no row names.
+
+use std::collections::HashSet;
+use std::time::Duration;
+
+use uuid::Uuid;
+
+use crate::id::{AccountId, DeliveryId, MessageId};
+use crate::store::blobs::BlobName;
+use crate::store::queries::{BLOBS_IN_USE, Two};
+use crate::store::statement::select;
+use crate::store::{Store, StoreError};
+
+/// `content_key`, `raw`, `blob`.
+type Content = (Option<Vec<u8>>, Option<Vec<u8>>, Option<String>);
+
+impl Store {
+    /// A filed message as it is stored: what was received, under our trace fields. None if there is no such message
+    /// in the account, or nothing was received (mail that the CRM registered).
+    ///
+    /// # Errors
+    /// If the database fails, or this message is damaged.
+    pub async fn raw_message(
+        &self,
+        account: AccountId,
+        message: MessageId,
+    ) -> Result<Option<Vec<u8>>, StoreError> {
+        let content = sqlx::query_as(
+            "SELECT content_key, raw, blob FROM messages WHERE account_id = $1 AND message_id = $2",
+        )
+        .bind(account.uuid())
+        .bind(message.uuid())
+        .fetch_optional(self.reader())
+        .await?;
+        self.open_content(account, message.uuid(), content).await
+    }
+
+    /// A held message, likewise.
+    ///
+    /// # Errors
+    /// If the database fails, or this message is damaged.
+    pub async fn raw_held(
+        &self,
+        account: AccountId,
+        delivery: DeliveryId,
+    ) -> Result<Option<Vec<u8>>, StoreError> {
+        let content = sqlx::query_as(
+            "SELECT content_key, raw, blob FROM held WHERE account_id = $1 AND delivery_id = $2",
+        )
+        .bind(account.uuid())
+        .bind(delivery.uuid())
+        .fetch_optional(self.reader())
+        .await?;
+        self.open_content(account, delivery.uuid(), content).await
+    }
+
+    async fn open_content(
+        &self,
+        account: AccountId,
+        id: Uuid,
+        content: Option<Content>,
+    ) -> Result<Option<Vec<u8>>, StoreError> {
+        let damaged = |detail: String| StoreError::Damaged { name: id.to_string(), detail };
+        let (content_key, sealed) = match content {
+            None | Some((None, _, _) | (_, None, None)) => return Ok(None),
+            Some((Some(key), Some(raw), _)) => (key, raw),
+            Some((Some(key), None, Some(blob))) => {
+                let name =
+                    BlobName::parse(&blob).ok_or_else(|| damaged("its blob has no valid name".to_owned()))?;
+                (key, self.inner.blobs.read(name).await?)
+            }
+        };
+        let key = self.account_key(account).await?;
+        // Unpacking tens of megabytes would hold up other work.
+        let opening = tokio::task::spawn_blocking(move || key.open(id, &content_key, &sealed));
+        let opened = opening.await.map_err(|_| StoreError::Defect("opening panicked"))?;
+        opened.map(Some).map_err(|error| damaged(error.to_string()))
+    }
+
+    /// Removes blobs that belong to no message: of filings that were not committed, or not kept. Blobs younger than
+    /// an hour may belong to a filing on its way and stay. Returns how many were removed.
+    ///
+    /// # Errors
+    /// If the database or the blob folder fails.
+    pub async fn sweep_blobs(&self) -> Result<usize, StoreError> {
+        let mut swept = 0;
+        let old = self.inner.blobs.older_than(SWEPT_AFTER).await?;
+        for names in old.chunks(SWEEP_CHUNK) {
+            let keys = names.iter().map(|name| Two(name.account.uuid(), name.id)).collect();
+            let mut reader = self.reader().acquire().await?;
+            let in_use: HashSet<(Uuid, Uuid)> =
+                select(&mut reader, &BLOBS_IN_USE, keys).await?.into_iter().collect();
+            drop(reader);
+            let orphans: Vec<BlobName> = names
+                .iter()
+                .filter(|name| !in_use.contains(&(name.account.uuid(), name.id)))
+                .copied()
+                .collect();
+            swept += orphans.len();
+            self.inner.blobs.remove(orphans).await;
+        }
+        Ok(swept)
+    }
+}
+
+/// Far longer than a filing may take.
+const SWEPT_AFTER: Duration = Duration::from_secs(60 * 60);
+const SWEEP_CHUNK: usize = 256;

@@ -1,0 +1,305 @@
+//! The rows of a batch, table by table, and how they are written: one statement a table (more only beyond 256 rows).
+
+use std::sync::Arc;
+
+use sqlx::Arguments as _;
+use sqlx::error::BoxDynError;
+use uuid::Uuid;
+
+use crate::store::engine::{Arguments, Connection};
+use crate::store::statement::{Insert, Row, Statement, insert, row};
+
+/// Everything that a batch writes.
+#[derive(Clone, Debug, Default)]
+pub(in crate::store) struct Rows {
+    pub(in crate::store) contacts: Vec<ContactRow>,
+    pub(in crate::store) conversations: Vec<ConversationRow>,
+    pub(in crate::store) messages: Vec<MessageRow>,
+    pub(in crate::store) participants: Vec<ParticipantRow>,
+    pub(in crate::store) thread_ids: Vec<ThreadIdRow>,
+    pub(in crate::store) marks: Vec<MarkRow>,
+    pub(in crate::store) merges: Vec<MergeRow>,
+    pub(in crate::store) daily_filings: Vec<DailyFilingRow>,
+    pub(in crate::store) held: Vec<HeldRow>,
+    pub(in crate::store) deliveries: Vec<DeliveryRow>,
+    pub(in crate::store) addresses: Vec<DeliveryAddressRow>,
+    pub(in crate::store) events: Vec<EventRow>,
+}
+
+impl Rows {
+    /// Writes all of them. Parents before children: the engine checks references at once.
+    pub(in crate::store) async fn write(mut self, connection: &mut Connection) -> Result<(), sqlx::Error> {
+        self.gather();
+        insert(connection, self.contacts).await?;
+        insert(connection, self.conversations).await?;
+        insert(connection, self.messages).await?;
+        insert(connection, self.participants).await?;
+        insert(connection, self.thread_ids).await?;
+        insert(connection, self.marks).await?;
+        insert(connection, self.daily_filings).await?;
+        insert(connection, self.held).await?;
+        insert(connection, self.deliveries).await?;
+        insert(connection, self.addresses).await?;
+        insert(connection, self.events).await?;
+        merge(connection, &self.merges).await
+    }
+
+    /// One row for each key: a statement may not meet the same row twice (PostgreSQL refuses, and it saves work).
+    fn gather(&mut self) {
+        gather(
+            &mut self.conversations,
+            |row| (row.account_id, row.conversation_id),
+            |first, later| first.last_at = first.last_at.max(later.last_at),
+        );
+        gather(
+            &mut self.thread_ids,
+            |row| (row.account_id, row.message_id_header.clone(), row.conversation_id),
+            |first, later| first.is_own |= later.is_own,
+        );
+        gather(
+            &mut self.marks,
+            |row| (row.account_id, row.contact_id, row.user_id),
+            |first, later| first.last_mail_at = first.last_mail_at.max(later.last_mail_at),
+        );
+        gather(
+            &mut self.daily_filings,
+            |row| (row.account_id, row.user_id, row.day),
+            |first, later| first.filings += later.filings,
+        );
+    }
+}
+
+/// R41: the younger conversation's messages move; links and reply tokens to it follow `merged_into`. Rare: one
+/// pair of statements each.
+async fn merge(connection: &mut Connection, merges: &[MergeRow]) -> Result<(), sqlx::Error> {
+    for MergeRow { account_id, merged, into } in merges {
+        for text in [
+            "UPDATE conversations SET merged_into = $3 WHERE account_id = $1 AND conversation_id = $2",
+            "UPDATE messages SET conversation_id = $3 WHERE account_id = $1 AND conversation_id = $2",
+        ] {
+            sqlx::query(text).bind(account_id).bind(merged).bind(into).execute(&mut *connection).await?;
+        }
+    }
+    Ok(())
+}
+
+/// A conversation that was found to be part of an older one (R41).
+#[derive(Clone, Debug)]
+pub(in crate::store) struct MergeRow {
+    pub(in crate::store) account_id: Uuid,
+    pub(in crate::store) merged: Uuid,
+    pub(in crate::store) into: Uuid,
+}
+
+fn gather<R, K: Eq + std::hash::Hash>(rows: &mut Vec<R>, key: impl Fn(&R) -> K, join: impl Fn(&mut R, R)) {
+    let mut places = std::collections::HashMap::new();
+    let mut gathered: Vec<R> = Vec::with_capacity(rows.len());
+    for row in rows.drain(..) {
+        let place = *places.entry(key(&row)).or_insert(gathered.len());
+        match gathered.get_mut(place) {
+            Some(first) => join(first, row),
+            None => gathered.push(row),
+        }
+    }
+    *rows = gathered;
+}
+
+row! {
+    /// A contact that a filing made (R24).
+    ContactRow into "contacts" {
+        account_id: Uuid,
+        contact_id: Uuid,
+        name: String,
+        name_key: String,
+        email: String,
+        email_key: String,
+        other_emails: &'static str,
+        created_by: &'static str,
+        created_at: i64,
+    }
+}
+
+row! {
+    /// A new conversation; or a known one, of which only the time of its last message changes.
+    ConversationRow into "conversations",
+    then "ON CONFLICT (account_id, conversation_id) DO UPDATE SET last_at = excluded.last_at \
+          WHERE excluded.last_at > conversations.last_at" {
+        account_id: Uuid,
+        conversation_id: Uuid,
+        contact_id: Uuid,
+        user_id: Option<Uuid>,
+        subject: String,
+        created_at: i64,
+        last_at: i64,
+    }
+}
+
+row! {
+    /// A filed message.
+    MessageRow into "messages" {
+        account_id: Uuid,
+        message_id: Uuid,
+        conversation_id: Uuid,
+        contact_id: Uuid,
+        user_id: Option<Uuid>,
+        direction: &'static str,
+        kind: &'static str,
+        sender: &'static str,
+        subject: String,
+        sent_at: i64,
+        received_at: i64,
+        message_id_header: String,
+        in_reply_to: Option<String>,
+        text: String,
+        new_text: String,
+        has_html: bool,
+        flags: String,
+        attachments: String,
+        digest: Vec<u8>,
+        size_bytes: i64,
+        content_key: Vec<u8>,
+        raw: Option<Arc<[u8]>>,
+        blob: Option<String>,
+    }
+}
+
+row! {
+    /// Somebody on a message (R25).
+    ParticipantRow into "participants" {
+        account_id: Uuid,
+        message_id: Uuid,
+        position: i64,
+        role: &'static str,
+        name: Option<String>,
+        email: String,
+        contact_id: Option<Uuid>,
+        user_id: Option<Uuid>,
+        sent_at: i64,
+    }
+}
+
+row! {
+    /// A Message-ID that leads to a conversation (R40, R41).
+    ThreadIdRow into "thread_ids",
+    then "ON CONFLICT (account_id, message_id_header, conversation_id) DO UPDATE SET is_own = excluded.is_own \
+          WHERE excluded.is_own AND NOT thread_ids.is_own" {
+        account_id: Uuid,
+        message_id_header: String,
+        conversation_id: Uuid,
+        is_own: bool,
+    }
+}
+
+row! {
+    /// A mark that is set; or a known one, of which only the time of its last mail changes: an explicit off stays
+    /// off (R29).
+    MarkRow into "sync_marks",
+    then "ON CONFLICT (account_id, contact_id, user_id) DO UPDATE SET last_mail_at = excluded.last_mail_at \
+          WHERE sync_marks.last_mail_at IS NULL OR excluded.last_mail_at > sync_marks.last_mail_at" {
+        account_id: Uuid,
+        contact_id: Uuid,
+        user_id: Uuid,
+        state: &'static str,
+        since: i64,
+        because: String,
+        last_mail_at: i64,
+    }
+}
+
+row! {
+    /// Explicit filings (R52).
+    DailyFilingRow into "daily_filings",
+    then "ON CONFLICT (account_id, user_id, day) DO UPDATE SET filings = daily_filings.filings + excluded.filings" {
+        account_id: Uuid,
+        user_id: Uuid,
+        day: i64,
+        filings: i64,
+    }
+}
+
+row! {
+    /// A held message (R36).
+    HeldRow into "held" {
+        account_id: Uuid,
+        delivery_id: Uuid,
+        at: i64,
+        reason: &'static str,
+        why: String,
+        user_id: Option<Uuid>,
+        contact_id: Option<Uuid>,
+        expires_at: i64,
+        headers: String,
+        size_bytes: i64,
+        content_key: Vec<u8>,
+        raw: Option<Arc<[u8]>>,
+        blob: Option<String>,
+    }
+}
+
+row! {
+    /// The trace of one recipient of one transaction (R3).
+    DeliveryRow into "deliveries" {
+        account_id: Uuid,
+        delivery_id: Uuid,
+        at: i64,
+        peer: String,
+        helo: String,
+        tls: Option<String>,
+        mail_from: Option<String>,
+        rcpt: Option<String>,
+        message_id_header: Option<String>,
+        from_address: Option<String>,
+        size_bytes: i64,
+        auth: Option<Arc<str>>,
+        outcome: &'static str,
+        reason: &'static str,
+        smtp: String,
+        user_id: Option<Uuid>,
+        contact_id: Option<Uuid>,
+        message_id: Option<Uuid>,
+        steps: String,
+    }
+}
+
+row! {
+    /// By which addresses a delivery is found (R5).
+    DeliveryAddressRow into "delivery_addresses" {
+        account_id: Uuid,
+        address_hash: Vec<u8>,
+        role: &'static str,
+        delivery_id: Uuid,
+    }
+}
+
+/// An event for the outbox. Not by macro: a column is called `type`.
+#[derive(Clone, Debug)]
+pub(in crate::store) struct EventRow {
+    pub(in crate::store) account_id: Uuid,
+    pub(in crate::store) event_id: Uuid,
+    pub(in crate::store) type_name: &'static str,
+    pub(in crate::store) at: i64,
+    pub(in crate::store) conversation_id: Option<Uuid>,
+    pub(in crate::store) data: String,
+}
+
+impl Row for EventRow {
+    fn bind(self, arguments: &mut Arguments) -> Result<(), BoxDynError> {
+        arguments.add(self.account_id)?;
+        arguments.add(self.event_id)?;
+        arguments.add(self.type_name)?;
+        arguments.add(self.at)?;
+        arguments.add(self.conversation_id)?;
+        arguments.add(self.data)
+    }
+}
+
+impl Insert for EventRow {
+    fn statement() -> &'static Statement {
+        static STATEMENT: Statement = Statement::new(
+            "INSERT INTO events (account_id, event_id, type, at, conversation_id, data) VALUES",
+            6,
+            "",
+        );
+        &STATEMENT
+    }
+}

@@ -1,0 +1,207 @@
+//! Deliveries: what became of each recipient of each transaction, and why (R3).
+//!
+//! Addresses are searched by their keyed hash alone: an exact address finds a delivery, nobody can list them (R5).
+
+use serde_json::Value;
+use sqlx::{QueryBuilder, Sqlite};
+use uuid::Uuid;
+
+use crate::address::EmailAddress;
+use crate::id::{AccountId, ContactId, DeliveryId, MessageId};
+use crate::store::views::{Key, Page, Slice};
+use crate::store::{Store, StoreError};
+use crate::time::Timestamp;
+
+/// One delivery with its trace.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Delivery {
+    /// Its id: the trace id in the SMTP reply.
+    pub id: DeliveryId,
+    /// When.
+    pub at: Timestamp,
+    /// The client's address.
+    pub peer: String,
+    /// Its EHLO or HELO argument.
+    pub helo: String,
+    /// Protocol and cipher suite.
+    pub tls: Option<String>,
+    /// The reverse-path; none for a discarded message (R5).
+    pub mail_from: Option<String>,
+    /// The recipient; likewise.
+    pub rcpt: Option<String>,
+    /// Message-ID; likewise.
+    pub message_id_header: Option<String>,
+    /// The From address; likewise.
+    pub from: Option<String>,
+    /// Octets as received.
+    pub size_bytes: i64,
+    /// What authentication found, in the shape of the API.
+    pub auth: Option<Value>,
+    /// What became of it.
+    pub outcome: String,
+    /// The reason code.
+    pub reason: String,
+    /// The SMTP reply.
+    pub smtp: String,
+    /// The message it became.
+    pub message: Option<MessageId>,
+    /// The trace, in the shape of the API.
+    pub steps: Value,
+}
+
+/// Which deliveries to list. All that are given must hold.
+#[derive(Clone, Debug, Default)]
+pub struct DeliveryFilter {
+    /// From this address.
+    pub from: Option<EmailAddress>,
+    /// To this address.
+    pub to: Option<EmailAddress>,
+    /// With this Message-ID, angle brackets or not; or that became this message.
+    pub message_id: Option<String>,
+    /// On this contact's record.
+    pub contact: Option<ContactId>,
+    /// With this outcome.
+    pub outcome: Option<String>,
+    /// At or after.
+    pub since: Option<Timestamp>,
+    /// Before.
+    pub until: Option<Timestamp>,
+}
+
+#[derive(sqlx::FromRow)]
+struct Row {
+    delivery_id: Uuid,
+    at: i64,
+    peer: String,
+    helo: String,
+    tls: Option<String>,
+    mail_from: Option<String>,
+    rcpt: Option<String>,
+    message_id_header: Option<String>,
+    from_address: Option<String>,
+    size_bytes: i64,
+    auth: Option<String>,
+    outcome: String,
+    reason: String,
+    smtp: String,
+    message_id: Option<Uuid>,
+    steps: String,
+}
+
+impl Store {
+    /// One delivery; none if there is no such in this account.
+    ///
+    /// # Errors
+    /// If the database fails.
+    pub async fn delivery(
+        &self,
+        account: AccountId,
+        delivery: DeliveryId,
+    ) -> Result<Option<Delivery>, StoreError> {
+        let mut sql = select(account);
+        sql.push(" AND d.delivery_id = ").push_bind(delivery.uuid());
+        let row: Option<Row> = sql.build_query_as().fetch_optional(self.reader()).await?;
+        Ok(row.map(delivery_of))
+    }
+
+    /// Deliveries of an account, newest first.
+    ///
+    /// # Errors
+    /// If the database fails.
+    pub async fn deliveries(
+        &self,
+        account: AccountId,
+        filter: &DeliveryFilter,
+        slice: Slice,
+    ) -> Result<Page<Delivery>, StoreError> {
+        let mut sql = select(account);
+        for (address, role) in [(&filter.from, "from"), (&filter.to, "to")] {
+            if let Some(address) = address {
+                sql.push(
+                    " AND d.delivery_id IN (SELECT delivery_id FROM delivery_addresses WHERE account_id = ",
+                );
+                sql.push_bind(account.uuid()).push(" AND address_hash = ");
+                sql.push_bind(self.inner.keys.address_hash(address).to_vec());
+                sql.push(" AND role = ").push_bind(role).push(")");
+            }
+        }
+        if let Some(id) = &filter.message_id {
+            let bare = id.trim();
+            let bare = bare.strip_prefix('<').and_then(|rest| rest.strip_suffix('>')).unwrap_or(bare);
+            sql.push(" AND (d.message_id_header = ").push_bind(bare.to_owned());
+            sql.push(" OR d.message_id = ").push_bind(bare.parse::<Uuid>().ok()).push(")");
+        }
+        if let Some(contact) = filter.contact {
+            sql.push(" AND d.contact_id = ").push_bind(contact.uuid());
+        }
+        if let Some(outcome) = &filter.outcome {
+            sql.push(" AND d.outcome = ").push_bind(outcome.clone());
+        }
+        if let Some(since) = filter.since {
+            sql.push(" AND d.at >= ").push_bind(since.as_millis());
+            sql.push(" AND d.delivery_id >= ").push_bind(id_floor(since.plus_days(-1)));
+        }
+        if let Some(until) = filter.until {
+            sql.push(" AND d.at < ").push_bind(until.as_millis());
+            sql.push(" AND d.delivery_id < ").push_bind(id_floor(until.plus_days(1)));
+        }
+        if let Some(after) = slice.after {
+            sql.push(" AND d.delivery_id < ").push_bind(after.id);
+        }
+        sql.push(" ORDER BY d.delivery_id DESC LIMIT ").push_bind(slice.fetch_limit());
+        let rows: Vec<Row> = sql.build_query_as().fetch_all(self.reader()).await?;
+        let deliveries = rows.into_iter().map(delivery_of).collect();
+        Ok(slice.page(deliveries, |delivery: &Delivery| Key::of_id(delivery.id.uuid())))
+    }
+}
+
+fn select(account: AccountId) -> QueryBuilder<Sqlite> {
+    let mut sql = QueryBuilder::new(
+        "SELECT d.delivery_id, d.at, d.peer, d.helo, d.tls, d.mail_from, d.rcpt, d.message_id_header, d.from_address,
+         d.size_bytes, d.auth, d.outcome, d.reason, d.smtp, d.message_id, d.steps FROM deliveries d WHERE d.account_id = ",
+    );
+    sql.push_bind(account.uuid());
+    sql
+}
+
+/// The least `UUIDv7` of a time: the key of the table is in order of time, so a bound on it spares a scan. Ids are
+/// made within a day of the time that the row states; the exact bound is on the time itself.
+fn id_floor(time: Timestamp) -> Uuid {
+    let millis = u64::try_from(time.as_millis()).unwrap_or_default().min((1 << 48) - 1);
+    Uuid::from_u128(u128::from(millis) << 80)
+}
+
+fn delivery_of(row: Row) -> Delivery {
+    Delivery {
+        id: DeliveryId::from_uuid(row.delivery_id),
+        at: Timestamp::from_millis(row.at),
+        peer: row.peer,
+        helo: row.helo,
+        tls: row.tls,
+        mail_from: row.mail_from,
+        rcpt: row.rcpt,
+        message_id_header: row.message_id_header,
+        from: row.from_address,
+        size_bytes: row.size_bytes,
+        auth: row.auth.and_then(|auth| serde_json::from_str(&auth).ok()),
+        outcome: row.outcome,
+        reason: row.reason,
+        smtp: row.smtp,
+        message: row.message_id.map(MessageId::from_uuid),
+        steps: serde_json::from_str(&row.steps).unwrap_or_else(|_| Value::Array(Vec::new())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_least_id_of_a_time_is_below_every_id_made_then() {
+        let id = Uuid::now_v7();
+        let now = Timestamp::now();
+        assert!(id_floor(now.plus_days(-1)) < id && id < id_floor(now.plus_days(1)));
+        assert_eq!(id_floor(Timestamp::from_millis(-1)), Uuid::nil());
+        assert!(id_floor(Timestamp::from_millis(i64::MAX)) > id);
+    }
+}

@@ -1,0 +1,47 @@
+//! Events, pulled: the same that webhooks push, in order.
+
+use serde_json::Value;
+use uuid::Uuid;
+
+use crate::id::{AccountId, EventId};
+use crate::store::views::{Key, Page, Slice};
+use crate::store::{Store, StoreError};
+use crate::time::Timestamp;
+
+/// Something that happened.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Event {
+    /// Its id, in order of what happened.
+    pub id: EventId,
+    /// Such as `message.filed`.
+    pub kind: String,
+    /// When.
+    pub at: Timestamp,
+    /// Ids and headers.
+    pub data: Value,
+}
+
+impl Store {
+    /// Events of an account behind the one given, oldest first.
+    ///
+    /// # Errors
+    /// If the database fails.
+    pub async fn events(&self, account: AccountId, slice: Slice) -> Result<Page<Event>, StoreError> {
+        let rows: Vec<(Uuid, String, i64, String)> = sqlx::query_as(
+            "SELECT event_id, type, at, data FROM events WHERE account_id = $1 AND event_id > $2 ORDER BY event_id LIMIT $3",
+        )
+        .bind(account.uuid())
+        .bind(slice.after.map_or(Uuid::nil(), |key| key.id))
+        .bind(slice.fetch_limit())
+        .fetch_all(self.reader())
+        .await?;
+        let event = |(id, kind, at, data): (Uuid, String, i64, String)| Event {
+            id: EventId::from_uuid(id),
+            kind,
+            at: Timestamp::from_millis(at),
+            data: serde_json::from_str(&data).unwrap_or_default(),
+        };
+        let events = rows.into_iter().map(event).collect();
+        Ok(slice.page(events, |event: &Event| Key::of_id(event.id.uuid())))
+    }
+}

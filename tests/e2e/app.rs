@@ -1,0 +1,208 @@
+//! The program under test: started, asked over SMTP and HTTP, killed.
+
+use std::fmt::Write as _;
+use std::io::{BufRead, BufReader};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::mpsc;
+use std::time::Duration;
+
+use syncmx::cli::demo::mailer::{Answers, Mailer, Security};
+use syncmx::cli::demo::practice;
+use syncmx::zone::{Zone, ZoneServer};
+use tempfile::TempDir;
+
+use crate::api::Api;
+use crate::mail::Sender;
+
+/// A running server. Dropping it kills it; if the test is failing, its log is printed.
+pub(crate) struct TestApp {
+    pub(crate) api: Api,
+    pub(crate) smtp: SocketAddr,
+    pub(crate) zone: ZoneServer,
+    folder: TempDir,
+    child: Child,
+}
+
+impl TestApp {
+    /// With the demo's zone.
+    pub(crate) async fn start() -> Self {
+        Self::start_with_zone(Zone::parse(practice::ZONE).unwrap()).await
+    }
+
+    pub(crate) async fn start_with_zone(zone: Zone) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let zone = ZoneServer::start(zone).await.unwrap();
+        write_config(folder.path(), zone.addr());
+        let (child, smtp, http) = launch(folder.path()).await;
+        let api = Api::new(http, TOKEN);
+        api.wait_until_ready().await;
+        Self { api, smtp, zone, folder, child }
+    }
+
+    /// kill -9, then the same folder again.
+    pub(crate) async fn kill_and_restart(&mut self) {
+        self.kill();
+        let (child, smtp, http) = launch(self.folder.path()).await;
+        (self.child, self.smtp, self.api) = (child, smtp, Api::new(http, TOKEN));
+        self.api.wait_until_ready().await;
+    }
+
+    /// SIGKILL: no destructor, no flush.
+    pub(crate) fn kill(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    /// SIGTERM, and how it ended.
+    pub(crate) async fn terminate(&mut self) -> ExitStatus {
+        let pid = self.child.id().to_string();
+        assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
+        let mut tries = tokio::time::interval(Duration::from_millis(20));
+        for _ in 0..1500 {
+            tries.tick().await;
+            if let Some(status) = self.child.try_wait().unwrap() {
+                return status;
+            }
+        }
+        panic!("SIGTERM did not end it");
+    }
+
+    /// Holds the configuration, the log and the data folder.
+    pub(crate) fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    pub(crate) fn is_alive(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_none()
+    }
+
+    pub(crate) async fn connect(&self, sender: &Sender) -> Mailer {
+        let security = Security::starttls().unwrap();
+        Mailer::connect(self.smtp, sender.client, sender.helo, &security).await.unwrap()
+    }
+
+    /// One mail in one session with STARTTLS, signed as the sender does.
+    pub(crate) async fn send(&self, sender: &Sender, rcpt: &str, raw: &[u8]) -> Answers {
+        self.send_to_all(sender, &[rcpt], raw).await
+    }
+
+    pub(crate) async fn send_to_all(&self, sender: &Sender, recipients: &[&str], raw: &[u8]) -> Answers {
+        let mut mailer = self.connect(sender).await;
+        let recipients: Vec<String> = recipients.iter().map(|rcpt| (*rcpt).to_owned()).collect();
+        let answers = mailer.send(sender.mail_from, &recipients, &sender.sign(raw)).await.unwrap();
+        mailer.quit().await.unwrap();
+        answers
+    }
+
+    /// Whether these octets stand anywhere in the data folder: database, its log, blobs.
+    pub(crate) fn data_contains(&self, needle: &str) -> bool {
+        files_below(self.folder.path())
+            .iter()
+            .any(|path| memchr::memmem::find(&std::fs::read(path).unwrap(), needle.as_bytes()).is_some())
+    }
+}
+
+impl Drop for TestApp {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        if std::thread::panicking() {
+            let log = std::fs::read_to_string(self.folder.path().join(LOG)).unwrap_or_default();
+            eprintln!("--- log of the server ---\n{log}");
+        }
+    }
+}
+
+/// The settings of every test server; `listen` with port 0 lets the system choose.
+pub(crate) fn write_config(folder: &Path, dns: SocketAddr) -> PathBuf {
+    let shown = folder.display();
+    let mut text = String::new();
+    write!(
+        text,
+        "[smtp]\nlisten = [\"127.0.0.1:0\"]\nhostname = \"mx.example.test\"\n\
+         [http]\nlisten = \"127.0.0.1:0\"\n\
+         [dns]\nservers = [\"{dns}\"]\ntimeout = \"2s\"\n\
+         [store]\nurl = \"sqlite://{shown}/data/syncmx.db\"\nblobs = \"file://{shown}/data/blobs\"\n\
+         [keys]\nfile = \"{shown}/data/keys.toml\"\n"
+    )
+    .unwrap();
+    let path = folder.join("syncmx.toml");
+    std::fs::write(&path, text).unwrap();
+    path
+}
+
+/// `syncmx` with these arguments, and nothing of the surrounding environment that it reads.
+pub(crate) fn program(arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_syncmx"));
+    command.args(arguments).stdin(Stdio::null()).env("NO_COLOR", "1");
+    for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("SYNCMX_")) {
+        command.env_remove(name);
+    }
+    command
+}
+
+/// The lines of a stream as they come, until `found` says stop. Reads on in the background, so that the program
+/// never waits for us.
+pub(crate) async fn first_line<T: Send + 'static>(
+    stream: impl std::io::Read + Send + 'static,
+    found: impl Fn(&str) -> Option<T> + Send + 'static,
+) -> Option<T> {
+    let (sender, receiver) = mpsc::channel();
+    std::thread::spawn(move || {
+        for line in BufReader::new(stream).lines().map_while(Result::ok) {
+            if let Some(value) = found(&line) {
+                let _ = sender.send(value);
+            }
+        }
+    });
+    let wait = move || receiver.recv_timeout(START_TIMEOUT).ok();
+    tokio::task::spawn_blocking(wait).await.unwrap()
+}
+
+async fn launch(folder: &Path) -> (Child, SocketAddr, SocketAddr) {
+    let config = folder.join("syncmx.toml");
+    let log = std::fs::File::options().create(true).append(true).open(folder.join(LOG)).unwrap();
+    let mut child = program(&["serve", "--config", config.to_str().unwrap()])
+        .env("SYNCMX_ADMIN_TOKEN", TOKEN)
+        .stdout(Stdio::piped())
+        .stderr(log)
+        .spawn()
+        .unwrap();
+    let stdout = child.stdout.take().unwrap();
+    match first_line(stdout, addresses).await {
+        Some((smtp, http)) => (child, smtp, http),
+        None => {
+            let _ = child.kill();
+            let status = child.wait().unwrap();
+            let log = std::fs::read_to_string(folder.join(LOG)).unwrap_or_default();
+            panic!("the server did not say that it is ready ({status}):\n{log}");
+        }
+    }
+}
+
+/// `syncmx ready smtp=127.0.0.1:PORT http=127.0.0.1:PORT`
+fn addresses(line: &str) -> Option<(SocketAddr, SocketAddr)> {
+    let (smtp, http) = line.strip_prefix("syncmx ready smtp=")?.split_once(" http=")?;
+    Some((smtp.parse().ok()?, http.parse().ok()?))
+}
+
+fn files_below(folder: &Path) -> Vec<PathBuf> {
+    let mut files = Vec::new();
+    for entry in std::fs::read_dir(folder).unwrap().map(Result::unwrap) {
+        let kind = entry.file_type().unwrap();
+        if kind.is_dir() {
+            files.extend(files_below(&entry.path()));
+        } else if kind.is_file() {
+            files.push(entry.path());
+        }
+    }
+    files
+}
+
+/// The administrator's token of every test server.
+pub(crate) const TOKEN: &str = "smx_test_administrator_of_the_end_to_end_tests_0123456789";
+/// Debug builds on a busy machine.
+const START_TIMEOUT: Duration = Duration::from_secs(60);
+const LOG: &str = "server.log";

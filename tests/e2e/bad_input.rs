@@ -1,0 +1,118 @@
+//! Mail that nobody should send: each gets a definite answer, and the server stays.
+
+use crate::api::Desk;
+use crate::app::TestApp;
+use crate::mail::LENA;
+
+const FROM: &str = "From: Lena <lena.albrecht@praxis-morgenrot.test>\r\n";
+const TO: &str = "To: anna.bergmann@web-post.test\r\n";
+const REST: &str = "Date: Fri, 20 Nov 2026 10:00:00 +0100\r\nSubject: odd\r\n";
+
+/// Sends `raw` signed as Lena's host does; checks the answer, and that the server files the next mail.
+async fn check(case: &str, raw: &[u8], codes: &str, outcome: &str, reason: &str) {
+    let mut app = TestApp::start().await;
+    let desk = Desk::open(&app).await;
+    let answers = app.send(&LENA, &desk.sync, raw).await;
+    let delivery = desk.expect(&answers, codes, outcome, reason).await;
+    if outcome == "filed" {
+        let message = desk.get(&format!("/messages/{}", delivery["message_id"].as_str().unwrap())).await;
+        for field in ["subject", "text", "sent_at", "message_id_header"] {
+            let text = message[field].as_str().unwrap_or_else(|| panic!("{case}: {field} in {message:#}"));
+            assert!(!text.contains('\0'), "{case}: NUL in {field}");
+        }
+        assert!(!message["message_id_header"].as_str().unwrap().is_empty(), "{case}");
+    }
+    let next = format!("{FROM}{TO}{REST}Message-ID: <next@e2e.test>\r\n\r\nNext.\r\n");
+    desk.expect_filed(&app.send(&LENA, &desk.sync, next.as_bytes()).await).await;
+    assert!(app.is_alive(), "{case}");
+}
+
+#[tokio::test]
+async fn r43_a_mail_without_message_id_is_filed_under_a_derived_one() {
+    let raw = format!("{FROM}{TO}{REST}\r\nHello\r\n");
+    check("no Message-ID", raw.as_bytes(), "250 2.0.0", "filed", "filed").await;
+}
+
+#[tokio::test]
+async fn a_mail_without_date_is_filed_at_its_time_of_receipt() {
+    let raw = format!("{FROM}{TO}Subject: odd\r\nMessage-ID: <nodate@e2e.test>\r\n\r\nHello\r\n");
+    check("no Date", raw.as_bytes(), "250 2.0.0", "filed", "filed").await;
+}
+
+#[tokio::test]
+async fn r24_a_mail_without_to_names_nobody_and_is_held() {
+    let raw = format!("{FROM}{REST}Message-ID: <noto@e2e.test>\r\n\r\nHello\r\n");
+    check("no To", raw.as_bytes(), "250 2.0.0", "held", "unknown_contact").await;
+}
+
+#[tokio::test]
+async fn eight_bit_header_fields_are_read_as_well_as_they_can_be() {
+    let mut raw = format!(
+        "{FROM}{TO}Date: Fri, 20 Nov 2026 10:00:00 +0100\r\nMessage-ID: <8bit@e2e.test>\r\nSubject: "
+    )
+    .into_bytes();
+    raw.extend_from_slice("Rückfrage".as_bytes());
+    raw.extend_from_slice(b" und \xfc\xdf\r\n\r\nHello\r\n");
+    check("8-bit headers", &raw, "250 2.0.0", "filed", "filed").await;
+}
+
+#[tokio::test]
+async fn a_wrong_or_unknown_charset_is_no_reason_to_lose_the_mail() {
+    for (id, charset) in [("utf8", "utf-8"), ("nonsense", "x-klingon-17")] {
+        let mut raw = format!(
+            "{FROM}{TO}{REST}Message-ID: <{id}@e2e.test>\r\nMIME-Version: 1.0\r\n\
+             Content-Type: text/plain; charset={charset}\r\nContent-Transfer-Encoding: 8bit\r\n\r\n"
+        )
+        .into_bytes();
+        raw.extend_from_slice(b"Gr\xfc\xdfe aus M\xfcnchen\r\n");
+        check("wrong charset", &raw, "250 2.0.0", "filed", "filed").await;
+    }
+}
+
+#[tokio::test]
+async fn an_empty_body_is_filed() {
+    let raw = format!("{FROM}{TO}{REST}Message-ID: <empty@e2e.test>\r\n\r\n");
+    check("empty body", raw.as_bytes(), "250 2.0.0", "filed", "filed").await;
+}
+
+#[tokio::test]
+async fn a_mail_of_header_alone_is_filed() {
+    let raw = format!("{FROM}{TO}{REST}Message-ID: <headeronly@e2e.test>\r\n");
+    check("no blank line", raw.as_bytes(), "250 2.0.0", "filed", "filed").await;
+}
+
+#[tokio::test]
+async fn a_nul_in_the_subject_is_left_out() {
+    let raw = format!(
+        "{FROM}{TO}Date: Fri, 20 Nov 2026 10:00:00 +0100\r\nSubject: be\0fore and =?utf-8?Q?af=00ter?=\r\n\
+         Message-ID: <nul@e2e.test>\r\n\r\nHello\r\n"
+    );
+    check("NUL in the subject", raw.as_bytes(), "250 2.0.0", "filed", "filed").await;
+}
+
+#[tokio::test]
+async fn r10_two_from_fields_are_refused() {
+    let raw = format!(
+        "{FROM}From: other@praxis-morgenrot.test\r\n{TO}{REST}Message-ID: <twice@e2e.test>\r\n\r\nHello\r\n"
+    );
+    check("two From fields", raw.as_bytes(), "550 5.7.1", "rejected", "bad_from").await;
+}
+
+#[tokio::test]
+async fn r10_no_from_field_is_refused() {
+    let raw = format!("{TO}{REST}Message-ID: <nofrom@e2e.test>\r\n\r\nHello\r\n");
+    check("no From field", raw.as_bytes(), "550 5.7.1", "rejected", "bad_from").await;
+}
+
+/// A header block over the structural limit (256 KiB) is refused as such.
+#[tokio::test]
+async fn a_name_of_one_megabyte_is_refused_and_nothing_else_happens() {
+    let mut name = String::with_capacity(1_100_000);
+    while name.len() < 1_000_000 {
+        name.push_str("Maximilian Alexander Constantin Ferdinand Leopold von und zu Hohenfels\r\n ");
+    }
+    let raw = format!(
+        "From: \"{name}\" <lena.albrecht@praxis-morgenrot.test>\r\n{TO}{REST}Message-ID: <mb@e2e.test>\r\n\r\nHi\r\n"
+    );
+    check("a name of 1 MB", raw.as_bytes(), "554 5.6.0", "rejected", "bad_syntax").await;
+}

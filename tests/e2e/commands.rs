@@ -1,0 +1,127 @@
+//! The commands beside `serve`, on the data of a running server.
+
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+
+use crate::api::Desk;
+use crate::app::{TestApp, program};
+use crate::mail::{Draft, FORGER, LENA, Sender};
+
+/// The JSON lines that a command prints, and its exit code.
+async fn json_lines(arguments: &[&str]) -> (i32, Vec<Value>) {
+    let mut command = program(arguments);
+    let output = tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap();
+    let lines = String::from_utf8(output.stdout).unwrap();
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    let values =
+        lines.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|_| panic!("{line}: {said}")));
+    (output.status.code().unwrap(), values.collect())
+}
+
+fn written(folder: &Path, raw: &[u8]) -> PathBuf {
+    let path = folder.join("mail.eml");
+    std::fs::write(&path, raw).unwrap();
+    path
+}
+
+fn config(app: &TestApp) -> String {
+    app.folder().join("syncmx.toml").to_str().unwrap().to_owned()
+}
+
+fn words(value: &Value) -> (&str, &str) {
+    (value["outcome"].as_str().unwrap(), value["reason"].as_str().unwrap())
+}
+
+fn said(value: &Value) -> Vec<(&str, &str)> {
+    let steps = value["steps"].as_array().unwrap();
+    steps.iter().map(|step| (step["rule"].as_str().unwrap(), step["said"].as_str().unwrap())).collect()
+}
+
+#[tokio::test]
+async fn explain_says_what_serve_then_does_and_stores_nothing() {
+    let app = TestApp::start().await;
+    let desk = Desk::open(&app).await;
+    for (sender, outcome) in [(&LENA, ("filed", "filed")), (&FORGER, ("rejected", "dmarc_reject"))] {
+        // Unsigned: SPF alone proves it, and both ways see the same octets.
+        let sender = Sender { dkim: None, ..*sender };
+        let raw = Draft { id: sender.helo, ..Draft::default() }.raw();
+        let file = written(app.folder(), &raw);
+        let client = sender.client.to_string();
+        let (code, lines) = json_lines(&[
+            "explain",
+            file.to_str().unwrap(),
+            "--rcpt",
+            &desk.sync,
+            "--mail-from",
+            sender.mail_from,
+            "--client-ip",
+            &client,
+            "--helo",
+            sender.helo,
+            "--json",
+            "--config",
+            &config(&app),
+        ])
+        .await;
+        assert_eq!((code, words(&lines[0])), (0, outcome));
+        assert_eq!(
+            desk.get("/deliveries").await["items"].as_array().unwrap().len(),
+            usize::from(outcome.0 == "rejected")
+        );
+        let answers = app.send(&sender, &desk.sync, &raw).await;
+        let delivery = desk.delivery(&answers).await;
+        assert_eq!(words(&delivery), outcome);
+        assert_eq!(said(&delivery), said(&lines[0]));
+    }
+}
+
+#[tokio::test]
+async fn r3_trace_finds_what_was_refused_by_the_id_in_the_reply() {
+    let app = TestApp::start().await;
+    for (rcpt, reason) in
+        [("nobody@sync.example.test", "unknown_address"), ("a@elsewhere.test", "relay_denied")]
+    {
+        let answers = app.send(&LENA, rcpt, &Draft::default().raw()).await;
+        let id = answers.decisive().trace().unwrap();
+        let (code, lines) = json_lines(&["trace", id, "--json", "--config", &config(&app)]).await;
+        assert_eq!((code, words(&lines[0])), (0, ("rejected", reason)));
+        assert_eq!(lines[0]["smtp"], answers.decisive().text.as_str());
+        assert!(!said(&lines[0]).is_empty());
+    }
+    let nothing = "0190f000-0000-7000-8000-000000000000";
+    let (code, lines) = json_lines(&["trace", nothing, "--json", "--config", &config(&app)]).await;
+    assert_eq!((code, lines.len()), (1, 0));
+}
+
+#[tokio::test]
+async fn inspect_authenticates_from_a_zone_file_and_needs_no_store() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = written(folder.path(), &LENA.sign(&Draft::default().raw()));
+    let zone = concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/demo/practice.zone");
+    let missing = folder.path().join("missing.eml");
+    let (code, lines) = json_lines(&[
+        "inspect",
+        file.to_str().unwrap(),
+        missing.to_str().unwrap(),
+        "--json",
+        "--zone",
+        zone,
+        "--client-ip",
+        "127.0.0.20",
+        "--helo",
+        LENA.helo,
+        "--mail-from",
+        LENA.mail_from,
+    ])
+    .await;
+    assert_eq!((code, lines.len()), (1, 2));
+    assert_eq!(lines[0]["auth"]["spf"], "pass");
+    assert_eq!(lines[0]["auth"]["dkim"][0]["result"], "pass");
+    assert_eq!(lines[0]["auth"]["dmarc"]["policy"], "reject");
+    assert_eq!(lines[0]["message"]["subject"], "Your appointment");
+    assert!(lines[1]["error"].is_string());
+    let (code, lines) = json_lines(&["inspect", file.to_str().unwrap(), "--json", "--offline"]).await;
+    assert_eq!(code, 0);
+    assert!(lines[0]["auth"].is_null());
+}

@@ -1,0 +1,18 @@
+//! End to end: the real program on free loopback ports, real SMTP with STARTTLS, the real API, its own DNS zone where
+//! every other name does not exist, a scratch data folder.
+//!
+//! Each test starts its own server, so that none sees another's mail.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![expect(clippy::panic, reason = "a test fails by panicking")]
+
+mod api;
+mod app;
+mod bad_input;
+mod commands;
+mod demo;
+mod durability;
+mod filing;
+mod mail;
+mod refusals;
+mod start;

@@ -1,0 +1,11 @@
+//! The HTTP API as a client sees it: a real server on a free loopback port over a real store.
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on may stop")]
+
+mod accounts;
+mod contacts;
+mod document;
+mod guard;
+mod mail;
+mod repeated;
+mod review;
+mod server;

@@ -1,0 +1,70 @@
+#!/usr/bin/env bash
+# Runs every check, cheapest first; installs what is missing before. For people and machines alike:
+#   tests/run.sh              everything
+#   tests/run.sh fmt clippy   these steps only: fmt, clippy, test, doc
+# Needs Rust (rustup brings the rest of it) and a C compiler for SQLite, zstd and aws-lc. Reads nothing from stdin.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+exec </dev/null
+
+readonly steps=("${@:-all}")
+export CARGO_TERM_COLOR=${CARGO_TERM_COLOR:-auto}
+before=$(git status --porcelain 2>/dev/null || true)
+
+main() {
+    install_missing
+    step fmt cargo fmt --check
+    step clippy cargo clippy --locked --all-targets -- -D warnings
+    step test cargo test --locked --no-fail-fast
+    step doc env RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps
+    unchanged
+    echo "== all done in ${SECONDS} s"
+}
+
+step() {
+    local name=$1
+    shift
+    [[ " ${steps[*]} " == *" $name "* || ${steps[*]} == all ]] || return 0
+    echo "== $name"
+    local start=$SECONDS
+    "$@" || { echo "== $name FAILED: $*" >&2; exit 1; }
+    echo "== $name done in $((SECONDS - start)) s"
+}
+
+install_missing() {
+    if ! command -v cargo >/dev/null; then
+        echo "cargo is missing: install Rust 1.95 or newer, https://rustup.rs" >&2
+        exit 1
+    fi
+    local component
+    for component in fmt clippy; do
+        cargo "$component" --version >/dev/null 2>&1 || rustup component add "${component/#fmt/rustfmt}"
+    done
+    command -v cc >/dev/null || apt_install gcc libc6-dev
+}
+
+apt_install() {
+    local as_root=()
+    [ "$(id -u)" = 0 ] || as_root=(sudo)
+    if ! command -v apt-get >/dev/null; then
+        echo "missing, and no apt-get to install them: $*" >&2
+        exit 1
+    fi
+    echo "== installing $*"
+    "${as_root[@]}" apt-get update -qq
+    DEBIAN_FRONTEND=noninteractive "${as_root[@]}" apt-get install -y -qq --no-install-recommends "$@"
+}
+
+# The checks must leave the working tree as they found it, whatever had been changed before.
+unchanged() {
+    git rev-parse --is-inside-work-tree >/dev/null 2>&1 || return 0
+    local after
+    after=$(git status --porcelain)
+    if [ "$before" != "$after" ]; then
+        echo "== the checks changed the working tree:" >&2
+        diff <(echo "$before") <(echo "$after") >&2 || true
+        exit 1
+    fi
+}
+
+main

@@ -1,0 +1,111 @@
+//! A handler that knows its answers by the address and remembers what it was asked.
+
+use std::io::{Read, Seek};
+use std::sync::Mutex;
+
+use syncmx::address::{EmailAddress, Mailbox, UserMailbox};
+use syncmx::id::{AccountId, UserId};
+use syncmx::smtp::{Body, BodyDefect, Client, Envelope, ForwardPath, Handler, RecipientAnswer, Reply, reply};
+
+/// What it was asked, in order.
+#[derive(Debug, Default)]
+pub(crate) struct Recorder {
+    pub(crate) recipients: Mutex<Vec<String>>,
+    /// As the `M:` lines of a dialogue file.
+    pub(crate) messages: Mutex<Vec<Vec<u8>>>,
+    pub(crate) clients: Mutex<Vec<Client>>,
+}
+
+impl Recorder {
+    pub(crate) fn judge_recipient(&self, path: &ForwardPath) -> RecipientAnswer {
+        self.recipients.lock().unwrap().push(shown(path));
+        let ForwardPath::Address(address) = path else {
+            return RecipientAnswer::Accepted(Mailbox::Postmaster);
+        };
+        let domain = address.domain().to_ascii_lowercase();
+        let local = address.local_part().to_ascii_lowercase();
+        if domain != "sync.example.test" || local.contains(['%', '!']) {
+            return RecipientAnswer::Refused(reply::RELAY_DENIED);
+        }
+        match local.as_str() {
+            "postmaster" | "abuse" => RecipientAnswer::Accepted(Mailbox::Postmaster),
+            "unknown" => RecipientAnswer::Refused(reply::UNKNOWN_ADDRESS),
+            "off" => RecipientAnswer::Refused(reply::ADDRESS_OFF),
+            "down" => RecipientAnswer::Refused(reply::STORE_UNAVAILABLE),
+            "panic" => panic!("the handler panics, as asked"),
+            _ => {
+                let mailbox = UserMailbox { account: AccountId::OPERATOR, user: UserId::generate() };
+                RecipientAnswer::Accepted(Mailbox::Sync(mailbox))
+            }
+        }
+    }
+
+    pub(crate) fn judge_message(&self, envelope: Envelope, body: &[u8]) -> Reply {
+        let mut line = match &envelope.reverse_path {
+            Some(address) => format!("from=<{address}>"),
+            None => "from=<>".to_owned(),
+        };
+        let to: Vec<String> = envelope.recipients.iter().map(|recipient| shown(&recipient.path)).collect();
+        line.push_str(&format!(" to={}", to.join(",")));
+        if envelope.smtputf8 {
+            line.push_str(" smtputf8");
+        }
+        line.push_str(match envelope.defect {
+            Some(BodyDefect::BareNewline) => " bare-newline",
+            Some(BodyDefect::TooLarge) => " too-large",
+            None => "",
+        });
+        line.push_str(" body=");
+        self.messages.lock().unwrap().push([line.as_bytes(), body].concat());
+        self.clients.lock().unwrap().push(envelope.client);
+        let local = envelope.reverse_path.as_ref().map_or("", EmailAddress::local_part);
+        match (envelope.defect, local) {
+            // Row for the promise: whatever the handler says, a message without its body is not accepted.
+            (Some(_), "credulous") | (None, "") => reply::MESSAGE_ACCEPTED,
+            (Some(BodyDefect::BareNewline), _) => reply::BAD_SYNTAX,
+            (Some(BodyDefect::TooLarge), _) => reply::TOO_LARGE,
+            (None, "refused") => reply::BAD_FROM,
+            (None, "deferred") => reply::LOOKUP_FAILED,
+            (None, "injecting") => Reply::new(550, "5.7.1", "two\r\n250 lines\u{1b}[31m \u{fc}"),
+            (None, "panic") => panic!("the handler panics, as asked"),
+            (None, _) => reply::MESSAGE_ACCEPTED,
+        }
+    }
+}
+
+impl Handler for Recorder {
+    async fn recipient(
+        &self,
+        _client: &Client,
+        _reverse_path: Option<&EmailAddress>,
+        path: &ForwardPath,
+    ) -> RecipientAnswer {
+        if shown(path).starts_with("<hang@") {
+            std::future::pending::<()>().await;
+        }
+        self.judge_recipient(path)
+    }
+
+    async fn message(&self, envelope: Envelope, body: Body) -> Reply {
+        if envelope.reverse_path.as_ref().is_some_and(|address| address.local_part() == "hang") {
+            std::future::pending::<()>().await;
+        }
+        let octets = match body {
+            Body::File { mut file, .. } => {
+                let mut octets = Vec::new();
+                file.rewind().unwrap();
+                file.read_to_end(&mut octets).unwrap();
+                octets
+            }
+            Body::Memory(octets) => octets,
+        };
+        self.judge_message(envelope, &octets)
+    }
+}
+
+fn shown(path: &ForwardPath) -> String {
+    match path {
+        ForwardPath::Address(address) => format!("<{address}>"),
+        ForwardPath::Postmaster => "<postmaster>".to_owned(),
+    }
+}

@@ -1,0 +1,454 @@
+//! The server's life: time limits, TLS, panics, shutdown, caps, temporary files.
+
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use rustls_pki_types::ServerName;
+use syncmx::config;
+use syncmx::smtp::listener::{Patience, Server};
+use syncmx::smtp::session::{Room, TlsPolicy};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+use crate::script::Script;
+use crate::wire::{Cut, Peer, Running, certificates, serve, smtp_config};
+
+const SHORT: Duration = Duration::from_millis(100);
+
+fn config() -> config::Smtp {
+    smtp_config(&Script::default())
+}
+
+fn start() -> Running {
+    serve(&config(), TlsPolicy::Offered, Patience::default())
+}
+
+async fn greeted(running: &Running) -> Peer {
+    let mut peer = Peer::connect(running.address).await;
+    assert!(peer.reply().await.starts_with("220 "));
+    assert!(peer.ask("EHLO client.example").await.starts_with("250-"));
+    peer
+}
+
+/// Up to the 354.
+async fn in_data(running: &Running, sender: &str) -> Peer {
+    let mut peer = greeted(running).await;
+    assert!(peer.ask(&format!("MAIL FROM:<{sender}>")).await.starts_with("250 "));
+    assert!(peer.ask("RCPT TO:<ana@sync.example.test>").await.starts_with("250 "));
+    assert!(peer.ask("DATA").await.starts_with("354 "));
+    peer
+}
+
+async fn stop(running: Running) {
+    running.shutdown.cancel();
+    running.task.await.unwrap();
+}
+
+#[tokio::test]
+async fn a_taken_port_is_one_clear_line() {
+    let taken = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let address = taken.local_addr().unwrap();
+    let config = config::Smtp { listen: vec![address], ..config() };
+    let error = Server::bind(&config, TlsPolicy::Offered, certificates().0.clone()).unwrap_err();
+    assert_eq!(error.to_string(), format!("cannot listen on {address}: address already in use"));
+}
+
+#[tokio::test]
+async fn ipv6_and_several_addresses_are_served() {
+    let ipv6 = SocketAddr::from((std::net::Ipv6Addr::LOCALHOST, 0));
+    let config = config::Smtp { listen: vec![config().listen[0], ipv6], ..config() };
+    let Ok(server) = Server::bind(&config, TlsPolicy::Offered, certificates().0.clone()) else {
+        println!("skipped: IPv6 absent");
+        return;
+    };
+    let addresses = server.local_addrs();
+    let shutdown = tokio_util::sync::CancellationToken::new();
+    let recorder = Arc::new(crate::recorder::Recorder::default());
+    let task = tokio::spawn(server.serve(recorder, shutdown.clone()));
+    for address in addresses {
+        assert!(Peer::connect(address).await.reply().await.starts_with("220 "), "{address}");
+    }
+    shutdown.cancel();
+    task.await.unwrap();
+}
+
+#[tokio::test]
+async fn d21_an_idle_client_and_a_dripping_one_are_closed_by_the_same_deadline() {
+    let timeouts = config::Timeouts { command: Duration::from_millis(300), data: Duration::from_secs(60) };
+    let running = serve(&config::Smtp { timeouts, ..config() }, TlsPolicy::Offered, Patience::default());
+    let mut idle = greeted(&running).await;
+    assert!(idle.reply().await.starts_with("421 4.4.2 "));
+    let mut dripping = greeted(&running).await;
+    let begun = Instant::now();
+    let mut drip = tokio::time::interval(Duration::from_millis(50));
+    while begun.elapsed() < Duration::from_millis(400) {
+        drip.tick().await;
+        dripping.send(b"N", Cut::Whole).await;
+    }
+    assert!(dripping.reply().await.starts_with("421 4.4.2 "));
+    stop(running).await;
+}
+
+#[tokio::test]
+async fn c21_a_slow_recipient_look_up_is_451_4_3_0() {
+    let running = serve(&config(), TlsPolicy::Offered, Patience { recipient: SHORT, ..Patience::default() });
+    let mut peer = greeted(&running).await;
+    peer.ask("MAIL FROM:<a@client.example>").await;
+    assert!(peer.ask("RCPT TO:<hang@sync.example.test>").await.starts_with("451 4.3.0 "));
+    assert!(peer.ask("RCPT TO:<ana@sync.example.test>").await.starts_with("250 2.1.5 "));
+    stop(running).await;
+}
+
+#[tokio::test]
+async fn d22_a_slow_filing_is_451_4_4_5() {
+    let running = serve(&config(), TlsPolicy::Offered, Patience { message: SHORT, ..Patience::default() });
+    let mut peer = in_data(&running, "hang@client.example").await;
+    assert!(peer.ask("x\r\n.").await.starts_with("451 4.4.5 "));
+    assert!(peer.ask("NOOP").await.starts_with("250 "));
+    stop(running).await;
+}
+
+#[tokio::test]
+async fn d20_a_client_that_drops_in_data_leaves_nothing() {
+    let running = start();
+    let mut peer = in_data(&running, "a@client.example").await;
+    peer.send(b"half a mess", Cut::Whole).await;
+    drop(peer);
+    let recorder = Arc::clone(&running.recorder);
+    stop(running).await;
+    assert!(recorder.messages.lock().unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn a_panic_in_one_connection_stops_no_other() {
+    let running = start();
+    let mut other = in_data(&running, "a@client.example").await;
+    let mut peer = in_data(&running, "panic@client.example").await;
+    peer.send(b"x\r\n.\r\n", Cut::Whole).await;
+    assert_eq!(peer.line().await, None, "no 250 without an answer");
+    assert!(other.ask("x\r\n.").await.starts_with("250 2.0.0 "));
+    let mut peer = greeted(&running).await;
+    peer.ask("MAIL FROM:<>").await;
+    peer.send(b"RCPT TO:<panic@sync.example.test>\r\n", Cut::Whole).await;
+    assert_eq!(peer.line().await, None);
+    greeted(&running).await;
+    stop(running).await;
+}
+
+#[tokio::test]
+async fn d8_a_body_over_256_kib_arrives_whole() {
+    let running = start();
+    for octets in [262_140, 262_150, 2_000_003] {
+        let mut peer = in_data(&running, "a@client.example").await;
+        let line: Vec<u8> = (0..octets).map(|at| b'a' + u8::try_from(at % 26).unwrap()).collect();
+        peer.send(&[&line[..], b"\r\n.\r\n"].concat(), Cut::Whole).await;
+        assert!(peer.reply().await.starts_with("250 2.0.0 "));
+        let recorded = running.recorder.messages.lock().unwrap().pop().unwrap();
+        let body =
+            recorded.strip_prefix(b"from=<a@client.example> to=<ana@sync.example.test> body=").unwrap();
+        assert!(body == [&line[..], b"\r\n"].concat(), "{octets}");
+    }
+    stop(running).await;
+}
+
+#[tokio::test]
+async fn c13_x4_with_the_disk_nearly_full_mail_is_put_off_and_taken_again_later() {
+    let running = start();
+    let mut under_way = in_data(&running, "a@client.example").await;
+    running.room.set(Room::Scarce);
+    let mut peer = greeted(&running).await;
+    assert!(peer.ask("MAIL FROM:<>").await.starts_with("452 4.3.1 "));
+    assert!(under_way.ask("x\r\n.").await.starts_with("250 2.0.0 "));
+    running.room.set(Room::Enough);
+    assert!(peer.ask("MAIL FROM:<>").await.starts_with("250 2.1.0 "));
+    stop(running).await;
+}
+
+#[tokio::test]
+async fn a2_over_the_cap_of_connections_a_client_is_turned_away_at_once() {
+    let running =
+        serve(&config::Smtp { max_connections: 1, ..config() }, TlsPolicy::Offered, Patience::default());
+    let first = greeted(&running).await;
+    let mut second = Peer::connect(running.address).await;
+    assert!(second.reply().await.starts_with("421 4.7.0 "));
+    assert_eq!(second.line().await, None);
+    drop(first);
+    stop(running).await;
+}
+
+#[tokio::test]
+async fn x14_shutdown_finishes_the_message_on_its_way_and_turns_idle_clients_away() {
+    let running = start();
+    let mut idle = greeted(&running).await;
+    let mut busy = in_data(&running, "a@client.example").await;
+    busy.send(b"x\r\n", Cut::Whole).await;
+    running.shutdown.cancel();
+    assert!(idle.reply().await.starts_with("421 4.3.2 "));
+    assert_eq!(idle.line().await, None);
+    busy.send(b"y\r\n.\r\n", Cut::Whole).await;
+    assert!(busy.reply().await.starts_with("250 2.0.0 "));
+    assert!(busy.reply().await.starts_with("421 4.3.2 "));
+    running.task.await.unwrap();
+    assert!(TcpStream::connect(running.address).await.is_err(), "nobody new is taken");
+}
+
+#[tokio::test]
+async fn a4_s4_who_talks_before_the_banner_is_closed_a_proxy_header_included() {
+    let patience = Patience { greeting: Duration::from_secs(5), ..Patience::default() };
+    let running = serve(&config(), TlsPolicy::Offered, patience);
+    for early in [&b"EHLO c\r\nMAIL FROM:<a@b.example>\r\n"[..], b"PROXY TCP4 192.0.2.1 192.0.2.2 1 25\r\n"] {
+        let mut peer = Peer::connect(running.address).await;
+        peer.send(early, Cut::Whole).await;
+        assert!(peer.reply().await.starts_with("554 5.5.1 "));
+        assert_eq!(peer.line().await, None);
+    }
+    stop(running).await;
+}
+
+#[tokio::test]
+async fn a2_one_address_has_so_many_connections_at_once() {
+    let running = serve(
+        &config::Smtp { max_connections_per_ip: 2, ..config() },
+        TlsPolicy::Offered,
+        Patience::default(),
+    );
+    let (mut first, _second) = (greeted(&running).await, greeted(&running).await);
+    assert!(Peer::connect(running.address).await.reply().await.starts_with("421 4.7.0 "));
+    assert_eq!(first.ask("QUIT").await, "221 2.0.0 Bye");
+    assert_eq!(first.line().await, None);
+    drop(first);
+    // The place is given back when the server has seen the client go.
+    let mut tries = 0;
+    while !Peer::connect(running.address).await.reply().await.starts_with("220 ") {
+        tries += 1;
+        assert!(tries < 1000);
+        tokio::task::yield_now().await;
+    }
+    stop(running).await;
+}
+
+#[tokio::test]
+async fn x7_a_body_that_drips_is_closed_however_regularly() {
+    let patience = Patience {
+        body_grace: Duration::from_millis(300),
+        body_octets_per_second: 1000,
+        ..Patience::default()
+    };
+    let running = serve(&config(), TlsPolicy::Offered, patience);
+    let mut dripping = in_data(&running, "a@client.example").await;
+    let (begun, mut drip) = (Instant::now(), tokio::time::interval(Duration::from_millis(20)));
+    while begun.elapsed() < Duration::from_millis(400) {
+        drip.tick().await;
+        dripping.send(b"x", Cut::Whole).await;
+    }
+    assert!(dripping.reply().await.starts_with("421 4.4.2 "));
+    let mut paced = in_data(&running, "a@client.example").await;
+    let (begun, mut pace) = (Instant::now(), tokio::time::interval(Duration::from_millis(20)));
+    while begun.elapsed() < Duration::from_millis(500) {
+        pace.tick().await;
+        paced.send(&[b'x'; 100], Cut::Whole).await;
+    }
+    assert!(paced.ask("\r\n.").await.starts_with("250 2.0.0 "));
+    stop(running).await;
+}
+
+#[tokio::test]
+async fn x7_a_session_ends_at_its_absolute_deadline() {
+    let patience = Patience { session: Duration::from_millis(200), ..Patience::default() };
+    let running = serve(&config(), TlsPolicy::Offered, patience);
+    let mut peer = greeted(&running).await;
+    let mut asked = 0;
+    while peer.ask("RCPT TO:<>").await.starts_with("501 ") && asked < 3 {
+        asked += 1;
+    }
+    assert!(peer.reply().await.starts_with("421 4.4.2 "));
+    stop(running).await;
+}
+
+fn behind_a_balancer() -> config::Smtp {
+    config::Smtp {
+        proxy_protocol_from: vec!["127.0.0.0/8".to_owned()],
+        max_connections_per_ip: 1,
+        ..config()
+    }
+}
+
+#[tokio::test]
+async fn s5_s6_the_client_is_whom_the_trusted_balancer_names_and_the_balancer_is_never_throttled() {
+    let running = serve(&behind_a_balancer(), TlsPolicy::Offered, Patience::default());
+    let mut peers = Vec::new();
+    for host in 1..=5 {
+        let mut peer = Peer::connect(running.address).await;
+        peer.send(format!("PROXY TCP4 192.0.2.{host} 192.0.2.200 1000 25\r\n").as_bytes(), Cut::Whole).await;
+        assert!(peer.reply().await.starts_with(if host <= 4 { "220 " } else { "421 4.7.0 " }), "{host}");
+        peers.push(peer);
+    }
+    let transaction = ["EHLO c", "MAIL FROM:<>", "RCPT TO:<postmaster>", "DATA", "x\r\n."];
+    for command in transaction {
+        assert!(peers[0].ask(command).await.starts_with(if command == "DATA" { "354" } else { "250" }));
+    }
+    let client = running.recorder.clients.lock().unwrap().pop().unwrap();
+    assert_eq!(client.ip, std::net::IpAddr::from([192, 0, 2, 1]));
+    let mut check = Peer::connect(running.address).await;
+    check.send(b"\r\n\r\n\0\r\nQUIT\n\x20\0\0\0", Cut::Single).await;
+    assert!(check.reply().await.starts_with("220 "), "LOCAL is a health check");
+    stop(running).await;
+}
+
+#[tokio::test]
+async fn s5_no_header_a_wrong_one_or_none_in_time_is_closed_without_a_word() {
+    let patience = Patience { proxy_header: SHORT, ..Patience::default() };
+    let running = serve(&behind_a_balancer(), TlsPolicy::Offered, patience);
+    let sent =
+        [&b""[..], b"EHLO c\r\n", b"PROXY TCP4 x", b"\r\n\r\n\0\r\nQUIT\n\x21\x31\0\x00", &[b'P'; 3000]];
+    for bytes in sent {
+        let mut peer = Peer::connect(running.address).await;
+        peer.send(bytes, Cut::Whole).await;
+        assert_eq!(peer.line().await, None, "{}", bytes.escape_ascii());
+    }
+    let mut peer = Peer::connect(running.address).await;
+    peer.send(b"PROXY TCP4 192.0.2.1 192.0.2.2 1 25\r\nEHLO c\r\n", Cut::Whole).await;
+    assert!(peer.reply().await.starts_with("554 5.5.1 "), "early talk behind the header");
+    stop(running).await;
+}
+
+#[tokio::test]
+async fn x15_on_a_socket_that_is_handed_over_nobody_is_refused_during_a_restart() {
+    let socket = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let address = socket.local_addr().unwrap();
+    for _ in 0..2 {
+        // Connected while nobody accepts.
+        let mut waiting = Peer::connect(address).await;
+        let handed = vec![socket.try_clone().unwrap()];
+        let server = Server::on(handed, &config(), TlsPolicy::Offered, certificates().0.clone()).unwrap();
+        let shutdown = tokio_util::sync::CancellationToken::new();
+        let task =
+            tokio::spawn(server.serve(Arc::new(crate::recorder::Recorder::default()), shutdown.clone()));
+        assert!(waiting.reply().await.starts_with("220 "));
+        shutdown.cancel();
+        assert!(waiting.reply().await.starts_with("421 4.3.2 "));
+        drop(waiting);
+        task.await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_network_that_is_none_is_one_clear_line() {
+    let config = config::Smtp { proxy_protocol_from: vec!["10.0.0.0/99".to_owned()], ..config() };
+    let error = Server::bind(&config, TlsPolicy::Offered, certificates().0.clone()).unwrap_err();
+    assert!(error.to_string().starts_with("smtp.proxy_protocol_from: `10.0.0.0/99` is no network"));
+}
+
+#[tokio::test]
+async fn x14_what_outlives_the_grace_period_is_cut_off_without_a_250() {
+    let running = serve(&config(), TlsPolicy::Offered, Patience { grace: SHORT, ..Patience::default() });
+    let mut peer = in_data(&running, "hang@client.example").await;
+    peer.send(b"x\r\n.\r\n", Cut::Whole).await;
+    running.shutdown.cancel();
+    running.task.await.unwrap();
+    assert_eq!(peer.line().await, None);
+}
+
+#[tokio::test]
+async fn x7_a_client_that_never_reads_is_closed_by_the_write_timeout() {
+    let running = serve(&config(), TlsPolicy::Offered, Patience { write: SHORT, ..Patience::default() });
+    let mut stream = TcpStream::connect(running.address).await.unwrap();
+    stream.write_all(b"EHLO c\r\nMAIL FROM:<>\r\nRCPT TO:<postmaster>\r\n").await.unwrap();
+    let block = b"BDAT 0\r\n".repeat(10_000);
+    let flood = async { while stream.write_all(&block).await.is_ok() {} };
+    tokio::time::timeout(Duration::from_secs(30), flood).await.expect("the server closes");
+    stop(running).await;
+}
+
+async fn tls_stream(running: &Running, name: &str) -> tokio_rustls::client::TlsStream<TcpStream> {
+    let mut stream = TcpStream::connect(running.address).await.unwrap();
+    let mut buffer = [0; 512];
+    assert!(stream.read(&mut buffer).await.unwrap() > 0);
+    stream.write_all(b"STARTTLS\r\n").await.unwrap();
+    assert!(stream.read(&mut buffer).await.unwrap() > 0);
+    let mut config = rustls::ClientConfig::clone(&certificates().1);
+    config.enable_sni = name == "wrong.example.test";
+    config.dangerous().set_certificate_verifier(Arc::new(any_name::AnyName));
+    let connector = tokio_rustls::TlsConnector::from(Arc::new(config));
+    connector.connect(ServerName::try_from(name.to_owned()).unwrap(), stream).await.unwrap()
+}
+
+#[tokio::test]
+async fn b8_b10_any_server_name_or_none_is_served_and_no_ticket_is_sent() {
+    let running = start();
+    for name in ["mx.example.test", "wrong.example.test"] {
+        let mut stream = tls_stream(&running, name).await;
+        stream.write_all(b"EHLO c\r\nQUIT\r\n").await.unwrap();
+        let mut said = Vec::new();
+        stream.read_to_end(&mut said).await.expect("a close_notify, not a cut");
+        assert!(said.ends_with(b"221 2.0.0 Bye\r\n"));
+        assert_eq!(stream.get_ref().1.protocol_version(), Some(rustls::ProtocolVersion::TLSv1_3));
+        assert_eq!(stream.get_ref().1.tls13_tickets_received(), 0);
+    }
+    stop(running).await;
+}
+
+#[tokio::test]
+async fn b9_a_stalled_or_senseless_handshake_is_closed_without_a_word_in_clear() {
+    let running = serve(&config(), TlsPolicy::Offered, Patience { handshake: SHORT, ..Patience::default() });
+    for garbage in [&b""[..], b"EHLO inside.example\r\nMAIL FROM:<a@b.example>\r\n"] {
+        let mut stream = TcpStream::connect(running.address).await.unwrap();
+        let mut buffer = [0; 512];
+        assert!(stream.read(&mut buffer).await.unwrap() > 0);
+        stream.write_all(b"STARTTLS\r\n").await.unwrap();
+        assert!(stream.read(&mut buffer).await.unwrap() > 0);
+        stream.write_all(garbage).await.unwrap();
+        let mut said = Vec::new();
+        let _end = stream.read_to_end(&mut said).await;
+        assert!(!said.contains(&b' '), "an alert at most: {}", said.escape_ascii());
+    }
+    stop(running).await;
+}
+
+/// A client as mail servers are: any certificate will do.
+mod any_name {
+    use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+    use rustls::{DigitallySignedStruct, Error, SignatureScheme};
+    use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
+
+    #[derive(Debug)]
+    pub(super) struct AnyName;
+
+    impl ServerCertVerifier for AnyName {
+        fn verify_server_cert(
+            &self,
+            _end_entity: &CertificateDer<'_>,
+            _intermediates: &[CertificateDer<'_>],
+            _server_name: &ServerName<'_>,
+            _ocsp: &[u8],
+            _now: UnixTime,
+        ) -> Result<ServerCertVerified, Error> {
+            Ok(ServerCertVerified::assertion())
+        }
+
+        fn verify_tls12_signature(
+            &self,
+            _message: &[u8],
+            _certificate: &CertificateDer<'_>,
+            _signature: &DigitallySignedStruct,
+        ) -> Result<HandshakeSignatureValid, Error> {
+            Ok(HandshakeSignatureValid::assertion())
+        }
+
+        fn verify_tls13_signature(
+            &self,
+            _message: &[u8],
+            _certificate: &CertificateDer<'_>,
+            _signature: &DigitallySignedStruct,
+        ) -> Result<HandshakeSignatureValid, Error> {
+            Ok(HandshakeSignatureValid::assertion())
+        }
+
+        fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+            rustls::crypto::aws_lc_rs::default_provider()
+                .signature_verification_algorithms
+                .supported_schemes()
+        }
+    }
+}

@@ -1,0 +1,666 @@
+//! The store's contract, on a real SQLite file: what was answered is there, what failed is not, and nobody's mail
+//! gets in another's way.
+
+#![expect(clippy::unwrap_used, reason = "a test stops where it fails")]
+#![expect(clippy::panic, reason = "a test stops where it fails")]
+
+#[path = "support/store_world.rs"]
+mod store_world;
+
+use std::fs;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use store_world::*;
+use syncmx::address::token::ReplyToken;
+use syncmx::address::{EmailAddress, Mailbox};
+use syncmx::filing::{Arrival, Decision, FreshIds, Outcome, Reason};
+use syncmx::id::{AccountId, ContactId, ConversationId, DeliveryId, MessageId, UserId};
+use syncmx::keys::Keys;
+use syncmx::smtp::reply;
+use syncmx::store::{Lookup, Refusal, Store, StoreError};
+
+#[tokio::test]
+async fn r2_a_filed_mail_is_there_with_all_that_belongs_to_it() {
+    let mut world = World::new().await;
+    let ana = world.add_contact("ana@patient.test").await;
+    let mail = answer_to("earlier@patient.test", email("1@praxis.test", USER, &["Ana@Patient.test"]));
+    let submission = world.submit(mail);
+    let filed = world.store.file(submission.clone()).await.unwrap();
+    let Decision::Filed(filing) = &filed.decided[0].1 else { panic!("{:?}", filed.decided) };
+    assert_eq!(filing.contact.id(), ana);
+    assert_eq!(filed.reply.code, 250);
+    assert_eq!(filed.reply.trace, Some(submission.deliveries[0]));
+
+    let message = MessageId::from_uuid(submission.deliveries[0].uuid());
+    let raw = world.store.raw_message(world.account, message).await.unwrap();
+    assert_eq!(raw.as_deref(), Some(&submission.raw[..]));
+    assert_eq!(world.store.raw_message(AccountId::OPERATOR, message).await.unwrap(), None, "R4");
+
+    assert_eq!(world.count("SELECT count(*) FROM participants WHERE sent_at = 1795315445120").await, 2);
+    // Its own, the one it answers, and its subject with the contact (R40).
+    assert_eq!(world.count("SELECT count(*) FROM thread_ids").await, 3);
+    assert_eq!(world.text("SELECT message_id_header FROM thread_ids WHERE is_own").await, "1@praxis.test");
+    assert_eq!(world.count("SELECT count(*) FROM sync_marks WHERE state = 'on'").await, 1);
+    assert_eq!(world.count("SELECT filings FROM daily_filings").await, 1);
+    assert_eq!(world.count("SELECT count(*) FROM delivery_addresses").await, 3);
+    assert_eq!(
+        world.text("SELECT group_concat(type, ' ') FROM (SELECT type FROM events ORDER BY event_id)").await,
+        "contact.sync_on message.filed"
+    );
+    assert_eq!(world.text("SELECT smtp FROM deliveries").await, filed.reply.line());
+    let steps = world.text("SELECT steps FROM deliveries").await;
+    assert!(
+        steps.starts_with(r#"[{"rule":"SMTP","said":"from weber@praxis.test over TLS","took_us":7},"#),
+        "{steps}"
+    );
+    assert!(steps.contains(r#""rule":"R20""#), "{steps}");
+    let auth = world.text("SELECT auth FROM deliveries").await;
+    assert!(auth.starts_with(r#"{"spf":"none","dkim":[],"dmarc":"#), "{auth}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn concurrent_filings_share_transactions_and_none_is_lost_or_doubled() {
+    let mut world = World::new().await;
+    let mut tasks = tokio::task::JoinSet::new();
+    for n in 0..300 {
+        let submission =
+            world.submit(email(&format!("{n}@praxis.test"), USER, &[&format!("p{}@patient.test", n % 20)]));
+        let store = world.store.clone();
+        tasks.spawn(async move { store.file(submission).await.unwrap() });
+    }
+    let filed = tasks.join_all().await;
+    assert!(filed.iter().all(|filed| filed.decided[0].1.outcome() == Outcome::Filed));
+    assert_eq!(world.count("SELECT count(*) FROM messages").await, 300);
+    assert_eq!(world.count("SELECT count(*) FROM deliveries").await, 300);
+    assert_eq!(world.count("SELECT count(*) FROM participants").await, 600);
+    assert_eq!(world.count("SELECT count(*) FROM contacts").await, 20);
+    assert_eq!(world.count("SELECT count(*) FROM sync_marks").await, 20);
+    assert_eq!(world.count("SELECT count(*) FROM events").await, 300 + 20 + 20);
+    assert_eq!(world.count("SELECT filings FROM daily_filings").await, 300);
+    let batches = world.store.batches();
+    assert_eq!(batches.jobs, 300);
+    assert!(batches.committed < 150, "{batches:?}");
+}
+
+/// Afterwards the account's key is remembered, and filing a small mail waits for nothing but the writer. Twice: the
+/// first batch sees that another process has written (the test), and forgets the key.
+async fn warm_up(world: &World) {
+    for _ in 0..2 {
+        world.file(email("warm@praxis.test", USER, &[USER])).await.unwrap();
+    }
+}
+
+/// They are all in the queue before the writer gets the lock, so they share a batch.
+async fn in_one_batch<const N: usize>(
+    world: &mut World,
+    submissions: [syncmx::store::Submission; N],
+) -> Vec<Result<syncmx::store::Filed, StoreError>> {
+    warm_up(world).await;
+    let before = world.store.batches();
+    world.run("BEGIN IMMEDIATE").await;
+    let store = world.store.clone();
+    let mut filing: Vec<_> =
+        submissions.into_iter().map(|submission| Box::pin(store.file(submission))).collect();
+    for file in &mut filing {
+        tokio::select! { biased; early = file => panic!("{early:?}"), () = std::future::ready(()) => {} }
+    }
+    world.run("COMMIT").await;
+    let mut filed = Vec::new();
+    for file in filing {
+        filed.push(file.await);
+    }
+    if filed.iter().all(Result::is_ok) {
+        assert_eq!(world.store.batches().committed, before.committed + 1);
+    }
+    filed
+}
+
+#[tokio::test]
+async fn r24_two_mails_of_one_batch_to_the_same_stranger_make_one_contact() {
+    let mut world = World::new().await;
+    let first = world.submit(email("1@praxis.test", USER, &["new@patient.test"]));
+    let second = world.submit(email("2@praxis.test", USER, &["New@patient.test"]));
+    let filed = in_one_batch(&mut world, [first, second]).await;
+    let contacts: Vec<ContactId> = filed
+        .iter()
+        .map(|filed| {
+            let Decision::Filed(filing) = &filed.as_ref().unwrap().decided[0].1 else { panic!("{filed:?}") };
+            filing.contact.id()
+        })
+        .collect();
+    assert_eq!(contacts[0], contacts[1]);
+    assert_eq!(world.count("SELECT count(*) FROM contacts").await, 1);
+    assert_eq!(world.count("SELECT count(*) FROM sync_marks").await, 1);
+    assert_eq!(world.count("SELECT count(*) FROM events WHERE type = 'contact.created'").await, 1);
+    assert_eq!(world.count("SELECT count(*) FROM events WHERE type = 'contact.sync_on'").await, 1);
+    assert_eq!(world.count("SELECT filings FROM daily_filings").await, 2);
+}
+
+#[tokio::test]
+async fn r40_an_answer_joins_its_parent_of_the_same_batch() {
+    let mut world = World::new().await;
+    world.add_contact("ana@patient.test").await;
+    let parent = world.submit(email("1@praxis.test", USER, &["ana@patient.test"]));
+    let answer = answer_to("1@praxis.test", email("2@patient.test", "ana@patient.test", &[USER]));
+    let answer = world.submit(answer);
+    let filed = in_one_batch(&mut world, [parent, answer]).await;
+    assert!(
+        filed.iter().all(|filed| filed.as_ref().unwrap().decided[0].1.outcome() == Outcome::Filed),
+        "{filed:?}"
+    );
+    assert_eq!(world.count("SELECT count(*) FROM conversations").await, 1);
+    assert_eq!(world.count("SELECT count(DISTINCT conversation_id) FROM messages").await, 1);
+}
+
+#[tokio::test]
+async fn one_bad_filing_of_a_batch_fails_alone() {
+    let mut world = World::new().await;
+    let known = world.submit(email("0@praxis.test", USER, &["ana@patient.test"]));
+    world.store.file(known.clone()).await.unwrap();
+    let good = |n: usize| world.submit(email(&format!("{n}@praxis.test"), USER, &["ana@patient.test"]));
+    // A delivery id that is taken: the database refuses the row, whatever else is in the statement.
+    let mut bad = good(99);
+    bad.deliveries = known.deliveries;
+    let batch = [good(1), good(2), bad, good(3), good(4)];
+    let filed = in_one_batch(&mut world, batch).await;
+    let ok: Vec<bool> = filed.iter().map(Result::is_ok).collect();
+    assert_eq!(ok, [true, true, false, true, true]);
+    assert!(matches!(filed[2], Err(StoreError::Commit(_))));
+    assert_eq!(world.count("SELECT count(*) FROM messages").await, 5);
+    assert_eq!(
+        world.count("SELECT count(*) FROM thread_ids WHERE message_id_header = '99@praxis.test'").await,
+        0
+    );
+}
+
+#[tokio::test]
+async fn a_filing_whose_session_goes_away_before_its_turn_is_never_written() {
+    let mut world = World::new().await;
+    warm_up(&world).await;
+    world.run("BEGIN IMMEDIATE").await;
+    {
+        let submission = world.submit(email("gone@praxis.test", USER, &["ana@patient.test"]));
+        let mut filing = Box::pin(world.store.file(submission));
+        tokio::select! { biased; early = &mut filing => panic!("{early:?}"), () = std::future::ready(()) => {} }
+    }
+    world.run("COMMIT").await;
+    world.file(email("stays@praxis.test", USER, &["ana@patient.test"])).await.unwrap();
+    assert_eq!(world.text("SELECT group_concat(message_id_header) FROM messages").await, "stays@praxis.test");
+}
+
+#[tokio::test]
+async fn a_store_that_is_opened_again_has_everything() {
+    let mut world = World::new().await;
+    let submission = world.submit(email("1@praxis.test", USER, &["ana@patient.test"]));
+    world.store.file(submission.clone()).await.unwrap();
+    world.reopen().await;
+    let message = MessageId::from_uuid(submission.deliveries[0].uuid());
+    let raw = world.store.raw_message(world.account, message).await.unwrap();
+    assert_eq!(raw.as_deref(), Some(&submission.raw[..]));
+    let again = world.file(email("1@praxis.test", USER, &["ana@patient.test"])).await.unwrap();
+    assert_eq!(again.decided[0].1, Decision::Duplicate(message));
+}
+
+#[tokio::test]
+async fn a_closed_store_has_written_what_was_waiting_and_takes_no_more() {
+    let mut world = World::new().await;
+    warm_up(&world).await;
+    world.file(email("1@praxis.test", USER, &["ana@patient.test"])).await.unwrap();
+    world.store.ping().await.unwrap();
+    let waiting = world.submit(email("2@praxis.test", USER, &["ana@patient.test"]));
+    let (filed, ()) = tokio::join!(world.store.file(waiting), world.store.close());
+    filed.unwrap();
+    let refused = world.file(email("3@praxis.test", USER, &["ana@patient.test"])).await;
+    assert!(refused.is_err());
+    assert!(matches!(world.store.ping().await, Err(StoreError::Closed)));
+    assert_eq!(world.count("SELECT count(*) FROM messages").await, 2);
+}
+
+#[tokio::test]
+async fn r70_a_retry_changes_nothing_and_a_second_recipient_is_a_duplicate_of_the_first() {
+    let mut world = World::new().await;
+    let mail = email("1@praxis.test", USER, &["ana@patient.test"]);
+    let both = submission(mail.clone(), vec![world.sync_mailbox(), world.sync_mailbox()], b"raw".to_vec());
+    let filed = world.store.file(both).await.unwrap();
+    assert_eq!(filed.decided[0].1.outcome(), Outcome::Filed);
+    let message = MessageId::from_uuid(filed.decided[0].0.uuid());
+    assert_eq!(filed.decided[1].1, Decision::Duplicate(message));
+    let retry = world.file(mail).await.unwrap();
+    assert_eq!(retry.decided[0].1, Decision::Duplicate(message));
+    assert_eq!(world.count("SELECT count(*) FROM messages").await, 1);
+    assert_eq!(world.count("SELECT count(*) FROM events WHERE type = 'message.filed'").await, 1);
+    assert_eq!(
+        world
+            .count("SELECT count(*) FROM deliveries WHERE message_id IS NOT NULL AND contact_id IS NOT NULL")
+            .await,
+        3
+    );
+}
+
+#[tokio::test]
+async fn r43_a_mail_without_message_id_is_known_again_by_its_digest() {
+    let world = World::new().await;
+    let mut mail = email("1@praxis.test", USER, &["ana@patient.test"]);
+    mail.message_id_header = None;
+    let first = world.file(mail.clone()).await.unwrap();
+    let message = MessageId::from_uuid(first.decided[0].0.uuid());
+    assert_eq!(world.file(mail).await.unwrap().decided[0].1, Decision::Duplicate(message));
+}
+
+#[tokio::test]
+async fn r4_the_same_mail_is_filed_in_each_account_under_its_own_key() {
+    let mut world = World::new().await;
+    let (account, user) = (AccountId::generate(), UserId::generate());
+    world.add_account(account, user, "weber-zzzzzzzzzzzz", USER).await;
+    let elsewhere = Mailbox::Sync(syncmx::address::UserMailbox { account, user });
+    let mail = email("1@praxis.test", USER, &["ana@patient.test"]);
+    let both = submission(mail, vec![world.sync_mailbox(), elsewhere], b"raw".to_vec());
+    let filed = world.store.file(both.clone()).await.unwrap();
+    assert!(filed.decided.iter().all(|(_, decision)| decision.outcome() == Outcome::Filed), "{filed:?}");
+    for (account, delivery) in [(world.account, both.deliveries[0]), (account, both.deliveries[1])] {
+        let raw = world.store.raw_message(account, MessageId::from_uuid(delivery.uuid())).await.unwrap();
+        assert_eq!(raw.as_deref(), Some(&b"raw"[..]));
+    }
+    assert_eq!(world.count("SELECT count(DISTINCT content_key) FROM messages").await, 2);
+}
+
+#[tokio::test]
+async fn held_mail_is_sealed_for_each_delivery_of_an_account() {
+    let mut world = World::new().await;
+    let mail = email("1@praxis.test", "stranger@else.test", &["postmaster@sync.example.test"]);
+    let twice = submission(mail, vec![Mailbox::Postmaster, Mailbox::Postmaster], b"help".to_vec());
+    let filed = world.store.file(twice.clone()).await.unwrap();
+    for (delivery, decision) in &filed.decided {
+        assert_eq!(decision.reason(), Reason::Postmaster);
+        let raw = world.store.raw_held(AccountId::OPERATOR, *delivery).await.unwrap();
+        assert_eq!(raw.as_deref(), Some(&b"help"[..]));
+    }
+    assert_eq!(world.count("SELECT count(*) FROM held").await, 2);
+    assert_eq!(world.count("SELECT count(*) FROM events WHERE type = 'message.held'").await, 2);
+    assert_eq!(
+        world.text("SELECT headers FROM held LIMIT 1").await,
+        r#"{"from":{"name":null,"email":"stranger@else.test"},"to":[{"name":null,"email":"postmaster@sync.example.test"}],"subject":"About 1@praxis.test"}"#
+    );
+}
+
+#[tokio::test]
+async fn r5_a_discarded_mail_leaves_nothing_but_hashes_of_its_addresses() {
+    let mut world = World::new().await;
+    let submission = world.submit(email("secret@praxis.test", USER, &["chef@praxis.test"]));
+    let submission = syncmx::store::Submission {
+        envelope: Arc::new(syncmx::smtp::Envelope {
+            recipients: vec![syncmx::smtp::Recipient {
+                mailbox: world.auto_mailbox(),
+                ..submission.envelope.recipients[0].clone()
+            }],
+            ..(*submission.envelope).clone()
+        }),
+        ..submission
+    };
+    let filed = world.store.file(submission).await.unwrap();
+    assert_eq!(filed.decided[0].1.outcome(), Outcome::Discarded, "{filed:?}");
+    let row = world
+        .text(
+            "SELECT coalesce(mail_from, '') || coalesce(rcpt, '') || coalesce(message_id_header, '') \
+             || coalesce(from_address, '') || steps || auth FROM deliveries",
+        )
+        .await;
+    for trace in ["weber", "chef", "secret", "About", "drweber"] {
+        assert!(!row.contains(trace), "{trace} in {row}");
+    }
+    let hash = world.keys.address_hash(&EmailAddress::parse("Chef@praxis.test").unwrap());
+    let found: i64 =
+        sqlx::query_scalar("SELECT count(*) FROM delivery_addresses WHERE address_hash = $1 AND role = 'to'")
+            .bind(hash.to_vec())
+            .fetch_one(&mut world.other)
+            .await
+            .unwrap();
+    assert_eq!(found, 1);
+    for table in ["SELECT count(*) FROM messages", "SELECT count(*) FROM held", "SELECT count(*) FROM events"]
+    {
+        assert_eq!(world.count(table).await, 0, "{table}");
+    }
+}
+
+#[tokio::test]
+async fn a_rejected_mail_leaves_a_trace_and_no_content() {
+    let mut world = World::new().await;
+    let filed = world.file(email("1@else.test", "stranger@else.test", &["ana@patient.test"])).await.unwrap();
+    assert_eq!(filed.decided[0].1, Decision::Rejected(Reason::SenderNotAllowed));
+    assert_eq!(filed.reply, reply::SENDER_NOT_ALLOWED.with_trace(filed.decided[0].0));
+    assert_eq!(world.text("SELECT from_address FROM deliveries").await, "stranger@else.test");
+    assert_eq!(world.count("SELECT count(*) FROM messages").await, 0);
+}
+
+#[tokio::test]
+async fn r29_filing_never_turns_on_what_somebody_turned_off() {
+    let mut world = World::new().await;
+    world.add_contact("ana@patient.test").await;
+    world.run("INSERT INTO sync_marks SELECT c.account_id, c.contact_id, u.user_id, 'off', 5, 'api', NULL FROM contacts c, users u").await;
+    world.file(email("1@praxis.test", USER, &["ana@patient.test"])).await.unwrap();
+    assert_eq!(world.text("SELECT state || since || because FROM sync_marks").await, "off5api");
+    assert_eq!(world.count("SELECT count(*) FROM events WHERE type = 'contact.sync_on'").await, 0);
+}
+
+#[tokio::test]
+async fn r35_the_mark_knows_when_its_last_mail_came() {
+    let mut world = World::new().await;
+    world.add_contact("ana@patient.test").await;
+    world.run("INSERT INTO sync_marks SELECT c.account_id, c.contact_id, u.user_id, 'on', 5, 'api', NULL FROM contacts c, users u").await;
+    world.file(email("1@patient.test", "ana@patient.test", &[USER])).await.unwrap();
+    assert_eq!(world.text("SELECT state || since || because FROM sync_marks").await, "on5api");
+    assert_eq!(world.count("SELECT last_mail_at FROM sync_marks").await, 1_795_315_445_120);
+    assert_eq!(
+        world.count("SELECT count(*) FROM daily_filings").await,
+        0,
+        "R52 counts what somebody files by hand"
+    );
+}
+
+#[tokio::test]
+async fn r52_the_daily_limit_counts_what_was_filed_before_and_within_the_batch() {
+    let mut world = World::new().await;
+    world.run(r#"UPDATE accounts SET settings = '{"daily_limit":2}' WHERE name = 'Praxis'"#).await;
+    let mail = |n: usize| email(&format!("{n}@praxis.test"), USER, &["ana@patient.test"]);
+    world.file(mail(1)).await.unwrap();
+    let (second, third) = (world.submit(mail(2)), world.submit(mail(3)));
+    let filed = in_one_batch(&mut world, [second, third]).await;
+    assert_eq!(filed[0].as_ref().unwrap().decided[0].1.outcome(), Outcome::Filed);
+    assert_eq!(filed[1].as_ref().unwrap().decided[0].1, Decision::Deferred(Reason::DailyLimit));
+    assert_eq!(filed[1].as_ref().unwrap().reply.code, 452);
+}
+
+/// Octets that do not compress.
+fn noise(size: usize) -> Vec<u8> {
+    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+    std::iter::repeat_with(|| {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state.to_le_bytes()[0]
+    })
+    .take(size)
+    .collect()
+}
+
+fn blob_files(world: &World) -> Vec<std::path::PathBuf> {
+    fn walk(folder: &std::path::Path, files: &mut Vec<std::path::PathBuf>) {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() { walk(&path, files) } else { files.push(path) }
+        }
+    }
+    let mut files = Vec::new();
+    walk(&blob_folder(&world.folder), &mut files);
+    files
+}
+
+#[tokio::test]
+async fn a_large_mail_lies_in_a_blob_and_a_damaged_blob_harms_no_other() {
+    let mut world = World::new().await;
+    for (n, size) in [(0, 60_000), (1, 70_000), (2, 1_000_000)] {
+        let mail = email(&format!("{n}@praxis.test"), USER, &["ana@patient.test"]);
+        let submission = submission(mail, vec![world.sync_mailbox()], noise(size));
+        world.store.file(submission.clone()).await.unwrap();
+        let message = MessageId::from_uuid(submission.deliveries[0].uuid());
+        let raw = world.store.raw_message(world.account, message).await.unwrap().unwrap();
+        assert_eq!(raw, submission.raw);
+        assert_eq!(blob_files(&world).len(), n, "{size} octets");
+        if n == 2 {
+            let name: String = sqlx::query_scalar("SELECT blob FROM messages WHERE message_id = $1")
+                .bind(message.uuid())
+                .fetch_one(&mut world.other)
+                .await
+                .unwrap();
+            let path = blob_folder(&world.folder).join(name);
+            let mut sealed = fs::read(&path).unwrap();
+            sealed[500_000] ^= 1;
+            fs::write(&path, sealed).unwrap();
+            let damaged = world.store.raw_message(world.account, message).await;
+            assert!(matches!(damaged, Err(StoreError::Damaged { .. })), "{damaged:?}");
+            fs::remove_file(&path).unwrap();
+            let missing = world.store.raw_message(world.account, message).await;
+            assert!(matches!(missing, Err(StoreError::Damaged { .. })), "{missing:?}");
+        }
+    }
+    let filed = world.file(email("3@praxis.test", USER, &["ana@patient.test"])).await;
+    filed.unwrap();
+}
+
+#[tokio::test]
+async fn a_large_mail_that_is_not_kept_leaves_no_blob() {
+    let world = World::new().await;
+    let mail = email("1@else.test", "stranger@else.test", &["ana@patient.test"]);
+    let refused = submission(mail, vec![world.sync_mailbox()], noise(300_000));
+    world.store.file(refused).await.unwrap();
+    assert_eq!(blob_files(&world), Vec::<std::path::PathBuf>::new());
+}
+
+#[tokio::test]
+async fn the_sweep_takes_old_orphans_and_nothing_else() {
+    let world = World::new().await;
+    let mail = email("1@praxis.test", USER, &["ana@patient.test"]);
+    let kept = submission(mail, vec![world.sync_mailbox()], noise(300_000));
+    world.store.file(kept.clone()).await.unwrap();
+    let used = blob_files(&world).remove(0);
+    let account = blob_folder(&world.folder).join(world.account.uuid().simple().to_string());
+    let orphan = |name: &str| {
+        let shelf = account.join(name.get(30..).unwrap());
+        fs::create_dir_all(&shelf).unwrap();
+        let path = shelf.join(name);
+        fs::write(&path, b"sealed").unwrap();
+        path
+    };
+    let old = orphan("0192f0c123457abc8def0123456789ab");
+    let young = orphan("0192f0c123457abc8def0123456789cd");
+    let temporary = orphan("0192f0c123457abc8def0123456789ef").with_extension("tmp");
+    fs::rename(temporary.with_extension(""), &temporary).unwrap();
+    let foreign = account.join("keep-me.txt");
+    fs::write(&foreign, b"not ours").unwrap();
+    let long_ago = SystemTime::now() - Duration::from_secs(3601);
+    for path in [&used, &old, &temporary, &foreign] {
+        fs::File::options().write(true).open(path).unwrap().set_modified(long_ago).unwrap();
+    }
+    assert_eq!(world.store.sweep_blobs().await.unwrap(), 1);
+    assert!(used.exists() && young.exists() && foreign.exists());
+    assert!(!old.exists() && !temporary.exists());
+}
+
+#[tokio::test]
+async fn refused_recipients_are_recorded_and_found_by_their_address() {
+    let mut world = World::new().await;
+    let delivery = DeliveryId::generate();
+    let refusal = Refusal {
+        delivery,
+        account: AccountId::OPERATOR,
+        at: syncmx::time::Timestamp::from_millis(7),
+        client: client(),
+        mail_from: None,
+        rcpt: "nobody@sync.example.test".to_owned(),
+        reason: Reason::UnknownAddress,
+        outcome: Outcome::Rejected,
+        reply: reply::UNKNOWN_ADDRESS.with_trace(delivery),
+        size_bytes: 0,
+        steps: Vec::new(),
+    };
+    world.store.record(vec![refusal]).await.unwrap();
+    world.store.record(Vec::new()).await.unwrap();
+    assert_eq!(
+        world.text("SELECT outcome || ' ' || reason || ' ' || rcpt || ' ' || smtp FROM deliveries").await,
+        format!(
+            "rejected unknown_address nobody@sync.example.test 550 5.1.1 No such address here [trace {delivery}]"
+        )
+    );
+    assert_eq!(world.count("SELECT count(*) FROM deliveries WHERE auth IS NULL AND mail_from = ''").await, 1);
+    assert_eq!(world.count("SELECT count(*) FROM delivery_addresses WHERE role = 'to'").await, 1);
+}
+
+#[tokio::test]
+async fn a_sync_address_is_found_in_any_spelling_until_it_is_turned_off() {
+    let mut world = World::new().await;
+    let address = format!("{}@sync.example.test", SYNC_LOCAL.to_uppercase());
+    let auto = format!("{SYNC_LOCAL}+auto@sync.example.test");
+    assert_eq!(world.store.mailbox(&ask(&address)).await.unwrap(), Lookup::Found(world.sync_mailbox()));
+    assert_eq!(world.store.mailbox(&ask(&auto)).await.unwrap(), Lookup::Found(world.auto_mailbox()));
+    assert_eq!(world.store.mailbox(&ask("x-0123456789ab@sync.example.test")).await.unwrap(), Lookup::Unknown);
+    assert_eq!(world.store.mailbox(&ask("x@elsewhere.test")).await.unwrap(), Lookup::Unknown);
+    assert_eq!(
+        world.store.mailbox(&ask("abuse@reply.example.test")).await.unwrap(),
+        Lookup::Found(Mailbox::Postmaster)
+    );
+
+    // Our own change is known at once; that of another process at the latest with the next batch.
+    world.run("UPDATE sync_addresses SET state = 'retired'").await;
+    world.store.forget_addresses();
+    assert_eq!(world.store.mailbox(&ask(&address)).await.unwrap(), Lookup::Off(world.account));
+    world.run("UPDATE sync_addresses SET state = 'active'").await;
+    assert_eq!(world.store.mailbox(&ask(&address)).await.unwrap(), Lookup::Found(world.sync_mailbox()));
+    world.run("UPDATE users SET sync_state = 'off'").await;
+    world.file(email("1@else.test", "stranger@else.test", &["ana@patient.test"])).await.unwrap();
+    assert_eq!(world.store.mailbox(&ask(&address)).await.unwrap(), Lookup::Off(world.account));
+}
+
+#[tokio::test]
+async fn r41_r45_a_reply_address_leads_to_its_conversation_through_merges_until_it_is_revoked() {
+    let mut world = World::new().await;
+    let key = world.keys.reply_tokens[0].clone();
+    let filed = world.file(email("1@praxis.test", USER, &["ana@patient.test"])).await.unwrap();
+    let Decision::Filed(filing) = &filed.decided[0].1 else { panic!("{filed:?}") };
+    let older = filing.thread.id();
+    let younger = ConversationId::generate();
+    let address =
+        |conversation| ask(&format!("{}@reply.example.test", ReplyToken::mint(conversation, 2517, &key)));
+    assert_eq!(world.store.mailbox(&address(younger)).await.unwrap(), Lookup::Unknown);
+    sqlx::query(
+        "INSERT INTO conversations SELECT account_id, $1, contact_id, user_id, subject, 0, 0, conversation_id, NULL \
+         FROM conversations",
+    )
+    .bind(younger.uuid())
+    .execute(&mut world.other)
+    .await
+    .unwrap();
+    let found = Lookup::Found(world.reply_mailbox(older));
+    assert_eq!(world.store.mailbox(&address(older)).await.unwrap(), found);
+    assert_eq!(world.store.mailbox(&address(younger)).await.unwrap(), found);
+    let forged = Keys::generate().unwrap().reply_tokens[0].clone();
+    let forged = ask(&format!("{}@reply.example.test", ReplyToken::mint(older, 2517, &forged)));
+    assert_eq!(world.store.mailbox(&forged).await.unwrap(), Lookup::Unknown);
+
+    // R45: an answer to it is filed there, with its event.
+    let answer = email("2@patient.test", "ana@patient.test", &["r@reply.example.test"]);
+    let answer = submission(answer, vec![world.reply_mailbox(older)], b"raw".to_vec());
+    world.store.file(answer).await.unwrap();
+    assert_eq!(world.count("SELECT count(*) FROM events WHERE type = 'reply.received'").await, 1);
+    assert_eq!(world.count("SELECT count(DISTINCT conversation_id) FROM messages").await, 1);
+
+    world.run("UPDATE conversations SET reply_revoked_at = 1 WHERE merged_into IS NULL").await;
+    assert_eq!(world.store.mailbox(&address(younger)).await.unwrap(), Lookup::Off(world.account));
+}
+
+#[tokio::test]
+async fn facts_for_reads_what_filing_would_and_writes_nothing() {
+    let mut world = World::new().await;
+    let ana = world.add_contact("ana@patient.test").await;
+    world.file(email("1@praxis.test", USER, &["ana@patient.test"])).await.unwrap();
+    let mail = answer_to("1@praxis.test", email("2@patient.test", "Ana@patient.test", &[USER]));
+    let mailbox = world.sync_mailbox();
+    let verdict = aligned(&mail);
+    let arrival = Arrival {
+        mailbox: &mailbox,
+        verdict: &verdict,
+        email: &mail,
+        reverse_path: None,
+        received_at: syncmx::time::Timestamp::from_millis(1_795_315_445_120),
+        size_bytes: 1,
+        fresh: FreshIds {
+            contact: ContactId::generate(),
+            conversation: ConversationId::generate(),
+            message: MessageId::generate(),
+        },
+    };
+    let facts = world.store.facts_for(&arrival).await.unwrap();
+    assert_eq!(facts.account.served_domains, ["sync.example.test", "reply.example.test"]);
+    assert_eq!(facts.owner.as_ref().map(|owner| (owner.user, owner.sync_on)), Some((world.user, true)));
+    assert_eq!(
+        facts.identities.iter().map(|known| (known.user, known.verified)).collect::<Vec<_>>(),
+        [(world.user, true)]
+    );
+    assert_eq!(facts.contacts.iter().map(|contact| contact.id).collect::<Vec<_>>(), [ana]);
+    assert_eq!(
+        facts.marks.iter().map(|mark| (mark.user, mark.contact, mark.on)).collect::<Vec<_>>(),
+        [(world.user, ana, true)]
+    );
+    assert_eq!(
+        facts.references.iter().map(|known| known.key.text().to_owned()).collect::<Vec<_>>(),
+        ["1@praxis.test"]
+    );
+    assert_eq!(facts.references[0].conversation.contact, ana);
+    assert!(facts.same_message_id.is_empty());
+    assert_eq!(facts.filed_today, 1);
+    assert_eq!(world.count("SELECT count(*) FROM messages").await, 1);
+    let elsewhere =
+        Mailbox::Sync(syncmx::address::UserMailbox { account: AccountId::generate(), user: world.user });
+    let unknown = world.store.facts_for(&Arrival { mailbox: &elsewhere, ..arrival }).await;
+    assert!(matches!(unknown, Err(StoreError::NoSuchAccount)));
+}
+
+#[tokio::test]
+async fn a_submission_to_an_account_that_is_gone_fails_alone() {
+    let world = World::new().await;
+    let gone =
+        Mailbox::Sync(syncmx::address::UserMailbox { account: AccountId::generate(), user: world.user });
+    let lost = submission(email("1@praxis.test", USER, &["ana@patient.test"]), vec![gone], b"raw".to_vec());
+    assert!(matches!(world.store.file(lost).await, Err(StoreError::NoSuchAccount)));
+    let mut mismatched = world.submit(email("2@praxis.test", USER, &["ana@patient.test"]));
+    mismatched.deliveries.clear();
+    assert!(matches!(world.store.file(mismatched).await, Err(StoreError::Defect(_))));
+    world.file(email("3@praxis.test", USER, &["ana@patient.test"])).await.unwrap();
+}
+
+async fn refuses_to_open(folder: &tempfile::TempDir, keys: &Arc<Keys>, expected: &str) {
+    let error = Store::open(&settings(folder), keys.clone(), served()).await.unwrap_err();
+    let line = error.one_line();
+    assert!(line.contains(expected) && !line.contains('\n'), "{line}");
+}
+
+#[tokio::test]
+async fn what_keeps_a_store_from_opening_is_said_in_one_line() {
+    let mut world = World::new().await;
+    let (folder, keys) = (&world.folder, Arc::new(Keys::generate().unwrap()));
+    refuses_to_open(folder, &keys, "the key file does not fit").await;
+    world.run("INSERT INTO _sqlx_migrations VALUES (9999, 'later', 0, 1, x'00', 0)").await;
+    let (folder, keys) = (&world.folder, world.keys.clone());
+    refuses_to_open(folder, &keys, "has schema version 9999, which is newer than this program").await;
+    world.run("DELETE FROM _sqlx_migrations WHERE version = 9999").await;
+    world.store.close().await;
+    world.run("PRAGMA locking_mode = EXCLUSIVE").await;
+    world.run("BEGIN EXCLUSIVE").await;
+    refuses_to_open(&world.folder, &world.keys, "is locked by another process").await;
+
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("syncmx.db"), noise(8192)).unwrap();
+    refuses_to_open(&folder, &world.keys, "is not a database, or is damaged").await;
+    let folder = tempfile::tempdir().unwrap();
+    fs::create_dir(folder.path().join("syncmx.db")).unwrap();
+    refuses_to_open(&folder, &world.keys, "it cannot be opened for writing").await;
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("blobs"), b"").unwrap();
+    refuses_to_open(&folder, &world.keys, "cannot use").await;
+}
+
+#[tokio::test]
+async fn two_programs_may_use_one_store_at_once() {
+    let world = World::new().await;
+    let beside = Store::open(&settings(&world.folder), world.keys.clone(), served()).await.unwrap();
+    for n in 0..20 {
+        let mail = |side: &str| email(&format!("{n}-{side}@praxis.test"), USER, &["ana@patient.test"]);
+        let (here, there) = (world.submit(mail("here")), world.submit(mail("there")));
+        let (here, there) = tokio::join!(world.store.file(here), beside.file(there));
+        here.unwrap();
+        there.unwrap();
+    }
+    let mut world = world;
+    assert_eq!(world.count("SELECT count(*) FROM messages").await, 40);
+    assert_eq!(world.count("SELECT count(*) FROM contacts").await, 1);
+}

@@ -1,0 +1,237 @@
+//! A scratch store with one account, for the tests and the benchmark of the store: its own folder and keys, and a
+//! second connection to the database that stands for another process.
+
+#![allow(clippy::allow_attributes, dead_code, reason = "each program that includes this uses its own part")]
+#![expect(clippy::unwrap_used, reason = "a test stops where it fails")]
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
+use sqlx::{ConnectOptions, Row};
+use syncmx::address::{Asked, EmailAddress, Mailbox, NamedAddress, ReplyMailbox, ServedDomains, UserMailbox};
+use syncmx::auth::{AlignedBy, Alignment, Verdict};
+use syncmx::config::{self, StoreUrl};
+use syncmx::filing::Step;
+use syncmx::id::{AccountId, ContactId, ConversationId, DeliveryId, UserId};
+use syncmx::keys::Keys;
+use syncmx::message::{Email, From, Kind, ReplyText};
+use syncmx::smtp::{Client, Envelope, ForwardPath, Recipient};
+use syncmx::store::seal::Vault;
+use syncmx::store::{Filed, Store, StoreError, Submission};
+use syncmx::time::Timestamp;
+
+pub(crate) struct World {
+    pub(crate) folder: tempfile::TempDir,
+    pub(crate) keys: Arc<Keys>,
+    pub(crate) store: Store,
+    pub(crate) other: SqliteConnection,
+    pub(crate) account: AccountId,
+    pub(crate) user: UserId,
+}
+
+pub(crate) const SYNC_LOCAL: &str = "drweber-0123456789ab";
+pub(crate) const USER: &str = "weber@praxis.test";
+
+impl World {
+    pub(crate) async fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let keys = Arc::new(Keys::generate().unwrap());
+        let store = Store::open(&settings(&folder), keys.clone(), served()).await.unwrap();
+        let other = SqliteConnectOptions::new()
+            .filename(folder.path().join("syncmx.db"))
+            .foreign_keys(true)
+            .connect()
+            .await
+            .unwrap();
+        let (account, user) = (AccountId::generate(), UserId::generate());
+        let mut world = Self { folder, keys, store, other, account, user };
+        world.add_account(account, user, SYNC_LOCAL, USER).await;
+        world
+    }
+
+    pub(crate) async fn add_account(&mut self, account: AccountId, user: UserId, local: &str, email: &str) {
+        let wrapped = Vault::new(self.keys.master.clone()).new_account_key(account).unwrap();
+        sqlx::query("INSERT INTO accounts VALUES ($1, 'Praxis', '{}', $2, 0)")
+            .bind(account.uuid())
+            .bind(wrapped)
+            .execute(&mut self.other)
+            .await
+            .unwrap();
+        self.add_user(account, user, local, email).await;
+    }
+
+    pub(crate) async fn add_user(&mut self, account: AccountId, user: UserId, local: &str, email: &str) {
+        sqlx::query("INSERT INTO users VALUES ($1, $2, 'Dr. Weber', 'staff', 'on', $3, 0)")
+            .bind(account.uuid())
+            .bind(user.uuid())
+            .bind(local)
+            .execute(&mut self.other)
+            .await
+            .unwrap();
+        sqlx::query("INSERT INTO sync_addresses VALUES ($1, $2, $3, 'active', 0)")
+            .bind(account.uuid())
+            .bind(local)
+            .bind(user.uuid())
+            .execute(&mut self.other)
+            .await
+            .unwrap();
+        sqlx::query("INSERT INTO user_emails VALUES ($1, $2, $3, $2, 1)")
+            .bind(account.uuid())
+            .bind(email)
+            .bind(user.uuid())
+            .execute(&mut self.other)
+            .await
+            .unwrap();
+    }
+
+    pub(crate) async fn add_contact(&mut self, email: &str) -> ContactId {
+        let contact = ContactId::generate();
+        sqlx::query("INSERT INTO contacts VALUES ($1, $2, 'Ana', 'ana', $3, $3, '[]', NULL, 'api', 0)")
+            .bind(self.account.uuid())
+            .bind(contact.uuid())
+            .bind(email)
+            .execute(&mut self.other)
+            .await
+            .unwrap();
+        contact
+    }
+
+    /// What another process does.
+    pub(crate) async fn run(&mut self, sql: &'static str) {
+        sqlx::query(sql).execute(&mut self.other).await.unwrap();
+    }
+
+    pub(crate) async fn count(&mut self, sql: &'static str) -> i64 {
+        sqlx::query(sql).fetch_one(&mut self.other).await.unwrap().get(0)
+    }
+
+    pub(crate) async fn text(&mut self, sql: &'static str) -> String {
+        sqlx::query(sql).fetch_one(&mut self.other).await.unwrap().get(0)
+    }
+
+    pub(crate) fn sync_mailbox(&self) -> Mailbox {
+        Mailbox::Sync(UserMailbox { account: self.account, user: self.user })
+    }
+
+    pub(crate) fn auto_mailbox(&self) -> Mailbox {
+        Mailbox::Auto(UserMailbox { account: self.account, user: self.user })
+    }
+
+    pub(crate) fn reply_mailbox(&self, conversation: ConversationId) -> Mailbox {
+        Mailbox::Reply(ReplyMailbox { account: self.account, conversation })
+    }
+
+    /// A submission of this email to the sync address.
+    pub(crate) fn submit(&self, email: Email) -> Submission {
+        submission(email, vec![self.sync_mailbox()], b"Subject: raw\r\n\r\nraw\r\n".to_vec())
+    }
+
+    pub(crate) async fn file(&self, email: Email) -> Result<Filed, StoreError> {
+        self.store.file(self.submit(email)).await
+    }
+
+    pub(crate) async fn reopen(&mut self) {
+        self.store = Store::open(&settings(&self.folder), self.keys.clone(), served()).await.unwrap();
+    }
+}
+
+pub(crate) fn settings(folder: &tempfile::TempDir) -> config::Store {
+    config::Store { url: StoreUrl::Sqlite(folder.path().join("syncmx.db")), blobs: blob_folder(folder) }
+}
+
+pub(crate) fn blob_folder(folder: &tempfile::TempDir) -> PathBuf {
+    folder.path().join("blobs")
+}
+
+pub(crate) fn served() -> ServedDomains {
+    ServedDomains::new(vec!["sync.example.test".to_owned()], vec!["reply.example.test".to_owned()])
+}
+
+pub(crate) fn ask(address: &str) -> Asked {
+    served().classify(&ForwardPath::Address(EmailAddress::parse(address).unwrap()))
+}
+
+pub(crate) fn named(address: &str) -> NamedAddress {
+    NamedAddress { name: None, address: EmailAddress::parse(address).unwrap() }
+}
+
+/// A plain mail; its digest follows from its Message-ID.
+pub(crate) fn email(id: &str, from: &str, to: &[&str]) -> Email {
+    let mut digest = [0; 32];
+    digest.iter_mut().zip(id.bytes()).for_each(|(octet, byte)| *octet = byte);
+    Email {
+        from: From::One(named(from)),
+        to: to.iter().map(|to| named(to)).collect(),
+        cc: Vec::new(),
+        reply_to: Vec::new(),
+        subject: format!("About {id}"),
+        date: None,
+        message_id_header: Some(id.to_owned()),
+        in_reply_to: Vec::new(),
+        references: Vec::new(),
+        thread_index: None,
+        text: "The whole text".to_owned(),
+        reply: ReplyText { new_text: "The new text".to_owned(), quoted: None, signature: None },
+        has_html: false,
+        attachments: Vec::new(),
+        kind: Kind::Mail,
+        forwarded: None,
+        report: None,
+        meeting: None,
+        is_list: false,
+        is_bulk: false,
+        received_fields: 1,
+        has_loop_header: false,
+        digest,
+        problems: Vec::new(),
+    }
+}
+
+pub(crate) fn answer_to(id: &str, email: Email) -> Email {
+    Email { in_reply_to: vec![id.to_owned()], references: vec![id.to_owned()], ..email }
+}
+
+pub(crate) fn aligned(email: &Email) -> Verdict {
+    let domain = email.from.address().map_or("none.test", EmailAddress::domain).to_owned();
+    Verdict { alignment: Alignment::Aligned { by: AlignedBy::Dkim, domain }, ..Verdict::unchecked() }
+}
+
+pub(crate) fn client() -> Client {
+    Client {
+        ip: "192.0.2.1".parse().unwrap(),
+        helo: "mail.praxis.test".to_owned(),
+        is_esmtp: true,
+        tls: Some("TLSv1.3".to_owned()),
+    }
+}
+
+pub(crate) fn submission(email: Email, mailboxes: Vec<Mailbox>, raw: Vec<u8>) -> Submission {
+    let verdict = aligned(&email);
+    let recipients: Vec<Recipient> = mailboxes
+        .into_iter()
+        .map(|mailbox| Recipient {
+            path: ForwardPath::Address(
+                EmailAddress::parse(&format!("{SYNC_LOCAL}@sync.example.test")).unwrap(),
+            ),
+            mailbox,
+        })
+        .collect();
+    Submission {
+        received_at: Timestamp::from_millis(1_795_315_445_120),
+        deliveries: recipients.iter().map(|_| DeliveryId::generate()).collect(),
+        envelope: Arc::new(Envelope {
+            client: client(),
+            reverse_path: email.from.address().cloned(),
+            recipients,
+            smtputf8: false,
+            defect: None,
+        }),
+        verdict: Arc::new(verdict),
+        email: Arc::new(email),
+        size_bytes: raw.len() as u64,
+        raw: Bytes::from(raw),
+        steps: vec![Step { rule: "SMTP", said: "from weber@praxis.test over TLS".into(), took_us: 7 }],
+    }
+}
