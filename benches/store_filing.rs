@@ -52,7 +52,7 @@ async fn run(submitters: usize, mails: usize) {
         .map(|file| file.len())
         .sum();
     println!("on disk: {} octets a mail", octets / (mails + CONTACTS) as u64);
-    assert_eq!(world.count("SELECT count(*) FROM messages").await, (mails + CONTACTS) as i64);
+    assert_eq!(usize::try_from(world.count("SELECT count(*) FROM messages").await), Ok(mails + CONTACTS));
 }
 
 struct Figures {

@@ -2,7 +2,6 @@
 //! gets in another's way.
 
 #![expect(clippy::unwrap_used, reason = "a test stops where it fails")]
-#![expect(clippy::panic, reason = "a test stops where it fails")]
 
 #[path = "support/store_world.rs"]
 mod store_world;

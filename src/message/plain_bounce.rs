@@ -2,6 +2,7 @@
 //!
 //! No single sign is enough; a person who writes about a bounce, or forwards one, does not look like one.
 
+use super::bounce_words::*;
 use super::fields::{Fields, read_block};
 use super::scan::{Shape, Tree};
 use super::{Report, ReportedRecipient, addresses, ids, report};
@@ -10,6 +11,10 @@ use crate::address::EmailAddress;
 /// The report that a free-text bounce makes.
 pub(super) fn read(tree: &Tree<'_>, subject: &str, text: &str) -> Option<Report> {
     let root = tree.parts.first()?;
+    // Most mail is none: that must cost next to nothing.
+    if !may_be_bounce(&root.fields, &root.content_type.value, subject) {
+        return None;
+    }
     let (notice, returned) = divide(text);
     if !is_bounce(tree, subject, notice, returned) {
         return None;
@@ -37,6 +42,19 @@ pub(super) fn read(tree: &Tree<'_>, subject: &str, text: &str) -> Option<Report>
     Some(Report { recipients, original_message_id })
 }
 
+/// Whether anything but the words of the text speaks for a bounce.
+fn may_be_bounce(fields: &Fields<'_>, content_type: &str, subject: &str) -> bool {
+    content_type == "multipart/report"
+        || fields.has("x-failed-recipients")
+        || is_null_sender(fields)
+        || is_daemon(fields)
+        || is_bounce_subject(subject)
+}
+
+fn is_null_sender(fields: &Fields<'_>) -> bool {
+    fields.plain("return-path").is_some_and(|path| path == "<>")
+}
+
 /// Adds up the signs.
 fn is_bounce(tree: &Tree<'_>, subject: &str, notice: &str, returned: &str) -> bool {
     let Some(root) = tree.parts.first() else { return false };
@@ -49,14 +67,13 @@ fn is_bounce(tree: &Tree<'_>, subject: &str, notice: &str, returned: &str) -> bo
     let lower: String = notice.chars().take(MAX_NOTICE).collect::<String>().to_lowercase();
     let has_words = WORDS.iter().any(|words| lower.contains(words));
     let has_subject = is_bounce_subject(subject);
-    let is_null_sender = fields.plain("return-path").is_some_and(|path| path == "<>");
     let is_daemon = is_daemon(fields);
     let has_returned = !returned.is_empty()
         || tree.parts.iter().skip(1).any(|part| {
             part.shape == Shape::Message
                 || matches!(part.content_type.value.as_str(), "text/rfc822-headers" | "message/rfc822")
         });
-    let from_machine = is_daemon || is_null_sender || is_report;
+    let from_machine = is_daemon || is_null_sender(fields) || is_report;
     let says_so = u8::from(has_subject) + u8::from(has_words);
     match (from_machine, says_so) {
         (true, 2..) => true,
@@ -148,9 +165,7 @@ fn named_in(notice: &str, own: &[String]) -> Vec<String> {
             continue;
         }
         let found = addresses_in(line);
-        let bare = line
-            .trim()
-            .trim_start_matches(|c: char| matches!(c, '*' | '-' | '>' | '<' | '"' | '\'' | '•' | '(' | ' '));
+        let bare = line.trim().trim_start_matches(['*', '-', '>', '<', '"', '\'', '•', '(', ' ']);
         let is_leading =
             found.first().is_some_and(|first| bare.starts_with(first.as_str())) || has_label(line);
         if is_leading {
@@ -233,7 +248,7 @@ fn reason_near(notice: &str, address: &str) -> Option<String> {
     let lines: Vec<&str> = notice.lines().take(MAX_LINES).collect();
     let at = lines.iter().position(|line| line.contains(address))?;
     let behind = lines.get(at)?.split_once(address).map_or("", |(_, behind)| behind);
-    let behind = behind.trim_start_matches(|c: char| matches!(c, '>' | ':' | '.' | ')' | '"' | '\'' | ' '));
+    let behind = behind.trim_start_matches(['>', ':', '.', ')', '"', '\'', ' ']);
     let below = lines
         .iter()
         .skip(at + 1)
@@ -255,268 +270,3 @@ const MAX_LINES: usize = 2_000;
 const MAX_LINE: usize = 1_000;
 const MAX_ADDRESSES_IN_LINE: usize = 20;
 const MAX_REASON: usize = 500;
-
-const DAEMONS: [&str; 14] = [
-    "mailer-daemon",
-    "mailer_daemon",
-    "mailerdaemon",
-    "mail-daemon",
-    "postmaster",
-    "mail delivery",
-    "mail.delivery",
-    "delivery subsystem",
-    "mdaemon",
-    "mail administrator",
-    "mail system",
-    "ndr administrator",
-    "lsmtp for",
-    "delivery-system",
-];
-
-const ROBOTS: [&str; 9] = [
-    "no-reply",
-    "noreply",
-    "do-not-reply",
-    "donotreply",
-    "administrator",
-    "admin@",
-    "antivirus",
-    "daemon",
-    "gateway",
-];
-
-const SUBJECTS: &[&str] = &[
-    "undeliver",
-    "delivery status notification",
-    "delivery failure",
-    "delivery failed",
-    "failure notice",
-    "mail delivery",
-    "returned mail",
-    "returned to sender",
-    "returning message to sender",
-    "delivery notification",
-    "failed mail",
-    "failed delivery",
-    "mail failure",
-    "delivery has failed",
-    "delivery problem",
-    "not delivered",
-    "could not be delivered",
-    "couldn't be delivered",
-    "cannot be delivered",
-    "could not send message",
-    "nondeliverable",
-    "non-deliverable",
-    "delivery error",
-    "mail error",
-    "mail system error",
-    "message delivery",
-    "delayed mail",
-    "message delayed",
-    "warning: message",
-    "delivery delay",
-    "permanent delivery",
-    "undelivrable",
-    "error sending",
-    "unable to deliver",
-    "message status - undeliverable",
-    "delivery report",
-    "bounced mail",
-    "nicht zustellbar",
-    "unzustellbar",
-    "nicht zugestellt",
-    "zustellung fehlgeschlagen",
-    "zustellfehler",
-    "non remis",
-    "échec de la remise",
-    "non distribu",
-    "no se puede entregar",
-    "no se pudo entregar",
-    "no entregado",
-    "error de entrega",
-    "impossibile recapitare",
-    "mancato recapito",
-    "mancata consegna",
-    "não entregue",
-    "falha na entrega",
-    "onbestelbaar",
-    "niet afgeleverd",
-    "nie można dostarczyć",
-    "niedostarczon",
-    "kan inte levereras",
-    "ikke leveres",
-    "недоставлен",
-    "не доставлен",
-    "не может быть доставлен",
-    "退信",
-    "配信不能",
-    "配信エラー",
-    "メールエラー",
-    "送信エラー",
-    "반송",
-    "teslim edilemedi",
-    "mail non consegn",
-    "user unknown",
-    "notification d'échec",
-    "rejected:",
-    "rejected mail",
-    "message rejected",
-    "mail rejected",
-    "e-mail could not",
-    "mail could not",
-    "nondelivery",
-    "non-delivery",
-    "non recapit",
-    "delivery notice",
-    "fehlgeschlagen",
-];
-
-const WORDS: &[&str] = &[
-    "could not be delivered",
-    "couldn't be delivered",
-    "cannot be delivered",
-    "can't be delivered",
-    "unable to deliver",
-    "not able to deliver",
-    "wasn't able to deliver",
-    "was not delivered",
-    "were not delivered",
-    "not been delivered",
-    "delivery to the following recipient",
-    "delivery to these recipients",
-    "following recipient",
-    "following address",
-    "failed permanently",
-    "permanent failure",
-    "permanent error",
-    "permanent fatal error",
-    "undeliverable",
-    "undelivered",
-    "user unknown",
-    "unknown user",
-    "no such user",
-    "does not exist",
-    "mailbox is full",
-    "mailbox full",
-    "mailbox unavailable",
-    "could not deliver",
-    "delivery has failed",
-    "delivery failed",
-    "delivery failure",
-    "failed delivery",
-    "returned to sender",
-    "returned to you",
-    "was rejected",
-    "has been rejected",
-    "failed recipient",
-    "unrecoverable error",
-    "over quota",
-    "quota exceeded",
-    "recipient address rejected",
-    "couldn't deliver",
-    "did not reach",
-    "invalid recipient",
-    "not accepted",
-    "error occurred",
-    "could not send",
-    "an error was detected",
-    "the destination system",
-    "your message was not",
-    "nicht zugestellt",
-    "nicht ausgeliefert",
-    "konnte nicht",
-    "n'a pas pu",
-    "n'a pu être",
-    "no se ha podido",
-    "no se pudo",
-    "non è stato possibile",
-    "não pôde",
-    "не может быть доставлен",
-    "не удалось доставить",
-    "не было доставлено",
-    "送信できません",
-    "配信できません",
-    "無法",
-    "无法投递",
-    "無效",
-    "could not be found",
-    "wasn't found",
-    "isn't accepting",
-    "retry timeout",
-    "host not found",
-    "delivery status",
-    "delayed",
-    "no valid recipients",
-    "rejected your message",
-    "address not found",
-    "account has been disabled",
-    "doesn't have",
-    "action: failed",
-    "has been returned",
-    "invalid user",
-];
-
-const DIVIDERS: &[&str] = &[
-    "below this line is a copy",
-    "original message",
-    "this is a copy of",
-    "returned message",
-    "unsent message",
-    "message header",
-    "undelivered message",
-    "included is a copy",
-    "a copy of your message",
-    "a copy of the message",
-    "the header of the original",
-    "header of the original",
-    "message from:",
-    "your message:",
-    "your original message",
-    "message follows",
-    "transcript of session follows?",
-    "the body of the message",
-    "returned mail follows",
-    "received message",
-    "start of original",
-    "enclosed is the original",
-    "text of your message",
-    "message text follows",
-    "copy of the message",
-    "original mail",
-    "the original message",
-    "here is your returned mail",
-    "below is a copy",
-    "start of message header",
-    "headers of the original",
-    "message headers",
-    "attached message",
-    "no more than",
-    "rejected message",
-    "ursprüngliche nachricht",
-    "the following is a copy",
-    "message contents follow",
-    "return message",
-    "beginning of the original",
-];
-
-const LABELS: [&str; 14] = [
-    "unknown user:",
-    "user unknown:",
-    "recipient:",
-    "recipient address:",
-    "delivered to:",
-    "error-for:",
-    "failed recipient",
-    "rcpt to",
-    "deliver to",
-    "addressed to",
-    "local mailbox",
-    "user not found:",
-    "intended recipient",
-    "no such user:",
-];
-
-/// Lines that say whom to ask are no notice of failure.
-const CONTACTS: [&str; 7] =
-    ["please contact", "contact your", "assistance", "send mail to", "reply to", "forward this", "help, "];

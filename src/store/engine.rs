@@ -43,7 +43,6 @@ pub(in crate::store) async fn connect(
         .busy_timeout(BUSY_TIMEOUT)
         .statement_cache_capacity(STATEMENTS)
         .page_size(PAGE_OCTETS)
-        .disable_statement_logging()
         .pragma("cache_size", CACHE_KIB)
         .pragma("wal_autocheckpoint", CHECKPOINT_PAGES)
         .pragma("journal_size_limit", WAL_OCTETS)
