@@ -35,6 +35,7 @@ pub struct App {
     /// The bound HTTP address.
     pub http: SocketAddr,
     shutdown: CancellationToken,
+    http_shutdown: CancellationToken,
     certificates: Certificates,
     in_use: InUse,
     smtp_task: tokio::task::JoinHandle<()>,
@@ -64,7 +65,7 @@ impl App {
         })?;
         let http = listener.local_addr().map_err(|error| Failure::unreachable(&error))?;
         let smtp = server.local_addrs();
-        let shutdown = CancellationToken::new();
+        let (shutdown, http_shutdown) = (CancellationToken::new(), CancellationToken::new());
         let state = AppState {
             store: store.clone(),
             keys,
@@ -75,8 +76,8 @@ impl App {
         };
         let intake = Intake::new(store.clone(), authenticator, served, config.smtp.hostname.clone());
         let smtp_task = tokio::spawn(server.serve(Arc::new(intake), shutdown.clone()));
-        let http_task = tokio::spawn(http::serve(listener, state, shutdown.clone()));
-        Ok(Self { smtp, http, shutdown, certificates, in_use, smtp_task, http_task, store })
+        let http_task = tokio::spawn(http::serve(listener, state, http_shutdown.clone()));
+        Ok(Self { smtp, http, shutdown, http_shutdown, certificates, in_use, smtp_task, http_task, store })
     }
 
     /// Tells whoever started us where we listen, in one line on standard output.
@@ -123,6 +124,8 @@ impl App {
         info!("server.draining");
         self.shutdown.cancel();
         complain_of(self.smtp_task.await.err(), "smtp");
+        // Until now /readyz has said 503, which is how a load balancer learns of it.
+        self.http_shutdown.cancel();
         match self.http_task.await {
             Ok(served) => complain_of(served.err(), "http"),
             Err(failed) => complain_of(Some(failed), "http"),
