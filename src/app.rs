@@ -16,7 +16,7 @@ use tracing::{error, info};
 
 use crate::address::ServedDomains;
 use crate::auth::Authenticator;
-use crate::cli::Failure;
+use crate::cli::{Failure, one_line};
 use crate::config::{Config, ConfigError};
 use crate::http::{self, AppState};
 use crate::inherited::Inherited;
@@ -55,7 +55,7 @@ impl App {
         let authenticator = Authenticator::new(&config.dns, &config.smtp.hostname)
             .map_err(|error| Failure::unreachable(&error))?;
         let certificates = Certificates::load(&config.tls, config.data_folder(), &config.smtp.hostname)
-            .map_err(|error| Failure::unreachable(&error))?;
+            .map_err(|error| Failure::Usage(format!("tls: {}", one_line(&error))))?;
         let inherited = Inherited::take()
             .map_err(|error| Failure::Unreachable(format!("cannot use the sockets handed over: {error}")))?;
         let server = smtp_server(config, inherited.smtp, &certificates)?;
