@@ -65,7 +65,7 @@ pub(super) async fn run(config: &Config, arguments: Arguments) -> Result<ExitCod
     for path in &arguments.files {
         let file = path.display().to_string();
         match explain(&store, &authenticator, &mailbox, &arguments, path).await? {
-            Ok((examined, decision, steps)) => show(&arguments, file, &examined, &decision, steps),
+            Ok((examined, decision, steps)) => show(&arguments, &file, &examined, &decision, &steps),
             Err(error) => {
                 all_read = false;
                 output::line(&format!("{file}: {error}"));
@@ -111,7 +111,7 @@ async fn explain(
     Ok(Ok((examined, decision, steps)))
 }
 
-fn show(arguments: &Arguments, file: String, examined: &Examined, decision: &Decision, steps: Vec<Step>) {
+fn show(arguments: &Arguments, file: &str, examined: &Examined, decision: &Decision, steps: &[Step]) {
     let answer = filing::answer(&[(DeliveryId::generate(), decision.clone())]);
     let answer = crate::smtp::Reply { trace: None, ..answer }.line();
     let (outcome, reason) = (decision.outcome().as_str(), decision.reason().as_str());
@@ -119,7 +119,7 @@ fn show(arguments: &Arguments, file: String, examined: &Examined, decision: &Dec
         let steps = steps.iter().map(StepView::from).collect();
         let auth = AuthView::from(&examined.verdict);
         output::json(&Explained {
-            file,
+            file: file.to_owned(),
             rcpt: arguments.rcpt.clone(),
             auth,
             outcome,
@@ -129,8 +129,8 @@ fn show(arguments: &Arguments, file: String, examined: &Examined, decision: &Dec
         });
         return;
     }
-    output::line(&file);
-    for step in &steps {
+    output::line(file);
+    for step in steps {
         output::line(&format!("  {:<8} {}", step.rule, step.said));
     }
     let what = if outcome == reason { outcome.to_owned() } else { format!("{outcome}, {reason}") };
