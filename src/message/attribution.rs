@@ -7,12 +7,40 @@ use super::quoted_header::unquoted;
 use super::{addresses, labels};
 use crate::address::{EmailAddress, NamedAddress};
 
-/// How many lines, ending with the line `end`, are an attribution; 0 if it is none.
-pub(super) fn lines_ending_at(lines: &[&str], end: usize) -> usize {
-    let Some(last) = lines.get(end).map(|line| unquoted(line)) else { return 0 };
-    if last.len() > MAX_OCTETS || !looks_like_end(last) {
-        return 0;
+/// Looks for attributions in one text, a bounded number of times.
+pub(super) struct Finder {
+    /// Lines that may still be looked at closely.
+    left: usize,
+}
+
+impl Finder {
+    pub(super) const fn new() -> Self {
+        Self { left: MAX_LOOKS }
     }
+
+    /// How many lines, ending with the line `end`, are an attribution; 0 if it is none.
+    pub(super) fn lines_ending_at(&mut self, lines: &[&str], end: usize) -> usize {
+        let Some(last) = lines.get(end).filter(|line| !line.is_empty()).map(|line| unquoted(line)) else {
+            return 0;
+        };
+        if last.len() > MAX_OCTETS || !looks_like_end(last) || self.left == 0 {
+            return 0;
+        }
+        self.left -= 1;
+        lines_ending_at(lines, end, last)
+    }
+
+    /// The octet at which an attribution begins that shares its line with text before it.
+    pub(super) fn start_within(&mut self, line: &str) -> Option<usize> {
+        if line.len() < MIN_OCTETS || line.len() > MAX_OCTETS || !looks_like_end(line) || self.left == 0 {
+            return None;
+        }
+        self.left -= 1;
+        start_within(line)
+    }
+}
+
+fn lines_ending_at(lines: &[&str], end: usize, last: &str) -> usize {
     let mut joined = String::new();
     for count in 1..=MAX_LINES.min(end + 1) {
         let line = unquoted(lines[end + 1 - count]);
@@ -32,11 +60,7 @@ pub(super) fn lines_ending_at(lines: &[&str], end: usize) -> usize {
     usize::from(has_name_and_verb && !is_cut(&lower) && last.split_whitespace().count() <= MAX_NAME_WORDS)
 }
 
-/// The octet at which an attribution begins that shares its line with text before it.
-pub(super) fn start_within(line: &str) -> Option<usize> {
-    if !looks_like_end(line.trim()) || line.len() > MAX_OCTETS {
-        return None;
-    }
+fn start_within(line: &str) -> Option<usize> {
     let starts = line.char_indices().filter(|(at, c)| {
         let before = line.get(..*at).and_then(|before| before.chars().next_back());
         c.is_uppercase() && before.is_some_and(char::is_whitespace)
@@ -122,6 +146,9 @@ fn is_cut(joined: &str) -> bool {
 
 /// Ends with a colon, or with the verb itself.
 fn looks_like_end(line: &str) -> bool {
+    if matches!(line.as_bytes().last(), None | Some(b'.' | b',' | b'!' | b'?' | b')' | b'0'..=b'9')) {
+        return false;
+    }
     let line = bare(line);
     line.ends_with([':', '：', '﹕']) || BARE_VERBS.iter().any(|verb| line.ends_with(verb))
 }
@@ -204,6 +231,10 @@ const MAX_NAME_WORDS: usize = 12;
 const MAX_OPENING: usize = 80;
 /// No attribution is longer.
 const MAX_OCTETS: usize = 600;
+/// No attribution is shorter.
+const MIN_OCTETS: usize = 16;
+/// Lines of one text that are looked at closely: real mail has a few dozen that end like an attribution.
+const MAX_LOOKS: usize = 2_000;
 /// Folded lines of one attribution.
 const MAX_LINES: usize = 6;
 
@@ -215,7 +246,7 @@ mod tests {
     fn check(text: &str, expected: usize) {
         let lines: Vec<&str> = text.lines().collect();
         let end = lines.iter().rposition(|line| !line.starts_with('>')).unwrap_or(0);
-        assert_eq!(lines_ending_at(&lines, end), expected, "{text}");
+        assert_eq!(Finder::new().lines_ending_at(&lines, end), expected, "{text}");
     }
 
     #[test]
@@ -233,7 +264,7 @@ mod tests {
         check("Ana Lee wrote:\n> hi", 1);
         check("---- On Tue, 22 Dec 2015 14:17:36 +0530 Ana Lee wrote ----", 1);
         let folded = ["On 5 Jan 2026 at 9:00 Ana", "", "<", "mailto:Ana <ana@x.test>", "> wrote:"];
-        assert_eq!(lines_ending_at(&folded, 4), 5);
+        assert_eq!(Finder::new().lines_ending_at(&folded, 4), 5);
         check("On Nov 21, 2014,\nat 10:18,\nAna <ana1@x.test> wrote:", 3);
         check(" On Mar 8, 2012 9:59 AM, \"Ana\" <\nr+7f1b094c@x.test> wrote:", 2);
     }
@@ -246,8 +277,11 @@ mod tests {
         assert_eq!(name("On 28/10/2021 12:46, \"Ana Lee\" <ana@x.test> wrote:"), ana);
         assert_eq!(name("Am 28.10.2021 um 12:46 schrieb Ana Lee <ana@x.test>:"), ana);
         assert_eq!(name("El 28 oct 2021 a las 12:46, Ana Lee (<ana@x.test>) escribió:"), ana);
-        assert_eq!(start_within("reply--- On Wed, Apr 4, 2012 at 3:59 PM, a@x.test wrote:"), Some(9));
-        assert_eq!(start_within("On Wed, Apr 4, 2012 at 3:59 PM, a@x.test wrote:"), None);
+        assert_eq!(
+            Finder::new().start_within("reply--- On Wed, Apr 4, 2012 at 3:59 PM, a@x.test wrote:"),
+            Some(9)
+        );
+        assert_eq!(Finder::new().start_within("On Wed, Apr 4, 2012 at 3:59 PM, a@x.test wrote:"), None);
     }
 
     #[test]

@@ -206,16 +206,18 @@ pub(super) fn lines(text: &str) -> String {
         return text.to_owned();
     }
     let mut out = String::with_capacity(text.len());
-    let mut chars = text.chars().peekable();
-    while let Some(c) = chars.next() {
-        match c {
-            '\r' => {
-                chars.next_if_eq(&'\n');
+    let mut rest = text;
+    while let Some(at) = memchr::memchr2(b'\r', 0, rest.as_bytes()) {
+        let (before, behind) = rest.split_at(at);
+        out.push_str(before);
+        rest = match behind.strip_prefix('\r') {
+            Some(behind) => {
                 out.push('\n');
+                behind.strip_prefix('\n').unwrap_or(behind)
             }
-            '\0' => {}
-            c => out.push(c),
-        }
+            None => behind.get(1..).unwrap_or_default(),
+        };
     }
+    out.push_str(rest);
     out
 }

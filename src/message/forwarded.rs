@@ -1,6 +1,7 @@
 //! R28: the message that somebody forwarded by hand, attached whole or quoted inline in a client's format.
 
 use super::attachment::Item;
+use super::attribution::Finder;
 use super::quoted_header::{self, Block, unquoted};
 use super::scan::{Shape, Tree};
 use super::{Forwarded, addresses, attribution, body, date, labels};
@@ -43,6 +44,7 @@ fn attached(tree: &Tree<'_>, items: &[Item]) -> Option<Forwarded> {
 fn inline(subject: &str, text: &str) -> Option<Forwarded> {
     let lines: Vec<&str> = text.lines().collect();
     let has_prefix = has_forward_prefix(subject);
+    let mut finder = Finder::new();
     for (at, line) in lines.iter().enumerate() {
         if labels::is_forward_separator(line)
             || (is_dashed_title(line) && !labels::is_original_separator(line))
@@ -68,7 +70,7 @@ fn inline(subject: &str, text: &str) -> Option<Forwarded> {
         if let Some(block) = quoted_header::read(lines.get(at..)?, 2) {
             return has_prefix.then(|| forward_of(&lines, at, block));
         }
-        if attribution::lines_ending_at(&lines, at) > 0 {
+        if finder.lines_ending_at(&lines, at) > 0 {
             return if has_prefix { bare_forward(&lines, at + 1, subject) } else { None };
         }
     }
@@ -94,10 +96,10 @@ fn block_below(lines: &[&str], from: usize) -> Option<(usize, Block)> {
 /// A forward that names the author in an attribution line, as Outlook for the Mac writes it; its subject is that of
 /// the mail around it.
 fn bare_forward(lines: &[&str], behind: usize, subject: &str) -> Option<Forwarded> {
-    let end = (behind.saturating_sub(1)..lines.len())
-        .take(6)
-        .find(|at| attribution::lines_ending_at(lines, *at) > 0)?;
-    let count = attribution::lines_ending_at(lines, end);
+    let mut finder = Finder::new();
+    let end =
+        (behind.saturating_sub(1)..lines.len()).take(6).find(|at| finder.lines_ending_at(lines, *at) > 0)?;
+    let count = finder.lines_ending_at(lines, end);
     let line =
         lines.get(end + 1 - count..=end)?.iter().map(|line| unquoted(line)).collect::<Vec<_>>().join(" ");
     let rest = lines.get(end + 1..).unwrap_or_default();

@@ -24,6 +24,9 @@ pub(super) enum Label {
 /// `From: Ana <ana@x.test>` → the label and the rest of the line. Quote marks, asterisks and other decoration
 /// around the label are passed over.
 pub(super) fn label_of(line: &str) -> Option<(Label, &str)> {
+    // Most lines have no colon near their start, in ASCII or full width (whose first octet is 0xef).
+    let head = line.as_bytes();
+    memchr::memchr2(b':', 0xef, &head[..head.len().min(MAX_LABEL_OCTETS)])?;
     let line = line.trim_start_matches(|c: char| {
         matches!(c, '>' | '|' | '*' | '_' | '\u{a0}' | '\u{200e}') || c.is_whitespace()
     });
@@ -104,6 +107,8 @@ pub(super) fn is_footer(line: &str) -> bool {
 }
 
 const MAX_LABEL_CHARS: usize = 40;
+/// Decoration and label together.
+const MAX_LABEL_OCTETS: usize = 240;
 const MAX_SEPARATOR_OCTETS: usize = 120;
 const MAX_FOOTER_OCTETS: usize = 160;
 

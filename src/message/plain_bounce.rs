@@ -10,6 +10,10 @@ use crate::address::EmailAddress;
 /// The report that a free-text bounce makes.
 pub(super) fn read(tree: &Tree<'_>, subject: &str, text: &str) -> Option<Report> {
     let root = tree.parts.first()?;
+    // Most mail is none: that must cost next to nothing.
+    if !may_be_bounce(&root.fields, &root.content_type.value, subject) {
+        return None;
+    }
     let (notice, returned) = divide(text);
     if !is_bounce(tree, subject, notice, returned) {
         return None;
@@ -37,6 +41,19 @@ pub(super) fn read(tree: &Tree<'_>, subject: &str, text: &str) -> Option<Report>
     Some(Report { recipients, original_message_id })
 }
 
+/// Whether anything but the words of the text speaks for a bounce.
+fn may_be_bounce(fields: &Fields<'_>, content_type: &str, subject: &str) -> bool {
+    content_type == "multipart/report"
+        || fields.has("x-failed-recipients")
+        || is_null_sender(fields)
+        || is_daemon(fields)
+        || is_bounce_subject(subject)
+}
+
+fn is_null_sender(fields: &Fields<'_>) -> bool {
+    fields.plain("return-path").is_some_and(|path| path == "<>")
+}
+
 /// Adds up the signs.
 fn is_bounce(tree: &Tree<'_>, subject: &str, notice: &str, returned: &str) -> bool {
     let Some(root) = tree.parts.first() else { return false };
@@ -49,14 +66,13 @@ fn is_bounce(tree: &Tree<'_>, subject: &str, notice: &str, returned: &str) -> bo
     let lower: String = notice.chars().take(MAX_NOTICE).collect::<String>().to_lowercase();
     let has_words = WORDS.iter().any(|words| lower.contains(words));
     let has_subject = is_bounce_subject(subject);
-    let is_null_sender = fields.plain("return-path").is_some_and(|path| path == "<>");
     let is_daemon = is_daemon(fields);
     let has_returned = !returned.is_empty()
         || tree.parts.iter().skip(1).any(|part| {
             part.shape == Shape::Message
                 || matches!(part.content_type.value.as_str(), "text/rfc822-headers" | "message/rfc822")
         });
-    let from_machine = is_daemon || is_null_sender || is_report;
+    let from_machine = is_daemon || is_null_sender(fields) || is_report;
     let says_so = u8::from(has_subject) + u8::from(has_words);
     match (from_machine, says_so) {
         (true, 2..) => true,
@@ -148,9 +164,7 @@ fn named_in(notice: &str, own: &[String]) -> Vec<String> {
             continue;
         }
         let found = addresses_in(line);
-        let bare = line
-            .trim()
-            .trim_start_matches(|c: char| matches!(c, '*' | '-' | '>' | '<' | '"' | '\'' | '•' | '(' | ' '));
+        let bare = line.trim().trim_start_matches(['*', '-', '>', '<', '"', '\'', '•', '(', ' ']);
         let is_leading =
             found.first().is_some_and(|first| bare.starts_with(first.as_str())) || has_label(line);
         if is_leading {
@@ -233,7 +247,7 @@ fn reason_near(notice: &str, address: &str) -> Option<String> {
     let lines: Vec<&str> = notice.lines().take(MAX_LINES).collect();
     let at = lines.iter().position(|line| line.contains(address))?;
     let behind = lines.get(at)?.split_once(address).map_or("", |(_, behind)| behind);
-    let behind = behind.trim_start_matches(|c: char| matches!(c, '>' | ':' | '.' | ')' | '"' | '\'' | ' '));
+    let behind = behind.trim_start_matches(['>', ':', '.', ')', '"', '\'', ' ']);
     let below = lines
         .iter()
         .skip(at + 1)

@@ -5,8 +5,9 @@
 
 use std::ops::Range;
 
+use super::attribution::Finder;
 use super::marks::Mark;
-use super::{ReplyText, attribution, labels, quoted_header};
+use super::{ReplyText, labels, quoted_header};
 
 /// What a line belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,10 +19,11 @@ enum Class {
 
 /// Splits `text`; `marks` are octet ranges of it (empty where the text does not come from HTML).
 pub(super) fn split(text: &str, marks: &[(Mark, Range<usize>)]) -> ReplyText {
-    let lines = lines_of(text);
+    let mut finder = Finder::new();
+    let lines = lines_of(text, &mut finder);
     let mut classes = vec![Class::New; lines.len()];
     let rules = apply_marks(&lines, marks, &mut classes);
-    quote(&lines, &rules, &mut classes);
+    quote(&lines, &rules, &mut classes, &mut finder);
     keep_interleaved(&lines, &mut classes);
     sign(&lines, &mut classes);
     let has_new =
@@ -34,10 +36,10 @@ pub(super) fn split(text: &str, marks: &[(Mark, Range<usize>)]) -> ReplyText {
 }
 
 /// Lines; one that holds text and the start of an attribution counts as two.
-fn lines_of(text: &str) -> Vec<&str> {
+fn lines_of<'a>(text: &'a str, finder: &mut Finder) -> Vec<&'a str> {
     let mut lines = Vec::new();
     for line in text.split('\n') {
-        match attribution::start_within(line) {
+        match finder.start_within(line) {
             Some(at) if !line.trim_start().starts_with('>') => {
                 let (before, behind) = line.split_at(at);
                 lines.extend([before, behind]);
@@ -80,16 +82,19 @@ fn apply_marks(lines: &[&str], marks: &[(Mark, Range<usize>)], classes: &mut [Cl
 }
 
 /// Finds the quoted lines.
-fn quote(lines: &[&str], rules: &[usize], classes: &mut [Class]) {
+fn quote(lines: &[&str], rules: &[usize], classes: &mut [Class], finder: &mut Finder) {
     let mut at = 0;
     while at < lines.len() {
-        if classes[at] != Class::New {
+        if classes[at] != Class::New || lines[at].is_empty() {
             at += 1;
             continue;
         }
         let is_below_rule = rules.binary_search(&at).is_ok() || (at > 0 && is_long_rule(lines[at - 1]));
-        let found =
-            if is_below_rule && is_author_line(lines, at) { Some(Quote::Rest) } else { quote_at(lines, at) };
+        let found = if is_below_rule && is_author_line(lines, at) {
+            Some(Quote::Rest)
+        } else {
+            quote_at(lines, at, finder)
+        };
         match found {
             Some(Quote::Rest) => {
                 let start = with_rule_above(lines, at);
@@ -104,18 +109,18 @@ fn quote(lines: &[&str], rules: &[usize], classes: &mut [Class]) {
             None => at += 1,
         }
     }
-    attribute_marked(lines, classes);
+    attribute_marked(lines, classes, finder);
 }
 
 /// What HTML marks as quoted often begins below its attribution.
-fn attribute_marked(lines: &[&str], classes: &mut [Class]) {
+fn attribute_marked(lines: &[&str], classes: &mut [Class], finder: &mut Finder) {
     for at in 1..lines.len() {
         if classes[at] != Class::Quoted || classes[at - 1] == Class::Quoted {
             continue;
         }
         let above = (at.saturating_sub(3)..at).rev().find(|above| !lines[*above].trim().is_empty());
         let Some(last) = above.filter(|last| classes[*last] == Class::New) else { continue };
-        let count = attribution::lines_ending_at(lines, last);
+        let count = finder.lines_ending_at(lines, last);
         if count > 0 {
             classes[last + 1 - count..at].iter_mut().for_each(|class| *class = Class::Quoted);
         }
@@ -136,9 +141,9 @@ enum Quote {
 }
 
 /// The quote that begins at this line, or whose attribution ends at it.
-fn quote_at(lines: &[&str], at: usize) -> Option<Quote> {
+fn quote_at(lines: &[&str], at: usize, finder: &mut Finder) -> Option<Quote> {
     let line = lines[at];
-    let count = attribution::lines_ending_at(lines, at);
+    let count = finder.lines_ending_at(lines, at);
     if count > 0 && !(line.starts_with('>') && lines[at + 1 - count].starts_with('>')) {
         let start = at + 1 - count;
         let next = (at + 1..lines.len()).find(|next| !lines[*next].trim().is_empty());
