@@ -95,7 +95,7 @@ fn loops(arrival: &Arrival<'_>, trace: &mut Trace) -> Option<Reason> {
 }
 
 /// R70: the same Message-ID and digest are one message, whichever way they came in.
-fn duplicate(arrival: &Arrival<'_>, facts: &Facts, trace: &mut Trace) -> Option<Decision> {
+pub(super) fn duplicate(arrival: &Arrival<'_>, facts: &Facts, trace: &mut Trace) -> Option<Decision> {
     let existing = facts.same_message_id.iter().find(|existing| existing.digest == arrival.email.digest)?;
     trace.say("R70", "this message is on the record already; this way in is noted beside it");
     Some(Decision::Duplicate(existing.id))

@@ -11,6 +11,7 @@ mod facts;
 mod keys;
 mod outbound;
 mod outcome;
+mod review;
 mod routed;
 #[cfg(test)]
 mod rules;
@@ -30,6 +31,7 @@ pub use keys::{ThreadKey, base_subject, remembered_keys, thread_keys};
 pub use outcome::{
     Decision, Direction, Filing, FilingContact, Held, Outcome, Participant, Reason, Role, Sender, Thread,
 };
+pub use review::file_held;
 pub use settings::{
     AttachmentLimits, AttachmentPolicy, AttachmentPreset, ForwardReplies, ForwardWord, JournalSource,
     Settings, UnknownTo,

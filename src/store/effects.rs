@@ -158,6 +158,10 @@ struct HeldHeaders<'a> {
     from: Option<PersonView>,
     to: Vec<PersonView>,
     subject: &'a str,
+    /// Not shown: whose record it may belong on, once they are a contact.
+    cc: Vec<PersonView>,
+    /// Not shown, likewise: the author of what was forwarded (R28).
+    original: Option<PersonView>,
 }
 
 impl<'a> HeldHeaders<'a> {
@@ -167,6 +171,12 @@ impl<'a> HeldHeaders<'a> {
             from: record::author(email),
             to: email.to.iter().take(MAX_HASHED).map(PersonView::from).collect(),
             subject: &email.subject,
+            cc: email.cc.iter().take(MAX_HASHED).map(PersonView::from).collect(),
+            original: email
+                .forwarded
+                .as_ref()
+                .and_then(|original| original.from.as_ref())
+                .map(PersonView::from),
         }
     }
 }
@@ -234,7 +244,7 @@ pub(in crate::store) fn json(value: &impl Serialize) -> String {
     serde_json::to_string(value).unwrap_or_default()
 }
 
-fn steps_json(steps: &[Step]) -> String {
+pub(in crate::store) fn steps_json(steps: &[Step]) -> String {
     json(&steps.iter().map(StepView::from).collect::<Vec<_>>())
 }
 

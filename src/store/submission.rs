@@ -183,7 +183,7 @@ async fn seal_one(key: Arc<AccountKey>, id: Uuid, raw: Bytes) -> Result<Sealed, 
 }
 
 impl Prepared {
-    fn new(submission: Submission) -> Result<Self, StoreError> {
+    pub(in crate::store) fn new(submission: Submission) -> Result<Self, StoreError> {
         let Submission { received_at, envelope, verdict, email, raw: _, size_bytes, deliveries, steps } =
             submission;
         if deliveries.len() != envelope.recipients.len() || deliveries.is_empty() {

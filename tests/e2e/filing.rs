@@ -100,7 +100,10 @@ async fn the_raw_mail_is_what_was_sent_below_exactly_three_fields_of_ours() {
         .collect();
     assert_eq!(names, ["Return-Path", "Received", "Authentication-Results"], "{top}");
     assert!(top.contains("mx.example.test") && top.contains("dkim=pass"), "{top}");
-    assert!(top.contains(&format!("for <{}>", desk.sync)), "one recipient is named (RFC 5321 section 4.4): {top}");
+    assert!(
+        top.contains(&format!("for <{}>", desk.sync)),
+        "one recipient is named (RFC 5321 section 4.4): {top}"
+    );
 }
 
 #[tokio::test]

@@ -66,3 +66,120 @@ async fn r05_discarding_held_mail_erases_it_and_its_addresses() {
     let found = server.get(&format!("{account}/deliveries?to=ana@patient.test")).await.expect(200);
     assert_eq!(found["items"][0]["id"], item["id"]);
 }
+
+#[tokio::test]
+async fn r36_held_mail_is_filed_under_the_contact_that_a_person_names() {
+    let server = Server::start().await;
+    let account = server.account().await;
+    let item = held(&server, &account).await;
+    let path = format!("{account}/held/{}", text(&item["id"]));
+    server.post(&format!("{path}:file"), json!({})).await.problem(422);
+    server.post(&format!("{path}:file"), json!({"contact_id": STRANGER})).await.problem(404);
+    server
+        .post(&format!("{account}/held/{STRANGER}:file"), json!({"contact_id": STRANGER}))
+        .await
+        .problem(404);
+    let both =
+        json!({"contact_id": STRANGER, "create_contact": {"name": "Ana", "email": "ana@patient.test"}});
+    server.post(&format!("{path}:file"), both).await.problem(422);
+    let bad = json!({"create_contact": {"name": "Ana", "email": "nonsense"}});
+    server.post(&format!("{path}:file"), bad).await.problem(422);
+    server.get(&path).await.expect(200);
+
+    let ana = server.contact(&account, "Ana", "ana@patient.test").await;
+    let filed = server.post(&format!("{path}:file"), json!({"contact_id": ana})).await.expect(200);
+    assert_eq!(keys(&filed), ["id", "outcome", "reason", "message_id", "contact_id"]);
+    assert_eq!((&filed["id"], &filed["outcome"]), (&item["id"], &json!("filed")));
+    assert_eq!(filed["contact_id"], json!(ana));
+    server.get(&path).await.problem(404);
+    server.post(&format!("{path}:file"), json!({"contact_id": ana})).await.problem(404);
+
+    let message = format!("{account}/messages/{}", text(&filed["message_id"]));
+    let shown = server.get(&message).await.expect(200);
+    assert_eq!((&shown["subject"], &shown["direction"]), (&json!("To nobody"), &json!("outbound")));
+    assert_eq!((&shown["contact_id"], &shown["sender"]), (&json!(ana), &json!("verified")));
+    let raw = server.get(&format!("{message}/raw")).await;
+    assert!(String::from_utf8_lossy(&raw.body).ends_with("\r\n\r\nx\r\n"), "the sealed content opens");
+    let delivery = server.get(&format!("{account}/deliveries/{}", text(&item["id"]))).await.expect(200);
+    assert_eq!((&delivery["outcome"], &delivery["reason"]), (&json!("filed"), &json!("filed")));
+    assert_eq!(delivery["message_id"], filed["message_id"]);
+    assert!(delivery["steps"].to_string().contains("it was held (unknown_contact); token "), "{delivery}");
+    let marks = server.get(&format!("{account}/contacts/{ana}/sync")).await.expect(200);
+    assert_eq!(marks["items"][0]["because"], filed["message_id"]);
+    let events = server.get(&format!("{account}/events?limit=200")).await.expect(200);
+    let types: Vec<_> =
+        events["items"].as_array().unwrap().iter().map(|event| text(&event["type"])).collect();
+    assert_eq!(types, ["message.held", "contact.created", "contact.sync_on", "message.filed"]);
+}
+
+#[tokio::test]
+async fn r36_filing_can_make_the_contact_and_a_second_copy_is_a_duplicate() {
+    let server = Server::start().await;
+    let account = server.account().await;
+    let item = held(&server, &account).await;
+    let again = server.get(&format!("{account}/users")).await.expect(200)["items"][0].clone();
+    let mail = "From: bo@practice.test\nTo: Ana <Ana@patient.test>\nSubject: To nobody\nDate: Sun, 22 Nov 2020 05:00:00 +0000\nMessage-ID: <b@practice.test>\n\nx\n";
+    server.deliver(&text(&again["sync"]["sync_address"]), mail).await;
+    let waiting = server.get(&format!("{account}/held")).await.expect(200);
+    let second = &waiting["items"][0];
+    assert_ne!(second["id"], item["id"]);
+
+    let body = json!({"create_contact": {"name": "Ana", "email": "ana@patient.test"}});
+    let path = format!("{account}/held/{}:file", text(&item["id"]));
+    let filed = server.post(&path, body).await.expect(200);
+    let ana = text(&filed["contact_id"]);
+    assert_eq!(server.get(&format!("{account}/contacts/{ana}")).await.expect(200)["created_by"], "api");
+    let path = format!("{account}/held/{}:file", text(&second["id"]));
+    let twice = server.post(&path, json!({"contact_id": ana})).await.expect(200);
+    assert_eq!((&twice["outcome"], &twice["message_id"]), (&json!("duplicate"), &filed["message_id"]));
+    assert_eq!(twice["contact_id"], filed["contact_id"]);
+    assert_eq!(server.get(&format!("{account}/held")).await.expect(200)["items"], json!([]));
+    let timeline = server.get(&format!("{account}/contacts/{ana}/timeline")).await.expect(200);
+    assert_eq!(timeline["items"].as_array().unwrap().len(), 1);
+}
+
+const NEW: &str = "From: bo@private.test\nTo: Ana <ana@patient.test>\nSubject: Number N\nDate: Sun, 22 Nov 2020 05:00:00 +0000\nMessage-ID: <N@private.test>\n\nx\n";
+
+/// A user with an unverified second address, from which two mails wait.
+async fn new_identity(server: &Server, account: &str) -> (Value, Value) {
+    let user = server.user(account, "bo@practice.test").await;
+    server.contact(account, "Ana", "ana@patient.test").await;
+    let emails = format!("{account}/users/{}/emails", text(&user["id"]));
+    server.post(&emails, json!({"address": "bo@private.test", "verified": false})).await.expect(201);
+    for n in ["1", "2"] {
+        server.deliver(&text(&user["sync"]["sync_address"]), &NEW.replace('N', n)).await;
+    }
+    let waiting = server.get(&format!("{account}/held?reason=new_identity")).await.expect(200);
+    assert_eq!(waiting["items"].as_array().unwrap().len(), 2);
+    (user, waiting["items"][0].clone())
+}
+
+async fn all_filed_and_verified(server: &Server, account: &str, user: &Value) {
+    assert_eq!(server.get(&format!("{account}/held")).await.expect(200)["items"], json!([]));
+    let user = server.get(&format!("{account}/users/{}", text(&user["id"]))).await.expect(200);
+    let emails = user["emails"].as_array().unwrap();
+    assert!(emails.iter().all(|email| email["verified_at"].is_string()), "{user}");
+    let filed = server.get(&format!("{account}/deliveries?outcome=filed")).await.expect(200);
+    assert_eq!(filed["items"].as_array().unwrap().len(), 2, "{filed}");
+}
+
+#[tokio::test]
+async fn r12_yes_this_is_me_verifies_the_address_and_files_all_that_waits_for_it() {
+    let server = Server::start().await;
+    let account = server.account().await;
+    let (user, item) = new_identity(&server, &account).await;
+    let filed =
+        server.post(&format!("{account}/held/{}:file", text(&item["id"])), json!({})).await.expect(200);
+    assert_eq!(filed["outcome"], "filed");
+    all_filed_and_verified(&server, &account, &user).await;
+}
+
+#[tokio::test]
+async fn r36_verifying_an_address_files_what_was_held_for_it() {
+    let server = Server::start().await;
+    let account = server.account().await;
+    let (user, _) = new_identity(&server, &account).await;
+    let emails = format!("{account}/users/{}/emails", text(&user["id"]));
+    server.post(&emails, json!({"address": "BO@private.test", "verified": true})).await.expect(201);
+    all_filed_and_verified(&server, &account, &user).await;
+}

@@ -9,8 +9,9 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use crate::address::ServedDomains;
+use crate::address::{EmailAddress, ServedDomains};
 use crate::http::App;
+use crate::http::api::held;
 use crate::http::extract::{Ids, Input, ListParams, Listed, Params};
 use crate::http::idempotency::Once;
 use crate::http::problem::{Answer, Problem};
@@ -168,7 +169,15 @@ pub(in crate::http) async fn add_user_email(
     };
     let mut change = app.store.change().await?;
     let user = change.add_user_email(account, user, &new.address, verification).await?;
-    once.answer(change, StatusCode::CREATED, &User::show(user, &app.served, &principal)).await
+    let id = user.id;
+    let shown = User::show(user, &app.served, &principal);
+    let answer = once.answer(change, StatusCode::CREATED, &shown).await?;
+    if verification == Verification::Trusted
+        && let Some(address) = EmailAddress::parse(new.address.trim())
+    {
+        held::release(&app, account, id, &address, &principal.described()).await;
+    }
+    Ok(answer)
 }
 
 /// Gives a user a new sync address; the old one is refused from now on.
