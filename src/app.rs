@@ -17,10 +17,12 @@ use tracing::{error, info};
 use crate::address::ServedDomains;
 use crate::auth::Authenticator;
 use crate::cli::Failure;
-use crate::config::Config;
+use crate::config::{Config, ConfigError};
 use crate::http::{self, AppState};
+use crate::inherited::Inherited;
 use crate::intake::Intake;
 use crate::keys::Keys;
+use crate::reload::InUse;
 use crate::smtp::listener::Server;
 use crate::smtp::session::TlsPolicy;
 use crate::smtp::tls::Certificates;
@@ -34,6 +36,7 @@ pub struct App {
     pub http: SocketAddr,
     shutdown: CancellationToken,
     certificates: Certificates,
+    in_use: InUse,
     smtp_task: tokio::task::JoinHandle<()>,
     http_task: tokio::task::JoinHandle<std::io::Result<()>>,
     store: Store,
@@ -52,10 +55,11 @@ impl App {
             .map_err(|error| Failure::unreachable(&error))?;
         let certificates = Certificates::load(&config.tls, config.data_folder(), &config.smtp.hostname)
             .map_err(|error| Failure::unreachable(&error))?;
-        let tls_policy = if config.tls.require { TlsPolicy::Required } else { TlsPolicy::Offered };
-        let server = Server::bind(&config.smtp, tls_policy, certificates.clone())
-            .map_err(|error| Failure::unreachable(&error))?;
-        let listener = TcpListener::bind(config.http.listen).await.map_err(|error| {
+        let inherited = Inherited::take()
+            .map_err(|error| Failure::Unreachable(format!("cannot use the sockets handed over: {error}")))?;
+        let server = smtp_server(config, inherited.smtp, &certificates)?;
+        let in_use = InUse::new(config.clone(), server.settings_switch());
+        let listener = http_listener(config, inherited.http).await.map_err(|error| {
             Failure::Unreachable(format!("cannot listen on {}: {error}", config.http.listen))
         })?;
         let http = listener.local_addr().map_err(|error| Failure::unreachable(&error))?;
@@ -72,7 +76,7 @@ impl App {
         let intake = Intake::new(store.clone(), authenticator, served, config.smtp.hostname.clone());
         let smtp_task = tokio::spawn(server.serve(Arc::new(intake), shutdown.clone()));
         let http_task = tokio::spawn(http::serve(listener, state, shutdown.clone()));
-        Ok(Self { smtp, http, shutdown, certificates, smtp_task, http_task, store })
+        Ok(Self { smtp, http, shutdown, certificates, in_use, smtp_task, http_task, store })
     }
 
     /// Tells whoever started us where we listen, in one line on standard output.
@@ -84,11 +88,11 @@ impl App {
         info!(smtp, http = %self.http, "server.ready");
     }
 
-    /// Runs until SIGTERM or SIGINT, then drains. SIGHUP reloads the certificates.
+    /// Runs until SIGTERM or SIGINT, then drains. SIGHUP reloads the certificates, and the configuration by `reread`.
     ///
     /// # Errors
     /// If signals cannot be received.
-    pub async fn run(self) -> Result<(), Failure> {
+    pub async fn run(mut self, reread: impl Fn() -> Result<Config, ConfigError>) -> Result<(), Failure> {
         let listen = |kind| signal(kind).map_err(|error| Failure::unreachable(&error));
         let (mut terminate, mut interrupt, mut hangup) = (
             listen(SignalKind::terminate())?,
@@ -99,27 +103,29 @@ impl App {
             tokio::select! {
                 _ = terminate.recv() => break,
                 _ = interrupt.recv() => break,
-                _ = hangup.recv() => match self.certificates.reload() {
-                    Ok(()) => info!("tls.certificates_reloaded"),
-                    Err(error) => error!(error = &error as &dyn std::error::Error, "tls.certificates_kept"),
-                },
+                _ = hangup.recv() => self.reload(reread()),
             }
         }
         self.stop().await;
         Ok(())
     }
 
+    fn reload(&mut self, read: Result<Config, ConfigError>) {
+        self.in_use.take_up(read);
+        match self.certificates.reload() {
+            Ok(()) => info!("tls.certificates_reloaded"),
+            Err(error) => error!(error = &error as &dyn std::error::Error, "tls.certificates_kept"),
+        }
+    }
+
     /// Drains and stops.
     pub async fn stop(self) {
         info!("server.draining");
         self.shutdown.cancel();
-        if let Err(error) = self.smtp_task.await {
-            error!(error = &error as &dyn std::error::Error, "smtp.failed");
-        }
+        complain_of(self.smtp_task.await.err(), "smtp");
         match self.http_task.await {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => error!(error = &error as &dyn std::error::Error, "http.failed"),
-            Err(error) => error!(error = &error as &dyn std::error::Error, "http.failed"),
+            Ok(served) => complain_of(served.err(), "http"),
+            Err(failed) => complain_of(Some(failed), "http"),
         }
         self.store.close().await;
         info!("server.stopped");
@@ -130,6 +136,41 @@ impl App {
 #[must_use]
 pub fn served_domains(config: &Config) -> ServedDomains {
     ServedDomains::new(config.domains.sync.clone(), config.domains.reply.clone())
+}
+
+fn complain_of<E: std::error::Error + 'static>(failure: Option<E>, part: &'static str) {
+    if let Some(error) = failure {
+        error!(error = &error as &dyn std::error::Error, part, "server.part_failed");
+    }
+}
+
+/// On the sockets handed over, or else on those of the configuration.
+fn smtp_server(
+    config: &Config,
+    inherited: Vec<std::net::TcpListener>,
+    certificates: &Certificates,
+) -> Result<Server, Failure> {
+    let tls = TlsPolicy::from(&config.tls);
+    let server = if inherited.is_empty() {
+        Server::bind(&config.smtp, tls, certificates.clone())
+    } else {
+        Server::on(inherited, &config.smtp, tls, certificates.clone())
+    };
+    let disks = vec![config.data_folder().to_owned(), config.store.blobs.clone(), std::env::temp_dir()];
+    Ok(server.map_err(|error| Failure::unreachable(&error))?.watching_disks(disks))
+}
+
+async fn http_listener(
+    config: &Config,
+    inherited: Option<std::net::TcpListener>,
+) -> std::io::Result<TcpListener> {
+    match inherited {
+        Some(listener) => {
+            listener.set_nonblocking(true)?;
+            TcpListener::from_std(listener)
+        }
+        None => TcpListener::bind(config.http.listen).await,
+    }
 }
 
 /// Opens key file and store, as every command does that needs them.

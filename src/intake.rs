@@ -74,10 +74,15 @@ impl Intake {
         };
         let subject = SubjectParts::of(&envelope);
         let received = without_foreign_trace(received, &self.hostname);
-        let examined = match examine(&self.authenticator, &subject, &received).await {
+        let (examined, takes_no_mail) =
+            tokio::join!(examine(&self.authenticator, &subject, &received), self.has_null_mx(&envelope));
+        let examined = match examined {
+            Ok(_) if takes_no_mail => {
+                return self.refuse(&envelope, &deliveries, received_at, size_bytes, null_mx()).await;
+            }
             Ok(examined) => examined,
             Err(limit) => {
-                let refused = (Reason::BadSyntax, reply::TOO_COMPLEX, limit.to_string());
+                let refused = (Reason::BadSyntax, reply::TOO_COMPLEX, step("SMTP", limit.to_string()));
                 return self.refuse(&envelope, &deliveries, received_at, size_bytes, refused).await;
             }
         };
@@ -96,11 +101,17 @@ impl Intake {
         };
         let filed = self.store.file(submission).await?;
         for (delivery, decision) in &filed.decided {
-            let (outcome, reason) = (decision.outcome().as_str(), decision.reason().as_str());
-            info!(trace.id = %delivery, outcome, reason, size_bytes, "message.decided");
-            counter!("syncmx_messages_total", "outcome" => outcome, "reason" => reason).increment(1);
+            announce(*delivery, decision.outcome(), decision.reason(), size_bytes);
         }
         Ok(filed.reply)
+    }
+
+    /// Row C23. A look-up that fails for now proves nothing: filing decides by what else is known.
+    async fn has_null_mx(&self, envelope: &Envelope) -> bool {
+        match &envelope.reverse_path {
+            Some(sender) => self.authenticator.has_null_mx(sender.domain()).await.unwrap_or(false),
+            None => false,
+        }
     }
 
     /// Refuses a whole transaction before there is a message to judge.
@@ -110,7 +121,7 @@ impl Intake {
         deliveries: &[DeliveryId],
         at: Timestamp,
         size_bytes: u64,
-        (reason, reply, said): (Reason, Reply, String),
+        (reason, reply, step): (Reason, Reply, Step),
     ) -> Result<Reply, StoreError> {
         let Some(first) = deliveries.first() else { return Ok(reply) };
         let reply = reply.with_trace(*first);
@@ -125,11 +136,10 @@ impl Intake {
             outcome: Outcome::Rejected,
             reply: reply.clone(),
             size_bytes,
-            steps: vec![step("SMTP", said.clone())],
+            steps: vec![step.clone()],
         });
         self.store.record(refusals.collect()).await?;
-        info!(trace.id = %first, outcome = "rejected", reason = reason.as_str(), size_bytes, "message.decided");
-        counter!("syncmx_messages_total", "outcome" => "rejected", "reason" => reason.as_str()).increment(1);
+        announce(*first, Outcome::Rejected, reason, size_bytes);
         Ok(reply)
     }
 
@@ -267,6 +277,12 @@ async fn parse(raw: Bytes) -> Result<Email, TooComplex> {
     }
 }
 
+fn announce(delivery: DeliveryId, outcome: Outcome, reason: Reason, size_bytes: u64) {
+    let (outcome, reason) = (outcome.as_str(), reason.as_str());
+    info!(trace.id = %delivery, outcome, reason, size_bytes, "message.decided");
+    counter!("syncmx_messages_total", "outcome" => outcome, "reason" => reason).increment(1);
+}
+
 async fn read(body: Body) -> std::io::Result<Bytes> {
     match body {
         Body::Memory(bytes) => Ok(Bytes::from(bytes)),
@@ -300,17 +316,22 @@ const fn size_of(body: &Body) -> u64 {
     }
 }
 
-fn refusal_of(defect: BodyDefect) -> (Reason, Reply, String) {
+fn refusal_of(defect: BodyDefect) -> (Reason, Reply, Step) {
     match defect {
         BodyDefect::BareNewline => (
             Reason::BadSyntax,
             reply::BAD_SYNTAX,
-            "a bare CR or LF inside DATA (RFC 5321 section 2.3.8)".to_owned(),
+            step("SMTP", "a bare CR or LF inside DATA (RFC 5321 section 2.3.8)"),
         ),
         BodyDefect::TooLarge => {
-            (Reason::TooLarge, reply::TOO_LARGE, "the message is over the size limit".to_owned())
+            (Reason::TooLarge, reply::TOO_LARGE, step("SMTP", "the message is over the size limit"))
         }
     }
+}
+
+fn null_mx() -> (Reason, Reply, Step) {
+    let said = "the sender's domain says with a null MX that it takes no mail: nobody writes from it";
+    (Reason::SenderNotAllowed, reply::NULL_MX, step("RFC7505", said))
 }
 
 fn path_text(path: &ForwardPath) -> String {

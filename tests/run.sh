@@ -41,6 +41,21 @@ install_missing() {
         cargo "$component" --version >/dev/null 2>&1 || rustup component add "${component/#fmt/rustfmt}"
     done
     command -v cc >/dev/null || apt_install gcc libc6-dev
+    install_peers
+}
+
+# The senders of tests/peers: mail programs of others, and nodemailer below target/.
+install_peers() {
+    [[ ${steps[*]} == all || " ${steps[*]} " == *" test "* ]] || return 0
+    local missing=() pair
+    for pair in postfix:postfix swaks:swaks msmtp:msmtp python3:python3 node:nodejs npm:npm; do
+        command -v "${pair%%:*}" >/dev/null || missing+=("${pair##*:}")
+    done
+    # What swaks needs for STARTTLS.
+    perl -MNet::SSLeay -e1 2>/dev/null || missing+=(libnet-ssleay-perl)
+    [ ${#missing[@]} = 0 ] || apt_install "${missing[@]}"
+    [ -d target/peers/node_modules/nodemailer ] ||
+        npm install --prefix target/peers --no-audit --no-fund --silent nodemailer@10
 }
 
 apt_install() {
@@ -52,7 +67,9 @@ apt_install() {
     fi
     echo "== installing $*"
     "${as_root[@]}" apt-get update -qq
-    DEBIAN_FRONTEND=noninteractive "${as_root[@]}" apt-get install -y -qq --no-install-recommends "$@"
+    # Postfix is to start no service of its own.
+    echo "postfix postfix/main_mailer_type select No configuration" | "${as_root[@]}" debconf-set-selections || true
+    "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$@"
 }
 
 # The checks must leave the working tree as they found it, whatever had been changed before.

@@ -194,6 +194,7 @@ mod tests {
             reverse_path: EmailAddress::parse(sender),
             recipients: recipients.iter().map(recipient).collect(),
             smtputf8: false,
+            requiretls: false,
             defect: None,
         }
     }

@@ -25,7 +25,8 @@ pub(super) async fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
     let zone = Zone::parse(practice::ZONE).map_err(|error| Failure::unreachable(&error))?;
     let dns = ZoneServer::start(zone).await.map_err(|error| Failure::unreachable(&error))?;
     let token = fresh_token()?;
-    let app = App::start(&config(folder.path(), dns.addr()), Some(&token)).await?;
+    let settings = config(folder.path(), dns.addr());
+    let app = App::start(&settings, Some(&token)).await?;
     let base_url = format!("http://{}", app.http);
     let api = AdminApi::new(&base_url, &token).map_err(|error| Failure::unreachable(&error))?;
     let smtp = app.smtp.first().copied().ok_or_else(|| Failure::Unreachable("no SMTP address".to_owned()))?;
@@ -46,7 +47,7 @@ pub(super) async fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
     ));
     output::line("Ctrl-C ends the demo and throws its data away.");
     app.announce();
-    app.run().await?;
+    app.run(|| Ok(settings.clone())).await?;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -310,17 +310,9 @@ impl MessageView {
             },
             meeting: email.meeting.as_ref().map(MeetingView::of),
             attachments: email.attachments.iter().map(AttachmentView::of).collect(),
-            problems: problems(email),
+            problems: email.problems.clone(),
         }
     }
-}
-
-fn problems(email: &Email) -> Vec<String> {
-    let bad_from = match &email.from {
-        From::Bad(why) => Some(format!("From: {why}")),
-        From::One(_) => None,
-    };
-    bad_from.into_iter().chain(email.problems.iter().cloned()).collect()
 }
 
 impl PersonView {

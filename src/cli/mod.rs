@@ -12,7 +12,7 @@ mod local_api;
 mod output;
 mod trace;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
@@ -104,15 +104,15 @@ pub fn run() -> ExitCode {
         Ok(runtime) => runtime,
         Err(error) => return fail(&Failure::unreachable(&error)),
     };
-    match runtime.block_on(Box::pin(carry_out(arguments.command, config))) {
+    match runtime.block_on(Box::pin(carry_out(arguments.command, config, arguments.config.as_deref()))) {
         Ok(code) => code,
         Err(failure) => fail(&failure),
     }
 }
 
-async fn carry_out(command: Command, config: Config) -> Result<ExitCode, Failure> {
+async fn carry_out(command: Command, config: Config, file: Option<&Path>) -> Result<ExitCode, Failure> {
     match command {
-        Command::Serve => serve(&config).await,
+        Command::Serve => serve(&config, file).await,
         Command::Demo(arguments) => demo_command::run(arguments).await,
         Command::Explain(arguments) => explain::run(&config, arguments).await,
         Command::Inspect(arguments) => inspect::run(&config, arguments).await,
@@ -126,12 +126,12 @@ async fn carry_out(command: Command, config: Config) -> Result<ExitCode, Failure
     }
 }
 
-async fn serve(config: &Config) -> Result<ExitCode, Failure> {
+async fn serve(config: &Config, file: Option<&Path>) -> Result<ExitCode, Failure> {
     start_logging(config);
     let admin_token = std::env::var("SYNCMX_ADMIN_TOKEN").ok().filter(|token| !token.is_empty());
     let app = App::start(config, admin_token.as_deref()).await?;
     app.announce();
-    app.run().await?;
+    app.run(|| Config::load(file, std::env::vars())).await?;
     Ok(ExitCode::SUCCESS)
 }
 

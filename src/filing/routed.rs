@@ -11,6 +11,10 @@ pub(super) fn judge(case: &Case<'_>, trace: &mut Trace) -> Decision {
         trace.say("R45", "the conversation of this reply address is gone");
         return Decision::Rejected(Reason::UnknownAddress);
     };
+    if case.facts.owner.as_ref().is_some_and(|owner| !owner.sync_on) {
+        trace.say("R62", "the user of this conversation has disconnected");
+        return Decision::Rejected(Reason::AddressOff);
+    }
     if let Some(kind) = case.report_kind() {
         trace.say("R51", format!("a {} about mail of this conversation", kind.as_str()));
         return filed(case, conversation, Direction::Inbound, Sender::Unknown);

@@ -651,6 +651,8 @@ fn r62_a_disconnected_users_address_is_off() {
     let mut world = world();
     world.facts.owner.as_mut().unwrap().sync_on = false;
     world.ends("rejected", Reason::AddressOff, "R62");
+    // Open threads included.
+    world.from("ana@patient.test").routed().ends("rejected", Reason::AddressOff, "R62");
 }
 
 #[test]

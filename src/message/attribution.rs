@@ -169,7 +169,10 @@ fn is_whole(joined: &str) -> bool {
     let ends_with_colon = lower.ends_with([':', '：', '﹕']);
     let is_between_dashes = joined.starts_with("--") && joined.ends_with("--");
     if labels::has_verb(lower) {
-        return has_address(lower) || labels::has_opener(lower) || is_between_dashes;
+        // `Ana kirjoitti 5.1.2026 klo 9.00:`: the name first, no address, but date and time.
+        let names_time =
+            ends_with_colon && digit_groups(lower) >= 4 && lower.split_whitespace().count() <= MAX_NAME_WORDS;
+        return has_address(lower) || labels::has_opener(lower) || is_between_dashes || names_time;
     }
     has_address(lower) && ends_with_colon && has_year(lower)
 }

@@ -9,7 +9,6 @@ use std::mem::MaybeUninit;
 use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Poll, ready};
 use std::time::Duration;
 
@@ -20,8 +19,9 @@ use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 
-use crate::smtp::session::{CloseReason, Load, Room, Session, Settings, Step};
+use crate::smtp::session::{CloseReason, Load, Room, Session, Step};
 use crate::smtp::spool::{Budget, Spool};
+use crate::smtp::switch::{RoomSwitch, SettingsSwitch};
 use crate::smtp::throttle::{Standing, Throttle};
 use crate::smtp::tls::{self, Certificates};
 use crate::smtp::{Body, Envelope, ForwardPath, Handler, RecipientAnswer, Reply, reply};
@@ -35,7 +35,7 @@ pub(super) struct Shared<H> {
     pub(super) handler: Arc<H>,
     pub(super) patience: Patience,
     pub(super) room: RoomSwitch,
-    pub(super) settings: Arc<Settings>,
+    pub(super) settings: SettingsSwitch,
     pub(super) shutdown: CancellationToken,
     pub(super) throttle: Arc<Throttle>,
 }
@@ -43,21 +43,6 @@ pub(super) struct Shared<H> {
 impl<H> Shared<H> {
     fn room(&self) -> Room {
         if self.budget.is_low() { Room::Scarce } else { self.room.current() }
-    }
-}
-
-/// Whether there is room on the disk, said by whoever watches it. Clones share it.
-#[derive(Clone, Debug, Default)]
-pub struct RoomSwitch(Arc<AtomicBool>);
-
-impl RoomSwitch {
-    /// From now on, MAIL is taken or put off with `452 4.3.1`. What is under way goes on.
-    pub fn set(&self, room: Room) {
-        self.0.store(room == Room::Scarce, Ordering::Relaxed);
-    }
-
-    fn current(&self) -> Room {
-        if self.0.load(Ordering::Relaxed) { Room::Scarce } else { Room::Enough }
     }
 }
 
@@ -128,7 +113,7 @@ impl Default for Patience {
 pub(super) async fn run<H: Handler>(stream: TcpStream, ip: IpAddr, early: Early, shared: Arc<Shared<H>>) {
     metrics::counter!("syncmx_smtp_connections_total").increment(1);
     let open = OpenGauge::new();
-    let mut session = Session::new(Arc::clone(&shared.settings), ip);
+    let mut session = Session::new(shared.settings.current(), ip);
     if early == Early::Talk || has_talked_early(&stream, shared.patience.greeting).await {
         session.talked_early();
     }

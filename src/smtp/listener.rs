@@ -6,6 +6,7 @@
 use std::fs::File;
 use std::io;
 use std::net::{IpAddr, SocketAddr, TcpListener as StdListener};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -23,16 +24,18 @@ use crate::smtp::session::{Settings, TlsPolicy};
 use crate::smtp::spool::Budget;
 use crate::smtp::throttle::{Place, Throttle};
 use crate::smtp::tls::{Certificates, Reloaded};
-use crate::smtp::{Handler, reply};
+use crate::smtp::{Handler, reply, room};
 
-pub use crate::smtp::driver::{Patience, RoomSwitch};
+pub use crate::smtp::driver::Patience;
+pub use crate::smtp::switch::{RoomSwitch, SettingsSwitch};
 
 /// Bound sockets that do not accept yet.
 #[derive(Debug)]
 pub struct Server {
     listeners: Vec<StdListener>,
     certificates: Certificates,
-    settings: Settings,
+    settings: SettingsSwitch,
+    disks: Vec<PathBuf>,
     balancers: Vec<Network>,
     max_connections: usize,
     max_connections_per_ip: usize,
@@ -106,7 +109,8 @@ impl Server {
         Ok(Self {
             listeners,
             certificates,
-            settings,
+            settings: SettingsSwitch::new(settings),
+            disks: Vec::new(),
             balancers,
             max_connections,
             max_connections_per_ip,
@@ -118,8 +122,22 @@ impl Server {
     /// The same, with other waiting times (tests).
     #[must_use]
     pub fn with_patience(self, patience: Patience) -> Self {
-        let settings = Settings { error_pause: patience.error_pause, ..self.settings };
+        let settings =
+            Settings { error_pause: patience.error_pause, ..Settings::clone(&self.settings.current()) };
+        let settings = SettingsSwitch::new(settings);
         Self { patience, settings, ..self }
+    }
+
+    /// The same, putting mail off while one of these folders has no room for two messages (at least 64 MiB).
+    #[must_use]
+    pub fn watching_disks(self, folders: Vec<PathBuf>) -> Self {
+        Self { disks: folders, ..self }
+    }
+
+    /// The switch for the settings of sessions to come.
+    #[must_use]
+    pub fn settings_switch(&self) -> SettingsSwitch {
+        self.settings.clone()
     }
 
     /// The switch for when the disk is nearly full.
@@ -145,14 +163,17 @@ impl Server {
             certificates: self.certificates.clone(),
             handler,
             patience: self.patience,
-            room: self.room,
-            settings: Arc::new(self.settings),
+            room: self.room.clone(),
+            settings: self.settings.clone(),
             shutdown: shutdown.clone(),
             throttle: Arc::new(Throttle::new(self.max_connections_per_ip)),
         });
         let balancers = self.balancers.into();
         let door = Door { shared, balancers, tasks: tasks.clone(), cut_off: cut_off.clone() };
         tasks.spawn(watch(self.certificates, shutdown.clone()));
+        if !self.disks.is_empty() {
+            tasks.spawn(room::watch(self.disks, self.settings, self.room, shutdown.clone()));
+        }
         for listener in self.listeners {
             tasks.spawn(door.clone().accept_all(listener));
         }

@@ -14,9 +14,11 @@ pub mod listener;
 pub mod path;
 pub mod proxy;
 pub mod reply;
+mod room;
 pub mod session;
 mod spool;
 mod step;
+mod switch;
 mod tally;
 mod throttle;
 pub mod tls;
@@ -52,6 +54,8 @@ pub struct Envelope {
     pub recipients: Vec<Recipient>,
     /// Whether MAIL carried SMTPUTF8 (RFC 6531).
     pub smtputf8: bool,
+    /// Whether MAIL carried REQUIRETLS (RFC 8689); only taken inside TLS.
+    pub requiretls: bool,
     /// What ended a transaction that was not well-formed; the handler then only records and refuses.
     pub defect: Option<BodyDefect>,
 }

@@ -44,6 +44,12 @@ pub const BAD_FROM: Reply = Reply::new(550, "5.7.1", "From must hold exactly one
 /// R13.
 pub const DMARC_REJECT: Reply =
     Reply::new(550, "5.7.26", "Message is not authenticated for its From domain, whose policy is reject");
+/// RFC 7505 section 4.2 (row C23).
+pub const NULL_MX: Reply = Reply::new(
+    550,
+    "5.7.27",
+    "Sender address has a null MX: its domain takes no mail, so none can be answered",
+);
 /// R14.
 pub const LOOKUP_FAILED: Reply =
     Reply::new(451, "4.4.3", "A DNS look-up failed for now, please try again later");

@@ -43,6 +43,7 @@ pub(super) enum Phase {
 pub(super) struct Transaction {
     pub(super) reverse_path: Option<EmailAddress>,
     pub(super) smtputf8: bool,
+    pub(super) requiretls: bool,
     pub(super) recipients: Vec<Recipient>,
     pub(super) refused_recipients: usize,
     /// Why the body could not be kept, if so: our trouble, not the client's.
@@ -83,6 +84,7 @@ impl Session {
         let transaction = Transaction {
             reverse_path,
             smtputf8: parameters.smtputf8,
+            requiretls: parameters.requiretls,
             recipients: Vec::new(),
             refused_recipients: 0,
             refusal: None,
@@ -215,7 +217,7 @@ impl Session {
         defect: Option<BodyDefect>,
         after: AfterMessage,
     ) -> Option<Step> {
-        let Transaction { reverse_path, smtputf8, recipients, refusal, .. } = transaction;
+        let Transaction { reverse_path, smtputf8, requiretls, recipients, refusal, .. } = transaction;
         let unasked =
             if size_bytes == 0 { Some(reply::BAD_SYNTAX) } else { refusal.filter(|_| defect.is_none()) };
         if let Some(answer) = unasked {
@@ -225,7 +227,8 @@ impl Session {
         }
         let client = self.client.clone();
         self.phase = Phase::MessageAsked(defect, after);
-        Some(Step::AskMessage(Box::new(Envelope { client, reverse_path, recipients, smtputf8, defect })))
+        let envelope = Envelope { client, reverse_path, recipients, smtputf8, requiretls, defect };
+        Some(Step::AskMessage(Box::new(envelope)))
     }
 }
 

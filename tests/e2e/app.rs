@@ -2,7 +2,8 @@
 
 use std::fmt::Write as _;
 use std::io::{BufRead, BufReader};
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc;
@@ -23,6 +24,16 @@ pub(crate) struct TestApp {
     pub(crate) zone: ZoneServer,
     folder: TempDir,
     child: Child,
+    extras: Extras,
+}
+
+/// What a server is started with besides its configuration.
+#[derive(Default)]
+struct Extras {
+    /// `NAME=value`.
+    environment: Vec<String>,
+    /// Kept by us, and handed over at each start.
+    socket: Option<TcpListener>,
 }
 
 impl TestApp {
@@ -32,19 +43,40 @@ impl TestApp {
     }
 
     pub(crate) async fn start_with_zone(zone: Zone) -> Self {
+        Self::begin(zone, Extras::default()).await
+    }
+
+    /// With the demo's zone and settings of the environment, each `NAME=value`.
+    pub(crate) async fn start_with(environment: &[&str]) -> Self {
+        let environment = environment.iter().map(|setting| (*setting).to_owned()).collect();
+        Self::begin(Zone::parse(practice::ZONE).unwrap(), Extras { environment, socket: None }).await
+    }
+
+    /// With the demo's zone, on an SMTP socket handed over as systemd does.
+    pub(crate) async fn start_on(socket: TcpListener) -> Self {
+        let extras = Extras { socket: Some(socket), ..Extras::default() };
+        Self::begin(Zone::parse(practice::ZONE).unwrap(), extras).await
+    }
+
+    async fn begin(zone: Zone, extras: Extras) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let zone = ZoneServer::start(zone).await.unwrap();
         write_config(folder.path(), zone.addr());
-        let (child, smtp, http) = launch(folder.path()).await;
+        let (child, smtp, http) = launch(folder.path(), &extras).await;
         let api = Api::new(http, TOKEN);
         api.wait_until_ready().await;
-        Self { api, smtp, zone, folder, child }
+        Self { api, smtp, zone, folder, child, extras }
     }
 
     /// kill -9, then the same folder again.
     pub(crate) async fn kill_and_restart(&mut self) {
         self.kill();
-        let (child, smtp, http) = launch(self.folder.path()).await;
+        self.start_again().await;
+    }
+
+    /// After its end: the same folder, and the same socket if it was handed one.
+    pub(crate) async fn start_again(&mut self) {
+        let (child, smtp, http) = launch(self.folder.path(), &self.extras).await;
         (self.child, self.smtp, self.api) = (child, smtp, Api::new(http, TOKEN));
         self.api.wait_until_ready().await;
     }
@@ -67,6 +99,27 @@ impl TestApp {
             }
         }
         panic!("SIGTERM did not end it");
+    }
+
+    /// SIGHUP.
+    pub(crate) fn hang_up(&self) {
+        let pid = self.child.id().to_string();
+        assert!(Command::new("kill").args(["-HUP", &pid]).status().unwrap().success());
+    }
+
+    pub(crate) fn log(&self) -> String {
+        std::fs::read_to_string(self.folder.path().join(LOG)).unwrap()
+    }
+
+    pub(crate) async fn wait_for_log(&self, words: &str) {
+        let mut tries = tokio::time::interval(Duration::from_millis(20));
+        for _ in 0..1500 {
+            tries.tick().await;
+            if self.log().contains(words) {
+                return;
+            }
+        }
+        panic!("the log never says `{words}`:\n{}", self.log());
     }
 
     /// Holds the configuration, the log and the data folder.
@@ -143,6 +196,22 @@ pub(crate) fn program(arguments: &[&str]) -> Command {
     command
 }
 
+/// The same with a socket as systemd hands it over: descriptor 3, and the process that it is for named in the environment.
+fn program_on(socket: &TcpListener, arguments: &[&str]) -> Command {
+    let script = "export LISTEN_PID=$$ LISTEN_FDS=1 LISTEN_FDNAMES=smtp; exec \"$0\" \"$@\" 3<&0 </dev/null";
+    let plain = program(arguments);
+    let mut command = Command::new("sh");
+    command.args(["-c", script]).arg(plain.get_program()).args(plain.get_args());
+    for (name, value) in plain.get_envs() {
+        match value {
+            Some(value) => command.env(name, value),
+            None => command.env_remove(name),
+        };
+    }
+    command.stdin(Stdio::from(OwnedFd::from(socket.try_clone().unwrap())));
+    command
+}
+
 /// The lines of a stream as they come, until `found` says stop. Reads on in the background, so that the program
 /// never waits for us.
 pub(crate) async fn first_line<T: Send + 'static>(
@@ -161,11 +230,18 @@ pub(crate) async fn first_line<T: Send + 'static>(
     tokio::task::spawn_blocking(wait).await.unwrap()
 }
 
-async fn launch(folder: &Path) -> (Child, SocketAddr, SocketAddr) {
+async fn launch(folder: &Path, extras: &Extras) -> (Child, SocketAddr, SocketAddr) {
     let config = folder.join("syncmx.toml");
     let log = std::fs::File::options().create(true).append(true).open(folder.join(LOG)).unwrap();
-    let mut child = program(&["serve", "--config", config.to_str().unwrap()])
+    let arguments = ["serve", "--config", config.to_str().unwrap()];
+    let mut command = match &extras.socket {
+        Some(socket) => program_on(socket, &arguments),
+        None => program(&arguments),
+    };
+    let environment = extras.environment.iter().filter_map(|setting| setting.split_once('='));
+    let mut child = command
         .env("SYNCMX_ADMIN_TOKEN", TOKEN)
+        .envs(environment)
         .stdout(Stdio::piped())
         .stderr(log)
         .spawn()

@@ -13,6 +13,7 @@ mod commands;
 mod demo;
 mod durability;
 mod filing;
+mod front;
 mod mail;
 mod refusals;
 mod start;

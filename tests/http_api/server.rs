@@ -192,6 +192,7 @@ impl Server {
             reverse_path: Some(from),
             recipients: vec![Recipient { path, mailbox }],
             smtputf8: false,
+            requiretls: false,
             defect: None,
         };
         let submission = Submission {

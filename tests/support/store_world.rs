@@ -226,6 +226,7 @@ pub(crate) fn submission(email: Email, mailboxes: Vec<Mailbox>, raw: Vec<u8>) ->
             reverse_path: email.from.address().cloned(),
             recipients,
             smtputf8: false,
+            requiretls: false,
             defect: None,
         }),
         verdict: Arc::new(verdict),

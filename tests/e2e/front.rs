@@ -1,0 +1,154 @@
+//! The SMTP front in the running program: null MX, a full disk, another configuration, sockets that outlive it.
+
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+use syncmx::cli::demo::mailer::{Mailer, Security, SmtpReply};
+use syncmx::cli::demo::practice;
+use syncmx::zone::Zone;
+use tokio::io::AsyncReadExt;
+use tokio::net::TcpStream;
+
+use crate::api::{Desk, assert_refused, assert_rule_spoke};
+use crate::app::TestApp;
+use crate::mail::{Draft, LENA, Sender};
+
+#[tokio::test]
+async fn c23_a_sender_whose_domain_has_a_null_mx_is_refused_5_7_27() {
+    let zone = format!("{}\nno-mail.test. MX 0 .\n", practice::ZONE);
+    let app = TestApp::start_with_zone(Zone::parse(&zone).unwrap()).await;
+    let desk = Desk::open(&app).await;
+    let sender = Sender { mail_from: "news@no-mail.test", ..LENA };
+    let answers = app.send(&sender, &desk.sync, &Draft::default().raw()).await;
+    assert_refused(answers.decisive(), "550 5.7.27");
+    let delivery = desk.expect(&answers, "550 5.7.27", "rejected", "sender_not_allowed").await;
+    assert_rule_spoke(&delivery, "RFC7505");
+    // A bounce has no domain, and one with an ordinary MX or none at all is no null MX.
+    for mail_from in ["", LENA.mail_from, "x@dsl-66.irgendwo.test"] {
+        let raw = Draft { id: mail_from, ..Draft::default() }.raw();
+        let answers = app.send(&Sender { mail_from, ..LENA }, &desk.sync, &raw).await;
+        assert_eq!(answers.decisive().code, 250, "{mail_from}: {}", answers.decisive().text);
+    }
+}
+
+#[tokio::test]
+async fn c23_a_null_mx_look_up_that_fails_for_now_leaves_it_to_the_rules() {
+    let mut zone = Zone::parse(practice::ZONE).unwrap();
+    zone.servfail("away.test").unwrap();
+    let app = TestApp::start_with_zone(zone).await;
+    let desk = Desk::open(&app).await;
+    // DKIM is aligned, so nothing hangs on the domain that cannot be asked.
+    let sender = Sender { mail_from: "bounces@away.test", ..LENA };
+    let answers = app.send(&sender, &desk.sync, &Draft::default().raw()).await;
+    desk.expect_filed(&answers).await;
+}
+
+/// What MAIL is answered now.
+async fn mail(app: &TestApp) -> SmtpReply {
+    let mut mailer = Mailer::connect(app.smtp, LENA.client, LENA.helo, &Security::Plain).await.unwrap();
+    mailer.send(LENA.mail_from, &["nobody@sync.example.test".to_owned()], b"x\r\n").await.unwrap().mail
+}
+
+/// Asks again and again until MAIL is answered with these codes.
+async fn wait_until_mail_is(app: &TestApp, codes: &str) {
+    let mut tries = tokio::time::interval(Duration::from_millis(200));
+    for _ in 0..300 {
+        tries.tick().await;
+        if mail(app).await.codes() == codes {
+            return;
+        }
+    }
+    panic!("MAIL is never answered {codes}");
+}
+
+/// A small disk, unmounted when dropped.
+struct SmallDisk<'a>(&'a Path);
+
+impl<'a> SmallDisk<'a> {
+    fn mount(folder: &'a Path) -> Option<Self> {
+        let mut mount = Command::new("mount");
+        mount.args(["-t", "tmpfs", "-o", "size=96m", "tmpfs"]).arg(folder);
+        let mounted = mount.output().is_ok_and(|output| output.status.success());
+        mounted.then_some(Self(folder))
+    }
+}
+
+impl Drop for SmallDisk<'_> {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("--lazy").arg(self.0).status();
+    }
+}
+
+#[tokio::test]
+async fn x4_mail_is_put_off_while_the_disk_is_nearly_full_and_taken_when_there_is_room_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let Some(_disk) = SmallDisk::mount(folder.path()) else {
+        println!("skipped: the right to mount a small disk absent");
+        return;
+    };
+    let blobs = format!("SYNCMX_STORE__BLOBS=file://{}", folder.path().display());
+    let app = TestApp::start_with(&[&blobs, "SYNCMX_SMTP__MAX_MESSAGE_SIZE=1MiB"]).await;
+    assert_eq!(mail(&app).await.codes(), "250 2.1.0");
+    let filler = folder.path().join("filler");
+    std::fs::write(&filler, vec![0; 64 << 20]).unwrap();
+    wait_until_mail_is(&app, "452 4.3.1").await;
+    std::fs::remove_file(&filler).unwrap();
+    wait_until_mail_is(&app, "250 2.1.0").await;
+}
+
+#[tokio::test]
+async fn x17_sighup_takes_up_a_good_configuration_and_keeps_the_old_one_over_a_bad_one() {
+    let mut app = TestApp::start().await;
+    let file = app.folder().join("syncmx.toml");
+    let good = std::fs::read_to_string(&file).unwrap();
+    std::fs::write(&file, good.replace("[smtp]\n", "[smtp]\nmax_recipients = many\n")).unwrap();
+    app.hang_up();
+    app.wait_for_log("configuration refused, the old one stays in use").await;
+    assert!(app.log().contains("syncmx.toml:2"), "the place is named");
+    assert_eq!(mail(&app).await.codes(), "250 2.1.0");
+    let stricter = good.replace("hostname = \"mx.example.test\"", "hostname = \"mx2.example.test\"");
+    std::fs::write(&file, format!("{stricter}[tls]\nrequire = true\n")).unwrap();
+    app.hang_up();
+    app.wait_for_log("configuration read again").await;
+    assert!(app.log().contains("smtp.hostname"), "what needs a restart is named");
+    assert_eq!(mail(&app).await.codes(), "530 5.7.0");
+    assert!(app.is_alive());
+}
+
+#[tokio::test]
+async fn x15_on_sockets_that_a_supervisor_keeps_a_restart_refuses_nobody() {
+    let smtp = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let address = smtp.local_addr().unwrap();
+    let mut app = TestApp::start_on(smtp).await;
+    assert_eq!(app.smtp, address);
+    let desk = Desk::open(&app).await;
+    let (stop, mut stopped) = tokio::sync::oneshot::channel::<()>();
+    let clients = tokio::spawn(async move {
+        let mut greeted = 0;
+        while stopped.try_recv().is_err() {
+            greeted += usize::from(is_greeted(address).await);
+        }
+        greeted
+    });
+    for _ in 0..3 {
+        assert_eq!(app.terminate().await.code(), Some(0));
+        app.start_again().await;
+    }
+    stop.send(()).unwrap();
+    let greeted = clients.await.unwrap();
+    assert!(greeted > 0);
+    let desk = desk.at(&app);
+    let answers = app.send(&LENA, &desk.sync, &Draft::default().raw()).await;
+    desk.expect_filed(&answers).await;
+}
+
+/// Connected and served. A client that the old process took, or whose connection it dropped from its queue's front, may
+/// go without a banner, but is never refused.
+async fn is_greeted(address: SocketAddr) -> bool {
+    let mut stream = TcpStream::connect(address).await.expect("nobody is refused");
+    let mut word = [0; 4];
+    let read = tokio::time::timeout(Duration::from_secs(60), stream.read_exact(&mut word)).await.unwrap();
+    read.is_ok() && word == *b"220 "
+}
