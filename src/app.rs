@@ -18,6 +18,7 @@ use crate::address::ServedDomains;
 use crate::auth::Authenticator;
 use crate::cli::Failure;
 use crate::config::{Config, ConfigError};
+use crate::housekeeping;
 use crate::http::{self, AppState};
 use crate::inherited::Inherited;
 use crate::intake::Intake;
@@ -76,6 +77,7 @@ impl App {
         let intake = Intake::new(store.clone(), authenticator, served, config.smtp.hostname.clone());
         let smtp_task = tokio::spawn(server.serve(Arc::new(intake), shutdown.clone()));
         let http_task = tokio::spawn(http::serve(listener, state, shutdown.clone()));
+        tokio::spawn(housekeeping::run(store.clone(), shutdown.clone()));
         Ok(Self { smtp, http, shutdown, certificates, in_use, smtp_task, http_task, store })
     }
 

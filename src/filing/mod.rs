@@ -8,6 +8,7 @@ mod attachments;
 mod case;
 mod decide;
 mod facts;
+mod history;
 mod keys;
 mod outbound;
 mod outcome;
@@ -27,9 +28,11 @@ pub use facts::{
     Account, Arrival, Contact, Conversation, ExistingMessage, Facts, FreshIds, Identity, KnownReference,
     Mark, Owner,
 };
+pub use history::quoted_addresses;
 pub use keys::{ThreadKey, base_subject, remembered_keys, thread_keys};
 pub use outcome::{
-    Decision, Direction, Filing, FilingContact, Held, Outcome, Participant, Reason, Role, Sender, Thread,
+    Decision, Direction, Filing, FilingContact, Held, INTERNAL_HISTORY, Outcome, Participant, Reason, Role,
+    Sender, Thread,
 };
 pub use review::file_held;
 pub use settings::{

@@ -4,6 +4,7 @@
 use crate::address::Mailbox;
 use crate::filing::case::Case;
 use crate::filing::decide::duplicate;
+use crate::filing::outbound::flag_internal_history;
 use crate::filing::{
     Arrival, Decision, Direction, Facts, Filing, FilingContact, Reason, Sender, Trace, thread,
 };
@@ -41,6 +42,9 @@ pub fn file_held(
     filing.direction =
         if identity.is_some() && !is_forward { Direction::Outbound } else { Direction::Inbound };
     filing.sender = sender(held_for);
+    if filing.direction == Direction::Outbound {
+        flag_internal_history(&case, &mut filing, &mut trace);
+    }
     if is_forward && let Some(original) = &arrival.email.forwarded {
         filing.sent_at = thread::plausible(original.date.or(arrival.email.date), arrival.received_at);
     }

@@ -704,6 +704,20 @@ const ADDRESSES: [&str; 8] = [
     "lena-1@sync.test",
 ];
 
+#[test]
+fn r27a_internal_history_below_an_answer_to_a_contact_is_flagged() {
+    let quoting = |lines: &str| {
+        let mut world = world();
+        world.email.reply.quoted = Some(lines.to_owned());
+        world.filed().flags
+    };
+    assert_eq!(quoting("On Monday, Tom <tom@praxis.test> wrote:\n> x"), ["internal_history"]);
+    assert_eq!(quoting("Von: Tom <tom@praxis.test>\nAn: <new@praxis.test>"), ["internal_history"]);
+    assert!(quoting("On Monday, Ana <ana@patient.test> wrote:\n> x").is_empty());
+    assert!(quoting("Von: Tom <tom@praxis.test>\nAn: ana@patient.test").is_empty(), "a patient has read it");
+    assert!(quoting("On Monday, Tom wrote:\n> x").is_empty(), "nobody is named by address");
+}
+
 proptest! {
     #[test]
     fn r01_a_filed_message_is_licensed_and_its_owner_is_on_it(

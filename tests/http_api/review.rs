@@ -2,6 +2,8 @@
 
 use serde_json::{Value, json};
 
+use syncmx::time::Timestamp;
+
 use crate::server::{STRANGER, Server, keys, text};
 
 async fn held(server: &Server, account: &str) -> Value {
@@ -182,4 +184,65 @@ async fn r36_verifying_an_address_files_what_was_held_for_it() {
     let emails = format!("{account}/users/{}/emails", text(&user["id"]));
     server.post(&emails, json!({"address": "BO@private.test", "verified": true})).await.expect(201);
     all_filed_and_verified(&server, &account, &user).await;
+}
+
+#[tokio::test]
+async fn r36_held_mail_is_erased_when_its_days_are_over_and_not_before() {
+    let server = Server::start().await;
+    let account = server.account().await;
+    server.patch(&account, json!({"settings": {"held_days": 3}})).await.expect(200);
+    let item = held(&server, &account).await;
+    let expires = Timestamp::parse_rfc3339(&text(&item["expires_at"])).unwrap();
+    let before = Timestamp::from_millis(expires.as_millis() - 1);
+    assert_eq!(server.store.expire(before).await.unwrap().held, 0);
+    assert_eq!(server.store.expire(expires).await.unwrap().held, 1);
+    server.get(&format!("{account}/held/{}", text(&item["id"]))).await.problem(404);
+    let delivery = server.get(&format!("{account}/deliveries/{}", text(&item["id"]))).await.expect(200);
+    assert_eq!(delivery["outcome"], "discarded");
+    assert!(delivery["steps"].to_string().contains("nobody decided on it in time"), "{delivery}");
+    assert!(!delivery.to_string().contains('@'), "{delivery}");
+}
+
+#[tokio::test]
+async fn r03_a_trace_ends_after_its_days_unless_its_mail_is_held() {
+    let server = Server::start().await;
+    let account = server.account().await;
+    let settings = json!({"settings": {"trace_days": 10, "held_days": 60}});
+    server.patch(&account, settings).await.expect(200);
+    let item = held(&server, &account).await;
+    let user = server.get(&format!("{account}/users")).await.expect(200)["items"][0].clone();
+    let private = "From: bo@practice.test\nTo: ana@patient.test\nSubject: [private] x\nDate: Sun, 22 Nov 2020 05:00:00 +0000\nMessage-ID: <p@practice.test>\n\nx\n";
+    server.deliver(&text(&user["sync"]["sync_address"]), private).await;
+    let now = Timestamp::now();
+    assert_eq!(server.store.expire(now.plus_days(9)).await.unwrap().traces, 0);
+    assert_eq!(server.store.expire(now.plus_days(11)).await.unwrap().traces, 1);
+    let left = server.get(&format!("{account}/deliveries")).await.expect(200);
+    assert_eq!((left["items"].as_array().unwrap().len(), &left["items"][0]["id"]), (1, &item["id"]));
+    let found = server.get(&format!("{account}/deliveries?from=bo@practice.test")).await.expect(200);
+    assert_eq!(found["items"].as_array().unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn r35_r61_marks_without_mail_and_old_content_end_by_themselves() {
+    let server = Server::start().await;
+    let account = server.account().await;
+    let settings = json!({"settings": {"content_days": 100, "mark_idle_months": 2}});
+    server.patch(&account, settings).await.expect(200);
+    let user = server.user(&account, "bo@practice.test").await;
+    let ana = server.contact(&account, "Ana", "ana@patient.test").await;
+    server.deliver(&text(&user["sync"]["sync_address"]), &NEW.replace("private", "practice")).await;
+    let now = Timestamp::now();
+    let early = server.store.expire(now.plus_days(59)).await.unwrap();
+    assert_eq!((early.marks, early.messages), (0, 0));
+    let idle = server.store.expire(now.plus_days(61)).await.unwrap();
+    assert_eq!((idle.marks, idle.messages), (1, 0));
+    let marks = server.get(&format!("{account}/contacts/{ana}/sync")).await.expect(200);
+    assert_eq!(marks["items"], json!([]));
+    let old = server.store.expire(now.plus_days(101)).await.unwrap();
+    assert_eq!((old.marks, old.messages), (0, 1));
+    let timeline = server.get(&format!("{account}/contacts/{ana}/timeline")).await.expect(200);
+    assert_eq!(timeline["items"], json!([]));
+    let events = server.get(&format!("{account}/events?limit=200")).await.expect(200);
+    assert!(!events.to_string().contains("Number N"), "{events}");
+    assert_eq!(events["items"].as_array().unwrap().last().unwrap()["data"]["messages"], 1);
 }

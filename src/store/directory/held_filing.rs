@@ -409,6 +409,7 @@ fn prepared(held: &OpenedHeld, row: &Row) -> Result<Prepared, StoreError> {
         reverse_path: None,
         recipients: vec![Recipient { path, mailbox: held.mailbox.clone() }],
         smtputf8: false,
+        requiretls: false,
         defect: None,
     };
     let mut prepared = Prepared::new(Submission {
