@@ -4,9 +4,9 @@
 //! mattered has spoken in the trace before.
 
 use crate::address::Mailbox;
-use crate::filing::case::{Case, Feed};
-use crate::filing::{Arrival, Decision, Facts, Held, Reason, Trace, outbound, routed, senders};
-use crate::message::From;
+use crate::filing::case::{Authenticity, Case, Feed};
+use crate::filing::{Arrival, Decision, Facts, Held, Reason, Trace, journal, outbound, routed, senders};
+use crate::message::{self, From};
 
 /// Decides what becomes of one message for one mailbox.
 ///
@@ -27,6 +27,9 @@ fn judge(arrival: &Arrival<'_>, facts: &Facts, trace: &mut Trace) -> Decision {
     }
     if let Some(reason) = loops(arrival, trace) {
         return Decision::Rejected(reason);
+    }
+    if let Some(refused) = journal::undeclared(arrival, facts, trace) {
+        return refused;
     }
     let author = match &arrival.email.from {
         From::Bad(why) => {
@@ -54,6 +57,9 @@ fn for_user(case: &Case<'_>, feed: Feed, trace: &mut Trace) -> Decision {
         trace.say("R62", "the user of this address has disconnected");
         return Decision::Rejected(Reason::AddressOff);
     };
+    if let Some(decided) = forwarding_confirmation(case, trace) {
+        return decided;
+    }
     if let Some(marker) = PRIVATE_MARKERS.iter().find(|marker| has_marker(&case.email.subject, marker)) {
         trace.say("R54", format!("the subject holds {marker}: its author does not want it filed"));
         return Decision::Discarded(Reason::PrivateMarker);
@@ -68,6 +74,22 @@ fn for_user(case: &Case<'_>, feed: Feed, trace: &mut Trace) -> Decision {
     match case.author_identity() {
         Some(identity) if identity.verified => outbound::judge(case, feed, identity.user, trace),
         identity => senders::judge(case, feed, owner, identity, trace),
+    }
+}
+
+/// R34: never filed; the profile shows its code and link, and an event tells.
+fn forwarding_confirmation(case: &Case<'_>, trace: &mut Trace) -> Option<Decision> {
+    message::confirmation(case.email)?;
+    match case.authenticity {
+        Authenticity::Aligned(_) => {
+            trace.say(
+                "R34",
+                "Gmail asks to confirm a forwarding: its code and link are on the user's profile",
+            );
+            Some(Decision::Discarded(Reason::ForwardingConfirmation))
+        }
+        Authenticity::NotAligned => None,
+        Authenticity::Unknown => Some(outbound::look_up_failed(trace)),
     }
 }
 

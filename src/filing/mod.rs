@@ -9,6 +9,7 @@ mod case;
 mod decide;
 mod facts;
 mod history;
+mod journal;
 mod keys;
 mod outbound;
 mod outcome;

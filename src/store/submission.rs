@@ -210,6 +210,7 @@ impl Prepared {
                 verdict: &self.verdict,
                 email: &self.email,
                 reverse_path: self.envelope.reverse_path.as_ref(),
+                client_ip: self.envelope.client.ip,
                 received_at: self.received_at,
                 size_bytes: self.size_bytes,
                 fresh,

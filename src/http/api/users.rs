@@ -28,6 +28,9 @@ pub(in crate::http) struct User {
     sync: Sync,
     #[schema(format = DateTime)]
     created_at: String,
+    feeds: Feeds,
+    /// Null if none was asked, and for a token without scope `addresses`.
+    forwarding_confirmation: Option<ForwardingConfirmation>,
 }
 
 #[derive(Serialize, ToSchema)]
@@ -36,6 +39,28 @@ struct UserEmail {
     /// Null until it is proven to be theirs.
     #[schema(format = DateTime)]
     verified_at: Option<String>,
+}
+
+/// When mail was last seen through each feed; null for one that is not live.
+#[derive(Serialize, ToSchema)]
+struct Feeds {
+    #[schema(format = DateTime)]
+    sync_address: Option<String>,
+    #[schema(format = DateTime)]
+    auto_forward: Option<String>,
+    #[schema(format = DateTime)]
+    journal: Option<String>,
+    #[schema(format = DateTime)]
+    routed_replies: Option<String>,
+}
+
+/// What Gmail asks to be confirmed before it forwards to the sync or auto address.
+#[derive(Serialize, ToSchema)]
+struct ForwardingConfirmation {
+    code: Option<String>,
+    link: Option<String>,
+    #[schema(format = DateTime)]
+    at: String,
 }
 
 #[derive(Serialize, ToSchema)]
@@ -87,8 +112,21 @@ impl User {
             address: email.address,
             verified_at: email.verified_at.map(crate::time::Timestamp::to_rfc3339),
         };
+        let seen = |at: Option<crate::time::Timestamp>| at.map(crate::time::Timestamp::to_rfc3339);
+        let (feeds, confirmation) = (user.profile.feeds, user.profile.confirmation.clone());
         Self {
             id: user.id.uuid(),
+            feeds: Feeds {
+                sync_address: seen(feeds.sync_address),
+                auto_forward: seen(feeds.auto_forward),
+                journal: seen(feeds.journal),
+                routed_replies: seen(feeds.routed_replies),
+            },
+            forwarding_confirmation: confirmation.filter(|_| shows).map(|asked| ForwardingConfirmation {
+                code: asked.code,
+                link: asked.link,
+                at: asked.at.to_rfc3339(),
+            }),
             sync: Sync {
                 state: user.sync.as_str(),
                 sync_address: shows.then(|| user.sync_address(served)),
