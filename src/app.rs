@@ -18,6 +18,7 @@ use crate::address::ServedDomains;
 use crate::auth::Authenticator;
 use crate::cli::{Failure, one_line};
 use crate::config::{Config, ConfigError};
+use crate::housekeeping;
 use crate::http::{self, AppState};
 use crate::inherited::Inherited;
 use crate::intake::Intake;
@@ -77,6 +78,7 @@ impl App {
         let intake = Intake::new(store.clone(), authenticator, served, config.smtp.hostname.clone());
         let smtp_task = tokio::spawn(server.serve(Arc::new(intake), shutdown.clone()));
         let http_task = tokio::spawn(http::serve(listener, state, http_shutdown.clone()));
+        tokio::spawn(housekeeping::run(store.clone(), shutdown.clone()));
         Ok(Self { smtp, http, shutdown, http_shutdown, certificates, in_use, smtp_task, http_task, store })
     }
 

@@ -184,6 +184,54 @@ pub(super) enum ReplyAddressCommand {
     },
 }
 
+/// `held …`
+#[derive(Debug, Subcommand)]
+pub(super) enum HeldCommand {
+    /// List the review queue, newest first.
+    List {
+        /// The account's id.
+        account: String,
+        /// A reason code.
+        #[arg(long)]
+        reason: Option<String>,
+        /// What waits for this contact.
+        #[arg(long)]
+        contact: Option<String>,
+        /// What waits for this user.
+        #[arg(long)]
+        user: Option<String>,
+        #[command(flatten)]
+        output: Output,
+    },
+    /// File a held mail on a contact's record; one held as `new_identity` needs none: the rules decide.
+    File {
+        /// The account's id.
+        account: String,
+        /// The held mail's id.
+        held: String,
+        /// The contact's id.
+        #[arg(long, conflicts_with = "create")]
+        contact: Option<String>,
+        /// The name of a contact to be made; with `--email`.
+        #[arg(long, value_name = "NAME", requires = "email")]
+        create: Option<String>,
+        /// The primary email of the contact to be made.
+        #[arg(long, value_name = "ADDRESS", requires = "create")]
+        email: Option<String>,
+        #[command(flatten)]
+        output: Output,
+    },
+    /// Erase a held mail; its trace stays.
+    Discard {
+        /// The account's id.
+        account: String,
+        /// The held mail's id.
+        held: String,
+        #[command(flatten)]
+        output: Output,
+    },
+}
+
 /// `token …`
 #[derive(Debug, Subcommand)]
 pub(super) enum TokenCommand {
@@ -294,6 +342,24 @@ pub(super) async fn reply_address(
     let ReplyAddressCommand::Mint { account, contact, user, conversation, output } = command;
     let body = json!({"contact_id": contact, "user_id": user, "conversation_id": conversation});
     request(config, "POST", &format!("/accounts/{account}/reply-addresses"), Some(body), output).await
+}
+
+pub(super) async fn held(config: &Config, command: HeldCommand) -> Result<ExitCode, Failure> {
+    let (method, path, body, output) = match command {
+        HeldCommand::List { account, reason, contact, user, output } => {
+            let query = query(&[("reason", reason), ("contact", contact), ("user", user)]);
+            ("GET", format!("/accounts/{account}/held{query}"), None, output)
+        }
+        HeldCommand::File { account, held, contact, create, email, output } => {
+            let new = create.zip(email).map(|(name, email)| json!({"name": name, "email": email}));
+            let body = json!({"contact_id": contact, "create_contact": new});
+            ("POST", format!("/accounts/{account}/held/{held}:file"), Some(body), output)
+        }
+        HeldCommand::Discard { account, held, output } => {
+            ("POST", format!("/accounts/{account}/held/{held}:discard"), None, output)
+        }
+    };
+    request(config, method, &path, body, output).await
 }
 
 pub(super) async fn token(config: &Config, command: TokenCommand) -> Result<ExitCode, Failure> {

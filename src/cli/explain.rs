@@ -123,6 +123,7 @@ async fn explain(
         verdict: &examined.verdict,
         email: &examined.email,
         reverse_path: subject.mail_from.as_ref(),
+        client_ip: subject.client_ip,
         received_at: Timestamp::now(),
         size_bytes: raw.len() as u64,
         fresh: FreshIds {

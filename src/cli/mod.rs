@@ -82,6 +82,9 @@ enum Command {
     /// Mint reply addresses.
     #[command(subcommand)]
     ReplyAddress(admin::ReplyAddressCommand),
+    /// List held mail, file or discard it.
+    #[command(subcommand)]
+    Held(admin::HeldCommand),
     /// Create, list and delete API tokens.
     #[command(subcommand)]
     Token(admin::TokenCommand),
@@ -117,6 +120,7 @@ async fn carry_out(command: Command, config: Config, file: Option<&Path>) -> Res
         Command::User(command) => admin::user(&config, command).await,
         Command::Contact(command) => admin::contact(&config, command).await,
         Command::ReplyAddress(command) => admin::reply_address(&config, command).await,
+        Command::Held(command) => admin::held(&config, command).await,
         Command::Token(command) => admin::token(&config, command).await,
         Command::Trace(arguments) => trace::run(&config, arguments).await,
     }

@@ -4,7 +4,10 @@ use crate::auth::DmarcPolicy;
 use crate::filing::case::{Authenticity, Case, Feed, Standing};
 use crate::filing::senders::{held, too_many_today};
 use crate::filing::thread;
-use crate::filing::{Contact, Decision, Direction, FilingContact, Reason, Sender, Trace, UnknownTo};
+use crate::filing::{
+    Contact, Decision, Direction, Filing, FilingContact, INTERNAL_HISTORY, Reason, Sender, Trace, UnknownTo,
+    quoted_addresses,
+};
 use crate::id::UserId;
 use crate::message::Kind;
 
@@ -172,6 +175,7 @@ fn filed(case: &Case<'_>, owner: Owner<'_>, author: UserId, trace: &mut Trace) -
     let mut filing = thread::filing(case, owner.into_filing(), Some(author), trace);
     filing.direction = Direction::Outbound;
     filing.sender = Sender::Verified;
+    flag_internal_history(case, &mut filing, trace);
     match case.mark(author, contact) {
         Some(mark) if mark.on => {}
         Some(_) => trace.say("R29", "the user turned sync with this contact off: it stays off"),
@@ -182,6 +186,16 @@ fn filed(case: &Case<'_>, owner: Owner<'_>, author: UserId, trace: &mut Trace) -
         }
     }
     Decision::Filed(Box::new(filing))
+}
+
+/// R27a: what is quoted below was written among colleagues alone.
+pub(super) fn flag_internal_history(case: &Case<'_>, filing: &mut Filing, trace: &mut Trace) {
+    let quoted = quoted_addresses(case.email);
+    let is_internal = |address| matches!(case.standing(address), Standing::Internal | Standing::Served);
+    if !quoted.is_empty() && quoted.iter().all(is_internal) {
+        trace.say("R27a", "the history quoted below was internal only: it is shown with scope review alone");
+        filing.flags.push(INTERNAL_HISTORY);
+    }
 }
 
 /// R28: filed as inbound from the original sender at its original date.

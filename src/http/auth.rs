@@ -74,20 +74,26 @@ impl App {
 /// How much of messages a token is shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Shown {
-    /// Everything.
+    /// Everything but what is for review alone (R27a).
     Content,
     /// The same shapes; text, subject and file names null.
     Meta,
+    /// Everything.
+    Review,
 }
 
 impl Shown {
     pub(super) fn to(principal: &Principal) -> Self {
-        if principal.scopes.allow(Scope::MessagesContent) { Self::Content } else { Self::Meta }
+        match (principal.scopes.allow(Scope::MessagesContent), principal.scopes.allow(Scope::Review)) {
+            (true, true) => Self::Review,
+            (true, false) => Self::Content,
+            (false, _) => Self::Meta,
+        }
     }
 
     pub(super) fn content(self, text: String) -> Option<String> {
         match self {
-            Self::Content => Some(text),
+            Self::Content | Self::Review => Some(text),
             Self::Meta => None,
         }
     }

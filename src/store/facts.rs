@@ -9,7 +9,8 @@ use std::collections::HashMap;
 use crate::address::{EmailAddress, Mailbox};
 use crate::filing::{
     Account, Arrival, Contact, Conversation, Direction, ExistingMessage, Facts, Filing, FilingContact,
-    Identity, KnownReference, Mark, Owner, Sender, Thread, derived_message_id, remembered_keys, thread_keys,
+    Identity, KnownReference, Mark, Owner, Sender, Thread, derived_message_id, quoted_addresses,
+    remembered_keys, thread_keys,
 };
 use crate::id::{AccountId, ContactId, ConversationId, MessageId, UserId};
 use crate::message::Email;
@@ -286,12 +287,13 @@ pub(in crate::store) fn own_message_id(email: &Email) -> String {
     email.message_id_header.clone().unwrap_or_else(|| derived_message_id(&email.digest))
 }
 
-/// The folded addresses in From, To and Cc, and of a forwarded message's author (R28); each once.
+/// The folded addresses in From, To and Cc, of a forwarded message's author (R28), and above quotes (R27a); each once.
 pub(in crate::store) fn address_keys(email: &Email) -> Vec<String> {
     let forwarded = email.forwarded.iter().filter_map(|forwarded| forwarded.from.as_ref());
     let people = email.to.iter().chain(&email.cc).chain(forwarded).map(|person| &person.address);
+    let quoted = quoted_addresses(email);
     let mut keys = Vec::new();
-    for address in email.from.address().into_iter().chain(people).take(MAX_ADDRESSES) {
+    for address in email.from.address().into_iter().chain(people).take(MAX_ADDRESSES).chain(&quoted) {
         let key = address.key();
         if !keys.contains(&key) {
             keys.push(key);

@@ -183,7 +183,7 @@ async fn seal_one(key: Arc<AccountKey>, id: Uuid, raw: Bytes) -> Result<Sealed, 
 }
 
 impl Prepared {
-    fn new(submission: Submission) -> Result<Self, StoreError> {
+    pub(in crate::store) fn new(submission: Submission) -> Result<Self, StoreError> {
         let Submission { received_at, envelope, verdict, email, raw: _, size_bytes, deliveries, steps } =
             submission;
         if deliveries.len() != envelope.recipients.len() || deliveries.is_empty() {
@@ -210,6 +210,7 @@ impl Prepared {
                 verdict: &self.verdict,
                 email: &self.email,
                 reverse_path: self.envelope.reverse_path.as_ref(),
+                client_ip: self.envelope.client.ip,
                 received_at: self.received_at,
                 size_bytes: self.size_bytes,
                 fresh,

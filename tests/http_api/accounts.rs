@@ -72,7 +72,10 @@ async fn a_user_of_an_administrator_is_verified_and_has_a_sync_address() {
     let server = Server::start().await;
     let account = server.account().await;
     let user = server.user(&account, "Bo@practice.test").await;
-    assert_eq!(keys(&user), ["id", "name", "role", "emails", "sync", "created_at"]);
+    assert_eq!(
+        keys(&user),
+        ["id", "name", "role", "emails", "sync", "created_at", "feeds", "forwarding_confirmation"]
+    );
     assert_eq!(keys(&user["emails"][0]), ["address", "verified_at"]);
     assert_eq!(user["emails"][0]["address"], "Bo@practice.test");
     assert!(user["emails"][0]["verified_at"].is_string());
