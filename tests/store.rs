@@ -265,21 +265,31 @@ async fn r4_the_same_mail_is_filed_in_each_account_under_its_own_key() {
 }
 
 #[tokio::test]
-async fn held_mail_is_sealed_for_each_delivery_of_an_account() {
+async fn r70_mail_that_waits_already_is_not_held_again() {
     let mut world = World::new().await;
     let mail = email("1@praxis.test", "stranger@else.test", &["postmaster@sync.example.test"]);
     let twice = submission(mail, vec![Mailbox::Postmaster, Mailbox::Postmaster], b"help".to_vec());
     let filed = world.store.file(twice.clone()).await.unwrap();
-    for (delivery, decision) in &filed.decided {
-        assert_eq!(decision.reason(), Reason::Postmaster);
-        let raw = world.store.raw_held(AccountId::OPERATOR, *delivery).await.unwrap();
-        assert_eq!(raw.as_deref(), Some(&b"help"[..]));
-    }
-    assert_eq!(world.count("SELECT count(*) FROM held").await, 2);
-    assert_eq!(world.count("SELECT count(*) FROM events WHERE type = 'message.held'").await, 2);
+    let (delivery, first) = &filed.decided[0];
+    assert_eq!(first.reason(), Reason::Postmaster);
+    let raw = world.store.raw_held(AccountId::OPERATOR, *delivery).await.unwrap();
+    assert_eq!(raw.as_deref(), Some(&b"help"[..]));
+    assert_eq!(filed.decided[1].1.reason(), Reason::Duplicate, "in the same transaction");
+    let retry = syncmx::store::Submission {
+        deliveries: vec![DeliveryId::generate(), DeliveryId::generate()],
+        ..twice
+    };
+    let again = world.store.file(retry).await.unwrap();
+    assert!(
+        again.decided.iter().all(|(_, decision)| decision.reason() == Reason::Duplicate),
+        "and by a retry"
+    );
+    assert_eq!(world.count("SELECT count(*) FROM held").await, 1);
+    assert_eq!(world.count("SELECT count(*) FROM deliveries WHERE message_id IS NOT NULL").await, 0);
+    assert_eq!(world.count("SELECT count(*) FROM events WHERE type = 'message.held'").await, 1);
     assert_eq!(
         world.text("SELECT headers FROM held LIMIT 1").await,
-        r#"{"from":{"name":null,"email":"stranger@else.test"},"to":[{"name":null,"email":"postmaster@sync.example.test"}],"subject":"About 1@praxis.test"}"#
+        r#"{"from":{"name":null,"email":"stranger@else.test"},"to":[{"name":null,"email":"postmaster@sync.example.test"}],"subject":"About 1@praxis.test","cc":[],"original":null}"#
     );
 }
 

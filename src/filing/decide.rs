@@ -5,7 +5,10 @@
 
 use crate::address::Mailbox;
 use crate::filing::case::{Authenticity, Case, Feed};
-use crate::filing::{Arrival, Decision, Facts, Held, Reason, Trace, journal, outbound, routed, senders};
+use crate::filing::{
+    Arrival, Decision, Facts, Held, HeldTwin, Reason, Trace, journal, outbound, routed, senders,
+};
+use crate::id::MessageId;
 use crate::message::{self, From};
 
 /// Decides what becomes of one message for one mailbox.
@@ -15,6 +18,7 @@ use crate::message::{self, From};
 pub fn decide(arrival: &Arrival<'_>, facts: &Facts) -> (Decision, Trace) {
     let mut trace = Trace::default();
     let decision = judge(arrival, facts, &mut trace);
+    let decision = waits_already(arrival, facts, &decision, &mut trace).unwrap_or(decision);
     if matches!(decision, Decision::Discarded(_)) {
         trace.leave_out_addresses();
     }
@@ -53,6 +57,20 @@ fn judge(arrival: &Arrival<'_>, facts: &Facts, trace: &mut Trace) -> Decision {
         Mailbox::Reply(_) => routed::judge(&case, trace),
         Mailbox::Sync(_) => for_user(&case, Feed::Sync, trace),
     }
+}
+
+/// R2: a retry of a message that is held changes nothing.
+fn waits_already(
+    arrival: &Arrival<'_>,
+    facts: &Facts,
+    decision: &Decision,
+    trace: &mut Trace,
+) -> Option<Decision> {
+    let Decision::Held(held) = decision else { return None };
+    let is_twin = |twin: &&HeldTwin| twin.digest == arrival.email.digest && twin.user == held.user;
+    let twin = facts.held_already.iter().find(is_twin)?;
+    trace.say("R70", "this message is held already, and waits for a person");
+    Some(Decision::Duplicate(MessageId::from_uuid(twin.delivery.uuid())))
 }
 
 /// A sync or auto address.

@@ -8,7 +8,7 @@ use std::net::IpAddr;
 use crate::address::{EmailAddress, Mailbox};
 use crate::auth::Verdict;
 use crate::filing::{Settings, ThreadKey};
-use crate::id::{AccountId, ContactId, ConversationId, MessageId, UserId};
+use crate::id::{AccountId, ContactId, ConversationId, DeliveryId, MessageId, UserId};
 use crate::message::Email;
 use crate::time::Timestamp;
 
@@ -64,6 +64,8 @@ pub struct Facts {
     pub references: Vec<KnownReference>,
     /// Filed messages of this account with the same Message-ID (R70, R71).
     pub same_message_id: Vec<ExistingMessage>,
+    /// Held messages of this account with the same Message-ID (R2, R70).
+    pub held_already: Vec<HeldTwin>,
     /// Explicit filings of the owner since midnight UTC (R52).
     pub filed_today: u32,
 }
@@ -147,6 +149,17 @@ pub struct KnownReference {
     pub key: ThreadKey,
     /// The conversation it belongs to.
     pub conversation: Conversation,
+}
+
+/// A held message with the same Message-ID.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HeldTwin {
+    /// Its delivery.
+    pub delivery: DeliveryId,
+    /// Its digest (R70).
+    pub digest: [u8; 32],
+    /// Whom it waits for.
+    pub user: Option<UserId>,
 }
 
 /// A message of the account with the same Message-ID.

@@ -26,8 +26,8 @@ pub use answer::answer;
 pub use attachments::{Skipped, skipped};
 pub use decide::decide;
 pub use facts::{
-    Account, Arrival, Contact, Conversation, ExistingMessage, Facts, FreshIds, Identity, KnownReference,
-    Mark, Owner,
+    Account, Arrival, Contact, Conversation, ExistingMessage, Facts, FreshIds, HeldTwin, Identity,
+    KnownReference, Mark, Owner,
 };
 pub use history::quoted_addresses;
 pub use keys::{ThreadKey, base_subject, remembered_keys, thread_keys};

@@ -3,6 +3,7 @@
 use crate::address::EmailAddress;
 use crate::filing::Skipped;
 use crate::id::{ContactId, ConversationId, MessageId, UserId};
+use crate::message::Kind;
 use crate::time::Timestamp;
 
 /// What becomes of a message for one recipient.
@@ -33,6 +34,8 @@ pub struct Filing {
     pub thread: Thread,
     /// Outbound: written by the practice. Inbound: by the contact or somebody else.
     pub direction: Direction,
+    /// What sort of message it is on the record: a forward to a contact is an ordinary sent mail (R28).
+    pub kind: Kind,
     /// How far the sender is known (R45–R48).
     pub sender: Sender,
     /// Everybody on the message in order From, To, Cc (R25). At most one entry per role and address.

@@ -8,10 +8,10 @@ use crate::address::{EmailAddress, Mailbox, NamedAddress, ReplyMailbox, UserMail
 use crate::auth::{AlignedBy, Alignment, Arc, AuthResult, DmarcPolicy, Verdict};
 use crate::filing::{
     Account, Arrival, Contact, Conversation, Decision, Direction, ExistingMessage, Facts, Filing,
-    FilingContact, FreshIds, Identity, JournalSource, KnownReference, Mark, Owner, Reason, Role, Sender,
-    Settings, Thread, ThreadKey, Trace, UnknownTo, decide, thread_keys,
+    FilingContact, FreshIds, HeldTwin, Identity, JournalSource, KnownReference, Mark, Owner, Reason, Role,
+    Sender, Settings, Thread, ThreadKey, Trace, UnknownTo, decide, thread_keys,
 };
-use crate::id::{AccountId, ContactId, ConversationId, MessageId, UserId};
+use crate::id::{AccountId, ContactId, ConversationId, DeliveryId, MessageId, UserId};
 use crate::message::{Email, Forwarded, From, Journal, Kind, ReplyText, Report};
 use crate::time::Timestamp;
 
@@ -105,6 +105,7 @@ fn world() -> World {
         reply_conversation: None,
         references: Vec::new(),
         same_message_id: Vec::new(),
+        held_already: Vec::new(),
         filed_today: 0,
     };
     let mailbox = Mailbox::Sync(UserMailbox { account, user: lena });
@@ -667,6 +668,16 @@ fn r70_the_same_message_id_and_digest_is_a_duplicate() {
     world.facts.same_message_id.push(existing.clone());
     let (decision, _) = world.decide();
     assert_eq!(decision, Decision::Duplicate(existing.id));
+}
+
+#[test]
+fn r70_a_retry_of_a_held_message_is_not_held_again() {
+    let mut world = world().to(&["tom@praxis.test"]).cc(&["ana@patient.test"]);
+    let twin = HeldTwin { delivery: DeliveryId::generate(), digest: [1; 32], user: Some(world.lena) };
+    world.facts.held_already.push(HeldTwin { user: Some(world.tom), ..twin.clone() });
+    world.ends("held", Reason::ContactOnlyInCc, "R27");
+    world.facts.held_already.push(twin);
+    world.ends("duplicate", Reason::Duplicate, "R70");
 }
 
 #[test]

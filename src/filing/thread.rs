@@ -7,6 +7,7 @@ use crate::filing::{
     Trace,
 };
 use crate::id::{ContactId, ConversationId, UserId};
+use crate::message::Kind;
 use crate::time::Timestamp;
 
 /// R23, R40, R42: the best known conversation that the message belongs to and whose contact is on it.
@@ -117,6 +118,11 @@ fn filing_on(case: &Case<'_>, contact: FilingContact, user: Option<UserId>, thre
         user,
         thread,
         direction: Direction::Inbound,
+        kind: if case.email.kind == Kind::Forwarded && !is_reported(case) {
+            Kind::Mail
+        } else {
+            case.email.kind
+        },
         sender: Sender::Verified,
         participants,
         marks: Vec::new(),

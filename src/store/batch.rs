@@ -137,6 +137,9 @@ fn decide<'a>(
         if let Decision::Filed(filing) = &decision {
             directory.learn(&arrival, filing, arrival.fresh.message);
         }
+        if let Decision::Held(held) = &decision {
+            directory.learn_held(&arrival, delivery, held.user);
+        }
         let rcpt = effects::path_text(&recipient.path);
         outcomes.push(Outcome { delivery, arrival, rcpt, facts, decision, trace, copy });
     }
@@ -151,7 +154,10 @@ impl Outcome<'_> {
     /// The message on the record: the one that was filed now, or the one that was there.
     pub(in crate::store) fn message(&self) -> Option<MessageId> {
         match &self.decision {
-            Decision::Duplicate(existing) => Some(*existing),
+            // A held one is no message yet.
+            Decision::Duplicate(existing) => {
+                self.facts.same_message_id.iter().map(|message| message.id).find(|id| id == existing)
+            }
             Decision::Filed(_) => Some(self.arrival.fresh.message),
             Decision::Deferred(_) | Decision::Discarded(_) | Decision::Held(_) | Decision::Rejected(_) => {
                 None

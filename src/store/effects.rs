@@ -13,6 +13,7 @@ use crate::smtp::{ForwardPath, Reply};
 use crate::store::batch::Outcome;
 use crate::store::directory::UnaddressedFeed;
 use crate::store::events;
+use crate::store::facts::own_message_id;
 use crate::store::record;
 use crate::store::rows::{ConfirmationRow, DeliveryAddressRow, DeliveryRow, HeldRow, Rows};
 use crate::store::submission::{Place, Prepared, Refusal};
@@ -180,6 +181,8 @@ fn keep_held(rows: &mut Rows, prepared: &Prepared, outcome: &Outcome<'_>, held: 
         content_key: copy.content_key.clone(),
         raw,
         blob,
+        message_id_header: own_message_id(&prepared.email),
+        digest: prepared.email.digest.to_vec(),
     });
 }
 

@@ -32,7 +32,7 @@ pub(in crate::store) fn filed(rows: &mut Rows, outcome: &Outcome<'_>, filing: &F
     let conversation = Some(filing.thread.id());
     push(rows, outcome, "message.filed", conversation, &data);
     let is_answer = filing.direction == Direction::Inbound
-        && outcome.arrival.email.kind == Kind::Mail
+        && filing.kind == Kind::Mail
         && matches!(outcome.arrival.mailbox, Mailbox::Reply(_));
     if is_answer {
         push(rows, outcome, "reply.received", conversation, &data);
@@ -139,7 +139,7 @@ impl<'a> MessageFiled<'a> {
             contact_id: filing.contact.id(),
             user_id: filing.user,
             direction: filing.direction.as_str(),
-            kind: email.kind.as_str(),
+            kind: filing.kind.as_str(),
             sender: filing.sender.as_str(),
             subject: &email.subject,
             from: record::author(email),

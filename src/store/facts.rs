@@ -9,10 +9,10 @@ use std::collections::HashMap;
 use crate::address::{EmailAddress, Mailbox};
 use crate::filing::{
     Account, Arrival, Contact, Conversation, Direction, ExistingMessage, Facts, Filing, FilingContact,
-    Identity, KnownReference, Mark, Owner, Sender, Thread, derived_message_id, quoted_addresses,
+    HeldTwin, Identity, KnownReference, Mark, Owner, Sender, Thread, derived_message_id, quoted_addresses,
     remembered_keys, thread_keys,
 };
-use crate::id::{AccountId, ContactId, ConversationId, MessageId, UserId};
+use crate::id::{AccountId, ContactId, ConversationId, DeliveryId, MessageId, UserId};
 use crate::message::Email;
 use crate::time::Timestamp;
 
@@ -32,6 +32,8 @@ pub(in crate::store) struct Directory {
     pub(in crate::store) threads: HashMap<(AccountId, String), Vec<ThreadEntry>>,
     /// By Message-ID.
     pub(in crate::store) messages: HashMap<(AccountId, String), Vec<ExistingMessage>>,
+    /// By Message-ID.
+    pub(in crate::store) held: HashMap<(AccountId, String), Vec<HeldTwin>>,
     pub(in crate::store) filed_today: HashMap<(AccountId, UserId, i64), u32>,
 }
 
@@ -70,6 +72,7 @@ impl Directory {
             .as_ref()
             .and_then(|owner| self.filed_today.get(&(id, owner.user, day(arrival.received_at))).copied());
         let same_message_id = self.messages.get(&(id, own_message_id(arrival.email)));
+        let held_already = self.held.get(&(id, own_message_id(arrival.email)));
         Some(Facts {
             account,
             owner,
@@ -79,6 +82,7 @@ impl Directory {
             reply_conversation,
             references,
             same_message_id: same_message_id.cloned().unwrap_or_default(),
+            held_already: held_already.cloned().unwrap_or_default(),
             filed_today: filed_today.unwrap_or(0),
         })
     }
@@ -163,6 +167,17 @@ impl Directory {
             .filter(|mark| is_on_message(mark.user))
             .copied()
             .collect()
+    }
+
+    /// Takes in a message that is held now.
+    pub(in crate::store) fn learn_held(
+        &mut self,
+        arrival: &Arrival<'_>,
+        delivery: DeliveryId,
+        user: Option<UserId>,
+    ) {
+        let key = (arrival.mailbox.account(), own_message_id(arrival.email));
+        self.held.entry(key).or_default().push(HeldTwin { delivery, digest: arrival.email.digest, user });
     }
 
     /// Takes in what filing this message has written.

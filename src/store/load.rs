@@ -10,17 +10,18 @@ use uuid::Uuid;
 
 use crate::address::{EmailAddress, Mailbox};
 use crate::filing::{
-    Account, Arrival, Contact, Conversation, ExistingMessage, Facts, Identity, Mark, Owner, thread_keys,
+    Account, Arrival, Contact, Conversation, ExistingMessage, Facts, HeldTwin, Identity, Mark, Owner,
+    thread_keys,
 };
-use crate::id::{AccountId, ContactId, ConversationId, MessageId, UserId};
+use crate::id::{AccountId, ContactId, ConversationId, DeliveryId, MessageId, UserId};
 use crate::store::engine::Connection;
 use crate::store::facts::{
     Directory, KnownConversation, MAX_MERGES, ThreadEntry, address_keys, day, own_message_id, owner_id,
     sort_entries,
 };
 use crate::store::queries::{
-    ACCOUNTS, CONTACTS_BY_EMAIL, CONTACTS_BY_ID, CONVERSATIONS, IDENTITIES, MARKS, MESSAGES, OWNERS, OfDay,
-    One, THREADS, Text, Two,
+    ACCOUNTS, CONTACTS_BY_EMAIL, CONTACTS_BY_ID, CONVERSATIONS, HELD, IDENTITIES, MARKS, MESSAGES, OWNERS,
+    OfDay, One, THREADS, Text, Two,
 };
 use crate::store::statement::select;
 use crate::store::{Store, StoreError};
@@ -53,6 +54,7 @@ impl Directory {
         directory.load_contacts_by_email(connection, &wanted).await?;
         directory.load_threads(connection, &wanted).await?;
         directory.load_messages(connection, &wanted).await?;
+        directory.load_held(connection, &wanted).await?;
         directory.load_conversations(connection, wanted.conversations.clone()).await?;
         directory.load_owners(connection, wanted.owners).await?;
         directory.load_contacts_of_conversations(connection).await?;
@@ -146,6 +148,23 @@ impl Directory {
                 contact: ContactId::from_uuid(contact),
             };
             self.messages.entry((AccountId::from_uuid(account), header)).or_default().push(existing);
+        }
+        Ok(())
+    }
+
+    async fn load_held(&mut self, connection: &mut Connection, wanted: &Wanted) -> Result<(), sqlx::Error> {
+        type Found = (Uuid, String, Uuid, Vec<u8>, Option<Uuid>);
+        for (account, header, delivery, digest, user) in
+            select::<_, Found>(connection, &HELD, texts(&wanted.message_ids)).await?
+        {
+            let twin = HeldTwin {
+                delivery: DeliveryId::from_uuid(delivery),
+                digest: digest
+                    .try_into()
+                    .map_err(|_| sqlx::Error::Decode("a digest has 32 octets".into()))?,
+                user: user.map(UserId::from_uuid),
+            };
+            self.held.entry((AccountId::from_uuid(account), header)).or_default().push(twin);
         }
         Ok(())
     }

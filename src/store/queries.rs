@@ -43,6 +43,13 @@ pub(in crate::store) static THREADS: Statement = Statement::new(
      AND c.account_id = t.account_id AND c.conversation_id = t.conversation_id",
 );
 
+pub(in crate::store) static HELD: Statement = Statement::new(
+    "WITH w(a, k) AS (VALUES",
+    2,
+    ") SELECT t.account_id, t.message_id_header, t.delivery_id, t.digest, t.user_id FROM w CROSS JOIN held t \
+     WHERE t.account_id = w.a AND t.message_id_header = w.k",
+);
+
 pub(in crate::store) static MESSAGES: Statement = Statement::new(
     "WITH w(a, k) AS (VALUES",
     2,
@@ -84,7 +91,8 @@ pub(in crate::store) static BLOBS_IN_USE: Statement = Statement::new(
 
 /// Every query of the filing path, to look at its plan.
 #[cfg(test)]
-static ALL: [(&str, &Statement); 10] = [
+static ALL: [(&str, &Statement); 11] = [
+    ("held", &HELD),
     ("accounts", &ACCOUNTS),
     ("identities", &IDENTITIES),
     ("contacts by email", &CONTACTS_BY_EMAIL),

@@ -44,7 +44,7 @@ fn message(prepared: &Prepared, outcome: &Outcome<'_>, filing: &Filing) -> Optio
         contact_id: filing.contact.id().uuid(),
         user_id: filing.user.map(UserId::uuid),
         direction: filing.direction.as_str(),
-        kind: email.kind.as_str(),
+        kind: filing.kind.as_str(),
         sender: filing.sender.as_str(),
         subject: email.subject.clone(),
         sent_at: filing.sent_at.as_millis(),

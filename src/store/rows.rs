@@ -248,6 +248,8 @@ row! {
         content_key: Vec<u8>,
         raw: Option<Arc<[u8]>>,
         blob: Option<String>,
+        message_id_header: String,
+        digest: Vec<u8>,
     }
 }
 

@@ -206,9 +206,12 @@ CREATE TABLE held (
     content_key  BYTEA NOT NULL,
     raw          BYTEA,
     blob         TEXT,
+    message_id_header TEXT NOT NULL,
+    digest       BYTEA NOT NULL,               -- R70: a retry is not held again
     PRIMARY KEY (account_id, delivery_id)
 );
 CREATE INDEX held_by_expiry ON held (account_id, expires_at);
+CREATE INDEX held_by_message_id_header ON held (account_id, message_id_header);
 
 -- The outbox: written in the filing transaction.
 CREATE TABLE events (
