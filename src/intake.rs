@@ -341,6 +341,7 @@ fn refusal_of(defect: BodyDefect) -> (Reason, Reply, Step) {
             reply::BAD_SYNTAX,
             step("SMTP", "a bare CR or LF inside DATA (RFC 5321 section 2.3.8)"),
         ),
+        BodyDefect::Empty => (Reason::BadSyntax, reply::BAD_SYNTAX, step("SMTP", "there is no message")),
         BodyDefect::TooLarge => {
             (Reason::TooLarge, reply::TOO_LARGE, step("SMTP", "the message is over the size limit"))
         }

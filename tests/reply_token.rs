@@ -52,6 +52,6 @@ fn every_vector_verifies_or_is_refused_as_it_says_and_minting_gives_the_same_tex
 }
 
 fn secret(hex: &str) -> Secret {
-    let octets = (0..32).map(|i| u8::from_str_radix(&hex[2 * i..2 * i + 2], 16).unwrap());
+    let octets = (0..32).map(|i| u8::from_str_radix(hex.get(2 * i..2 * i + 2).unwrap(), 16).unwrap());
     Secret::from_bytes(octets.collect::<Vec<u8>>().try_into().unwrap())
 }

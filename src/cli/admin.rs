@@ -28,6 +28,11 @@ pub(super) enum AccountCommand {
         #[command(flatten)]
         output: Output,
     },
+    /// List all accounts.
+    List {
+        #[command(flatten)]
+        output: Output,
+    },
     /// Show an account.
     Show {
         /// The account's id.
@@ -71,6 +76,14 @@ pub(super) enum UserCommand {
         account: String,
         #[command(flatten)]
         output: Output,
+    },
+    /// Add a verified address to a user's profile.
+    AddEmail {
+        #[command(flatten)]
+        user: UserArguments,
+        /// The address.
+        #[arg(long)]
+        email: String,
     },
     /// Show a user.
     Show(UserArguments),
@@ -132,15 +145,23 @@ pub(super) enum ContactCommand {
         #[command(flatten)]
         output: Output,
     },
+    /// Show a contact.
+    Show(ContactArguments),
+    /// Delete a contact and purge its record.
+    Delete(ContactArguments),
     /// Show the timeline of a contact, newest first.
-    Timeline {
-        /// The account's id.
-        account: String,
-        /// The contact's id.
-        contact: String,
-        #[command(flatten)]
-        output: Output,
-    },
+    Timeline(ContactArguments),
+}
+
+/// Which contact.
+#[derive(Debug, Args)]
+pub(super) struct ContactArguments {
+    /// The account's id.
+    account: String,
+    /// The contact's id.
+    contact: String,
+    #[command(flatten)]
+    output: Output,
 }
 
 /// `reply-address …`
@@ -258,6 +279,7 @@ pub(super) async fn account(config: &Config, command: AccountCommand) -> Result<
             }
             ("POST", "/accounts".to_owned(), Some(body), output)
         }
+        AccountCommand::List { output } => ("GET", "/accounts".to_owned(), None, output),
         AccountCommand::Show { account, output } => ("GET", format!("/accounts/{account}"), None, output),
         AccountCommand::Set { account, settings, output } => {
             let body = json!({"settings": settings_of(&settings)?});
@@ -276,6 +298,10 @@ pub(super) async fn user(config: &Config, command: UserCommand) -> Result<ExitCo
             ("POST", format!("/accounts/{account}/users"), Some(body), output)
         }
         UserCommand::List { account, output } => ("GET", format!("/accounts/{account}/users"), None, output),
+        UserCommand::AddEmail { user, email } => {
+            let body = json!({"address": email, "verified": true});
+            ("POST", on(&user, "/emails"), Some(body), user.output)
+        }
         UserCommand::Show(user) => ("GET", on(&user, ""), None, user.output),
         UserCommand::Rotate(user) => ("POST", on(&user, "/sync:rotate"), None, user.output),
         UserCommand::Disconnect(user) => {
@@ -287,6 +313,9 @@ pub(super) async fn user(config: &Config, command: UserCommand) -> Result<ExitCo
 }
 
 pub(super) async fn contact(config: &Config, command: ContactCommand) -> Result<ExitCode, Failure> {
+    let of = |contact: &ContactArguments, view: &str| {
+        format!("/accounts/{}/contacts/{}{view}", contact.account, contact.contact)
+    };
     let (method, path, body, output) = match command {
         ContactCommand::Create { account, name, email, external_id, output } => {
             let body = json!({"name": name, "email": email, "external_id": external_id});
@@ -299,9 +328,9 @@ pub(super) async fn contact(config: &Config, command: ContactCommand) -> Result<
         ContactCommand::Import { account, file, output } => {
             return import(config, &account, &file, output).await;
         }
-        ContactCommand::Timeline { account, contact, output } => {
-            ("GET", format!("/accounts/{account}/contacts/{contact}/timeline"), None, output)
-        }
+        ContactCommand::Show(contact) => ("GET", of(&contact, ""), None, contact.output),
+        ContactCommand::Delete(contact) => ("DELETE", of(&contact, ""), None, contact.output),
+        ContactCommand::Timeline(contact) => ("GET", of(&contact, "/timeline"), None, contact.output),
     };
     request(config, method, &path, body, output).await
 }

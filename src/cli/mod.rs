@@ -96,7 +96,7 @@ enum Command {
 #[must_use]
 pub fn run() -> ExitCode {
     let arguments = Arguments::parse();
-    let config = match Config::load(arguments.config.as_deref(), std::env::vars()) {
+    let config = match Config::load(arguments.config.as_deref(), environment()) {
         Ok(config) => config,
         Err(error) => return fail(&Failure::Usage(error.to_string())),
     };
@@ -131,8 +131,14 @@ async fn serve(config: &Config, file: Option<&Path>) -> Result<ExitCode, Failure
     let admin_token = std::env::var("SYNCMX_ADMIN_TOKEN").ok().filter(|token| !token.is_empty());
     let app = App::start(config, admin_token.as_deref()).await?;
     app.announce();
-    app.run(|| Config::load(file, std::env::vars())).await?;
+    app.run(|| Config::load(file, environment())).await?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// The variables that are text; another cannot be one of ours.
+fn environment() -> impl Iterator<Item = (String, String)> {
+    std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
 }
 
 /// Logs go to standard error; standard output is for what was asked.

@@ -27,14 +27,16 @@ fn answer_one(decision: &Decision) -> Reply {
     }
 }
 
+#[expect(clippy::wildcard_enum_match_arm, reason = "all other deferrals are for our own trouble")]
 fn deferral(reason: Reason) -> Reply {
     match reason {
-        Reason::LookupFailed => reply::LOOKUP_FAILED,
         Reason::DailyLimit => reply::DAILY_LIMIT,
+        Reason::LookupFailed => reply::LOOKUP_FAILED,
         _ => reply::STORE_UNAVAILABLE,
     }
 }
 
+#[expect(clippy::wildcard_enum_match_arm, reason = "all other refusals are of the sender")]
 fn refusal(reason: Reason) -> Reply {
     match reason {
         Reason::AddressOff => reply::ADDRESS_OFF,

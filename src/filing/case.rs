@@ -70,7 +70,11 @@ impl<'a> Case<'a> {
         let settings = &self.facts.account.settings;
         if matches_domain(&self.facts.account.served_domains, address) {
             Standing::Served
-        } else if self.facts.identities.iter().any(|identity| identity.address == *address)
+        } else if self
+            .facts
+            .identities
+            .iter()
+            .any(|identity| identity.verified && identity.address == *address)
             || settings
                 .internal_addresses
                 .iter()

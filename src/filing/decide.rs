@@ -43,6 +43,10 @@ fn judge(arrival: &Arrival<'_>, facts: &Facts, trace: &mut Trace) -> Decision {
     }
     let case = Case::new(arrival, facts, author);
     trace.say("R11", case.authenticity.explain());
+    if let Some(marker) = PRIVATE_MARKERS.iter().find(|marker| has_marker(&case.email.subject, marker)) {
+        trace.say("R54", format!("the subject holds {marker}: its author does not want it filed"));
+        return Decision::Discarded(Reason::PrivateMarker);
+    }
     match arrival.mailbox {
         Mailbox::Auto(_) => for_user(&case, Feed::Auto, trace),
         Mailbox::Postmaster => for_postmaster(arrival, facts, trace),
@@ -59,10 +63,6 @@ fn for_user(case: &Case<'_>, feed: Feed, trace: &mut Trace) -> Decision {
     };
     if let Some(decided) = forwarding_confirmation(case, trace) {
         return decided;
-    }
-    if let Some(marker) = PRIVATE_MARKERS.iter().find(|marker| has_marker(&case.email.subject, marker)) {
-        trace.say("R54", format!("the subject holds {marker}: its author does not want it filed"));
-        return Decision::Discarded(Reason::PrivateMarker);
     }
     if feed == Feed::Auto && case.email.is_bulk && case.report_kind().is_none() {
         trace.say("R53", "list and bulk mail on the auto address is not filed");
@@ -123,11 +123,13 @@ pub(super) fn duplicate(arrival: &Arrival<'_>, facts: &Facts, trace: &mut Trace)
     Some(Decision::Duplicate(existing.id))
 }
 
+/// In any case, wherever it stands; `#nolog` ends at anything but a letter or digit.
 fn has_marker(subject: &str, marker: &str) -> bool {
-    subject
-        .to_lowercase()
-        .split_whitespace()
-        .any(|word| word == marker || (marker.starts_with('[') && word.contains(marker)))
+    let subject = subject.to_lowercase();
+    subject.match_indices(marker).any(|(at, _)| {
+        let behind = subject.get(at + marker.len()..).unwrap_or_default();
+        marker.ends_with(']') || !behind.starts_with(char::is_alphanumeric)
+    })
 }
 
 const PRIVATE_MARKERS: [&str; 2] = ["[private]", "#nolog"];

@@ -75,7 +75,8 @@ fn record_owner<'a>(case: &Case<'a>, feed: Feed, trace: &mut Trace) -> Result<Ow
         && !case.email.to.iter().any(|to| case.standing(&to.address) == Standing::Eligible)
     {
         if feed == Feed::Auto {
-            return Ok(Owner::Known(only_in_cc));
+            trace.say("R31", "no To address is a contact, and the auto address files for nobody in Cc");
+            return Err(Decision::Discarded(Reason::NotMarked));
         }
         trace.say("R27", "To is all internal and a contact stands only in Cc: not filed without a look");
         let why = "Everybody in To is internal; the contact is only copied.";
@@ -218,6 +219,10 @@ fn forwarded(case: &Case<'_>, author: UserId, trace: &mut Trace) -> Decision {
     filing.sender = Sender::Unverified;
     if let Some(date) = original.and_then(|original| original.date) {
         filing.sent_at = thread::plausible(Some(date), case.arrival.received_at);
+    }
+    if case.mark(author, contact.id).is_none() {
+        trace.say("R29", "later mail between this user and the contact is filed by itself");
+        filing.marks.push((author, contact.id));
     }
     Decision::Filed(Box::new(filing))
 }

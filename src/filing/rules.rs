@@ -253,7 +253,7 @@ fn r12_an_aligned_mail_from_an_unverified_address_waits_for_its_user() {
         verified: false,
     });
     world.ends("held", Reason::NewIdentity, "R12");
-    world.clone().on_auto().ends("discarded", Reason::NotMarked, "R12");
+    world.clone().on_auto().ends("discarded", Reason::NotMarked, "R1");
     world.unproven(DmarcPolicy::None).ends("rejected", Reason::SenderNotAllowed, "R12");
 }
 
@@ -643,6 +643,7 @@ fn r54_a_private_marker_in_the_subject_discards() {
         ("x #NoLog", true),
         ("private", false),
         ("#nologs", false),
+        ("Lunch #nolog.", true),
     ] {
         let mut world = world();
         world.email.subject = subject.to_owned();

@@ -56,7 +56,11 @@ impl App {
             let found = self.store.account(account).await?;
             return found.map(|_| ()).ok_or_else(|| Problem::not_found("account"));
         }
-        if principal.account != account {
+        let is_everywhere = principal.account == AccountId::OPERATOR && account != AccountId::OPERATOR;
+        if principal.account != account && !is_everywhere {
+            return Err(Problem::not_found("account"));
+        }
+        if is_everywhere && self.store.account(account).await?.is_none() {
             return Err(Problem::not_found("account"));
         }
         if any_of.iter().any(|scope| principal.scopes.allow(*scope)) {

@@ -120,7 +120,8 @@ fn all_steps(prepared: &Prepared, outcome: &Outcome<'_>) -> String {
 /// R5: found by an exact address, listed by none. From on one side; To, Cc and RCPT on the other.
 fn addresses_of(rows: &mut Rows, keys: &Keys, prepared: &Prepared, outcome: &Outcome<'_>) {
     let email = &prepared.email;
-    let from = email.from.address().into_iter().map(|address| ("from", address));
+    let authors = email.from.address().into_iter().chain(prepared.envelope.reverse_path.as_ref());
+    let from = authors.map(|address| ("from", address));
     let rcpt = EmailAddress::parse(&outcome.rcpt);
     let people = email.to.iter().chain(&email.cc).map(|person| &person.address);
     let feed = feed_address(outcome);

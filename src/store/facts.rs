@@ -9,8 +9,8 @@ use std::collections::HashMap;
 use crate::address::{EmailAddress, Mailbox};
 use crate::filing::{
     Account, Arrival, Contact, Conversation, Direction, ExistingMessage, Facts, Filing, FilingContact,
-    Identity, KnownReference, Mark, Owner, Thread, derived_message_id, quoted_addresses, remembered_keys,
-    thread_keys,
+    Identity, KnownReference, Mark, Owner, Sender, Thread, derived_message_id, quoted_addresses,
+    remembered_keys, thread_keys,
 };
 use crate::id::{AccountId, ContactId, ConversationId, MessageId, UserId};
 use crate::message::Email;
@@ -270,7 +270,12 @@ pub(in crate::store) const fn owner_id(mailbox: &Mailbox) -> Option<UserId> {
 /// user, or a contact who answered to all. Mail of a marked contact comes by itself and does not count.
 pub(in crate::store) fn counted_user(mailbox: &Mailbox, filing: &Filing) -> Option<UserId> {
     match mailbox {
-        Mailbox::Sync(of) if filing.direction == Direction::Outbound || !filing.marks.is_empty() => {
+        // A forward by hand (R28) is inbound, and its user stands in none of its fields.
+        Mailbox::Sync(of)
+            if filing.direction == Direction::Outbound
+                || !filing.marks.is_empty()
+                || filing.sender == Sender::Unverified =>
+        {
             Some(of.user)
         }
         Mailbox::Auto(_) | Mailbox::Postmaster | Mailbox::Reply(_) | Mailbox::Sync(_) => None,

@@ -261,7 +261,8 @@ impl Prepared {
 
 /// The final reply is due after 60 seconds.
 const FILE_LIMIT: Duration = Duration::from_secs(55);
-const RECORD_LIMIT: Duration = Duration::from_secs(10);
+/// Below what a session waits for the answer to a recipient.
+const RECORD_LIMIT: Duration = Duration::from_secs(4);
 /// Sealed octets that stay in the row.
 pub(in crate::store) const MAX_IN_ROW: usize = 64 * 1024;
 const MAX_SEALED_INLINE: usize = 256 * 1024;

@@ -195,8 +195,11 @@ mod tests {
         rows
     }
 
+    /// A line's number, and name and email or what is wrong.
+    type Expected<'a> = (u64, Result<(&'a str, &'a str), &'a str>);
+
     #[track_caller]
-    fn check(format: Format, text: &str, expected: &[(u64, Result<(&str, &str), &str>)]) {
+    fn check(format: Format, text: &str, expected: &[Expected<'_>]) {
         for piece in [1, 7, 10_000] {
             let rows = rows(format, text.as_bytes(), piece);
             let seen: Vec<_> = rows

@@ -1,0 +1,105 @@
+//! X6: resolvers that fail in different ways.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::net::UdpSocket;
+use tokio::task::JoinSet;
+
+use crate::api::Desk;
+use crate::app::TestApp;
+use crate::clients::Pinger;
+use crate::mail::{Draft, LENA};
+use crate::{Row, Scale};
+
+#[derive(Clone, Copy, Debug)]
+enum Failing {
+    BlackHole,
+    NxDomain,
+    NxDomainAfter3s,
+    ServFail,
+    TruncatedWithoutTcp,
+}
+
+pub(crate) async fn x6(scale: Scale) -> Vec<Row> {
+    let mut rows = Vec::new();
+    let cases = [
+        Failing::ServFail,
+        Failing::BlackHole,
+        Failing::NxDomain,
+        Failing::NxDomainAfter3s,
+        Failing::TruncatedWithoutTcp,
+    ];
+    for failing in cases {
+        rows.push(one(failing, scale).await);
+    }
+    rows
+}
+
+async fn one(failing: Failing, scale: Scale) -> Row {
+    let dns = respond(failing).await;
+    let servers = format!("SYNCMX_DNS__SERVERS=[\"{dns}\"]");
+    let app = TestApp::start_with(&[&servers, "SYNCMX_DNS__TIMEOUT=5s"]).await;
+    let desk = Desk::open(&app).await;
+    let pinger = Pinger::start(app.smtp);
+    let mut sending = JoinSet::new();
+    let began = Instant::now();
+    for n in 0..scale.of(200).min(45) {
+        let mut mailer = app.connect(&LENA).await;
+        let (id, rcpt) = (n.to_string(), desk.sync.clone());
+        let raw = LENA.sign(&Draft { id: &id, ..Draft::default() }.raw());
+        sending.spawn(async move {
+            let began = Instant::now();
+            let answers = mailer.send(LENA.mail_from, &[rcpt], &raw).await.unwrap();
+            (answers.decisive().codes(), began.elapsed())
+        });
+    }
+    let done = sending.join_all().await;
+    let total = began.elapsed();
+    let noop = pinger.p99().await;
+    let longest = done.iter().map(|(_, took)| *took).max().unwrap_or_default();
+    let mut codes: Vec<String> = done.iter().map(|(codes, _)| codes.clone()).collect();
+    codes.sort();
+    codes.dedup();
+    let may_pass_later =
+        matches!(failing, Failing::ServFail | Failing::BlackHole | Failing::TruncatedWithoutTcp);
+    let is_answered = !may_pass_later || codes == ["451 4.4.3"];
+    let measured = format!(
+        "{} mails: {}; longest {:.1} s, all {:.1} s; NOOP p99 {:.1} ms",
+        done.len(),
+        codes.join(", "),
+        longest.as_secs_f64(),
+        total.as_secs_f64(),
+        noop.as_secs_f64() * 1e3
+    );
+    let passed = is_answered && longest < Duration::from_secs(25) && noop < Duration::from_millis(50);
+    Row { id: "X6", what: format!("DNS: {failing:?}"), measured, passed }
+}
+
+/// Answers every question alike, on UDP; nothing listens on TCP.
+async fn respond(failing: Failing) -> SocketAddr {
+    let socket = Arc::new(UdpSocket::bind("127.0.0.1:0").await.unwrap());
+    let address = socket.local_addr().unwrap();
+    tokio::spawn(async move {
+        let mut buffer = vec![0; 4096];
+        while let Ok((read, client)) = socket.recv_from(&mut buffer).await {
+            let mut answer = buffer[..read].to_vec();
+            let (flags, rcode) = match failing {
+                Failing::BlackHole => continue,
+                Failing::NxDomain | Failing::NxDomainAfter3s => (0x81, 0x83),
+                Failing::ServFail => (0x81, 0x82),
+                Failing::TruncatedWithoutTcp => (0x83, 0x80),
+            };
+            (answer[2], answer[3]) = (flags, rcode);
+            let socket = Arc::clone(&socket);
+            tokio::spawn(async move {
+                if matches!(failing, Failing::NxDomainAfter3s) {
+                    tokio::time::sleep(Duration::from_secs(3)).await;
+                }
+                let _sent = socket.send_to(&answer, client).await;
+            });
+        }
+    });
+    address
+}

@@ -1,0 +1,146 @@
+//! X7, X8, X11: many connections that do little, and what a good client notices.
+
+use std::time::{Duration, Instant};
+
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
+use tokio::task::JoinSet;
+
+use crate::api::Desk;
+use crate::app::TestApp;
+use crate::clients::{Pinger, ask, connect_from, greeted, p99, resident_kib};
+use crate::mail::{Draft, LENA};
+use crate::{Row, Scale};
+
+const MANY: &str = "SYNCMX_SMTP__MAX_CONNECTIONS_PER_IP=20000";
+
+/// Where a slow client stands, by its number.
+async fn slow(app: &TestApp, number: usize) -> std::io::Result<TcpStream> {
+    let mut stream = greeted(app.smtp, number).await?;
+    let steps: &[&[u8]] = match number % 4 {
+        0 => &[b"MAIL FR"],
+        1 => &[b"MAIL FROM:<>\r\n", b"RCPT TO:<postmaster@sync.example.test>\r\n", b"DATA\r\n", b"x"],
+        2 => &[b"MAIL FROM:<>\r\n", b"RCPT TO:<postmaster@sync.example.test>\r\n", b"BDAT 30000000\r\nx"],
+        _ => &[b"STARTTLS\r\n", b"\x16"],
+    };
+    let (last, before) = steps.split_last().unwrap();
+    for step in before {
+        ask(&mut stream, step).await?;
+    }
+    stream.write_all(last).await?;
+    Ok(stream)
+}
+
+pub(crate) async fn x7_slowloris(scale: Scale) -> Row {
+    let settings = [MANY, "SYNCMX_SMTP__TIMEOUTS__COMMAND=20s", "SYNCMX_SMTP__TIMEOUTS__DATA=20s"];
+    let app = TestApp::start_with(&settings).await;
+    let desk = Desk::open(&app).await;
+    let count = scale.of(2000);
+    let mut drippers = JoinSet::new();
+    for number in 0..count {
+        let Ok(mut stream) = slow(&app, number).await else { continue };
+        drippers.spawn(async move {
+            let began = Instant::now();
+            let mut drip = tokio::time::interval(Duration::from_secs(5));
+            let mut rest = [0; 512];
+            while began.elapsed() < Duration::from_secs(100) {
+                drip.tick().await;
+                let is_gone = matches!(stream.try_read(&mut rest), Ok(0 | 1..));
+                if is_gone || stream.write_all(b"x").await.is_err() {
+                    return true;
+                }
+            }
+            false
+        });
+    }
+    let opened = drippers.len();
+    let (mut took, began) = (Vec::new(), Instant::now());
+    while began.elapsed() < Duration::from_secs(15) {
+        let mut mailer = app.connect(&LENA).await;
+        for _ in 0..20 {
+            let id = took.len().to_string();
+            let raw = LENA.sign(&Draft { id: &id, ..Draft::default() }.raw());
+            let mailing = Instant::now();
+            let answers = mailer.send(LENA.mail_from, std::slice::from_ref(&desk.sync), &raw).await.unwrap();
+            assert!(matches!(answers.decisive().code, 250 | 452), "{}", answers.decisive().text);
+            took.push(mailing.elapsed());
+        }
+    }
+    let good = p99(took.clone());
+    let closed = drippers.join_all().await.into_iter().filter(|closed| *closed).count();
+    Row {
+        id: "X7",
+        what: format!(
+            "slowloris: {opened} connections, an octet every 5 s in a command, DATA, BDAT, handshake"
+        ),
+        measured: format!(
+            "good client: {} mails, p99 MAIL to 250 {:.0} ms; {closed} of {opened} closed by deadline",
+            took.len(),
+            good.as_secs_f64() * 1e3
+        ),
+        passed: good < Duration::from_millis(200) && closed == opened,
+    }
+}
+
+pub(crate) async fn x8_idle(scale: Scale) -> Row {
+    let count = scale.of(10_000);
+    let cap = format!("SYNCMX_SMTP__MAX_CONNECTIONS={}", count + 100);
+    let app = TestApp::start_with(&[MANY, &cap]).await;
+    let mut open = Vec::new();
+    for number in 0..100 {
+        open.push(greeted(app.smtp, number).await.unwrap());
+    }
+    let before = resident_kib(app.pid());
+    for number in 100..count + 100 {
+        open.push(greeted(app.smtp, number).await.unwrap());
+    }
+    let after = resident_kib(app.pid());
+    let began = Instant::now();
+    let mut over = connect_from(app.smtp, 0).await.unwrap();
+    let turned_away = ask(&mut over, b"").await.unwrap_or_default();
+    let waited = began.elapsed();
+    #[expect(clippy::cast_precision_loss, reason = "figures for people")]
+    let each = (after - before) as f64 / count as f64;
+    Row {
+        id: "X8",
+        what: format!("{count} idle connections in clear, then one over the cap"),
+        measured: format!(
+            "{each:.1} KiB a connection; `{}` after {:.1} ms",
+            turned_away.get(..9).unwrap_or_default(),
+            waited.as_secs_f64() * 1e3
+        ),
+        passed: each <= 15.0 && turned_away.starts_with("421 ") && waited < Duration::from_millis(100),
+    }
+}
+
+pub(crate) async fn x11_handshakes(scale: Scale) -> Row {
+    let app = TestApp::start_with(&[MANY]).await;
+    let pinger = Pinger::start(app.smtp);
+    let (began, seconds) = (Instant::now(), scale.of(60) as u64);
+    let mut flood = JoinSet::new();
+    let security = syncmx::cli::demo::mailer::Security::starttls().unwrap();
+    for _ in 0..16 {
+        let (server, security) = (app.smtp, security.clone());
+        flood.spawn(async move {
+            let mut done = 0_u32;
+            while began.elapsed() < Duration::from_secs(seconds) {
+                let mailer =
+                    syncmx::cli::demo::mailer::Mailer::connect(server, LENA.client, LENA.helo, &security);
+                done += u32::from(mailer.await.is_ok());
+            }
+            done
+        });
+    }
+    let done: u32 = flood.join_all().await.into_iter().sum();
+    let noop = pinger.p99().await;
+    Row {
+        id: "X11",
+        what: format!("new TLS sessions without pause, 16 at once, {seconds} s, ECDSA P-256"),
+        measured: format!(
+            "{:.0} handshakes/s, client included; NOOP in clear p99 {:.1} ms",
+            f64::from(done) / began.elapsed().as_secs_f64(),
+            noop.as_secs_f64() * 1e3
+        ),
+        passed: noop < Duration::from_millis(200),
+    }
+}
