@@ -9,6 +9,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::store::Store;
+use crate::store::directory::Expired;
 use crate::time::Timestamp;
 
 /// Runs until the server drains.
@@ -28,19 +29,21 @@ pub(crate) async fn run(store: Store, draining: CancellationToken) {
 }
 
 async fn tidy(store: &Store) {
+    expire(store).await;
+    sweep(store).await;
+}
+
+async fn expire(store: &Store) {
     match store.expire(Timestamp::now()).await {
-        Ok(done) => info!(
-            held = done.held,
-            traces = done.traces,
-            messages = done.messages,
-            marks = done.marks,
-            released = done.released,
-            "housekeeping.done"
-        ),
+        Ok(Expired { held, traces, messages, marks, released }) => {
+            info!(held, traces, messages, marks, released, "housekeeping.done");
+        }
         Err(error) => warn!(error = &error as &dyn std::error::Error, "housekeeping.failed"),
     }
+}
+
+async fn sweep(store: &Store) {
     match store.sweep_blobs().await {
-        Ok(0) => {}
         Ok(swept) => info!(swept, "housekeeping.blobs_swept"),
         Err(error) => warn!(error = &error as &dyn std::error::Error, "housekeeping.blobs_not_swept"),
     }

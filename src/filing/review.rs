@@ -71,6 +71,10 @@ fn vouched_conversation(case: &Case<'_>, contact: ContactId) -> Option<Conversat
 }
 
 /// A person's word files a message; it does not prove who sent it.
+#[expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "all others are held for whose record it is, not for who sent it"
+)]
 const fn sender(held_for: Reason) -> Sender {
     match held_for {
         Reason::UnverifiedSender | Reason::ForwardedUnknown => Sender::Unverified,

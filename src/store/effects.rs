@@ -193,8 +193,10 @@ struct HeldHeaders<'a> {
     to: Vec<PersonView>,
     subject: &'a str,
     /// Not shown: whose record it may belong on, once they are a contact.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     cc: Vec<PersonView>,
     /// Not shown, likewise: the author of what was forwarded (R28).
+    #[serde(skip_serializing_if = "Option::is_none")]
     original: Option<PersonView>,
 }
 

@@ -76,6 +76,52 @@ async fn explain_says_what_serve_then_does_and_stores_nothing() {
     }
 }
 
+/// Whatever becomes of a mail, `explain` foretells it: outcome, reason and each step.
+#[tokio::test]
+async fn explain_and_serve_decide_alike_on_every_fixture() {
+    let app = TestApp::start().await;
+    let desk = Desk::open(&app).await;
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/mail");
+    let mut fixtures: Vec<Vec<u8>> = std::fs::read_dir(folder)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.extension().is_some_and(|extension| extension == "eml"))
+        .map(|path| std::fs::read(path).unwrap())
+        .collect();
+    let anna = "anna.bergmann@web-post.test";
+    fixtures.extend(
+        [
+            Draft { id: "a", ..Draft::default() },
+            Draft { id: "b", subject: "[private] x", ..Draft::default() },
+            Draft { id: "c", to: "tom@praxis-morgenrot.test", ..Draft::default() },
+            Draft { id: "d", to: "new@web-post.test", ..Draft::default() },
+            Draft { id: "e", from: anna, fields: "In-Reply-To: <a@e2e.test>\r\n", ..Draft::default() },
+            Draft { id: "a", ..Draft::default() },
+        ]
+        .iter()
+        .map(Draft::raw),
+    );
+    let sender = Sender { dkim: None, ..LENA };
+    let client = sender.client.to_string();
+    for raw in &fixtures {
+        for rcpt in [&desk.sync, &desk.auto] {
+            let file = written(app.folder(), raw);
+            let config = config(&app);
+            let origin = ["--mail-from", sender.mail_from, "--client-ip", &client, "--helo", sender.helo];
+            let mut arguments = vec!["explain", file.to_str().unwrap(), "--rcpt", rcpt];
+            arguments.extend(origin);
+            arguments.extend(["--json", "--config", &config]);
+            let (_, lines) = json_lines(&arguments).await;
+            let delivery = desk.delivery(&app.send(&sender, rcpt, raw).await).await;
+            assert_eq!(words(&delivery), words(&lines[0]), "{}", String::from_utf8_lossy(raw));
+            if delivery["outcome"] != "discarded" {
+                assert_eq!(said(&delivery), said(&lines[0]), "{}", String::from_utf8_lossy(raw));
+            }
+        }
+    }
+    assert!(fixtures.len() > 10);
+}
+
 #[tokio::test]
 async fn r3_trace_finds_what_was_refused_by_the_id_in_the_reply() {
     let app = TestApp::start().await;

@@ -244,3 +244,24 @@ async fn r35_r61_marks_without_mail_and_old_content_end_by_themselves() {
     assert!(!events.to_string().contains("Number N"), "{events}");
     assert_eq!(events["items"].as_array().unwrap().last().unwrap()["data"]["messages"], 1);
 }
+
+#[tokio::test]
+async fn r28_a_forward_waits_for_its_original_sender_and_is_filed_as_theirs() {
+    let server = Server::start().await;
+    let account = server.account().await;
+    let user = server.user(&account, "bo@practice.test").await;
+    let mail = "From: bo@practice.test\nTo: SYNC\nSubject: Fwd: Hello\nDate: Sun, 22 Nov 2020 05:00:00 +0000\nMessage-ID: <f@practice.test>\n\n---------- Forwarded message ---------\nFrom: Ana <ana@patient.test>\nDate: Sat, 21 Nov 2020 at 10:00\nSubject: Hello\nTo: <bo@practice.test>\n\nHello Bo\n";
+    let sync = text(&user["sync"]["sync_address"]);
+    server.deliver(&sync, &mail.replace("SYNC", &sync)).await;
+    let ana = server.contact(&account, "Ana", "ana@patient.test").await;
+    let waiting = server.get(&format!("{account}/held?contact={ana}")).await.expect(200);
+    let item = &waiting["items"][0];
+    assert_eq!(item["reason"], "forwarded_unknown", "{waiting}");
+    let path = format!("{account}/held/{}:file", text(&item["id"]));
+    server.post(&path, json!({"contact_id": ana})).await.expect(200);
+    let timeline = server.get(&format!("{account}/contacts/{ana}/timeline")).await.expect(200);
+    let message = &timeline["items"][0];
+    assert_eq!((&message["direction"], &message["kind"]), (&json!("inbound"), &json!("forwarded")));
+    assert_eq!((&message["role"], &message["sender"]), (&json!("from"), &json!("unverified")));
+    assert!(text(&message["sent_at"]).starts_with("2020-11-21"), "{message}");
+}
