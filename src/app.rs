@@ -16,8 +16,9 @@ use tracing::{error, info};
 
 use crate::address::ServedDomains;
 use crate::auth::Authenticator;
-use crate::cli::Failure;
+use crate::cli::{Failure, one_line};
 use crate::config::{Config, ConfigError};
+use crate::housekeeping;
 use crate::http::{self, AppState};
 use crate::inherited::Inherited;
 use crate::intake::Intake;
@@ -35,6 +36,7 @@ pub struct App {
     /// The bound HTTP address.
     pub http: SocketAddr,
     shutdown: CancellationToken,
+    http_shutdown: CancellationToken,
     certificates: Certificates,
     in_use: InUse,
     smtp_task: tokio::task::JoinHandle<()>,
@@ -54,7 +56,7 @@ impl App {
         let authenticator = Authenticator::new(&config.dns, &config.smtp.hostname)
             .map_err(|error| Failure::unreachable(&error))?;
         let certificates = Certificates::load(&config.tls, config.data_folder(), &config.smtp.hostname)
-            .map_err(|error| Failure::unreachable(&error))?;
+            .map_err(|error| Failure::Usage(format!("tls: {}", one_line(&error))))?;
         let inherited = Inherited::take()
             .map_err(|error| Failure::Unreachable(format!("cannot use the sockets handed over: {error}")))?;
         let server = smtp_server(config, inherited.smtp, &certificates)?;
@@ -64,7 +66,7 @@ impl App {
         })?;
         let http = listener.local_addr().map_err(|error| Failure::unreachable(&error))?;
         let smtp = server.local_addrs();
-        let shutdown = CancellationToken::new();
+        let (shutdown, http_shutdown) = (CancellationToken::new(), CancellationToken::new());
         let state = AppState {
             store: store.clone(),
             keys,
@@ -75,8 +77,9 @@ impl App {
         };
         let intake = Intake::new(store.clone(), authenticator, served, config.smtp.hostname.clone());
         let smtp_task = tokio::spawn(server.serve(Arc::new(intake), shutdown.clone()));
-        let http_task = tokio::spawn(http::serve(listener, state, shutdown.clone()));
-        Ok(Self { smtp, http, shutdown, certificates, in_use, smtp_task, http_task, store })
+        let http_task = tokio::spawn(http::serve(listener, state, http_shutdown.clone()));
+        tokio::spawn(housekeeping::run(store.clone(), shutdown.clone()));
+        Ok(Self { smtp, http, shutdown, http_shutdown, certificates, in_use, smtp_task, http_task, store })
     }
 
     /// Tells whoever started us where we listen, in one line on standard output.
@@ -123,6 +126,8 @@ impl App {
         info!("server.draining");
         self.shutdown.cancel();
         complain_of(self.smtp_task.await.err(), "smtp");
+        // Until now /readyz has said 503, which is how a load balancer learns of it.
+        self.http_shutdown.cancel();
         match self.http_task.await {
             Ok(served) => complain_of(served.err(), "http"),
             Err(failed) => complain_of(Some(failed), "http"),

@@ -60,6 +60,7 @@ pub struct Smtp {
     #[serde(deserialize_with = "at_least_one")]
     pub max_connections_per_ip: usize,
     /// Networks (CIDR) whose connections must begin with a PROXY header.
+    #[serde(deserialize_with = "networks")]
     pub proxy_protocol_from: Vec<String>,
     /// How long to wait for the client.
     pub timeouts: Timeouts,
@@ -118,7 +119,8 @@ pub struct Dns {
 pub struct Http {
     /// Where to listen.
     pub listen: SocketAddr,
-    /// How the world reaches it.
+    /// How the world reaches it, without a slash at the end.
+    #[serde(deserialize_with = "web_url")]
     pub public_url: String,
 }
 
@@ -175,8 +177,10 @@ pub enum LogFormat {
 #[serde(deny_unknown_fields)]
 pub struct Relay {
     /// `smtp://host:port`.
+    #[serde(deserialize_with = "smtp_url")]
     pub smarthost: String,
     /// The From address of notices.
+    #[serde(deserialize_with = "mail_address")]
     pub from: String,
 }
 
@@ -428,10 +432,67 @@ fn without_password(url: &str) -> &str {
 
 fn log_level<'de, D: Deserializer<'de>>(input: D) -> Result<String, D::Error> {
     let level = String::deserialize(input)?;
-    match level.parse::<tracing_subscriber::filter::Targets>() {
-        Ok(_) => Ok(level),
-        Err(error) => Err(serde::de::Error::custom(format!("`{level}` is no log level: {error}"))),
+    // A word alone would be taken for the name of a target.
+    let is_level = |word: &str| word.parse::<tracing::Level>().is_ok() || word == "off";
+    let parts_make_sense =
+        level.split(',').all(|part| is_level(part.rsplit('=').next().unwrap_or_default().trim()));
+    if parts_make_sense && level.parse::<tracing_subscriber::filter::Targets>().is_ok() {
+        return Ok(level);
     }
+    Err(serde::de::Error::custom(format!(
+        "`{level}` is no log level (examples: info, info,syncmx::smtp=debug)"
+    )))
+}
+
+fn networks<'de, D: Deserializer<'de>>(input: D) -> Result<Vec<String>, D::Error> {
+    let networks = Vec::<String>::deserialize(input)?;
+    match networks.iter().find(|network| !is_network(network)) {
+        None => Ok(networks),
+        Some(wrong) => {
+            Err(serde::de::Error::custom(format!("`{wrong}` is no network (example: 192.0.2.0/24)")))
+        }
+    }
+}
+
+fn is_network(text: &str) -> bool {
+    let (address, prefix) = text.split_once('/').unwrap_or((text, "0"));
+    let most = match address.parse() {
+        Ok(std::net::IpAddr::V4(_)) => 32,
+        Ok(std::net::IpAddr::V6(_)) => 128,
+        Err(_) => return false,
+    };
+    prefix.parse::<u8>().is_ok_and(|prefix| prefix <= most)
+}
+
+fn web_url<'de, D: Deserializer<'de>>(input: D) -> Result<String, D::Error> {
+    let url = String::deserialize(input)?;
+    let host = url.strip_prefix("http://").or_else(|| url.strip_prefix("https://"));
+    if host.is_some_and(|host| !host.is_empty() && !host.contains(char::is_whitespace)) {
+        return Ok(url.trim_end_matches('/').to_owned());
+    }
+    Err(serde::de::Error::custom(format!("`{url}` is not http://… or https://…")))
+}
+
+fn smtp_url<'de, D: Deserializer<'de>>(input: D) -> Result<String, D::Error> {
+    let url = String::deserialize(input)?;
+    let server = url.strip_prefix("smtp://").map(|rest| rest.rsplit('@').next().unwrap_or_default());
+    let is_right = server
+        .and_then(|server| server.rsplit_once(':'))
+        .is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok());
+    let shown = without_password(&url);
+    if is_right {
+        Ok(url)
+    } else {
+        Err(serde::de::Error::custom(format!("`{shown}` is not smtp://HOST:PORT")))
+    }
+}
+
+fn mail_address<'de, D: Deserializer<'de>>(input: D) -> Result<String, D::Error> {
+    let address = String::deserialize(input)?;
+    if crate::address::EmailAddress::parse(&address).is_some() {
+        return Ok(address);
+    }
+    Err(serde::de::Error::custom(format!("`{address}` is no address")))
 }
 
 /// `SYNCMX_SMTP__LISTEN` is a setting; `SYNCMX_CONFIG` is not.
@@ -465,7 +526,9 @@ fn located(error: &toml::de::Error, text: &str, shown: &str) -> ConfigError {
     };
     let before = text.get(..span.start).unwrap_or(text);
     let number = before.matches('\n').count() + 1;
-    let line = text.lines().nth(number - 1).unwrap_or_default();
+    // Inside a list of several lines the key stands above.
+    let upwards = text.lines().take(number).collect::<Vec<_>>().into_iter().rev();
+    let line = upwards.clone().find(|line| line.contains('=') || line.starts_with('[')).unwrap_or_default();
     let section = text
         .lines()
         .take(number)
@@ -523,7 +586,22 @@ mod tests {
         refused("[stor]\nurl = 1\n", "syncmx.toml:1: stor: unknown field");
         refused("[store]\nurl = \"mysql://u:pw@h/db\"\n", "syncmx.toml:2: store.url: `h/db` is not");
         refused("[smtp\n", "syncmx.toml:1:");
-        refused("[tls]\ncertificate = \"a.pem\"\n", "certificate and key go together");
+        refused(
+            "[smtp]\nlisten = [\n  \"127.0.0.1:25\",\n  \"nonsense\",\n]\n",
+            ": smtp.listen: invalid socket address",
+        );
+        refused("[smtp]\nproxy_protocol_from = [\"192.0.2.0/33\"]\n", "`192.0.2.0/33` is no network");
+        refused("[log]\nlevel = \"loud\"\n", "syncmx.toml:2: log.level: `loud` is no log level");
+        refused(
+            "[relay]\nsmarthost = \"nonsense\"\nfrom = \"a@b.test\"\n",
+            "syncmx.toml:2: relay.smarthost: `nonsense`",
+        );
+        refused(
+            "[relay]\nsmarthost = \"smtp://a:25\"\nfrom = \"nonsense\"\n",
+            "syncmx.toml:3: relay.from: `nonsense`",
+        );
+        refused("[http]\npublic_url = \"ftp://x\"\n", "syncmx.toml:2: http.public_url: `ftp://x`");
+        refused("[tls]\ncertificate = \"/dev/null\"\n", "certificate and key go together");
     }
 
     #[test]

@@ -39,6 +39,8 @@ pub struct Examined {
     pub email: Email,
     /// What authentication found.
     pub verdict: Verdict,
+    /// R33: the octets of the message, where it was taken out of a journal report.
+    pub inner: Option<Bytes>,
     /// What SMTP and authentication have to say in the trace.
     pub steps: Vec<Step>,
 }
@@ -91,7 +93,7 @@ impl Intake {
             auth::trace_fields(&envelope, &examined.verdict, &self.hostname, first, received_at);
         let submission = Submission {
             received_at,
-            raw: with_trace_fields(trace_fields, &received),
+            raw: with_trace_fields(trace_fields, examined.inner.as_ref().unwrap_or(&received)),
             envelope: Arc::new(envelope),
             verdict: Arc::new(examined.verdict),
             email: Arc::new(examined.email),
@@ -227,13 +229,22 @@ pub async fn examine(
 ) -> Result<Examined, TooComplex> {
     let started = Instant::now();
     let email = parse(raw.clone()).await?;
+    let journaled = match raw.len() {
+        0..=PARSE_IN_PLACE_OCTETS => message::open_journal(raw, &email)?,
+        _ => open_large_journal(raw.clone(), email.clone()).await?,
+    };
     let parsed = started.elapsed();
+    // R33: of a journal report it is the reporter who is judged.
     let verdict = authenticator.verify(subject.with_author(&email), raw).await;
+    let (email, inner) = match journaled {
+        Some((inner, octets)) => (inner, Some(Bytes::from(octets))),
+        None => (email, None),
+    };
     let steps = vec![
         timed("MESSAGE", explain_email(&email), parsed),
         timed("AUTH", explain_verdict(&verdict), started.elapsed() - parsed),
     ];
-    Ok(Examined { email, verdict, steps })
+    Ok(Examined { email, verdict, inner, steps })
 }
 
 /// Where a message comes from, owned.
@@ -283,6 +294,13 @@ fn announce(delivery: DeliveryId, outcome: Outcome, reason: Reason, size_bytes: 
     counter!("syncmx_messages_total", "outcome" => outcome, "reason" => reason).increment(1);
 }
 
+async fn open_large_journal(raw: Bytes, wrapper: Email) -> Result<Option<(Email, Vec<u8>)>, TooComplex> {
+    match tokio::task::spawn_blocking(move || message::open_journal(&raw, &wrapper)).await {
+        Ok(opened) => opened,
+        Err(failed) => std::panic::resume_unwind(failed.into_panic()),
+    }
+}
+
 async fn read(body: Body) -> std::io::Result<Bytes> {
     match body {
         Body::Memory(bytes) => Ok(Bytes::from(bytes)),
@@ -323,6 +341,7 @@ fn refusal_of(defect: BodyDefect) -> (Reason, Reply, Step) {
             reply::BAD_SYNTAX,
             step("SMTP", "a bare CR or LF inside DATA (RFC 5321 section 2.3.8)"),
         ),
+        BodyDefect::Empty => (Reason::BadSyntax, reply::BAD_SYNTAX, step("SMTP", "there is no message")),
         BodyDefect::TooLarge => {
             (Reason::TooLarge, reply::TOO_LARGE, step("SMTP", "the message is over the size limit"))
         }

@@ -9,6 +9,7 @@ pub mod auth;
 pub mod cli;
 pub mod config;
 pub mod filing;
+mod housekeeping;
 pub mod http;
 pub mod id;
 mod inherited;

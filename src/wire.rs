@@ -129,6 +129,14 @@ impl From<&Attachment> for AttachmentView {
     }
 }
 
+impl AttachmentView {
+    /// R56: listed, but not taken on the record.
+    #[must_use]
+    pub fn skipped(self, why: String) -> Self {
+        Self { status: Cow::Borrowed("skipped"), why: Some(why), ..self }
+    }
+}
+
 impl From<&NamedAddress> for PersonView {
     fn from(person: &NamedAddress) -> Self {
         Self { name: person.name.clone(), email: person.address.as_str().to_owned() }

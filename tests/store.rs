@@ -570,6 +570,7 @@ async fn facts_for_reads_what_filing_would_and_writes_nothing() {
         verdict: &verdict,
         email: &mail,
         reverse_path: None,
+        client_ip: std::net::IpAddr::from([192, 0, 2, 7]),
         received_at: syncmx::time::Timestamp::from_millis(1_795_315_445_120),
         size_bytes: 1,
         fresh: FreshIds {

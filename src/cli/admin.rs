@@ -28,6 +28,11 @@ pub(super) enum AccountCommand {
         #[command(flatten)]
         output: Output,
     },
+    /// List all accounts.
+    List {
+        #[command(flatten)]
+        output: Output,
+    },
     /// Show an account.
     Show {
         /// The account's id.
@@ -71,6 +76,14 @@ pub(super) enum UserCommand {
         account: String,
         #[command(flatten)]
         output: Output,
+    },
+    /// Add a verified address to a user's profile.
+    AddEmail {
+        #[command(flatten)]
+        user: UserArguments,
+        /// The address.
+        #[arg(long)]
+        email: String,
     },
     /// Show a user.
     Show(UserArguments),
@@ -132,15 +145,23 @@ pub(super) enum ContactCommand {
         #[command(flatten)]
         output: Output,
     },
+    /// Show a contact.
+    Show(ContactArguments),
+    /// Delete a contact and purge its record.
+    Delete(ContactArguments),
     /// Show the timeline of a contact, newest first.
-    Timeline {
-        /// The account's id.
-        account: String,
-        /// The contact's id.
-        contact: String,
-        #[command(flatten)]
-        output: Output,
-    },
+    Timeline(ContactArguments),
+}
+
+/// Which contact.
+#[derive(Debug, Args)]
+pub(super) struct ContactArguments {
+    /// The account's id.
+    account: String,
+    /// The contact's id.
+    contact: String,
+    #[command(flatten)]
+    output: Output,
 }
 
 /// `reply-address …`
@@ -158,6 +179,54 @@ pub(super) enum ReplyAddressCommand {
         /// An existing conversation; without it a new one begins.
         #[arg(long)]
         conversation: Option<String>,
+        #[command(flatten)]
+        output: Output,
+    },
+}
+
+/// `held …`
+#[derive(Debug, Subcommand)]
+pub(super) enum HeldCommand {
+    /// List the review queue, newest first.
+    List {
+        /// The account's id.
+        account: String,
+        /// A reason code.
+        #[arg(long)]
+        reason: Option<String>,
+        /// What waits for this contact.
+        #[arg(long)]
+        contact: Option<String>,
+        /// What waits for this user.
+        #[arg(long)]
+        user: Option<String>,
+        #[command(flatten)]
+        output: Output,
+    },
+    /// File a held mail on a contact's record; one held as `new_identity` needs none: the rules decide.
+    File {
+        /// The account's id.
+        account: String,
+        /// The held mail's id.
+        held: String,
+        /// The contact's id.
+        #[arg(long, conflicts_with = "create")]
+        contact: Option<String>,
+        /// The name of a contact to be made; with `--email`.
+        #[arg(long, value_name = "NAME", requires = "email")]
+        create: Option<String>,
+        /// The primary email of the contact to be made.
+        #[arg(long, value_name = "ADDRESS", requires = "create")]
+        email: Option<String>,
+        #[command(flatten)]
+        output: Output,
+    },
+    /// Erase a held mail; its trace stays.
+    Discard {
+        /// The account's id.
+        account: String,
+        /// The held mail's id.
+        held: String,
         #[command(flatten)]
         output: Output,
     },
@@ -210,6 +279,7 @@ pub(super) async fn account(config: &Config, command: AccountCommand) -> Result<
             }
             ("POST", "/accounts".to_owned(), Some(body), output)
         }
+        AccountCommand::List { output } => ("GET", "/accounts".to_owned(), None, output),
         AccountCommand::Show { account, output } => ("GET", format!("/accounts/{account}"), None, output),
         AccountCommand::Set { account, settings, output } => {
             let body = json!({"settings": settings_of(&settings)?});
@@ -228,6 +298,10 @@ pub(super) async fn user(config: &Config, command: UserCommand) -> Result<ExitCo
             ("POST", format!("/accounts/{account}/users"), Some(body), output)
         }
         UserCommand::List { account, output } => ("GET", format!("/accounts/{account}/users"), None, output),
+        UserCommand::AddEmail { user, email } => {
+            let body = json!({"address": email, "verified": true});
+            ("POST", on(&user, "/emails"), Some(body), user.output)
+        }
         UserCommand::Show(user) => ("GET", on(&user, ""), None, user.output),
         UserCommand::Rotate(user) => ("POST", on(&user, "/sync:rotate"), None, user.output),
         UserCommand::Disconnect(user) => {
@@ -239,6 +313,9 @@ pub(super) async fn user(config: &Config, command: UserCommand) -> Result<ExitCo
 }
 
 pub(super) async fn contact(config: &Config, command: ContactCommand) -> Result<ExitCode, Failure> {
+    let of = |contact: &ContactArguments, view: &str| {
+        format!("/accounts/{}/contacts/{}{view}", contact.account, contact.contact)
+    };
     let (method, path, body, output) = match command {
         ContactCommand::Create { account, name, email, external_id, output } => {
             let body = json!({"name": name, "email": email, "external_id": external_id});
@@ -251,9 +328,9 @@ pub(super) async fn contact(config: &Config, command: ContactCommand) -> Result<
         ContactCommand::Import { account, file, output } => {
             return import(config, &account, &file, output).await;
         }
-        ContactCommand::Timeline { account, contact, output } => {
-            ("GET", format!("/accounts/{account}/contacts/{contact}/timeline"), None, output)
-        }
+        ContactCommand::Show(contact) => ("GET", of(&contact, ""), None, contact.output),
+        ContactCommand::Delete(contact) => ("DELETE", of(&contact, ""), None, contact.output),
+        ContactCommand::Timeline(contact) => ("GET", of(&contact, "/timeline"), None, contact.output),
     };
     request(config, method, &path, body, output).await
 }
@@ -265,6 +342,24 @@ pub(super) async fn reply_address(
     let ReplyAddressCommand::Mint { account, contact, user, conversation, output } = command;
     let body = json!({"contact_id": contact, "user_id": user, "conversation_id": conversation});
     request(config, "POST", &format!("/accounts/{account}/reply-addresses"), Some(body), output).await
+}
+
+pub(super) async fn held(config: &Config, command: HeldCommand) -> Result<ExitCode, Failure> {
+    let (method, path, body, output) = match command {
+        HeldCommand::List { account, reason, contact, user, output } => {
+            let query = query(&[("reason", reason), ("contact", contact), ("user", user)]);
+            ("GET", format!("/accounts/{account}/held{query}"), None, output)
+        }
+        HeldCommand::File { account, held, contact, create, email, output } => {
+            let new = create.zip(email).map(|(name, email)| json!({"name": name, "email": email}));
+            let body = json!({"contact_id": contact, "create_contact": new});
+            ("POST", format!("/accounts/{account}/held/{held}:file"), Some(body), output)
+        }
+        HeldCommand::Discard { account, held, output } => {
+            ("POST", format!("/accounts/{account}/held/{held}:discard"), None, output)
+        }
+    };
+    request(config, method, &path, body, output).await
 }
 
 pub(super) async fn token(config: &Config, command: TokenCommand) -> Result<ExitCode, Failure> {

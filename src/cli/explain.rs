@@ -6,16 +6,16 @@ use std::process::ExitCode;
 use clap::Args;
 use serde::Serialize;
 
-use crate::address::{EmailAddress, Mailbox};
+use crate::address::{Asked, EmailAddress, Mailbox};
 use crate::app;
 use crate::auth::Authenticator;
 use crate::cli::inspect::{Origin, read_mail};
 use crate::cli::{Failure, output};
 use crate::config::Config;
-use crate::filing::{self, Arrival, Decision, FreshIds, Step};
+use crate::filing::{self, Arrival, Decision, FreshIds, Outcome, Reason, Step};
 use crate::id::{ContactId, ConversationId, DeliveryId, MessageId};
 use crate::intake::{self, Examined};
-use crate::smtp::ForwardPath;
+use crate::smtp::{ForwardPath, Reply, reply};
 use crate::store::{Lookup, Store};
 use crate::time::Timestamp;
 use crate::wire::{AuthView, StepView};
@@ -54,11 +54,13 @@ pub(super) async fn run(config: &Config, arguments: Arguments) -> Result<ExitCod
     let asked = app::served_domains(config).classify(&ForwardPath::Address(rcpt));
     let mailbox = match store.mailbox(&asked).await.map_err(|error| Failure::unreachable(&error))? {
         Lookup::Found(mailbox) => mailbox,
-        Lookup::Off(_) => {
-            return Err(Failure::No(format!("{}: this address is no longer in use", arguments.rcpt)));
+        Lookup::Off(_) => return Ok(refused(&arguments, Reason::AddressOff, &reply::ADDRESS_OFF)),
+        Lookup::Unknown if asked == Asked::Foreign => {
+            return Ok(refused(&arguments, Reason::RelayDenied, &reply::RELAY_DENIED));
         }
-        Lookup::Unknown => return Err(Failure::No(format!("{}: no such address here", arguments.rcpt))),
+        Lookup::Unknown => return Ok(refused(&arguments, Reason::UnknownAddress, &reply::UNKNOWN_ADDRESS)),
     };
+    arguments.origin.check()?;
     let authenticator = Authenticator::new(&config.dns, &config.smtp.hostname)
         .map_err(|error| Failure::unreachable(&error))?;
     let mut all_read = true;
@@ -68,12 +70,36 @@ pub(super) async fn run(config: &Config, arguments: Arguments) -> Result<ExitCod
             Ok((examined, decision, steps)) => show(&arguments, &file, &examined, &decision, &steps),
             Err(error) => {
                 all_read = false;
-                output::line(&format!("{file}: {error}"));
+                if arguments.json {
+                    output::json(&serde_json::json!({"file": file, "error": error}));
+                } else {
+                    output::line(&format!("{file}: {error}"));
+                }
             }
         }
     }
     store.close().await;
     Ok(if all_read { ExitCode::SUCCESS } else { ExitCode::from(1) })
+}
+
+/// What RCPT would be answered: no mail of any content gets further.
+fn refused(arguments: &Arguments, reason: Reason, answer: &Reply) -> ExitCode {
+    for path in &arguments.files {
+        let (file, rcpt) = (path.display().to_string(), &arguments.rcpt);
+        if arguments.json {
+            output::json(&serde_json::json!({
+                "file": file, "rcpt": rcpt, "auth": null, "outcome": Outcome::Rejected.as_str(),
+                "reason": reason.as_str(), "smtp": answer.line(), "steps": [],
+            }));
+        } else {
+            output::line(&format!(
+                "{file}\n  rejected at RCPT, {}; the sender is told: {}",
+                reason.as_str(),
+                answer.line()
+            ));
+        }
+    }
+    ExitCode::from(1)
 }
 
 async fn explain(
@@ -97,6 +123,7 @@ async fn explain(
         verdict: &examined.verdict,
         email: &examined.email,
         reverse_path: subject.mail_from.as_ref(),
+        client_ip: subject.client_ip,
         received_at: Timestamp::now(),
         size_bytes: raw.len() as u64,
         fresh: FreshIds {
@@ -113,7 +140,7 @@ async fn explain(
 
 fn show(arguments: &Arguments, file: &str, examined: &Examined, decision: &Decision, steps: &[Step]) {
     let answer = filing::answer(&[(DeliveryId::generate(), decision.clone())]);
-    let answer = crate::smtp::Reply { trace: None, ..answer }.line();
+    let answer = Reply { trace: None, ..answer }.line();
     let (outcome, reason) = (decision.outcome().as_str(), decision.reason().as_str());
     if arguments.json {
         let steps = steps.iter().map(StepView::from).collect();

@@ -78,6 +78,7 @@ pub(super) async fn run(config: &Config, arguments: Arguments) -> Result<ExitCod
         }
         (None, false) => Some(new_authenticator(&config.dns, config)?),
     };
+    arguments.origin.check()?;
     let mut all_read = true;
     for path in &arguments.files {
         let file = path.display().to_string();
@@ -133,6 +134,11 @@ pub(super) fn read_mail(path: &Path) -> Result<Bytes, String> {
 }
 
 impl Origin {
+    /// Wrong usage is told once, before any mail.
+    pub(super) fn check(&self) -> Result<(), Failure> {
+        self.subject(b"").map(|_| ()).map_err(Failure::Usage)
+    }
+
     /// Where the mail comes from: as said, else by its Return-Path and from this machine.
     pub(super) fn subject(&self, raw: &[u8]) -> Result<SubjectParts, String> {
         let mail_from = match self.mail_from.as_deref().map(|text| text.trim_matches(['<', '>'])) {

@@ -82,6 +82,9 @@ enum Command {
     /// Mint reply addresses.
     #[command(subcommand)]
     ReplyAddress(admin::ReplyAddressCommand),
+    /// List held mail, file or discard it.
+    #[command(subcommand)]
+    Held(admin::HeldCommand),
     /// Create, list and delete API tokens.
     #[command(subcommand)]
     Token(admin::TokenCommand),
@@ -93,7 +96,7 @@ enum Command {
 #[must_use]
 pub fn run() -> ExitCode {
     let arguments = Arguments::parse();
-    let config = match Config::load(arguments.config.as_deref(), std::env::vars()) {
+    let config = match Config::load(arguments.config.as_deref(), environment()) {
         Ok(config) => config,
         Err(error) => return fail(&Failure::Usage(error.to_string())),
     };
@@ -117,6 +120,7 @@ async fn carry_out(command: Command, config: Config, file: Option<&Path>) -> Res
         Command::User(command) => admin::user(&config, command).await,
         Command::Contact(command) => admin::contact(&config, command).await,
         Command::ReplyAddress(command) => admin::reply_address(&config, command).await,
+        Command::Held(command) => admin::held(&config, command).await,
         Command::Token(command) => admin::token(&config, command).await,
         Command::Trace(arguments) => trace::run(&config, arguments).await,
     }
@@ -127,8 +131,14 @@ async fn serve(config: &Config, file: Option<&Path>) -> Result<ExitCode, Failure
     let admin_token = std::env::var("SYNCMX_ADMIN_TOKEN").ok().filter(|token| !token.is_empty());
     let app = App::start(config, admin_token.as_deref()).await?;
     app.announce();
-    app.run(|| Config::load(file, std::env::vars())).await?;
+    app.run(|| Config::load(file, environment())).await?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// The variables that are text; another cannot be one of ours.
+fn environment() -> impl Iterator<Item = (String, String)> {
+    std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
 }
 
 /// Logs go to standard error; standard output is for what was asked.

@@ -70,7 +70,11 @@ impl<'a> Case<'a> {
         let settings = &self.facts.account.settings;
         if matches_domain(&self.facts.account.served_domains, address) {
             Standing::Served
-        } else if self.facts.identities.iter().any(|identity| identity.address == *address)
+        } else if self
+            .facts
+            .identities
+            .iter()
+            .any(|identity| identity.verified && identity.address == *address)
             || settings
                 .internal_addresses
                 .iter()
@@ -135,6 +139,15 @@ impl Authenticity {
 }
 
 fn authenticity(arrival: &Arrival<'_>, facts: &Facts) -> Authenticity {
+    // R33: the source was judged before; it vouches for what it reports.
+    if arrival.email.journal.is_some() {
+        return Authenticity::Aligned("reported by a declared journal source".to_owned());
+    }
+    proven(arrival, facts)
+}
+
+/// R11.
+pub(super) fn proven(arrival: &Arrival<'_>, facts: &Facts) -> Authenticity {
     let arc = &arrival.verdict.arc;
     let trusted_sealer = arc.last_sealer.as_ref().filter(|sealer| {
         arc.result == AuthResult::Pass
@@ -179,7 +192,7 @@ fn matches_domain(domains: &[String], address: &EmailAddress) -> bool {
 }
 
 /// Whether `domain` is `parent` or a subdomain of it, in any case.
-fn is_same_or_below(domain: &str, parent: &str) -> bool {
+pub(super) fn is_same_or_below(domain: &str, parent: &str) -> bool {
     let (domain, parent) = (domain.to_lowercase(), parent.to_lowercase());
     !parent.is_empty()
         && domain.strip_suffix(parent.as_str()).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))

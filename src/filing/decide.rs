@@ -4,9 +4,9 @@
 //! mattered has spoken in the trace before.
 
 use crate::address::Mailbox;
-use crate::filing::case::{Case, Feed};
-use crate::filing::{Arrival, Decision, Facts, Held, Reason, Trace, outbound, routed, senders};
-use crate::message::From;
+use crate::filing::case::{Authenticity, Case, Feed};
+use crate::filing::{Arrival, Decision, Facts, Held, Reason, Trace, journal, outbound, routed, senders};
+use crate::message::{self, From};
 
 /// Decides what becomes of one message for one mailbox.
 ///
@@ -28,6 +28,9 @@ fn judge(arrival: &Arrival<'_>, facts: &Facts, trace: &mut Trace) -> Decision {
     if let Some(reason) = loops(arrival, trace) {
         return Decision::Rejected(reason);
     }
+    if let Some(refused) = journal::undeclared(arrival, facts, trace) {
+        return refused;
+    }
     let author = match &arrival.email.from {
         From::Bad(why) => {
             trace.say("R10", format!("the From field does not hold exactly one clean address: {why}"));
@@ -40,6 +43,10 @@ fn judge(arrival: &Arrival<'_>, facts: &Facts, trace: &mut Trace) -> Decision {
     }
     let case = Case::new(arrival, facts, author);
     trace.say("R11", case.authenticity.explain());
+    if let Some(marker) = PRIVATE_MARKERS.iter().find(|marker| has_marker(&case.email.subject, marker)) {
+        trace.say("R54", format!("the subject holds {marker}: its author does not want it filed"));
+        return Decision::Discarded(Reason::PrivateMarker);
+    }
     match arrival.mailbox {
         Mailbox::Auto(_) => for_user(&case, Feed::Auto, trace),
         Mailbox::Postmaster => for_postmaster(arrival, facts, trace),
@@ -54,9 +61,8 @@ fn for_user(case: &Case<'_>, feed: Feed, trace: &mut Trace) -> Decision {
         trace.say("R62", "the user of this address has disconnected");
         return Decision::Rejected(Reason::AddressOff);
     };
-    if let Some(marker) = PRIVATE_MARKERS.iter().find(|marker| has_marker(&case.email.subject, marker)) {
-        trace.say("R54", format!("the subject holds {marker}: its author does not want it filed"));
-        return Decision::Discarded(Reason::PrivateMarker);
+    if let Some(decided) = forwarding_confirmation(case, trace) {
+        return decided;
     }
     if feed == Feed::Auto && case.email.is_bulk && case.report_kind().is_none() {
         trace.say("R53", "list and bulk mail on the auto address is not filed");
@@ -68,6 +74,22 @@ fn for_user(case: &Case<'_>, feed: Feed, trace: &mut Trace) -> Decision {
     match case.author_identity() {
         Some(identity) if identity.verified => outbound::judge(case, feed, identity.user, trace),
         identity => senders::judge(case, feed, owner, identity, trace),
+    }
+}
+
+/// R34: never filed; the profile shows its code and link, and an event tells.
+fn forwarding_confirmation(case: &Case<'_>, trace: &mut Trace) -> Option<Decision> {
+    message::confirmation(case.email)?;
+    match case.authenticity {
+        Authenticity::Aligned(_) => {
+            trace.say(
+                "R34",
+                "Gmail asks to confirm a forwarding: its code and link are on the user's profile",
+            );
+            Some(Decision::Discarded(Reason::ForwardingConfirmation))
+        }
+        Authenticity::NotAligned => None,
+        Authenticity::Unknown => Some(outbound::look_up_failed(trace)),
     }
 }
 
@@ -95,17 +117,19 @@ fn loops(arrival: &Arrival<'_>, trace: &mut Trace) -> Option<Reason> {
 }
 
 /// R70: the same Message-ID and digest are one message, whichever way they came in.
-fn duplicate(arrival: &Arrival<'_>, facts: &Facts, trace: &mut Trace) -> Option<Decision> {
+pub(super) fn duplicate(arrival: &Arrival<'_>, facts: &Facts, trace: &mut Trace) -> Option<Decision> {
     let existing = facts.same_message_id.iter().find(|existing| existing.digest == arrival.email.digest)?;
     trace.say("R70", "this message is on the record already; this way in is noted beside it");
     Some(Decision::Duplicate(existing.id))
 }
 
+/// In any case, wherever it stands; `#nolog` ends at anything but a letter or digit.
 fn has_marker(subject: &str, marker: &str) -> bool {
-    subject
-        .to_lowercase()
-        .split_whitespace()
-        .any(|word| word == marker || (marker.starts_with('[') && word.contains(marker)))
+    let subject = subject.to_lowercase();
+    subject.match_indices(marker).any(|(at, _)| {
+        let behind = subject.get(at + marker.len()..).unwrap_or_default();
+        marker.ends_with(']') || !behind.starts_with(char::is_alphanumeric)
+    })
 }
 
 const PRIVATE_MARKERS: [&str; 2] = ["[private]", "#nolog"];

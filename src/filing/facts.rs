@@ -3,6 +3,8 @@
 //! Everything here belongs to one account (R4), and holds at one point in time: the store reads it inside the
 //! transaction that writes the outcome.
 
+use std::net::IpAddr;
+
 use crate::address::{EmailAddress, Mailbox};
 use crate::auth::Verdict;
 use crate::filing::{Settings, ThreadKey};
@@ -21,6 +23,8 @@ pub struct Arrival<'a> {
     pub email: &'a Email,
     /// The reverse-path; none for `<>`.
     pub reverse_path: Option<&'a EmailAddress>,
+    /// The client that brought it (R33).
+    pub client_ip: IpAddr,
     /// When it was received.
     pub received_at: Timestamp,
     /// Octets as received.

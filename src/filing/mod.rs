@@ -8,9 +8,12 @@ mod attachments;
 mod case;
 mod decide;
 mod facts;
+mod history;
+mod journal;
 mod keys;
 mod outbound;
 mod outcome;
+mod review;
 mod routed;
 #[cfg(test)]
 mod rules;
@@ -26,10 +29,13 @@ pub use facts::{
     Account, Arrival, Contact, Conversation, ExistingMessage, Facts, FreshIds, Identity, KnownReference,
     Mark, Owner,
 };
+pub use history::quoted_addresses;
 pub use keys::{ThreadKey, base_subject, remembered_keys, thread_keys};
 pub use outcome::{
-    Decision, Direction, Filing, FilingContact, Held, Outcome, Participant, Reason, Role, Sender, Thread,
+    Decision, Direction, Filing, FilingContact, Held, INTERNAL_HISTORY, Outcome, Participant, Reason, Role,
+    Sender, Thread,
 };
+pub use review::file_held;
 pub use settings::{
     AttachmentLimits, AttachmentPolicy, AttachmentPreset, ForwardReplies, ForwardWord, JournalSource,
     Settings, UnknownTo,

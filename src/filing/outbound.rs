@@ -4,7 +4,10 @@ use crate::auth::DmarcPolicy;
 use crate::filing::case::{Authenticity, Case, Feed, Standing};
 use crate::filing::senders::{held, too_many_today};
 use crate::filing::thread;
-use crate::filing::{Contact, Decision, Direction, FilingContact, Reason, Sender, Trace, UnknownTo};
+use crate::filing::{
+    Contact, Decision, Direction, Filing, FilingContact, INTERNAL_HISTORY, Reason, Sender, Trace, UnknownTo,
+    quoted_addresses,
+};
 use crate::id::UserId;
 use crate::message::Kind;
 
@@ -72,7 +75,8 @@ fn record_owner<'a>(case: &Case<'a>, feed: Feed, trace: &mut Trace) -> Result<Ow
         && !case.email.to.iter().any(|to| case.standing(&to.address) == Standing::Eligible)
     {
         if feed == Feed::Auto {
-            return Ok(Owner::Known(only_in_cc));
+            trace.say("R31", "no To address is a contact, and the auto address files for nobody in Cc");
+            return Err(Decision::Discarded(Reason::NotMarked));
         }
         trace.say("R27", "To is all internal and a contact stands only in Cc: not filed without a look");
         let why = "Everybody in To is internal; the contact is only copied.";
@@ -171,6 +175,7 @@ fn filed(case: &Case<'_>, owner: Owner<'_>, author: UserId, trace: &mut Trace) -
     let mut filing = thread::filing(case, owner.into_filing(), Some(author), trace);
     filing.direction = Direction::Outbound;
     filing.sender = Sender::Verified;
+    flag_internal_history(case, &mut filing, trace);
     match case.mark(author, contact) {
         Some(mark) if mark.on => {}
         Some(_) => trace.say("R29", "the user turned sync with this contact off: it stays off"),
@@ -181,6 +186,16 @@ fn filed(case: &Case<'_>, owner: Owner<'_>, author: UserId, trace: &mut Trace) -
         }
     }
     Decision::Filed(Box::new(filing))
+}
+
+/// R27a: what is quoted below was written among colleagues alone.
+pub(super) fn flag_internal_history(case: &Case<'_>, filing: &mut Filing, trace: &mut Trace) {
+    let quoted = quoted_addresses(case.email);
+    let is_internal = |address| matches!(case.standing(address), Standing::Internal | Standing::Served);
+    if !quoted.is_empty() && quoted.iter().all(is_internal) {
+        trace.say("R27a", "the history quoted below was internal only: it is shown with scope review alone");
+        filing.flags.push(INTERNAL_HISTORY);
+    }
 }
 
 /// R28: filed as inbound from the original sender at its original date.
@@ -204,6 +219,10 @@ fn forwarded(case: &Case<'_>, author: UserId, trace: &mut Trace) -> Decision {
     filing.sender = Sender::Unverified;
     if let Some(date) = original.and_then(|original| original.date) {
         filing.sent_at = thread::plausible(Some(date), case.arrival.received_at);
+    }
+    if case.mark(author, contact.id).is_none() {
+        trace.say("R29", "later mail between this user and the contact is filed by itself");
+        filing.marks.push((author, contact.id));
     }
     Decision::Filed(Box::new(filing))
 }

@@ -51,6 +51,9 @@ pub struct Filing {
     pub skipped: Vec<Skipped>,
 }
 
+/// R27a: the flag of a message whose quoted part is shown with scope `review` alone.
+pub const INTERNAL_HISTORY: &str = "internal_history";
+
 /// The record owner.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum FilingContact {

@@ -1,16 +1,18 @@
 //! The rules, one test or more each, on a small practice: Lena and Tom are staff, Ana, Ben and Cleo are patients.
 
+use std::net::{IpAddr, Ipv4Addr};
+
 use proptest::prelude::*;
 
 use crate::address::{EmailAddress, Mailbox, NamedAddress, ReplyMailbox, UserMailbox};
 use crate::auth::{AlignedBy, Alignment, Arc, AuthResult, DmarcPolicy, Verdict};
 use crate::filing::{
     Account, Arrival, Contact, Conversation, Decision, Direction, ExistingMessage, Facts, Filing,
-    FilingContact, FreshIds, Identity, KnownReference, Mark, Owner, Reason, Role, Sender, Settings, Thread,
-    ThreadKey, Trace, UnknownTo, decide, thread_keys,
+    FilingContact, FreshIds, Identity, JournalSource, KnownReference, Mark, Owner, Reason, Role, Sender,
+    Settings, Thread, ThreadKey, Trace, UnknownTo, decide, thread_keys,
 };
 use crate::id::{AccountId, ContactId, ConversationId, MessageId, UserId};
-use crate::message::{Email, Forwarded, From, Kind, ReplyText, Report};
+use crate::message::{Email, Forwarded, From, Journal, Kind, ReplyText, Report};
 use crate::time::Timestamp;
 
 const NOW: Timestamp = Timestamp::from_millis(1_795_315_445_000);
@@ -68,6 +70,7 @@ fn email() -> Email {
         attachments: Vec::new(),
         kind: Kind::Mail,
         forwarded: None,
+        journal: None,
         report: None,
         meeting: None,
         is_list: false,
@@ -115,6 +118,7 @@ impl World {
             verdict: &self.verdict,
             email: &self.email,
             reverse_path: None,
+            client_ip: IpAddr::V4(Ipv4Addr::new(192, 0, 2, 7)),
             received_at: NOW,
             size_bytes: 1000,
             fresh: FreshIds {
@@ -249,7 +253,7 @@ fn r12_an_aligned_mail_from_an_unverified_address_waits_for_its_user() {
         verified: false,
     });
     world.ends("held", Reason::NewIdentity, "R12");
-    world.clone().on_auto().ends("discarded", Reason::NotMarked, "R12");
+    world.clone().on_auto().ends("discarded", Reason::NotMarked, "R1");
     world.unproven(DmarcPolicy::None).ends("rejected", Reason::SenderNotAllowed, "R12");
 }
 
@@ -639,6 +643,7 @@ fn r54_a_private_marker_in_the_subject_discards() {
         ("x #NoLog", true),
         ("private", false),
         ("#nologs", false),
+        ("Lunch #nolog.", true),
     ] {
         let mut world = world();
         world.email.subject = subject.to_owned();
@@ -703,6 +708,78 @@ const ADDRESSES: [&str; 8] = [
     "never@logged.test",
     "lena-1@sync.test",
 ];
+
+#[test]
+fn r27a_internal_history_below_an_answer_to_a_contact_is_flagged() {
+    let quoting = |lines: &str| {
+        let mut world = world();
+        world.email.reply.quoted = Some(lines.to_owned());
+        world.filed().flags
+    };
+    assert_eq!(quoting("On Monday, Tom <tom@praxis.test> wrote:\n> x"), ["internal_history"]);
+    assert_eq!(quoting("Von: Tom <tom@praxis.test>\nAn: <new@praxis.test>"), ["internal_history"]);
+    assert!(quoting("On Monday, Ana <ana@patient.test> wrote:\n> x").is_empty());
+    assert!(quoting("Von: Tom <tom@praxis.test>\nAn: ana@patient.test").is_empty(), "a patient has read it");
+    assert!(quoting("On Monday, Tom wrote:\n> x").is_empty(), "nobody is named by address");
+}
+
+/// Exchange reports a mail of Lena's to Ana, whom she has marked.
+fn journaled(reporter: &str) -> World {
+    let mut world = world();
+    world.mailbox = Mailbox::Auto(UserMailbox { account: world.account, user: world.lena });
+    world.facts.marks.push(Mark { user: world.lena, contact: world.ana.id, on: true });
+    world.email.journal = Some(Journal { reporter: From::One(person(reporter)) });
+    world.verdict = Verdict::unchecked();
+    world
+}
+
+fn source(domain: &str, networks: &[&str]) -> JournalSource {
+    JournalSource { domain: domain.to_owned(), networks: networks.iter().map(|&n| n.to_owned()).collect() }
+}
+
+#[test]
+fn r33_a_journal_report_counts_only_from_a_declared_source() {
+    let mut undeclared = journaled("journal@praxis.test");
+    undeclared.verdict = aligned("praxis.test");
+    assert_eq!(undeclared.decide().0, Decision::Rejected(Reason::SenderNotAllowed));
+    let mut aligned_source = undeclared.clone();
+    aligned_source.facts.account.settings.journal_sources = vec![source("praxis.test", &[])];
+    assert_eq!(aligned_source.filed().direction, Direction::Outbound);
+    let mut forged = aligned_source.clone();
+    forged.verdict = Verdict::unchecked();
+    assert_eq!(forged.decide().0, Decision::Rejected(Reason::SenderNotAllowed));
+    let mut elsewhere = journaled("journal@exchange.test");
+    elsewhere.facts.account.settings.journal_sources = vec![source("praxis.test", &["192.0.2.0/28"])];
+    assert_eq!(elsewhere.filed().direction, Direction::Outbound, "192.0.2.7 is in the network");
+    elsewhere.facts.account.settings.journal_sources = vec![source("praxis.test", &["192.0.2.8/29"])];
+    assert_eq!(elsewhere.decide().0, Decision::Rejected(Reason::SenderNotAllowed));
+}
+
+#[test]
+fn r33_a_journaled_mail_is_judged_as_itself() {
+    let mut world = journaled("journal@praxis.test");
+    world.facts.account.settings.journal_sources = vec![source("praxis.test", &["192.0.2.7"])];
+    world.facts.marks.clear();
+    assert_eq!(world.decide().0, Decision::Discarded(Reason::NotMarked));
+    let conversation = ConversationId::generate();
+    world.mailbox = Mailbox::Reply(ReplyMailbox { account: world.account, conversation });
+    assert_eq!(world.decide().0, Decision::Rejected(Reason::SenderNotAllowed), "never on a reply address");
+}
+
+#[test]
+fn r34_a_forwarding_confirmation_of_google_is_never_filed() {
+    let mut world = world();
+    world.email.from = From::One(person("forwarding-noreply@google.com"));
+    world.email.subject = "(#123456789) Gmail Forwarding Confirmation".to_owned();
+    world.verdict = aligned("google.com");
+    assert_eq!(world.decide().0, Decision::Discarded(Reason::ForwardingConfirmation));
+    world.mailbox = Mailbox::Auto(UserMailbox { account: world.account, user: world.lena });
+    assert_eq!(world.decide().0, Decision::Discarded(Reason::ForwardingConfirmation));
+    world.verdict = Verdict::unchecked();
+    assert_eq!(world.decide().0, Decision::Discarded(Reason::NotMarked), "forged");
+    world.mailbox = Mailbox::Sync(UserMailbox { account: world.account, user: world.lena });
+    assert_eq!(world.decide().0, Decision::Rejected(Reason::SenderNotAllowed), "forged");
+}
 
 proptest! {
     #[test]

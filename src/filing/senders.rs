@@ -16,38 +16,21 @@ pub(super) fn judge(
     identity: Option<&Identity>,
     trace: &mut Trace,
 ) -> Decision {
-    if let Some(identity) = identity {
-        return unverified_identity(case, feed, owner, identity, trace);
-    }
     if case.standing(&case.author.address) == Standing::NeverLog {
         trace.say("R20", "the author is on the never-log list");
         return Decision::Discarded(Reason::NeverLog);
     }
-    match case.eligible_contact_at(&case.author.address) {
-        Some(contact) => from_contact(case, feed, owner, contact, trace),
-        None => from_stranger(case, feed, owner, trace),
+    match (case.eligible_contact_at(&case.author.address), identity) {
+        (Some(contact), _) => from_contact(case, feed, owner, contact, trace),
+        (None, Some(identity)) if identity.user == owner.user && feed == Feed::Sync => {
+            unverified_identity(case, feed, owner, trace)
+        }
+        (None, _) => from_stranger(case, feed, owner, trace),
     }
 }
 
-/// R12: an address that a user has put on the profile, and has not proven yet.
-fn unverified_identity(
-    case: &Case<'_>,
-    feed: Feed,
-    owner: &Owner,
-    identity: &Identity,
-    trace: &mut Trace,
-) -> Decision {
-    if feed == Feed::Auto {
-        trace.say(
-            "R12",
-            "From is an address that its user has not verified yet, and this is the auto address",
-        );
-        return Decision::Discarded(Reason::NotMarked);
-    }
-    if identity.user != owner.user {
-        trace.say("R12", "From is another user's address that is not verified yet");
-        return Decision::Rejected(Reason::SenderNotAllowed);
-    }
+/// R12: an address that this user has put on the profile, and has not proven yet.
+fn unverified_identity(case: &Case<'_>, feed: Feed, owner: &Owner, trace: &mut Trace) -> Decision {
     match case.authenticity {
         Authenticity::Aligned(_) => {
             trace
@@ -60,7 +43,7 @@ fn unverified_identity(
                 "R12",
                 "From is an address that its user has not verified, and the message is not aligned",
             );
-            Decision::Rejected(Reason::SenderNotAllowed)
+            from_stranger(case, feed, owner, trace)
         }
         Authenticity::Unknown => look_up_failed(trace),
     }

@@ -56,7 +56,11 @@ impl App {
             let found = self.store.account(account).await?;
             return found.map(|_| ()).ok_or_else(|| Problem::not_found("account"));
         }
-        if principal.account != account {
+        let is_everywhere = principal.account == AccountId::OPERATOR && account != AccountId::OPERATOR;
+        if principal.account != account && !is_everywhere {
+            return Err(Problem::not_found("account"));
+        }
+        if is_everywhere && self.store.account(account).await?.is_none() {
             return Err(Problem::not_found("account"));
         }
         if any_of.iter().any(|scope| principal.scopes.allow(*scope)) {
@@ -70,20 +74,26 @@ impl App {
 /// How much of messages a token is shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Shown {
-    /// Everything.
+    /// Everything but what is for review alone (R27a).
     Content,
     /// The same shapes; text, subject and file names null.
     Meta,
+    /// Everything.
+    Review,
 }
 
 impl Shown {
     pub(super) fn to(principal: &Principal) -> Self {
-        if principal.scopes.allow(Scope::MessagesContent) { Self::Content } else { Self::Meta }
+        match (principal.scopes.allow(Scope::MessagesContent), principal.scopes.allow(Scope::Review)) {
+            (true, true) => Self::Review,
+            (true, false) => Self::Content,
+            (false, _) => Self::Meta,
+        }
     }
 
     pub(super) fn content(self, text: String) -> Option<String> {
         match self {
-            Self::Content => Some(text),
+            Self::Content | Self::Review => Some(text),
             Self::Meta => None,
         }
     }

@@ -116,8 +116,13 @@ impl<T: DeserializeOwned + Send> FromRequestParts<App> for Ids<T> {
 impl<T: DeserializeOwned> FromRequestParts<App> for Params<T> {
     type Rejection = Problem;
 
-    async fn from_request_parts(parts: &mut Parts, app: &App) -> Answer<Self> {
-        match Query::<T>::from_request_parts(parts, app).await {
+    async fn from_request_parts(parts: &mut Parts, _: &App) -> Answer<Self> {
+        // `?q=&email=`: an empty parameter is one that is not given.
+        let given: Vec<&str> =
+            parts.uri.query().unwrap_or_default().split('&').filter(|pair| !pair.ends_with('=')).collect();
+        let uri = format!("/?{}", given.join("&")).parse();
+        let uri = uri.map_err(|_| Problem::bad_request("the query cannot be read"))?;
+        match Query::<T>::try_from_uri(&uri) {
             Ok(Query(params)) => Ok(Self(params)),
             Err(rejection) => Err(Problem::bad_request(rejection.body_text())),
         }

@@ -30,7 +30,7 @@ pub(super) fn base() -> OpenApi {
 /// Adds what the router cannot know: actions behind a parameter.
 pub(super) fn add_held(document: &mut OpenApi) {
     #[derive(utoipa::OpenApi)]
-    #[openapi(paths(held::read_held, held::discard_held))]
+    #[openapi(paths(held::read_held, held::discard_held, held::file_held))]
     struct Held;
     let held = OpenApi::default().nest("/api/v1", Held::openapi());
     document.merge(held);

@@ -67,9 +67,7 @@ pub(super) fn is_list(fields: &Fields<'_>) -> bool {
 /// Whether it is bulk mail (R53).
 pub(super) fn is_bulk(fields: &Fields<'_>) -> bool {
     let precedence = fields.plain("precedence").unwrap_or_default().to_lowercase();
-    matches!(precedence.as_str(), "bulk" | "list" | "junk")
-        || fields.has("list-id")
-        || fields.has("list-unsubscribe")
+    matches!(precedence.as_str(), "bulk" | "list" | "junk") || fields.has("list-id")
 }
 
 const AUTO_HEADERS: [&str; 10] = [

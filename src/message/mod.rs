@@ -10,6 +10,7 @@ mod attribution;
 mod body;
 mod bounce_words;
 mod charset;
+mod confirmation;
 mod date;
 mod digest;
 mod encoded_word;
@@ -20,6 +21,7 @@ mod forwarded;
 mod html;
 mod html_tags;
 mod ids;
+mod journal;
 mod kind;
 mod label_words;
 mod labels;
@@ -36,6 +38,9 @@ mod ses_report;
 mod tnef;
 mod transfer;
 
+pub use confirmation::{Confirmation, confirmation};
+pub use journal::open_journal;
+use parse::open_attachment as attachment_of;
 pub use parse::{html, open_attachment, parse};
 
 use crate::address::{EmailAddress, NamedAddress};
@@ -77,6 +82,8 @@ pub struct Email {
     pub kind: Kind,
     /// The message that was forwarded by hand, if this is a forward (R28).
     pub forwarded: Option<Forwarded>,
+    /// Who reported it, if it was taken out of a journal report (R33).
+    pub journal: Option<Journal>,
     /// The delivery or feedback report, if this is one (R51).
     pub report: Option<Report>,
     /// The meeting of a `text/calendar` part (R55).
@@ -191,6 +198,13 @@ pub struct Forwarded {
     pub text: String,
     /// The number of the `message/rfc822` attachment that holds it whole; none if it stands inline.
     pub attachment: Option<usize>,
+}
+
+/// The journal report that a message was taken out of (R33). Authentication judged the reporter, not the author.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Journal {
+    /// The author of the report.
+    pub reporter: From,
 }
 
 /// A bounce or complaint in machine-readable form (R51).

@@ -63,6 +63,7 @@ fn read(tree: &Tree<'_>) -> Email {
         has_html: body.has_html,
         attachments: attachment::list(tree, &items),
         kind: kind::of(tree, report.as_ref(), &subject, forwarded.as_ref()),
+        journal: None,
         report: report.map(|(_, report)| report),
         meeting: find_meeting(tree, &items),
         is_list: kind::is_list(top),

@@ -102,7 +102,7 @@ impl Default for Patience {
             linger: Duration::from_secs(2),
             message: Duration::from_secs(60),
             proxy_header: Duration::from_secs(5),
-            recipient: Duration::from_secs(5),
+            recipient: Duration::from_millis(4_500),
             session: Duration::from_secs(2 * 60 * 60),
             write: Duration::from_secs(60),
         }
@@ -298,7 +298,7 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin, H: Handler> Conversation<'a, S, H> {
         drop(reserved);
         answer.unwrap_or_else(|_| {
             tracing::warn!("filing took too long");
-            reply::TOO_SLOW
+            reply::STORE_UNAVAILABLE
         })
     }
 

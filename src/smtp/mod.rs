@@ -83,6 +83,8 @@ pub enum ForwardPath {
 pub enum BodyDefect {
     /// A bare CR or LF inside DATA: `550 5.6.0`.
     BareNewline,
+    /// Nothing at all between DATA and the final dot: `550 5.6.0`.
+    Empty,
     /// Over the size limit: `552 5.3.4`.
     TooLarge,
 }

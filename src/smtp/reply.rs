@@ -155,8 +155,6 @@ pub const TOO_MANY_ERRORS: Reply = Reply::new(421, "4.7.0", "Too many errors, cl
 /// More transactions than LIMITS MAILMAX announced (RFC 9422).
 pub const TOO_MANY_MAILS: Reply =
     Reply::new(421, "4.7.0", "Too many messages in this session, please open another");
-/// The message could not be judged and filed in time; nothing was kept.
-pub const TOO_SLOW: Reply = Reply::new(451, "4.4.5", "Too busy to file this message, please try again later");
 
 #[cfg(test)]
 mod tests {

@@ -506,12 +506,16 @@ impl Session {
 fn final_reply(answer: Reply, defect: Option<BodyDefect>) -> Reply {
     let is_kept = answer.code < 300;
     match defect {
-        Some(BodyDefect::BareNewline) if is_kept => Reply { trace: answer.trace, ..reply::BAD_SYNTAX },
+        Some(BodyDefect::BareNewline | BodyDefect::Empty) if is_kept => {
+            Reply { trace: answer.trace, ..reply::BAD_SYNTAX }
+        }
         Some(BodyDefect::TooLarge) if is_kept => Reply { trace: answer.trace, ..reply::TOO_LARGE },
-        Some(BodyDefect::BareNewline | BodyDefect::TooLarge) | None => match answer.code {
-            200..=299 | 400..=599 => answer,
-            _ => reply::STORE_UNAVAILABLE,
-        },
+        Some(BodyDefect::BareNewline | BodyDefect::Empty | BodyDefect::TooLarge) | None => {
+            match answer.code {
+                200..=299 | 400..=599 => answer,
+                _ => reply::STORE_UNAVAILABLE,
+            }
+        }
     }
 }
 

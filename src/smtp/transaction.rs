@@ -218,8 +218,8 @@ impl Session {
         after: AfterMessage,
     ) -> Option<Step> {
         let Transaction { reverse_path, smtputf8, requiretls, recipients, refusal, .. } = transaction;
-        let unasked =
-            if size_bytes == 0 { Some(reply::BAD_SYNTAX) } else { refusal.filter(|_| defect.is_none()) };
+        let defect = if size_bytes == 0 { Some(BodyDefect::Empty) } else { defect };
+        let unasked = refusal.filter(|_| defect.is_none());
         if let Some(answer) = unasked {
             self.phase = Phase::Ready;
             self.say_or_close(&answer, after);

@@ -4,15 +4,17 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
-use crate::address::EmailAddress;
-use crate::filing::{Decision, Held, Step, Trace};
+use crate::address::{EmailAddress, Mailbox};
+use crate::filing::{Decision, Held, Reason, Step, Trace};
 use crate::id::{AccountId, DeliveryId};
 use crate::keys::Keys;
+use crate::message::{self, Confirmation};
 use crate::smtp::{ForwardPath, Reply};
 use crate::store::batch::Outcome;
+use crate::store::directory::UnaddressedFeed;
 use crate::store::events;
 use crate::store::record;
-use crate::store::rows::{DeliveryAddressRow, DeliveryRow, HeldRow, Rows};
+use crate::store::rows::{ConfirmationRow, DeliveryAddressRow, DeliveryRow, HeldRow, Rows};
 use crate::store::submission::{Place, Prepared, Refusal};
 use crate::wire::{AuthView, PersonView, StepView};
 
@@ -35,6 +37,7 @@ pub(in crate::store) fn submission(
                 keep_held(rows, prepared, outcome, held);
                 events::held(rows, outcome, held);
             }
+            Decision::Discarded(Reason::ForwardingConfirmation) => confirmation(rows, prepared, outcome),
             Decision::Deferred(_)
             | Decision::Discarded(_)
             | Decision::Duplicate(_)
@@ -43,6 +46,20 @@ pub(in crate::store) fn submission(
         rows.deliveries.push(delivery(prepared, outcome, reply, auth.clone()));
         addresses_of(rows, keys, prepared, outcome);
     }
+}
+
+/// R34.
+fn confirmation(rows: &mut Rows, prepared: &Prepared, outcome: &Outcome<'_>) {
+    let Some(owner) = &outcome.facts.owner else { return };
+    let Some(Confirmation { code, link }) = message::confirmation(&prepared.email) else { return };
+    events::forwarding_confirmation(rows, outcome, owner.user, code.as_deref(), link.as_deref());
+    rows.confirmations.push(ConfirmationRow {
+        account_id: outcome.arrival.mailbox.account().uuid(),
+        user_id: owner.user.uuid(),
+        code,
+        link,
+        at: prepared.received_at.as_millis(),
+    });
 }
 
 /// R3.
@@ -103,11 +120,25 @@ fn all_steps(prepared: &Prepared, outcome: &Outcome<'_>) -> String {
 /// R5: found by an exact address, listed by none. From on one side; To, Cc and RCPT on the other.
 fn addresses_of(rows: &mut Rows, keys: &Keys, prepared: &Prepared, outcome: &Outcome<'_>) {
     let email = &prepared.email;
-    let from = email.from.address().into_iter().map(|address| ("from", address));
+    let authors = email.from.address().into_iter().chain(prepared.envelope.reverse_path.as_ref());
+    let from = authors.map(|address| ("from", address));
     let rcpt = EmailAddress::parse(&outcome.rcpt);
     let people = email.to.iter().chain(&email.cc).map(|person| &person.address);
-    let to = rcpt.iter().chain(people).map(|address| ("to", address));
+    let feed = feed_address(outcome);
+    let to = rcpt.iter().chain(&feed).chain(people).map(|address| ("to", address));
     hash_addresses(rows, keys, outcome.arrival.mailbox.account(), outcome.delivery, from.chain(to));
+}
+
+/// R35: by which the profile finds when mail was last seen through a feed that has no address of its own.
+fn feed_address(outcome: &Outcome<'_>) -> Option<EmailAddress> {
+    let owner = outcome.facts.owner.as_ref()?.user;
+    if outcome.arrival.email.journal.is_some() {
+        return UnaddressedFeed::Journal.address(owner);
+    }
+    match outcome.arrival.mailbox {
+        Mailbox::Reply(_) => UnaddressedFeed::RoutedReplies.address(owner),
+        Mailbox::Auto(_) | Mailbox::Postmaster | Mailbox::Sync(_) => None,
+    }
 }
 
 fn hash_addresses<'a>(
@@ -158,6 +189,10 @@ struct HeldHeaders<'a> {
     from: Option<PersonView>,
     to: Vec<PersonView>,
     subject: &'a str,
+    /// Not shown: whose record it may belong on, once they are a contact.
+    cc: Vec<PersonView>,
+    /// Not shown, likewise: the author of what was forwarded (R28).
+    original: Option<PersonView>,
 }
 
 impl<'a> HeldHeaders<'a> {
@@ -167,6 +202,12 @@ impl<'a> HeldHeaders<'a> {
             from: record::author(email),
             to: email.to.iter().take(MAX_HASHED).map(PersonView::from).collect(),
             subject: &email.subject,
+            cc: email.cc.iter().take(MAX_HASHED).map(PersonView::from).collect(),
+            original: email
+                .forwarded
+                .as_ref()
+                .and_then(|original| original.from.as_ref())
+                .map(PersonView::from),
         }
     }
 }
@@ -234,7 +275,7 @@ pub(in crate::store) fn json(value: &impl Serialize) -> String {
     serde_json::to_string(value).unwrap_or_default()
 }
 
-fn steps_json(steps: &[Step]) -> String {
+pub(in crate::store) fn steps_json(steps: &[Step]) -> String {
     json(&steps.iter().map(StepView::from).collect::<Vec<_>>())
 }
 

@@ -56,6 +56,18 @@ pub(in crate::store) fn held(rows: &mut Rows, outcome: &Outcome<'_>, held: &Held
     push(rows, outcome, "message.held", None, &data);
 }
 
+/// `user.forwarding_confirmation` (R34).
+pub(in crate::store) fn forwarding_confirmation(
+    rows: &mut Rows,
+    outcome: &Outcome<'_>,
+    user_id: UserId,
+    code: Option<&str>,
+    link: Option<&str>,
+) {
+    let at = outcome.arrival.received_at.to_rfc3339();
+    push(rows, outcome, "user.forwarding_confirmation", None, &ConfirmationAsked { user_id, code, link, at });
+}
+
 fn push(
     rows: &mut Rows,
     outcome: &Outcome<'_>,
@@ -72,6 +84,14 @@ fn push(
         conversation_id: conversation.map(ConversationId::uuid),
         data: json(data),
     });
+}
+
+#[derive(Serialize)]
+struct ConfirmationAsked<'a> {
+    user_id: UserId,
+    code: Option<&'a str>,
+    link: Option<&'a str>,
+    at: String,
 }
 
 #[derive(Serialize)]

@@ -9,7 +9,8 @@ use std::collections::HashMap;
 use crate::address::{EmailAddress, Mailbox};
 use crate::filing::{
     Account, Arrival, Contact, Conversation, Direction, ExistingMessage, Facts, Filing, FilingContact,
-    Identity, KnownReference, Mark, Owner, Thread, derived_message_id, remembered_keys, thread_keys,
+    Identity, KnownReference, Mark, Owner, Sender, Thread, derived_message_id, quoted_addresses,
+    remembered_keys, thread_keys,
 };
 use crate::id::{AccountId, ContactId, ConversationId, MessageId, UserId};
 use crate::message::Email;
@@ -269,7 +270,12 @@ pub(in crate::store) const fn owner_id(mailbox: &Mailbox) -> Option<UserId> {
 /// user, or a contact who answered to all. Mail of a marked contact comes by itself and does not count.
 pub(in crate::store) fn counted_user(mailbox: &Mailbox, filing: &Filing) -> Option<UserId> {
     match mailbox {
-        Mailbox::Sync(of) if filing.direction == Direction::Outbound || !filing.marks.is_empty() => {
+        // A forward by hand (R28) is inbound, and its user stands in none of its fields.
+        Mailbox::Sync(of)
+            if filing.direction == Direction::Outbound
+                || !filing.marks.is_empty()
+                || filing.sender == Sender::Unverified =>
+        {
             Some(of.user)
         }
         Mailbox::Auto(_) | Mailbox::Postmaster | Mailbox::Reply(_) | Mailbox::Sync(_) => None,
@@ -281,12 +287,13 @@ pub(in crate::store) fn own_message_id(email: &Email) -> String {
     email.message_id_header.clone().unwrap_or_else(|| derived_message_id(&email.digest))
 }
 
-/// The folded addresses in From, To and Cc, and of a forwarded message's author (R28); each once.
+/// The folded addresses in From, To and Cc, of a forwarded message's author (R28), and above quotes (R27a); each once.
 pub(in crate::store) fn address_keys(email: &Email) -> Vec<String> {
     let forwarded = email.forwarded.iter().filter_map(|forwarded| forwarded.from.as_ref());
     let people = email.to.iter().chain(&email.cc).chain(forwarded).map(|person| &person.address);
+    let quoted = quoted_addresses(email);
     let mut keys = Vec::new();
-    for address in email.from.address().into_iter().chain(people).take(MAX_ADDRESSES) {
+    for address in email.from.address().into_iter().chain(people).take(MAX_ADDRESSES).chain(&quoted) {
         let key = address.key();
         if !keys.contains(&key) {
             keys.push(key);

@@ -2,7 +2,7 @@
 
 use crate::filing::{Filing, FilingContact, Mark, remembered_keys};
 use crate::id::{ContactId, UserId};
-use crate::message::{Email, From as Author};
+use crate::message::{Attachment, Email, From as Author};
 use crate::store::batch::Outcome;
 use crate::store::effects::{json, octets};
 use crate::store::facts::{counted_user, day};
@@ -36,7 +36,7 @@ fn message(prepared: &Prepared, outcome: &Outcome<'_>, filing: &Filing) -> Optio
     let email = &prepared.email;
     let copy = outcome.copy?;
     let (raw, blob) = copy.place.columns();
-    let attachments: Vec<AttachmentView> = email.attachments.iter().map(AttachmentView::from).collect();
+    let attachments = attachments(email, filing);
     Some(MessageRow {
         account_id: outcome.arrival.mailbox.account().uuid(),
         message_id: copy.id,
@@ -62,6 +62,18 @@ fn message(prepared: &Prepared, outcome: &Outcome<'_>, filing: &Filing) -> Optio
         raw,
         blob,
     })
+}
+
+/// R56: each with whether the record takes it.
+fn attachments(email: &Email, filing: &Filing) -> Vec<AttachmentView> {
+    let view = |attachment: &Attachment| {
+        let skipped = filing.skipped.iter().find(|skipped| skipped.n == attachment.n);
+        match skipped {
+            Some(skipped) => AttachmentView::from(attachment).skipped(skipped.why.clone()),
+            None => AttachmentView::from(attachment),
+        }
+    };
+    email.attachments.iter().map(view).collect()
 }
 
 fn contact(rows: &mut Rows, prepared: &Prepared, outcome: &Outcome<'_>, filing: &Filing) {

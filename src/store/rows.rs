@@ -20,6 +20,7 @@ pub(in crate::store) struct Rows {
     pub(in crate::store) marks: Vec<MarkRow>,
     pub(in crate::store) merges: Vec<MergeRow>,
     pub(in crate::store) daily_filings: Vec<DailyFilingRow>,
+    pub(in crate::store) confirmations: Vec<ConfirmationRow>,
     pub(in crate::store) held: Vec<HeldRow>,
     pub(in crate::store) deliveries: Vec<DeliveryRow>,
     pub(in crate::store) addresses: Vec<DeliveryAddressRow>,
@@ -37,6 +38,7 @@ impl Rows {
         insert(connection, self.thread_ids).await?;
         insert(connection, self.marks).await?;
         insert(connection, self.daily_filings).await?;
+        insert(connection, self.confirmations).await?;
         insert(connection, self.held).await?;
         insert(connection, self.deliveries).await?;
         insert(connection, self.addresses).await?;
@@ -66,6 +68,7 @@ impl Rows {
             |row| (row.account_id, row.user_id, row.day),
             |first, later| first.filings += later.filings,
         );
+        gather(&mut self.confirmations, |row| (row.account_id, row.user_id), |first, later| *first = later);
     }
 }
 
@@ -214,6 +217,18 @@ row! {
         user_id: Uuid,
         day: i64,
         filings: i64,
+    }
+}
+
+row! {
+    /// What confirms a forwarding (R34); the latest counts.
+    ConfirmationRow into "forwarding_confirmations",
+    then "ON CONFLICT (account_id, user_id) DO UPDATE SET code = excluded.code, link = excluded.link, at = excluded.at" {
+        account_id: Uuid,
+        user_id: Uuid,
+        code: Option<String>,
+        link: Option<String>,
+        at: i64,
     }
 }
 

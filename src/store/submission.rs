@@ -183,7 +183,7 @@ async fn seal_one(key: Arc<AccountKey>, id: Uuid, raw: Bytes) -> Result<Sealed, 
 }
 
 impl Prepared {
-    fn new(submission: Submission) -> Result<Self, StoreError> {
+    pub(in crate::store) fn new(submission: Submission) -> Result<Self, StoreError> {
         let Submission { received_at, envelope, verdict, email, raw: _, size_bytes, deliveries, steps } =
             submission;
         if deliveries.len() != envelope.recipients.len() || deliveries.is_empty() {
@@ -210,6 +210,7 @@ impl Prepared {
                 verdict: &self.verdict,
                 email: &self.email,
                 reverse_path: self.envelope.reverse_path.as_ref(),
+                client_ip: self.envelope.client.ip,
                 received_at: self.received_at,
                 size_bytes: self.size_bytes,
                 fresh,
@@ -260,7 +261,8 @@ impl Prepared {
 
 /// The final reply is due after 60 seconds.
 const FILE_LIMIT: Duration = Duration::from_secs(55);
-const RECORD_LIMIT: Duration = Duration::from_secs(10);
+/// Below what a session waits for the answer to a recipient.
+const RECORD_LIMIT: Duration = Duration::from_secs(4);
 /// Sealed octets that stay in the row.
 pub(in crate::store) const MAX_IN_ROW: usize = 64 * 1024;
 const MAX_SEALED_INLINE: usize = 256 * 1024;

@@ -116,3 +116,85 @@ async fn a_name_of_one_megabyte_is_refused_and_nothing_else_happens() {
     );
     check("a name of 1 MB", raw.as_bytes(), "554 5.6.0", "rejected", "bad_syntax").await;
 }
+
+fn filed_as(id: &str, to: &str, fields: &str, text: &str) -> String {
+    format!("{FROM}To: {to}\r\n{REST}Message-ID: <{id}@e2e.test>\r\n{fields}\r\n{text}\r\n")
+}
+
+#[tokio::test]
+async fn group_syntax_in_to_names_its_members() {
+    let raw = filed_as("group", "Patients: anna.bergmann@web-post.test, x@y.test;", "", "Hello");
+    check("group syntax", raw.as_bytes(), "250 2.0.0", "filed", "filed").await;
+    let raw = filed_as("nobody", "undisclosed-recipients:;", "", "Hello");
+    check("an empty group", raw.as_bytes(), "250 2.0.0", "held", "unknown_contact").await;
+}
+
+#[tokio::test]
+async fn ten_thousand_recipients_in_cc_are_no_reason_to_lose_the_mail() {
+    let mut cc = "Cc: a0@crowd.test".to_owned();
+    for n in 1..10_000 {
+        cc.push_str(&format!(",\r\n a{n}@crowd.test"));
+    }
+    let raw = filed_as("crowd", "anna.bergmann@web-post.test", &format!("{cc}\r\n"), "Hello");
+    check("10,000 in Cc", raw.as_bytes(), "250 2.0.0", "filed", "filed").await;
+}
+
+#[tokio::test]
+async fn references_of_five_thousand_ids_are_read_from_the_newest() {
+    let mut references = "References:".to_owned();
+    for n in 0..5_000 {
+        references.push_str(&format!("\r\n <{n}@lost.test>"));
+    }
+    let raw = filed_as("refs", "anna.bergmann@web-post.test", &format!("{references}\r\n"), "Hello");
+    check("5,000 references", raw.as_bytes(), "250 2.0.0", "filed", "filed").await;
+}
+
+#[tokio::test]
+async fn a_message_id_of_ten_kilobytes_is_filed() {
+    let raw = filed_as(&"x".repeat(10_000), "anna.bergmann@web-post.test", "", "Hello");
+    check("a long Message-ID", raw.as_bytes(), "250 2.0.0", "filed", "filed").await;
+}
+
+#[tokio::test]
+async fn a_date_in_the_year_9999_is_the_time_of_receipt() {
+    let raw = format!(
+        "{FROM}{TO}Date: Fri, 31 Dec 9999 23:59:59 +0000\r\nSubject: odd\r\nMessage-ID: <9999@e2e.test>\r\n\r\nHello\r\n"
+    );
+    check("year 9999", raw.as_bytes(), "250 2.0.0", "filed", "filed").await;
+}
+
+/// Names that turn the reading direction or climb out of folders; NULs in the text; a calendar of 5 MB.
+#[tokio::test]
+async fn r57_hostile_names_nuls_and_a_huge_calendar_are_filed_harmless() {
+    let app = TestApp::start().await;
+    let desk = Desk::open(&app).await;
+    let part = |kind: &str, name: &str, text: &str| {
+        format!(
+            "--b\r\nContent-Type: {kind}\r\nContent-Disposition: attachment; filename=\"{name}\"\r\n\r\n{text}\r\n"
+        )
+    };
+    let event = "BEGIN:VCALENDAR\r\nBEGIN:VEVENT\r\nSUMMARY:Visit\r\nDTSTART:20261122T100000Z\r\n";
+    let calendar = format!(
+        "{event}{}END:VEVENT\r\nEND:VCALENDAR",
+        "X-FILL:abcdefghijklmnopqrstuvwxyz\r\n".repeat(150_000)
+    );
+    let text = format!(
+        "--b\r\nContent-Type: text/plain\r\n\r\nbe\0fore\r\n{}{}{}--b--",
+        part("application/pdf", "../../etc/x", "1"),
+        part("application/pdf", "invoice\u{202e}fdp.exe", "2"),
+        part("text/calendar", "visit.ics", &calendar),
+    );
+    let fields = "MIME-Version: 1.0\r\nContent-Type: multipart/mixed; boundary=b\r\n";
+    let to = "\"\u{202e}annA\" <anna.bergmann@web-post.test>";
+    let raw = filed_as("hostile", to, fields, &text);
+    assert!(raw.len() > 5_000_000);
+    let answers = app.send(&LENA, &desk.sync, raw.as_bytes()).await;
+    let (_, message) = desk.expect_filed(&answers).await;
+    let shown = message.to_string();
+    assert!(!shown.contains('\u{202e}') && !shown.contains("\\u0000") && !shown.contains("../"), "{shown}");
+    let list = message["attachments"].as_array().unwrap();
+    let names: Vec<_> = list.iter().map(|attachment| attachment["filename"].as_str().unwrap()).collect();
+    assert_eq!(names, ["x", "invoicefdp.exe", "visit.ics"]);
+    assert_eq!((&list[0]["status"], &list[1]["status"]), (&"stored".into(), &"skipped".into()));
+    assert!(list[2]["size"].as_u64().unwrap() > 5_000_000);
+}

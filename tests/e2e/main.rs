@@ -16,4 +16,5 @@ mod filing;
 mod front;
 mod mail;
 mod refusals;
+mod review;
 mod start;

@@ -72,7 +72,10 @@ async fn a_user_of_an_administrator_is_verified_and_has_a_sync_address() {
     let server = Server::start().await;
     let account = server.account().await;
     let user = server.user(&account, "Bo@practice.test").await;
-    assert_eq!(keys(&user), ["id", "name", "role", "emails", "sync", "created_at"]);
+    assert_eq!(
+        keys(&user),
+        ["id", "name", "role", "emails", "sync", "created_at", "feeds", "forwarding_confirmation"]
+    );
     assert_eq!(keys(&user["emails"][0]), ["address", "verified_at"]);
     assert_eq!(user["emails"][0]["address"], "Bo@practice.test");
     assert!(user["emails"][0]["verified_at"].is_string());
@@ -165,10 +168,25 @@ async fn a_token_is_shown_once_and_ends_when_it_is_deleted() {
 }
 
 #[tokio::test]
-async fn a_token_needs_known_scopes_and_an_account_unless_it_is_admin() {
+async fn a_token_without_an_account_may_do_in_every_account_what_its_scopes_say() {
+    let server = Server::start().await;
+    let account = server.account().await;
+    let made = server.post("/tokens", json!({"scopes": ["contacts"], "name": "x"})).await.expect(201);
+    let token = made["token"].as_str().unwrap().to_owned();
+    server.as_token(&token, "GET", &format!("{account}/contacts"), None).await.expect(200);
+    server.as_token(&token, "GET", &format!("{account}/deliveries"), None).await.problem(403);
+    server.as_token(&token, "GET", &format!("/accounts/{STRANGER}/contacts"), None).await.problem(404);
+    server.as_token(&token, "POST", "/accounts", Some(&json!({"name": "y"}))).await.problem(403);
+    server
+        .as_token(&token, "POST", "/tokens", Some(&json!({"scopes": ["admin"], "name": "y"})))
+        .await
+        .problem(403);
+}
+
+#[tokio::test]
+async fn a_token_needs_known_scopes_and_a_name() {
     let server = Server::start().await;
     for (body, named) in [
-        (json!({"scopes": ["contacts"], "name": "x"}), "account_id"),
         (json!({"scopes": [], "name": "x"}), "scopes"),
         (json!({"scopes": ["everything"], "name": "x"}), "scopes[0]"),
         (json!({"scopes": ["admin"], "name": ""}), "name"),

@@ -99,7 +99,8 @@ async fn a_list_is_read_to_its_end_by_cursors_without_gap_or_repetition() {
             assert_eq!(seen, pages, "{limit}");
         }
     }
-    for bad in ["cursor=x", "cursor=", "limit=0", "limit=x", "limit=-1", "limt=3"] {
+    server.get(&format!("{account}/contacts?q=&email=&cursor=")).await.expect(200);
+    for bad in ["cursor=x", "limit=0", "limit=x", "limit=-1", "limt=3"] {
         server.get(&format!("{account}/contacts?{bad}")).await.problem(400);
     }
 }
@@ -168,7 +169,10 @@ async fn r29_a_mark_is_turned_on_and_off_and_listed_for_a_connector() {
     server.delete(&path).await.expect(204);
     let off = server.get(&marks).await.expect(200);
     assert_eq!(off["items"][0]["state"], "off");
-    let all = server.get(&format!("{account}/sync-marks?user={user}")).await.expect(200);
+    let on_now = server.get(&format!("{account}/sync-marks?user={user}")).await.expect(200);
+    assert_eq!(on_now["items"], json!([]), "what is off is told only to those who follow changes");
+    let all =
+        server.get(&format!("{account}/sync-marks?user={user}&since=2020-01-01T00:00:00Z")).await.expect(200);
     assert_eq!((&all["items"][0]["contact_id"], &all["items"][0]["state"]), (&json!(contact), &json!("off")));
     let since = text(&all["items"][0]["since"]);
     let from_then = server.get(&format!("{account}/sync-marks?since={since}")).await.expect(200);

@@ -38,6 +38,7 @@ const ROUTES: &[&str] = &[
     "POST /api/v1/accounts/{account}/contacts",
     "POST /api/v1/accounts/{account}/contacts:import",
     "POST /api/v1/accounts/{account}/held/{delivery}:discard",
+    "POST /api/v1/accounts/{account}/held/{delivery}:file",
     "POST /api/v1/accounts/{account}/messages",
     "POST /api/v1/accounts/{account}/reply-addresses",
     "POST /api/v1/accounts/{account}/users",

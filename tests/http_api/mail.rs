@@ -397,3 +397,58 @@ async fn r63_deleting_a_contact_erases_its_record_and_takes_its_name_off_the_oth
     assert!(!events.to_string().contains("Your results") && events.to_string().contains("Bea's own"));
     assert!(!events.to_string().contains("Secret") && !events.to_string().contains("ana@"), "{events}");
 }
+
+#[tokio::test]
+async fn r56_what_is_over_the_limits_is_listed_with_the_reason_and_cannot_be_had() {
+    let scene = Scene::set().await;
+    let settings = json!({"settings": {"attachments": {"max_each": 5, "max_total": null, "allow": ["txt"]}}});
+    scene.server.patch(&scene.account, settings).await.expect(200);
+    let part = |name: &str, text: &str| {
+        format!(
+            "--b\nContent-Type: text/plain; name={name}\nContent-Disposition: attachment; filename={name}\n\n{text}\n"
+        )
+    };
+    let mail = format!(
+        "From: bo@practice.test\nTo: ana@patient.test\nSubject: Files\nDate: Sun, 22 Nov 2020 05:00:00 +0000\nMessage-ID: <f@practice.test>\nMIME-Version: 1.0\nContent-Type: multipart/mixed; boundary=b\n\n--b\n\nHello\n{}{}{}--b--\n",
+        part("a.txt", "12345"),
+        part("b.txt", "123456"),
+        part("c.exe", "1")
+    );
+    scene.server.deliver(&scene.sync, &mail).await;
+    let message = &scene.timeline(&scene.ana).await["items"][0];
+    let list = message["attachments"].as_array().unwrap();
+    let shown: Vec<_> = list.iter().map(|a| (text(&a["filename"]), text(&a["status"]))).collect();
+    let expected = [("a.txt", "stored"), ("b.txt", "skipped"), ("c.exe", "skipped")];
+    assert_eq!(shown, expected.map(|(name, status)| (name.to_owned(), status.to_owned())));
+    assert_eq!(list[0]["why"], Value::Null);
+    assert_eq!(list[1]["why"], "larger than 5 octets for one file");
+    let file = |n: usize| format!("{}/messages/{}/attachments/{n}", scene.account, text(&message["id"]));
+    assert_eq!(scene.server.get(&file(0)).await.body, b"12345");
+    assert!(scene.server.get(&file(1)).await.problem(404).contains("over the account's limits"));
+    scene.server.get(&file(2)).await.problem(404);
+}
+
+#[tokio::test]
+async fn r27a_internal_history_is_shown_with_scope_review_alone() {
+    let scene = Scene::set().await;
+    let settings = json!({"settings": {"internal_domains": ["practice.test"]}});
+    scene.server.patch(&scene.account, settings).await.expect(200);
+    let mail = "From: bo@practice.test\nTo: ana@patient.test\nSubject: Re: Ana\nDate: Sun, 22 Nov 2020 05:00:00 +0000\nMessage-ID: <i@practice.test>\n\nAll is well.\n\nOn Sun, 22 Nov 2020 at 04:00, Kim <kim@practice.test> wrote:\n> Between us: a secret\n";
+    scene.server.deliver(&scene.sync, mail).await;
+    let page = scene.timeline(&scene.ana).await;
+    let message = &page["items"][0];
+    assert_eq!(message["flags"], json!(["internal_history"]));
+    assert!(text(&message["text"]).contains("secret"), "an administrator may review");
+    let path = format!("{}/messages/{}", scene.account, text(&message["id"]));
+    let reader = scene.server.token(&scene.account, &["messages:content"]).await;
+    let shown = scene.server.as_token(&reader, "GET", &path, None).await.expect(200);
+    assert_eq!((&shown["text"], &shown["new_text"]), (&json!("All is well."), &json!("All is well.")));
+    let both = scene.server.token(&scene.account, &["messages:content", "review"]).await;
+    for part in ["raw", "html"] {
+        let path = format!("{path}/{part}");
+        scene.server.as_token(&reader, "GET", &path, None).await.problem(403);
+    }
+    assert_eq!(scene.server.as_token(&both, "GET", &format!("{path}/raw"), None).await.status, 200);
+    let shown = scene.server.as_token(&both, "GET", &path, None).await.expect(200);
+    assert!(text(&shown["text"]).contains("secret"));
+}

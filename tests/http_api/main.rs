@@ -4,6 +4,7 @@
 mod accounts;
 mod contacts;
 mod document;
+mod feeds;
 mod guard;
 mod mail;
 mod repeated;

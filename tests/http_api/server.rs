@@ -173,8 +173,12 @@ impl Server {
     /// Files a mail for one of our addresses, aligned by DKIM, as the intake would.
     pub(crate) async fn deliver(&self, rcpt: &str, raw: &str) -> Filed {
         let raw = raw.replace('\n', "\r\n");
-        let email = message::parse(raw.as_bytes()).unwrap();
-        let from = email.from.address().unwrap().clone();
+        let wrapper = message::parse(raw.as_bytes()).unwrap();
+        let from = wrapper.from.address().unwrap().clone();
+        let (email, raw) = match message::open_journal(raw.as_bytes(), &wrapper).unwrap() {
+            Some((inner, octets)) => (inner, octets),
+            None => (wrapper, raw.into_bytes()),
+        };
         let path = ForwardPath::Address(EmailAddress::parse(rcpt).unwrap());
         let Lookup::Found(mailbox) = self.mailbox(&path).await else { panic!("{rcpt} is no mailbox") };
         let domain = from.domain().to_owned();

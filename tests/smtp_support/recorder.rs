@@ -52,6 +52,7 @@ impl Recorder {
         }
         line.push_str(match envelope.defect {
             Some(BodyDefect::BareNewline) => " bare-newline",
+            Some(BodyDefect::Empty) => " empty",
             Some(BodyDefect::TooLarge) => " too-large",
             None => "",
         });
@@ -62,7 +63,7 @@ impl Recorder {
         match (envelope.defect, local) {
             // Row for the promise: whatever the handler says, a message without its body is not accepted.
             (Some(_), "credulous") | (None, "") => reply::MESSAGE_ACCEPTED,
-            (Some(BodyDefect::BareNewline), _) => reply::BAD_SYNTAX,
+            (Some(BodyDefect::BareNewline | BodyDefect::Empty), _) => reply::BAD_SYNTAX,
             (Some(BodyDefect::TooLarge), _) => reply::TOO_LARGE,
             (None, "refused") => reply::BAD_FROM,
             (None, "deferred") => reply::LOOKUP_FAILED,

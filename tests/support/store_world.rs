@@ -178,6 +178,7 @@ pub(crate) fn email(id: &str, from: &str, to: &[&str]) -> Email {
         attachments: Vec::new(),
         kind: Kind::Mail,
         forwarded: None,
+        journal: None,
         report: None,
         meeting: None,
         is_list: false,

@@ -28,7 +28,7 @@ pub(in crate::http) async fn raw_message(
     Ids((account, message)): Ids<(AccountId, MessageId)>,
 ) -> Answer<Response> {
     app.enter(&principal, account, &[Scope::MessagesContent]).await?;
-    let raw = raw(&app, account, message).await?;
+    let raw = whole(&app, &principal, account, message).await?;
     Ok(file("message/rfc822", &disposition("message.eml"), raw))
 }
 
@@ -42,7 +42,7 @@ pub(in crate::http) async fn message_html(
     Ids((account, message)): Ids<(AccountId, MessageId)>,
 ) -> Answer<Response> {
     app.enter(&principal, account, &[Scope::MessagesContent]).await?;
-    let raw = raw(&app, account, message).await?;
+    let raw = whole(&app, &principal, account, message).await?;
     let clean = on_a_thread(move || message::html(&raw).map(|html| sanitize::html(&html))).await?;
     let html = clean.ok_or_else(|| Problem::not_found("HTML part in this message"))?;
     Ok(respond("text/html; charset=utf-8", "inline", html.into_bytes()))
@@ -70,6 +70,16 @@ pub(in crate::http) async fn attachment(
     let octets = octets.ok_or_else(|| Problem::not_found("attachment"))?;
     let name = Shown::to(&principal).content(text(&entry["filename"]));
     Ok(file(harmless(&text(&entry["content_type"])), &disposition(&name.unwrap_or_default()), octets))
+}
+
+/// R27a: whoever may not read the quoted part cannot have it in another form either.
+async fn whole(app: &App, principal: &Principal, account: AccountId, message: MessageId) -> Answer<Vec<u8>> {
+    let found =
+        app.store.message(account, message).await?.ok_or_else(|| Problem::not_found("raw message"))?;
+    if found.has_internal_history() && Shown::to(principal) != Shown::Review {
+        return Err(Problem::forbidden("review, which internal history needs"));
+    }
+    raw(app, account, message).await
 }
 
 async fn raw(app: &App, account: AccountId, message: MessageId) -> Answer<Vec<u8>> {

@@ -2,19 +2,22 @@
 
 use axum::Json;
 use axum::extract::State;
+use axum::http::StatusCode;
 use axum::response::Response;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use tracing::warn;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
+use crate::address::EmailAddress;
 use crate::http::App;
 use crate::http::auth::Shown;
-use crate::http::extract::{Ids, Listed, Params, id, slice};
+use crate::http::extract::{Ids, Input, Listed, Params, id, slice};
 use crate::http::idempotency::Once;
 use crate::http::problem::{Answer, Problem};
-use crate::id::{AccountId, ContactId, DeliveryId, UserId};
-use crate::store::directory::{Principal, Scope};
+use crate::id::{AccountId, ContactId, DeliveryId, MessageId, UserId};
+use crate::store::directory::{self, HeldTarget, Principal, Scope};
 use crate::store::views::{HeldFilter, HeldMail};
 use crate::wire::PersonView;
 
@@ -37,6 +40,36 @@ pub(in crate::http) struct HeldItem {
     contact_id: Option<Uuid>,
     #[schema(format = DateTime)]
     expires_at: String,
+}
+
+/// Whose record it goes on: one of the two. Neither is needed for a `new_identity`: it says "yes, this is me", and
+/// the rules decide.
+#[derive(Default, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(in crate::http) struct FileHeld {
+    contact_id: Option<Uuid>,
+    create_contact: Option<HeldContact>,
+}
+
+/// A contact to be made.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+struct HeldContact {
+    name: String,
+    email: String,
+}
+
+/// What became of held mail.
+#[derive(Serialize, ToSchema)]
+pub(in crate::http) struct HeldFiled {
+    /// The delivery's.
+    id: Uuid,
+    /// `filed`, `duplicate`; for a `new_identity` also `held` or `discarded`, as the rules say.
+    outcome: &'static str,
+    reason: &'static str,
+    /// The message on the record; null if it is on none.
+    message_id: Option<Uuid>,
+    contact_id: Option<Uuid>,
 }
 
 #[derive(Deserialize, utoipa::IntoParams)]
@@ -120,13 +153,72 @@ pub(in crate::http) async fn decide_held(
     principal: Principal,
     Ids((account, asked)): Ids<(AccountId, String)>,
     once: Once,
+    Input(body): Input<FileHeld>,
 ) -> Answer<Response> {
     app.enter(&principal, account, &[Scope::Review]).await?;
     let (delivery, action) = asked.split_once(':').ok_or_else(|| Problem::not_found("action"))?;
     let delivery = delivery.parse().map_err(|_| Problem::not_found("held message"))?;
     match action {
         "discard" => discard_held(&app, account, delivery, once).await,
+        "file" => file_held(&app, &principal, account, delivery, once, body).await,
         _ => Err(Problem::not_found("action")),
+    }
+}
+
+/// Files a held message on a contact's record.
+#[utoipa::path(post, path = "/accounts/{account}/held/{delivery}:file", tag = "held",
+    params(("account" = Uuid, Path), ("delivery" = Uuid, Path)), request_body = FileHeld,
+    responses((status = 200, description = "Decided", body = HeldFiled)))]
+pub(in crate::http) async fn file_held(
+    app: &App,
+    principal: &Principal,
+    account: AccountId,
+    delivery: DeliveryId,
+    once: Once,
+    body: FileHeld,
+) -> Answer<Response> {
+    let target = match (body.contact_id, body.create_contact) {
+        (Some(_), Some(_)) => {
+            return Err(Problem::invalid("create_contact", "not together with contact_id"));
+        }
+        (Some(contact), None) => HeldTarget::Contact(ContactId::from_uuid(contact)),
+        (None, Some(new)) => HeldTarget::Create(directory::NewContact {
+            name: new.name,
+            email: new.email,
+            ..directory::NewContact::default()
+        }),
+        (None, None) => HeldTarget::AsTheRulesSay,
+    };
+    let held = app.store.open_held(account, delivery).await?;
+    let held = held.ok_or_else(|| Problem::not_found("held message"))?;
+    let by = principal.described();
+    let mut change = app.store.change().await?;
+    let filed = change.file_held(&held, target, &by).await?;
+    let shown = HeldFiled {
+        id: filed.delivery.uuid(),
+        outcome: filed.outcome,
+        reason: filed.reason,
+        message_id: filed.message.map(MessageId::uuid),
+        contact_id: filed.contact.map(ContactId::uuid),
+    };
+    let answer = once.answer(change, StatusCode::OK, &shown).await?;
+    if let Some((user, address)) = &filed.accepted {
+        release(app, account, *user, address, &by).await;
+    }
+    Ok(answer)
+}
+
+/// R12, R36: an address that is proven now sets free whatever else waits for it. What fails waits for the hourly
+/// look: the request itself is done.
+pub(in crate::http) async fn release(
+    app: &App,
+    account: AccountId,
+    user: UserId,
+    address: &EmailAddress,
+    by: &str,
+) {
+    if let Err(error) = app.store.release_identity(account, user, address, by).await {
+        warn!(error = &error as &dyn std::error::Error, "held.not_released");
     }
 }
 

@@ -45,7 +45,8 @@ pub(in crate::http) struct Message {
     received_at: String,
     message_id_header: String,
     in_reply_to: Option<String>,
-    /// Null without scope `messages:content`.
+    /// Null without scope `messages:content`; `new_text` alone where the quoted part is internal (flag
+    /// `internal_history`) and the scope `review` is missing.
     text: Option<String>,
     /// Without quotes and signature. Null without scope `messages:content`.
     new_text: Option<String>,
@@ -121,6 +122,9 @@ pub(in crate::http) struct NewMessage {
 impl Message {
     fn of_entry(entry: Entry, shown: Shown) -> Self {
         let message = entry.message;
+        // R27a: colleagues' history below an answer to a contact.
+        let is_withheld = message.has_internal_history() && shown != Shown::Review;
+        let text = if is_withheld { message.new_text.clone() } else { message.text };
         Self {
             id: message.id.uuid(),
             conversation_id: message.conversation.uuid(),
@@ -137,7 +141,7 @@ impl Message {
             received_at: message.received_at.to_rfc3339(),
             message_id_header: message.message_id_header,
             in_reply_to: message.in_reply_to,
-            text: shown.content(message.text),
+            text: shown.content(text),
             new_text: shown.content(message.new_text),
             has_html: message.has_html,
             sender: message.sender,

@@ -9,8 +9,9 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use crate::address::ServedDomains;
+use crate::address::{EmailAddress, ServedDomains};
 use crate::http::App;
+use crate::http::api::held;
 use crate::http::extract::{Ids, Input, ListParams, Listed, Params};
 use crate::http::idempotency::Once;
 use crate::http::problem::{Answer, Problem};
@@ -27,6 +28,9 @@ pub(in crate::http) struct User {
     sync: Sync,
     #[schema(format = DateTime)]
     created_at: String,
+    feeds: Feeds,
+    /// Null if none was asked, and for a token without scope `addresses`.
+    forwarding_confirmation: Option<ForwardingConfirmation>,
 }
 
 #[derive(Serialize, ToSchema)]
@@ -35,6 +39,28 @@ struct UserEmail {
     /// Null until it is proven to be theirs.
     #[schema(format = DateTime)]
     verified_at: Option<String>,
+}
+
+/// When mail was last seen through each feed; null for one that is not live.
+#[derive(Serialize, ToSchema)]
+struct Feeds {
+    #[schema(format = DateTime)]
+    sync_address: Option<String>,
+    #[schema(format = DateTime)]
+    auto_forward: Option<String>,
+    #[schema(format = DateTime)]
+    journal: Option<String>,
+    #[schema(format = DateTime)]
+    routed_replies: Option<String>,
+}
+
+/// What Gmail asks to be confirmed before it forwards to the sync or auto address.
+#[derive(Serialize, ToSchema)]
+struct ForwardingConfirmation {
+    code: Option<String>,
+    link: Option<String>,
+    #[schema(format = DateTime)]
+    at: String,
 }
 
 #[derive(Serialize, ToSchema)]
@@ -86,8 +112,21 @@ impl User {
             address: email.address,
             verified_at: email.verified_at.map(crate::time::Timestamp::to_rfc3339),
         };
+        let seen = |at: Option<crate::time::Timestamp>| at.map(crate::time::Timestamp::to_rfc3339);
+        let (feeds, confirmation) = (user.profile.feeds, user.profile.confirmation.clone());
         Self {
             id: user.id.uuid(),
+            feeds: Feeds {
+                sync_address: seen(feeds.sync_address),
+                auto_forward: seen(feeds.auto_forward),
+                journal: seen(feeds.journal),
+                routed_replies: seen(feeds.routed_replies),
+            },
+            forwarding_confirmation: confirmation.filter(|_| shows).map(|asked| ForwardingConfirmation {
+                code: asked.code,
+                link: asked.link,
+                at: asked.at.to_rfc3339(),
+            }),
             sync: Sync {
                 state: user.sync.as_str(),
                 sync_address: shows.then(|| user.sync_address(served)),
@@ -168,7 +207,15 @@ pub(in crate::http) async fn add_user_email(
     };
     let mut change = app.store.change().await?;
     let user = change.add_user_email(account, user, &new.address, verification).await?;
-    once.answer(change, StatusCode::CREATED, &User::show(user, &app.served, &principal)).await
+    let id = user.id;
+    let shown = User::show(user, &app.served, &principal);
+    let answer = once.answer(change, StatusCode::CREATED, &shown).await?;
+    if verification == Verification::Trusted
+        && let Some(address) = EmailAddress::parse(new.address.trim())
+    {
+        held::release(&app, account, id, &address, &principal.described()).await;
+    }
+    Ok(answer)
 }
 
 /// Gives a user a new sync address; the old one is refused from now on.

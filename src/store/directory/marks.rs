@@ -82,6 +82,10 @@ impl Store {
         if let Some(contact) = filter.contact {
             sql.push(" AND s.contact_id = ").push_bind(contact.uuid());
         }
+        if filter.contact.is_none() && filter.since.is_none() {
+            // Whoever follows changes asks with `since`, and is told of what was turned off, too.
+            sql.push(" AND s.state = 'on'");
+        }
         if let Some(since) = filter.since {
             sql.push(" AND s.since >= ").push_bind(since.as_millis());
         }

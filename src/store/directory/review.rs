@@ -2,9 +2,11 @@
 
 use serde_json::Value;
 
+use crate::filing::Step;
 use crate::id::{AccountId, DeliveryId};
 use crate::store::blobs::BlobName;
 use crate::store::directory::{Change, DirectoryError};
+use crate::store::effects::steps_json;
 
 impl Change {
     /// Erases a held message on a person's word. Its delivery stays and says so, without addresses (R5).
@@ -15,6 +17,16 @@ impl Change {
         &mut self,
         account: AccountId,
         delivery: DeliveryId,
+    ) -> Result<(), DirectoryError> {
+        self.erase_held(account, delivery, "a person discarded it from the review queue").await
+    }
+
+    /// R5, R36: content and addresses go; the delivery stays, and says why.
+    pub(super) async fn erase_held(
+        &mut self,
+        account: AccountId,
+        delivery: DeliveryId,
+        said: &str,
     ) -> Result<(), DirectoryError> {
         let gone: Option<(Option<String>,)> =
             sqlx::query_as("DELETE FROM held WHERE account_id = $1 AND delivery_id = $2 RETURNING blob")
@@ -36,7 +48,7 @@ impl Change {
         )
         .bind(account.uuid())
         .bind(delivery.uuid())
-        .bind(steps_after_discard(&steps.unwrap_or_default()))
+        .bind(steps_after_discard(&steps.unwrap_or_default(), said))
         .execute(&mut *self.tx)
         .await?;
         Ok(())
@@ -44,7 +56,7 @@ impl Change {
 }
 
 /// R5: the steps stay, their addresses do not; a last step says who ended it.
-fn steps_after_discard(steps: &str) -> String {
+fn steps_after_discard(steps: &str, last: &str) -> String {
     let mut steps: Vec<Value> = serde_json::from_str(steps).unwrap_or_default();
     for said in steps.iter_mut().filter_map(|step| step.get_mut("said")) {
         if let Some(text) = said.as_str() {
@@ -52,8 +64,16 @@ fn steps_after_discard(steps: &str) -> String {
         }
     }
     steps.push(serde_json::json!({
-        "rule": "R36", "said": "a person discarded it from the review queue", "took_us": 0,
+        "rule": "R36", "said": last, "took_us": 0,
     }));
+    Value::from(steps).to_string()
+}
+
+/// What was said before, and what is said now.
+pub(super) fn with_steps(before: &str, now: &[Step]) -> String {
+    let mut steps: Vec<Value> = serde_json::from_str(before).unwrap_or_default();
+    let now: Vec<Value> = serde_json::from_str(&steps_json(now)).unwrap_or_default();
+    steps.extend(now);
     Value::from(steps).to_string()
 }
 
@@ -69,9 +89,9 @@ mod tests {
     #[test]
     fn r05_the_steps_of_discarded_mail_hold_no_address() {
         let steps = r#"[{"rule":"R24","said":"<ana@patient.test> is no contact","took_us":3}]"#;
-        let after = steps_after_discard(steps);
+        let after = steps_after_discard(steps, "ended");
         assert!(!after.contains("patient.test") && after.contains("(address) is no contact"), "{after}");
         assert!(after.contains("\"R36\""));
-        assert!(steps_after_discard("").contains("\"R36\""));
+        assert!(steps_after_discard("", "ended").contains("\"R36\""));
     }
 }

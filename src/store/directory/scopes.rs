@@ -114,6 +114,16 @@ impl Principal {
         Self { token: TokenId::from_uuid(Uuid::nil()), account: AccountId::OPERATOR, scopes }
     }
 
+    /// Who that is, for traces: no name of a person.
+    #[must_use]
+    pub fn described(&self) -> String {
+        if self.token.uuid().is_nil() {
+            "an administrator at the command line".to_owned()
+        } else {
+            format!("token {}", self.token)
+        }
+    }
+
     /// Whether it may do everything in every account.
     #[must_use]
     pub fn is_operator(&self) -> bool {

@@ -5,9 +5,7 @@ use uuid::Uuid;
 
 use crate::address::token::encode;
 use crate::id::{AccountId, TokenId};
-use crate::store::directory::{
-    Change, DirectoryError, NAME_MAX_CHARS, Principal, Scope, Scopes, checked_text,
-};
+use crate::store::directory::{Change, DirectoryError, NAME_MAX_CHARS, Principal, Scopes, checked_text};
 use crate::store::seal::SealError;
 use crate::store::views::{Key, Page, Slice};
 use crate::store::{Store, StoreError};
@@ -63,7 +61,7 @@ impl Store {
     /// the text of the token that was made, for `data/admin-token`; none if there was one already.
     ///
     /// # Errors
-    /// If the database fails, or the given token is shorter than 16 characters.
+    /// If the database fails.
     pub async fn ensure_admin_token(&self, given: Option<&str>) -> Result<Option<String>, DirectoryError> {
         let mut change = self.change().await?;
         let existing: Option<i64> = sqlx::query_scalar("SELECT 1 FROM tokens WHERE account_id = $1 LIMIT 1")
@@ -74,10 +72,6 @@ impl Store {
             return Ok(None);
         }
         let text = match given {
-            Some(text) if text.len() < GIVEN_TOKEN_MIN_OCTETS => {
-                let why = format!("must have at least {GIVEN_TOKEN_MIN_OCTETS} characters");
-                return Err(DirectoryError::invalid("SYNCMX_ADMIN_TOKEN", why));
-            }
             Some(text) => text.to_owned(),
             None => fresh_text()?,
         };
@@ -111,12 +105,10 @@ impl Change {
     /// Makes a token; its text is returned once and never stored.
     ///
     /// # Errors
-    /// `NotFound` for the account; `Invalid` for a name or for scopes without an account.
+    /// `NotFound` for the account; `Invalid` for a name.
     pub async fn create_token(&mut self, new: &NewToken) -> Result<(Token, String), DirectoryError> {
-        match new.account {
-            Some(account) => self.require_account(account).await?,
-            None if new.scopes.allow(Scope::Admin) => {}
-            None => return Err(DirectoryError::invalid("account_id", "only scope `admin` goes without one")),
+        if let Some(account) = new.account {
+            self.require_account(account).await?;
         }
         let text = fresh_text()?;
         let token = self.insert_token(new, &text).await?;
@@ -164,8 +156,6 @@ impl Change {
         Ok(token)
     }
 }
-
-const GIVEN_TOKEN_MIN_OCTETS: usize = 16;
 
 fn fresh_text() -> Result<String, DirectoryError> {
     let mut random = zeroize::Zeroizing::new([0; 32]);

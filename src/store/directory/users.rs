@@ -5,7 +5,9 @@ use uuid::Uuid;
 
 use crate::id::{AccountId, UserId};
 use crate::store::directory::identities::{self, UserEmail, Verification};
+use crate::store::directory::profile::{self, Profile};
 use crate::store::directory::{Change, DirectoryError, NAME_MAX_CHARS, checked_text};
+use crate::store::engine::Connection;
 use crate::store::views::{Key, Page, Slice};
 use crate::store::{Store, StoreError};
 use crate::time::Timestamp;
@@ -27,6 +29,8 @@ pub struct User {
     pub sync_local: String,
     /// When they were made.
     pub created_at: Timestamp,
+    /// Feeds and forwarding confirmation (R34, R35).
+    pub profile: Profile,
 }
 
 /// What makes a user.
@@ -103,18 +107,34 @@ impl Store {
     /// # Errors
     /// If the database fails.
     pub async fn user(&self, account: AccountId, user: UserId) -> Result<Option<User>, StoreError> {
+        let mut reader = self.reader().acquire().await?;
         let row: Option<Row> = sqlx::query_as(SELECT_ONE)
             .bind(account.uuid())
             .bind(user.uuid())
-            .fetch_optional(self.reader())
+            .fetch_optional(&mut *reader)
             .await?;
-        let Some(row) = row else { return Ok(None) };
-        let emails = sqlx::query_as(identities::SELECT_OF_USER)
+        match row {
+            Some(row) => Ok(Some(self.whole_user(&mut reader, account, row).await?)),
+            None => Ok(None),
+        }
+    }
+
+    /// A row with what belongs to it.
+    async fn whole_user(
+        &self,
+        connection: &mut Connection,
+        account: AccountId,
+        row: Row,
+    ) -> Result<User, StoreError> {
+        let emails: Vec<identities::Row> = sqlx::query_as(identities::SELECT_OF_USER)
             .bind(account.uuid())
-            .bind(user.uuid())
-            .fetch_all(self.reader())
+            .bind(row.user_id)
+            .fetch_all(&mut *connection)
             .await?;
-        Ok(Some(user_of(row, emails)))
+        let (keys, served) = (&self.inner.keys, &self.inner.served);
+        let user = UserId::from_uuid(row.user_id);
+        let profile = profile::read(connection, keys, served, account, user, &row.sync_local).await?;
+        Ok(user_of(row, emails, profile))
     }
 
     /// The users of an account, oldest first.
@@ -132,14 +152,10 @@ impl Store {
         .fetch_all(self.reader())
         .await?;
         let rows = slice.page(rows, |row| Key::of_id(row.user_id));
+        let mut reader = self.reader().acquire().await?;
         let mut items = Vec::with_capacity(rows.items.len());
         for row in rows.items {
-            let emails = sqlx::query_as(identities::SELECT_OF_USER)
-                .bind(account.uuid())
-                .bind(row.user_id)
-                .fetch_all(self.reader())
-                .await?;
-            items.push(user_of(row, emails));
+            items.push(self.whole_user(&mut reader, account, row).await?);
         }
         Ok(Page { items, next: rows.next })
     }
@@ -191,12 +207,8 @@ impl Change {
             .fetch_optional(&mut *self.tx)
             .await?;
         let row = row.ok_or(DirectoryError::NotFound("user"))?;
-        let emails = sqlx::query_as(identities::SELECT_OF_USER)
-            .bind(account.uuid())
-            .bind(user.uuid())
-            .fetch_all(&mut *self.tx)
-            .await?;
-        Ok(user_of(row, emails))
+        let store = self.store.clone();
+        Ok(store.whole_user(&mut self.tx, account, row).await?)
     }
 }
 
@@ -204,7 +216,7 @@ const SELECT_ONE: &str = "SELECT user_id, name, role, sync_state, sync_local, cr
      WHERE account_id = $1 AND user_id = $2";
 const ROLE_MAX_CHARS: usize = 50;
 
-fn user_of(row: Row, emails: Vec<identities::Row>) -> User {
+fn user_of(row: Row, emails: Vec<identities::Row>, profile: Profile) -> User {
     User {
         id: UserId::from_uuid(row.user_id),
         name: row.name,
@@ -213,5 +225,6 @@ fn user_of(row: Row, emails: Vec<identities::Row>) -> User {
         sync: SyncState::read(&row.sync_state),
         sync_local: row.sync_local,
         created_at: Timestamp::from_millis(row.created_at),
+        profile,
     }
 }

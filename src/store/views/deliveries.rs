@@ -166,7 +166,7 @@ fn select(account: AccountId) -> QueryBuilder<Sqlite> {
 
 /// The least `UUIDv7` of a time: the key of the table is in order of time, so a bound on it spares a scan. Ids are
 /// made within a day of the time that the row states; the exact bound is on the time itself.
-fn id_floor(time: Timestamp) -> Uuid {
+pub(in crate::store) fn id_floor(time: Timestamp) -> Uuid {
     let millis = u64::try_from(time.as_millis()).unwrap_or_default().min((1 << 48) - 1);
     Uuid::from_u128(u128::from(millis) << 80)
 }

@@ -4,6 +4,7 @@ use serde_json::Value;
 use sqlx::{QueryBuilder, Sqlite, SqliteConnection};
 use uuid::Uuid;
 
+use crate::filing::INTERNAL_HISTORY;
 use crate::id::{AccountId, ContactId, ConversationId, MessageId, UserId};
 use crate::store::directory::MERGES_MAX;
 use crate::store::views::{Key, Slice};
@@ -86,6 +87,12 @@ pub struct Conversation {
 }
 
 impl Message {
+    /// R27a: its quoted part is not for everybody.
+    #[must_use]
+    pub fn has_internal_history(&self) -> bool {
+        self.flags.as_array().is_some_and(|flags| flags.iter().any(|flag| flag == INTERNAL_HISTORY))
+    }
+
     /// How the record owner stands on it: `from`, `to` or `cc`. Where it is not named (a bounce, somebody else's
     /// answer): the side of the dialogue that is the contact's.
     #[must_use]

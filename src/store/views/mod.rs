@@ -14,6 +14,7 @@ use std::str::FromStr;
 
 use uuid::Uuid;
 
+pub(in crate::store) use deliveries::id_floor;
 pub use deliveries::{Delivery, DeliveryFilter};
 pub use events::Event;
 pub use held::{HeldFilter, HeldMail};

@@ -1,0 +1,235 @@
+//! What ends by itself: held mail (R36), traces (R3), content (R61), marks that have been idle (R35), each after the
+//! account's own time. Called every hour; works in bounded transactions, so that filing never waits long.
+
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+use crate::address::EmailAddress;
+use crate::filing::{Reason, Settings};
+use crate::id::{AccountId, ContactId, DeliveryId, UserId};
+use crate::store::blobs::BlobName;
+use crate::store::directory::{Change, DirectoryError};
+use crate::store::views::id_floor;
+use crate::store::{Store, StoreError};
+use crate::time::Timestamp;
+
+/// What has ended.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Expired {
+    /// Held messages that nobody decided on in time.
+    pub held: u64,
+    /// Delivery traces.
+    pub traces: u64,
+    /// Messages on records.
+    pub messages: u64,
+    /// Marks without mail.
+    pub marks: u64,
+    /// Held messages that were filed, because their author had been accepted meanwhile (R12).
+    pub released: u64,
+}
+
+impl Expired {
+    fn add(&mut self, other: Self) {
+        self.held += other.held;
+        self.traces += other.traces;
+        self.messages += other.messages;
+        self.marks += other.marks;
+        self.released += other.released;
+    }
+}
+
+impl Store {
+    /// Ends what is over by `now` in every account. Done in part after an error; the next call goes on.
+    ///
+    /// # Errors
+    /// If the database fails.
+    pub async fn expire(&self, now: Timestamp) -> Result<Expired, DirectoryError> {
+        let accounts: Vec<(Uuid, String)> = sqlx::query_as("SELECT account_id, settings FROM accounts")
+            .fetch_all(self.reader())
+            .await
+            .map_err(StoreError::from)?;
+        let mut all = Expired { released: self.release_accepted().await?, ..Expired::default() };
+        for (account, settings) in accounts {
+            let settings: Settings = serde_json::from_str(&settings).unwrap_or_default();
+            let account = AccountId::from_uuid(account);
+            for _ in 0..MAX_BATCHES {
+                let mut change = self.change().await?;
+                let expired = change.expire_some(account, &settings, now).await?;
+                change.commit().await?;
+                if expired == Expired::default() {
+                    break;
+                }
+                all.add(expired);
+            }
+        }
+        Ok(all)
+    }
+
+    /// R12: an address was verified, but what waited for it could not be filed then.
+    async fn release_accepted(&self) -> Result<u64, DirectoryError> {
+        let accepted: Vec<(Uuid, Uuid, String)> = sqlx::query_as(
+            "SELECT DISTINCT e.account_id, e.user_id, e.address FROM held h JOIN user_emails e
+             ON e.account_id = h.account_id AND e.user_id = h.user_id
+             WHERE h.reason = $1 AND e.verified_at IS NOT NULL LIMIT $2",
+        )
+        .bind(Reason::NewIdentity.as_str())
+        .bind(BATCH)
+        .fetch_all(self.reader())
+        .await
+        .map_err(StoreError::from)?;
+        let mut released = 0;
+        for (account, user, address) in accepted {
+            let (account, user) = (AccountId::from_uuid(account), UserId::from_uuid(user));
+            if let Some(address) = EmailAddress::parse(&address) {
+                released += self.release_identity(account, user, &address, "the hourly look").await?;
+            }
+        }
+        Ok(released)
+    }
+}
+
+impl Change {
+    /// A batch of each kind.
+    async fn expire_some(
+        &mut self,
+        account: AccountId,
+        settings: &Settings,
+        now: Timestamp,
+    ) -> Result<Expired, DirectoryError> {
+        let held = self.expire_held(account, now).await?;
+        let traces = self.expire_traces(account, now.plus_days(-i64::from(settings.trace_days))).await?;
+        let messages = match settings.content_days {
+            Some(days) => self.expire_content(account, now.plus_days(-i64::from(days))).await?,
+            None => 0,
+        };
+        let marks = match settings.mark_idle_months {
+            Some(months) => {
+                self.expire_marks(account, now.plus_days(-DAYS_A_MONTH * i64::from(months))).await?
+            }
+            None => 0,
+        };
+        Ok(Expired { held, traces, messages, marks, released: 0 })
+    }
+
+    /// R36.
+    async fn expire_held(&mut self, account: AccountId, now: Timestamp) -> Result<u64, DirectoryError> {
+        let over: Vec<(Uuid,)> = sqlx::query_as(
+            "SELECT delivery_id FROM held WHERE account_id = $1 AND expires_at <= $2 ORDER BY expires_at LIMIT $3",
+        )
+        .bind(account.uuid())
+        .bind(now.as_millis())
+        .bind(BATCH)
+        .fetch_all(&mut *self.tx)
+        .await?;
+        for (delivery,) in &over {
+            let said = "nobody decided on it in time: erased";
+            self.erase_held(account, DeliveryId::from_uuid(*delivery), said).await?;
+        }
+        Ok(over.len() as u64)
+    }
+
+    /// R3. What is still held keeps its trace.
+    async fn expire_traces(&mut self, account: AccountId, before: Timestamp) -> Result<u64, DirectoryError> {
+        let gone: Vec<(Uuid,)> = sqlx::query_as(
+            "DELETE FROM deliveries WHERE account_id = $1 AND delivery_id IN (SELECT d.delivery_id FROM deliveries d
+             WHERE d.account_id = $1 AND d.delivery_id < $2 AND d.at < $3 AND NOT EXISTS (SELECT 1 FROM held h
+             WHERE h.account_id = d.account_id AND h.delivery_id = d.delivery_id)
+             ORDER BY d.delivery_id LIMIT $4) RETURNING delivery_id",
+        )
+        .bind(account.uuid())
+        .bind(id_floor(before.plus_days(1)))
+        .bind(before.as_millis())
+        .bind(BATCH)
+        .fetch_all(&mut *self.tx)
+        .await?;
+        if let Some((last,)) = gone.iter().max() {
+            // Deliveries end in the order of their ids: no hash up to the last one belongs to a trace that is kept,
+            // but for what is held.
+            sqlx::query(
+                "DELETE FROM delivery_addresses WHERE account_id = $1 AND delivery_id <= $2
+                 AND delivery_id NOT IN (SELECT delivery_id FROM deliveries WHERE account_id = $1 AND delivery_id <= $2)",
+            )
+            .bind(account.uuid())
+            .bind(*last)
+            .execute(&mut *self.tx)
+            .await?;
+        }
+        Ok(gone.len() as u64)
+    }
+
+    /// R61: the messages with their sealed content, and what conversations and events still say of them.
+    async fn expire_content(&mut self, account: AccountId, before: Timestamp) -> Result<u64, DirectoryError> {
+        let over: Vec<(Uuid, Uuid, String, i64, Option<String>)> = sqlx::query_as(
+            "SELECT message_id, conversation_id, attachments, size_bytes, blob FROM messages
+             WHERE account_id = $1 AND message_id < $2 AND received_at < $3 ORDER BY message_id LIMIT $4",
+        )
+        .bind(account.uuid())
+        .bind(id_floor(before.plus_days(1)))
+        .bind(before.as_millis())
+        .bind(BATCH)
+        .fetch_all(&mut *self.tx)
+        .await?;
+        if over.is_empty() {
+            return Ok(0);
+        }
+        let (mut attachments, mut bytes, mut blobs) = (0, 0, 0);
+        for (message, conversation, list, size_bytes, blob) in &over {
+            attachments += serde_json::from_str::<Vec<Value>>(list).map_or(0, |list| list.len());
+            bytes += size_bytes;
+            blobs += usize::from(blob.is_some());
+            self.blobs.extend(blob.as_deref().and_then(BlobName::parse));
+            for statement in ERASE_MESSAGE {
+                sqlx::query(*statement).bind(account.uuid()).bind(message).execute(&mut *self.tx).await?;
+            }
+            sqlx::query(
+                "UPDATE conversations SET subject = '' WHERE account_id = $1 AND conversation_id = $2 AND NOT EXISTS
+                 (SELECT 1 FROM messages m WHERE m.account_id = $1 AND m.conversation_id = $2)",
+            )
+            .bind(account.uuid())
+            .bind(conversation)
+            .execute(&mut *self.tx)
+            .await?;
+        }
+        sqlx::query("DELETE FROM events WHERE account_id = $1 AND event_id < $2")
+            .bind(account.uuid())
+            .bind(id_floor(before))
+            .execute(&mut *self.tx)
+            .await?;
+        let data = json!({
+            "because": "content_days", "messages": over.len(), "attachments": attachments, "blobs": blobs,
+            "bytes": bytes, "held": 0, "deliveries": 0,
+        });
+        self.emit(account, "purge.done", None, &data).await?;
+        Ok(over.len() as u64)
+    }
+
+    /// R35: the next mail that a user files sets the mark again.
+    async fn expire_marks(&mut self, account: AccountId, before: Timestamp) -> Result<u64, DirectoryError> {
+        let gone: Vec<(Uuid, Uuid)> = sqlx::query_as(
+            "DELETE FROM sync_marks WHERE account_id = $1 AND state = 'on'
+             AND COALESCE(last_mail_at, since) < $2 AND since < $2 RETURNING contact_id, user_id",
+        )
+        .bind(account.uuid())
+        .bind(before.as_millis())
+        .fetch_all(&mut *self.tx)
+        .await?;
+        for (contact, user) in &gone {
+            let (contact, user) = (ContactId::from_uuid(*contact), UserId::from_uuid(*user));
+            let data = json!({ "contact_id": contact, "user_id": user, "because": "idle" });
+            self.emit(account, "contact.sync_off", None, &data).await?;
+        }
+        Ok(gone.len() as u64)
+    }
+}
+
+/// `$1` the account, `$2` the message. Its Message-ID stays known, so that answers to it still find the conversation.
+const ERASE_MESSAGE: &[&str] = &[
+    "DELETE FROM participants WHERE account_id = $1 AND message_id = $2",
+    "DELETE FROM messages WHERE account_id = $1 AND message_id = $2",
+];
+/// Rows of one kind in one transaction.
+const BATCH: i64 = 200;
+/// Transactions of one account in one call; what is left waits an hour.
+const MAX_BATCHES: usize = 500;
+/// Idle months are counted as 30 days.
+const DAYS_A_MONTH: i64 = 30;

@@ -1,0 +1,436 @@
+//! Held mail that goes on a record after all (R36): on a person's word, or because what it waited for has come.
+//!
+//! Promises the same rows, marks and events as a filing by the writer, in one transaction with the end of the held
+//! row. The sealed content stays where it is: a message keeps the id of the delivery under which it was sealed.
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use serde_json::Value;
+use uuid::Uuid;
+
+use crate::address::{Asked, EmailAddress, Mailbox, UserMailbox};
+use crate::auth::{AlignedBy, Alignment, Verdict};
+use crate::filing::{self, Arrival, Decision, Facts, Filing, Held, Outcome as Word, Reason, Step, Trace};
+use crate::id::{AccountId, ContactId, DeliveryId, MessageId, UserId};
+use crate::message::{self, Email};
+use crate::smtp::{Client, Envelope, ForwardPath, Recipient};
+use crate::store::batch::Outcome;
+use crate::store::blobs::BlobName;
+use crate::store::directory::review::with_steps;
+use crate::store::directory::{Change, CreatedBy, DirectoryError, NewContact};
+use crate::store::facts::Directory;
+use crate::store::rows::Rows;
+use crate::store::submission::{Place, Prepared, SealedCopy, Submission};
+use crate::store::{Lookup, Store, StoreError, events, record};
+use crate::time::Timestamp;
+
+/// A held message, opened and read, ready to be decided on.
+#[derive(Clone, Debug)]
+pub struct OpenedHeld {
+    account: AccountId,
+    delivery: DeliveryId,
+    email: Arc<Email>,
+    mailbox: Mailbox,
+    rcpt: EmailAddress,
+}
+
+/// Whose record held mail goes on.
+#[derive(Clone, Debug)]
+pub enum HeldTarget {
+    /// What the rules say now (R12: the author has been accepted as a user's own address).
+    AsTheRulesSay,
+    /// A contact on file.
+    Contact(ContactId),
+    /// A contact that is made for it.
+    Create(NewContact),
+}
+
+/// What became of held mail.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HeldOutcome {
+    /// The delivery.
+    pub delivery: DeliveryId,
+    /// The outcome of its delivery now.
+    pub outcome: &'static str,
+    /// The reason code now.
+    pub reason: &'static str,
+    /// The message on the record, if it is on one.
+    pub message: Option<MessageId>,
+    /// The contact whose record it is on, or would go on.
+    pub contact: Option<ContactId>,
+    /// R12: the user and the address that this has proven to be theirs; what else waits for it may be filed now.
+    pub accepted: Option<(UserId, EmailAddress)>,
+}
+
+#[derive(sqlx::FromRow)]
+struct Row {
+    at: i64,
+    reason: String,
+    user_id: Option<Uuid>,
+    size_bytes: i64,
+    content_key: Vec<u8>,
+    raw: Option<Vec<u8>>,
+    blob: Option<String>,
+}
+
+impl Store {
+    /// Opens and reads a held message. None if there is no such in the account.
+    ///
+    /// # Errors
+    /// If the database fails, or the message is damaged.
+    pub async fn open_held(
+        &self,
+        account: AccountId,
+        delivery: DeliveryId,
+    ) -> Result<Option<OpenedHeld>, StoreError> {
+        let Some(raw) = self.raw_held(account, delivery).await? else { return Ok(None) };
+        let row: Option<(Option<Uuid>, Option<String>)> = sqlx::query_as(
+            "SELECT h.user_id, d.rcpt FROM held h JOIN deliveries d
+             ON d.account_id = h.account_id AND d.delivery_id = h.delivery_id
+             WHERE h.account_id = $1 AND h.delivery_id = $2",
+        )
+        .bind(account.uuid())
+        .bind(delivery.uuid())
+        .fetch_optional(self.reader())
+        .await?;
+        let Some((user, rcpt)) = row else { return Ok(None) };
+        let Some(rcpt) = rcpt.as_deref().and_then(EmailAddress::parse) else { return Ok(None) };
+        let Some(mailbox) = self.mailbox_of_held(account, user, &rcpt).await? else { return Ok(None) };
+        let reading = tokio::task::spawn_blocking(move || message::parse(&raw));
+        let email = reading.await.map_err(|_| StoreError::Defect("reading panicked"))?;
+        let email = email.map_err(|_| StoreError::Defect("a held message breaks a limit"))?;
+        Ok(Some(OpenedHeld { account, delivery, email: Arc::new(email), mailbox, rcpt }))
+    }
+
+    /// The mailbox that it came to, even if the address has been rotated away since.
+    async fn mailbox_of_held(
+        &self,
+        account: AccountId,
+        user: Option<Uuid>,
+        rcpt: &EmailAddress,
+    ) -> Result<Option<Mailbox>, StoreError> {
+        let asked = self.inner.served.classify(&ForwardPath::Address(rcpt.clone()));
+        if let Lookup::Found(mailbox) = self.mailbox(&asked).await?
+            && mailbox.account() == account
+        {
+            return Ok(Some(mailbox));
+        }
+        let of = user.map(|user| UserMailbox { account, user: UserId::from_uuid(user) });
+        Ok(of.map(|of| if matches!(asked, Asked::Auto(_)) { Mailbox::Auto(of) } else { Mailbox::Sync(of) }))
+    }
+
+    /// R12, R36: decides anew on everything that was held because its author was not yet proven to be this user.
+    /// Returns how many were filed; what cannot be decided now stays held.
+    ///
+    /// # Errors
+    /// If the store fails.
+    pub async fn release_identity(
+        &self,
+        account: AccountId,
+        user: UserId,
+        address: &EmailAddress,
+        by: &str,
+    ) -> Result<u64, DirectoryError> {
+        let waiting: Vec<(Uuid, String)> = sqlx::query_as(
+            "SELECT delivery_id, headers FROM held WHERE account_id = $1 AND user_id = $2 AND reason = $3
+             ORDER BY delivery_id LIMIT $4",
+        )
+        .bind(account.uuid())
+        .bind(user.uuid())
+        .bind(Reason::NewIdentity.as_str())
+        .bind(RELEASE_MAX)
+        .fetch_all(self.reader())
+        .await?;
+        let mut filed = 0;
+        for (delivery, headers) in waiting {
+            let headers: Value = serde_json::from_str(&headers).unwrap_or_default();
+            let from = headers.pointer("/from/email").and_then(Value::as_str).and_then(EmailAddress::parse);
+            if from.as_ref() != Some(address) {
+                continue;
+            }
+            let Some(held) = self.open_held(account, DeliveryId::from_uuid(delivery)).await? else {
+                continue;
+            };
+            let mut change = self.change().await?;
+            match change.file_held(&held, HeldTarget::AsTheRulesSay, by).await {
+                Ok(outcome) => {
+                    change.commit().await?;
+                    filed += u64::from(outcome.outcome == Word::Filed.as_str());
+                }
+                // It waits on: somebody else has decided on it meanwhile, or the rules refuse it today.
+                Err(DirectoryError::Conflict(_) | DirectoryError::NotFound(_)) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(filed)
+    }
+}
+
+impl Change {
+    /// Files a held message. `by` says who decided, for the trace.
+    ///
+    /// # Errors
+    /// `NotFound` if it is held no more or there is no such contact, `Invalid` for the contact to be made, `Conflict`
+    /// if no record can take it.
+    pub async fn file_held(
+        &mut self,
+        held: &OpenedHeld,
+        target: HeldTarget,
+        by: &str,
+    ) -> Result<HeldOutcome, DirectoryError> {
+        let row = self.held_row(held).await?;
+        let reason = Reason::ALL.iter().copied().find(|reason| reason.as_str() == row.reason);
+        let reason = reason.ok_or(StoreError::Defect("a held message has an unknown reason"))?;
+        let accepted = self.accept_identity(held, reason, row.user_id).await?;
+        if matches!(target, HeldTarget::AsTheRulesSay) && accepted.is_none() {
+            return Err(DirectoryError::invalid("contact_id", "or create_contact is needed"));
+        }
+        let contact = match target {
+            HeldTarget::AsTheRulesSay => None,
+            HeldTarget::Contact(contact) => Some(self.contact(held.account, contact).await?.id),
+            HeldTarget::Create(new) => {
+                Some(self.create_contact(held.account, &new, CreatedBy::Api).await?.id)
+            }
+        };
+        let prepared = prepared(held, &row)?;
+        let (_, arrival) = prepared.arrivals().next().ok_or(StoreError::Defect("no recipient"))?;
+        let facts = self.facts_of(&arrival, contact).await?;
+        let decided = match contact {
+            Some(contact) => filing::file_held(&arrival, &facts, reason, contact),
+            None => Some(filing::decide(&arrival, &facts)),
+        };
+        let (decision, mut trace) = decided.ok_or_else(|| {
+            DirectoryError::Conflict("its author cannot be read: no record can take it".to_owned())
+        })?;
+        let said = format!("it was held ({}); {by} decided on it", reason.as_str());
+        trace.steps.insert(0, Step { rule: "R36", said: said.into(), took_us: 0 });
+        let copy = prepared.own_copy(held.delivery);
+        let rcpt = held.rcpt.as_str().to_owned();
+        let outcome = Outcome { delivery: held.delivery, arrival, rcpt, facts, decision, trace, copy };
+        self.settle(held, &prepared, &outcome, accepted).await
+    }
+
+    async fn held_row(&mut self, held: &OpenedHeld) -> Result<Row, DirectoryError> {
+        let row: Option<Row> = sqlx::query_as(
+            "SELECT at, reason, user_id, size_bytes, content_key, raw, blob FROM held
+             WHERE account_id = $1 AND delivery_id = $2",
+        )
+        .bind(held.account.uuid())
+        .bind(held.delivery.uuid())
+        .fetch_optional(&mut *self.tx)
+        .await?;
+        row.ok_or(DirectoryError::NotFound("held message"))
+    }
+
+    /// R12: filing what was held for a new address says "yes, this is me", and proves the address.
+    async fn accept_identity(
+        &mut self,
+        held: &OpenedHeld,
+        reason: Reason,
+        user: Option<Uuid>,
+    ) -> Result<Option<(UserId, EmailAddress)>, DirectoryError> {
+        let (Reason::NewIdentity, Some(user), Some(from)) = (reason, user, held.email.from.address()) else {
+            return Ok(None);
+        };
+        sqlx::query(
+            "UPDATE user_emails SET verified_at = COALESCE(verified_at, $4)
+             WHERE account_id = $1 AND user_id = $2 AND email_key = $3",
+        )
+        .bind(held.account.uuid())
+        .bind(user)
+        .bind(from.key())
+        .bind(self.now.as_millis())
+        .execute(&mut *self.tx)
+        .await?;
+        Ok(Some((UserId::from_uuid(user), from.clone())))
+    }
+
+    /// As for any arrival; the contact that a person chose is known too, whether it is named on the message or not.
+    async fn facts_of(
+        &mut self,
+        arrival: &Arrival<'_>,
+        chosen: Option<ContactId>,
+    ) -> Result<Facts, DirectoryError> {
+        let served = self.store.inner.served.all();
+        let directory = Directory::load(&mut self.tx, &[*arrival], &served).await?;
+        let mut facts = directory.facts(arrival).ok_or(StoreError::NoSuchAccount)?;
+        if let Some(chosen) = chosen.filter(|id| !facts.contacts.iter().any(|known| known.id == *id)) {
+            let on_file = self.contact(arrival.mailbox.account(), chosen).await?;
+            facts.contacts.push(filing::Contact {
+                id: on_file.id,
+                name: on_file.name,
+                email: EmailAddress::parse(&on_file.email),
+                created_at: on_file.created_at,
+            });
+        }
+        Ok(facts)
+    }
+
+    async fn settle(
+        &mut self,
+        held: &OpenedHeld,
+        prepared: &Prepared,
+        outcome: &Outcome<'_>,
+        accepted: Option<(UserId, EmailAddress)>,
+    ) -> Result<HeldOutcome, DirectoryError> {
+        let (message, contact) = match &outcome.decision {
+            Decision::Filed(filing) => {
+                self.write_filing(prepared, outcome, filing).await?;
+                (outcome.message(), Some(filing.contact.id()))
+            }
+            Decision::Duplicate(existing) => {
+                self.forget_held(held).await?;
+                let known = outcome.facts.same_message_id.iter().find(|known| known.id == *existing);
+                (Some(*existing), known.map(|known| known.contact))
+            }
+            Decision::Held(still) => {
+                self.hold_on(held, still).await?;
+                (None, still.contact)
+            }
+            Decision::Discarded(_) => {
+                self.erase_held(held.account, held.delivery, "by the rules it is not to be kept").await?;
+                (None, None)
+            }
+            Decision::Deferred(reason) | Decision::Rejected(reason) => {
+                let why = format!("the rules would refuse it now ({}): it stays held", reason.as_str());
+                return Err(DirectoryError::Conflict(why));
+            }
+        };
+        self.note_on_delivery(held, outcome, message, contact).await?;
+        Ok(HeldOutcome {
+            delivery: held.delivery,
+            outcome: outcome.decision.outcome().as_str(),
+            reason: outcome.decision.reason().as_str(),
+            message,
+            contact,
+            accepted,
+        })
+    }
+
+    async fn write_filing(
+        &mut self,
+        prepared: &Prepared,
+        outcome: &Outcome<'_>,
+        filing: &Filing,
+    ) -> Result<(), DirectoryError> {
+        let mut rows = Rows::default();
+        record::filed(&mut rows, prepared, outcome, filing);
+        events::filed(&mut rows, outcome, filing);
+        // It happens now; the message itself says when it came.
+        rows.events.iter_mut().for_each(|event| event.at = self.now.as_millis());
+        // The blob stays: the message names it from now on.
+        sqlx::query("DELETE FROM held WHERE account_id = $1 AND delivery_id = $2")
+            .bind(outcome.arrival.mailbox.account().uuid())
+            .bind(outcome.delivery.uuid())
+            .execute(&mut *self.tx)
+            .await?;
+        Ok(rows.write(&mut self.tx).await?)
+    }
+
+    async fn hold_on(&mut self, held: &OpenedHeld, still: &Held) -> Result<(), DirectoryError> {
+        sqlx::query(
+            "UPDATE held SET reason = $3, why = $4, user_id = COALESCE($5, user_id), contact_id = $6
+             WHERE account_id = $1 AND delivery_id = $2",
+        )
+        .bind(held.account.uuid())
+        .bind(held.delivery.uuid())
+        .bind(still.reason.as_str())
+        .bind(&still.why)
+        .bind(still.user.map(UserId::uuid))
+        .bind(still.contact.map(ContactId::uuid))
+        .execute(&mut *self.tx)
+        .await?;
+        Ok(())
+    }
+
+    async fn forget_held(&mut self, held: &OpenedHeld) -> Result<(), DirectoryError> {
+        let blob: Option<(Option<String>,)> =
+            sqlx::query_as("DELETE FROM held WHERE account_id = $1 AND delivery_id = $2 RETURNING blob")
+                .bind(held.account.uuid())
+                .bind(held.delivery.uuid())
+                .fetch_optional(&mut *self.tx)
+                .await?;
+        self.blobs.extend(blob.and_then(|(blob,)| blob).as_deref().and_then(BlobName::parse));
+        Ok(())
+    }
+
+    /// R3: the delivery says how it ended, and by whom.
+    async fn note_on_delivery(
+        &mut self,
+        held: &OpenedHeld,
+        outcome: &Outcome<'_>,
+        message: Option<MessageId>,
+        contact: Option<ContactId>,
+    ) -> Result<(), DirectoryError> {
+        let steps: Option<String> =
+            sqlx::query_scalar("SELECT steps FROM deliveries WHERE account_id = $1 AND delivery_id = $2")
+                .bind(held.account.uuid())
+                .bind(held.delivery.uuid())
+                .fetch_optional(&mut *self.tx)
+                .await?;
+        let mut trace = Trace { steps: outcome.trace.steps.clone() };
+        if matches!(outcome.decision, Decision::Discarded(_)) {
+            trace.leave_out_addresses();
+        }
+        sqlx::query(
+            "UPDATE deliveries SET outcome = $3, reason = $4, message_id = $5, contact_id = $6, steps = $7
+             WHERE account_id = $1 AND delivery_id = $2",
+        )
+        .bind(held.account.uuid())
+        .bind(held.delivery.uuid())
+        .bind(outcome.decision.outcome().as_str())
+        .bind(outcome.decision.reason().as_str())
+        .bind(message.map(MessageId::uuid))
+        .bind(contact.map(ContactId::uuid))
+        .bind(with_steps(&steps.unwrap_or_default(), &trace.steps))
+        .execute(&mut *self.tx)
+        .await?;
+        Ok(())
+    }
+}
+
+/// As the writer had it, with the sealed content that is there. What authentication found has been weighed when it
+/// was held; a new identity is held only if it was aligned (R12).
+fn prepared(held: &OpenedHeld, row: &Row) -> Result<Prepared, StoreError> {
+    let mut verdict = Verdict::unchecked();
+    if row.reason == Reason::NewIdentity.as_str()
+        && let Some(from) = held.email.from.address()
+    {
+        let domain = from.domain().to_owned();
+        verdict.alignment = Alignment::Aligned { by: AlignedBy::Dkim, domain };
+    }
+    let client =
+        Client { ip: IpAddr::V4(Ipv4Addr::UNSPECIFIED), helo: String::new(), is_esmtp: true, tls: None };
+    let path = ForwardPath::Address(held.rcpt.clone());
+    let envelope = Envelope {
+        client,
+        reverse_path: None,
+        recipients: vec![Recipient { path, mailbox: held.mailbox.clone() }],
+        smtputf8: false,
+        requiretls: false,
+        defect: None,
+    };
+    let mut prepared = Prepared::new(Submission {
+        received_at: Timestamp::from_millis(row.at),
+        envelope: Arc::new(envelope),
+        verdict: Arc::new(verdict),
+        email: held.email.clone(),
+        raw: Bytes::new(),
+        size_bytes: u64::try_from(row.size_bytes).unwrap_or_default(),
+        deliveries: vec![held.delivery],
+        steps: Vec::new(),
+    })?;
+    let place = match (&row.raw, row.blob.as_deref().and_then(BlobName::parse)) {
+        (Some(raw), _) => Place::Row(raw.as_slice().into()),
+        (None, Some(name)) => Place::Blob(name),
+        (None, None) => return Err(StoreError::Defect("a held message without content")),
+    };
+    let content_key = row.content_key.clone();
+    prepared.copies.push(SealedCopy { account: held.account, id: held.delivery.uuid(), content_key, place });
+    Ok(prepared)
+}
+
+/// Held messages that one accepted address sets free at once; the rest with the next mail or by hand.
+const RELEASE_MAX: i64 = 500;
