@@ -101,10 +101,10 @@ async fn c21_a_slow_recipient_look_up_is_451_4_3_0() {
 }
 
 #[tokio::test]
-async fn d22_a_slow_filing_is_451_4_4_5() {
+async fn d22_a_slow_filing_is_451_4_3_0() {
     let running = serve(&config(), TlsPolicy::Offered, Patience { message: SHORT, ..Patience::default() });
     let mut peer = in_data(&running, "hang@client.example").await;
-    assert!(peer.ask("x\r\n.").await.starts_with("451 4.4.5 "));
+    assert!(peer.ask("x\r\n.").await.starts_with("451 4.3.0 "));
     assert!(peer.ask("NOOP").await.starts_with("250 "));
     stop(running).await;
 }
