@@ -54,15 +54,18 @@ pub(crate) async fn x7_slowloris(scale: Scale) -> Row {
         });
     }
     let opened = drippers.len();
-    let (mut took, began) = (Vec::new(), Instant::now());
-    while began.elapsed() < Duration::from_secs(15) {
+    let mut took = Vec::new();
+    // R52: a sync address takes 500 a day.
+    let mut pace = tokio::time::interval(Duration::from_millis(30));
+    while took.len() < 480 {
         let mut mailer = app.connect(&LENA).await;
         for _ in 0..20 {
+            pace.tick().await;
             let id = took.len().to_string();
             let raw = LENA.sign(&Draft { id: &id, ..Draft::default() }.raw());
             let mailing = Instant::now();
             let answers = mailer.send(LENA.mail_from, std::slice::from_ref(&desk.sync), &raw).await.unwrap();
-            assert!(matches!(answers.decisive().code, 250 | 452), "{}", answers.decisive().text);
+            assert_eq!(answers.decisive().code, 250, "{}", answers.decisive().text);
             took.push(mailing.elapsed());
         }
     }

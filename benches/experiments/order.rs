@@ -142,28 +142,7 @@ fn huge_row(what: &str, answer: &str, began: Instant, before: i64, app: &TestApp
 pub(crate) async fn x14_sigterm() -> Row {
     let mut app = TestApp::start_with(&[MANY]).await;
     let desk = Desk::open(&app).await;
-    let mut idle = Vec::new();
-    let mut in_data = Vec::new();
-    for number in 0..40 {
-        idle.push(greeted(app.smtp, number).await.unwrap());
-    }
-    for number in 0..60 {
-        let mut stream = greeted(app.smtp, number).await.unwrap();
-        let id = number.to_string();
-        let raw = LENA.sign(&Draft { id: &id, ..Draft::default() }.raw());
-        ask(&mut stream, format!("MAIL FROM:<{}>\r\n", LENA.mail_from).as_bytes()).await.unwrap();
-        ask(&mut stream, format!("RCPT TO:<{}>\r\n", desk.sync).as_bytes()).await.unwrap();
-        ask(&mut stream, b"DATA\r\n").await.unwrap();
-        let (first, rest) = raw.split_at(raw.len() / 2);
-        stream.write_all(first).await.unwrap();
-        // Half of them are waiting for the 250 when the signal comes.
-        if number % 2 == 0 {
-            stream.write_all(&[rest, b".\r\n"].concat()).await.unwrap();
-            in_data.push((stream, Vec::new()));
-        } else {
-            in_data.push((stream, [rest, b".\r\n"].concat()));
-        }
-    }
+    let (mut idle, mut in_data) = open_sessions(&app, &desk).await;
     let began = Instant::now();
     let pid = app.pid().to_string();
     assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
@@ -195,6 +174,33 @@ pub(crate) async fn x14_sigterm() -> Row {
             && filed >= accepted
             && took < Duration::from_secs(30),
     }
+}
+
+/// Forty that idle, and sixty in the middle of a message, each with what it has still to say.
+async fn open_sessions(app: &TestApp, desk: &Desk) -> (Vec<TcpStream>, Vec<(TcpStream, Vec<u8>)>) {
+    let mut idle = Vec::new();
+    let mut in_data = Vec::new();
+    for number in 0..40 {
+        idle.push(greeted(app.smtp, number).await.unwrap());
+    }
+    for number in 0..60 {
+        let mut stream = greeted(app.smtp, number).await.unwrap();
+        let id = number.to_string();
+        let raw = LENA.sign(&Draft { id: &id, ..Draft::default() }.raw());
+        ask(&mut stream, format!("MAIL FROM:<{}>\r\n", LENA.mail_from).as_bytes()).await.unwrap();
+        ask(&mut stream, format!("RCPT TO:<{}>\r\n", desk.sync).as_bytes()).await.unwrap();
+        ask(&mut stream, b"DATA\r\n").await.unwrap();
+        let (first, rest) = raw.split_at(raw.len() / 2);
+        stream.write_all(first).await.unwrap();
+        // Half of them are waiting for the 250 when the signal comes.
+        if number % 2 == 0 {
+            stream.write_all(&[rest, b".\r\n"].concat()).await.unwrap();
+            in_data.push((stream, Vec::new()));
+        } else {
+            in_data.push((stream, [rest, b".\r\n"].concat()));
+        }
+    }
+    (idle, in_data)
 }
 
 /// How many mails are on the contact's record, page by page.

@@ -89,7 +89,7 @@ impl TestApp {
 
     /// SIGTERM, and how it ended.
     pub(crate) async fn terminate(&mut self) -> ExitStatus {
-        let pid = self.child.id().to_string();
+        let pid = self.pid().to_string();
         assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
         let mut tries = tokio::time::interval(Duration::from_millis(20));
         for _ in 0..1500 {
@@ -103,7 +103,7 @@ impl TestApp {
 
     /// SIGHUP.
     pub(crate) fn hang_up(&self) {
-        let pid = self.child.id().to_string();
+        let pid = self.pid().to_string();
         assert!(Command::new("kill").args(["-HUP", &pid]).status().unwrap().success());
     }
 

@@ -9,6 +9,7 @@ dialogues! {
     a10_any_case_and_trailing_spaces: "a10-any-case-and-trailing-spaces.txt",
     a11_before_ehlo: "a11-before-ehlo.txt",
     a12_mail_before_ehlo: "a12-mail-before-ehlo.txt",
+    b1_requiretls: "b1-requiretls.txt",
     b1_starttls: "b1-starttls.txt",
     b2_starttls_with_argument: "b2-starttls-with-argument.txt",
     b5_starttls_injection: "b5-starttls-injection.txt",

@@ -47,6 +47,9 @@ impl Recorder {
         };
         let to: Vec<String> = envelope.recipients.iter().map(|recipient| shown(&recipient.path)).collect();
         line.push_str(&format!(" to={}", to.join(",")));
+        if envelope.requiretls {
+            line.push_str(" requiretls");
+        }
         if envelope.smtputf8 {
             line.push_str(" smtputf8");
         }
