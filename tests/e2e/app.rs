@@ -101,6 +101,10 @@ impl TestApp {
         panic!("SIGTERM did not end it");
     }
 
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     /// SIGHUP.
     pub(crate) fn hang_up(&self) {
         let pid = self.pid().to_string();
