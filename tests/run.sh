@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Runs every check, cheapest first; installs what is missing before. For people and machines alike:
 #   tests/run.sh              everything
-#   tests/run.sh fmt clippy   these steps only: fmt, clippy, test, doc
+#   tests/run.sh fmt clippy   these steps only: fmt, clippy, test, doc, scores
 # Needs Rust (rustup brings the rest of it) and a C compiler for SQLite, zstd and aws-lc. Reads nothing from stdin.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -17,8 +17,19 @@ main() {
     step clippy cargo clippy --locked --all-targets -- -D warnings
     step test cargo test --locked --no-fail-fast
     step doc env RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps
+    step scores scores
     unchanged
     echo "== all done in ${SECONDS} s"
+}
+
+# How far the public suites agree with us: suite, cases, score (or how many of them agree).
+scores() {
+    local out=target/scores.txt
+    cargo test --locked --quiet --test auth_suites --test message_corpora -- --nocapture >"$out" 2>&1 || { cat "$out"; return 1; }
+    printf '%-32s %6s %8s\n' suite cases score
+    sed 's/^\.*//' "$out" | awk '/^skipped:/ || (NF >= 3 && $(NF-1) ~ /^[0-9]+$/ && $NF ~ /^[0-9.]+$/ && $1 !~ /^(test|running)/) {
+        if ($1 == "skipped:") print; else printf "%-32s %6s %8s\n", substr($0, 1, index($0, $(NF-1)) - 2), $(NF-1), $NF
+    }'
 }
 
 step() {
