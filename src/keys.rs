@@ -4,7 +4,7 @@
 
 use std::fs;
 use std::io::Write;
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use aws_lc_rs::hmac;
@@ -165,6 +165,11 @@ impl Keys {
             .iter()
             .map(|entry| Ok(TokenKey { id: entry.id, secret: read_hex(&entry.key, "reply_token")? }))
             .collect::<Result<Vec<_>, String>>()?;
+        let mut ids: Vec<u8> = reply_tokens.iter().map(|key| key.id).collect();
+        ids.sort_unstable();
+        if ids.windows(2).any(|pair| pair.first() == pair.last()) {
+            return Err("two reply_token keys have the same id".to_owned());
+        }
         if reply_tokens.is_empty() {
             return Err("no reply_token key".to_owned());
         }
@@ -187,7 +192,8 @@ impl Keys {
         };
         let text = toml::to_string(&file).map_err(std::io::Error::other)?;
         if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
-            fs::create_dir_all(folder)?;
+            // The data folder: nobody else looks in.
+            fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
         }
         let mut handle = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
         handle.write_all(HEADER.as_bytes())?;
@@ -228,6 +234,14 @@ mod tests {
         let read = Keys::load_or_create(&path).unwrap();
         assert_eq!(made.master.expose(), read.master.expose());
         assert_eq!(made.reply_tokens[0].secret.expose(), read.reply_tokens[0].secret.expose());
+    }
+
+    #[test]
+    fn two_reply_keys_of_one_id_are_refused() {
+        let secret = "00".repeat(32);
+        let key = format!("[[reply_token]]\nid = 1\nkey = \"{secret}\"\n");
+        let text = format!("master = \"{secret}\"\naddress_hash = \"{secret}\"\n{key}{key}");
+        assert!(Keys::parse(&text).unwrap_err().contains("same id"));
     }
 
     #[test]

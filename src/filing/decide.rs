@@ -26,11 +26,11 @@ pub fn decide(arrival: &Arrival<'_>, facts: &Facts) -> (Decision, Trace) {
 }
 
 fn judge(arrival: &Arrival<'_>, facts: &Facts, trace: &mut Trace) -> Decision {
-    if *arrival.mailbox == Mailbox::Postmaster {
-        return for_postmaster(arrival, facts, trace);
-    }
     if let Some(reason) = loops(arrival, trace) {
         return Decision::Rejected(reason);
+    }
+    if *arrival.mailbox == Mailbox::Postmaster {
+        return for_postmaster(arrival, facts, trace);
     }
     if let Some(refused) = journal::undeclared(arrival, facts, trace) {
         return refused;

@@ -13,13 +13,17 @@ pub fn quoted_addresses(email: &Email) -> Vec<EmailAddress> {
     let mut found: Vec<EmailAddress> = Vec::new();
     let Some(quoted) = &email.reply.quoted else { return found };
     let lines: Vec<&str> = quoted.lines().take(MAX_LINES).map(bare).collect();
-    for (at, line) in lines.iter().enumerate().filter(|(_, line)| line.contains('@')) {
+    let is_worth_reading = |line: &str| line.len() <= MAX_LINE_OCTETS && line.contains('@');
+    for (at, line) in lines.iter().enumerate().filter(|(_, line)| is_worth_reading(line)) {
         let below = lines.get(at + 1).copied().unwrap_or_default();
         if !is_header(line) && !is_attribution(line, below) {
             continue;
         }
         for address in addresses(line) {
-            if found.len() < MAX_ADDRESSES && !found.contains(&address) {
+            if found.len() >= MAX_ADDRESSES {
+                return found;
+            }
+            if !found.contains(&address) {
                 found.push(address);
             }
         }
@@ -55,6 +59,8 @@ fn addresses(line: &str) -> impl Iterator<Item = EmailAddress> {
         .filter_map(EmailAddress::parse)
 }
 
+/// RFC 5322 section 2.1.1 allows 998: a longer line is none that a client put above a quote.
+const MAX_LINE_OCTETS: usize = 1000;
 /// Quoted lines that are read.
 const MAX_LINES: usize = 5_000;
 const MAX_ADDRESSES: usize = 100;

@@ -106,7 +106,8 @@ fn subject_key(base: &str, address: &EmailAddress) -> Option<String> {
 /// knows the prefixes of common clients in other languages; a forward is not a reply.
 #[must_use]
 pub fn base_subject(subject: &str) -> (String, bool) {
-    let folded: String = subject.split_whitespace().collect::<Vec<_>>().join(" ").to_lowercase();
+    let folded: String = subject.chars().take(MAX_SUBJECT_CHARS).collect();
+    let folded: String = folded.split_whitespace().collect::<Vec<_>>().join(" ").to_lowercase();
     let mut rest = folded.as_str();
     let mut is_reply = false;
     loop {
@@ -145,6 +146,8 @@ const REPLY_PREFIXES: [&str; 14] =
 const FORWARD_PREFIXES: [&str; 10] = ["fwd", "fw", "wg", "tr", "i", "enc", "doorst", "vl", "转发", "轉寄"];
 /// More than any honest thread needs to be found again.
 const MAX_REFERENCED_IDS: usize = 100;
+/// What stands behind does not tell subjects apart.
+const MAX_SUBJECT_CHARS: usize = 998;
 const MAX_SUBJECT_ADDRESSES: usize = 20;
 
 #[cfg(test)]

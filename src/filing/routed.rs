@@ -15,7 +15,8 @@ pub(super) fn judge(case: &Case<'_>, trace: &mut Trace) -> Decision {
         trace.say("R62", "the user of this conversation has disconnected");
         return Decision::Rejected(Reason::AddressOff);
     }
-    if let Some(kind) = case.report_kind() {
+    let is_machine = case.author_identity().is_none() && case.contact_at(&case.author.address).is_none();
+    if let Some(kind) = case.report_kind().filter(|_| is_machine) {
         trace.say("R51", format!("a {} about mail of this conversation", kind.as_str()));
         return filed(case, conversation, Direction::Inbound, Sender::Unknown);
     }

@@ -619,6 +619,18 @@ fn r51_a_bounce_is_filed_on_the_conversation_of_the_returned_message() {
 }
 
 #[test]
+fn r51_a_report_in_a_users_or_contacts_name_is_judged_as_theirs() {
+    let base = world().unproven(DmarcPolicy::Reject);
+    let ana = base.ana.id;
+    let mut world = base.answering(ana);
+    world.email.kind = Kind::Bounce;
+    let original_message_id = Some("0@praxis.test".to_owned());
+    world.email.report = Some(Report { recipients: Vec::new(), original_message_id });
+    world.ends("rejected", Reason::DmarcReject, "R13");
+    world.routed().ends("rejected", Reason::DmarcReject, "R13");
+}
+
+#[test]
 fn r52_over_the_daily_limit_the_sender_tries_again_tomorrow() {
     let mut world = world();
     world.facts.filed_today = 499;

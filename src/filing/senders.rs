@@ -131,6 +131,10 @@ fn from_stranger(case: &Case<'_>, feed: Feed, owner: &Owner, trace: &mut Trace) 
 /// R51: a bounce or complaint goes to the conversation of the message that it returns.
 pub(super) fn report(case: &Case<'_>, trace: &mut Trace) -> Option<Decision> {
     let kind = case.report_kind()?;
+    // Whoever stands in From as a user or a contact is judged as such: a report comes from a machine.
+    if case.author_identity().is_some() || case.contact_at(&case.author.address).is_some() {
+        return None;
+    }
     let original = case.email.report.as_ref()?.original_message_id.as_ref()?;
     let known = case.facts.references.iter().find(|known| known.key.text() == original)?;
     trace.say("R51", format!("a {} about a message of a known conversation", kind.as_str()));

@@ -270,7 +270,7 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin, H: Handler> Conversation<'a, S, H> {
         });
         // Row S15: a network that tries out addresses has a budget, too; what it asks is answered as ever, but for
         // the last time.
-        let is_unknown = matches!(&answer, RecipientAnswer::Refused(refusal) if refusal.code == 550);
+        let is_unknown = matches!(&answer, RecipientAnswer::Refused(refusal) if refusal.enhanced == "5.1.1");
         if is_unknown && self.shared.throttle.unknown_recipient(client.ip) == Standing::Spent {
             return RecipientAnswer::Refused(reply::TOO_MANY_ERRORS);
         }

@@ -28,12 +28,23 @@ pub(in crate::store) struct Pools {
     pub(in crate::store) write: SqlitePool,
 }
 
+/// The database holds patients' mail: SQLite gives its log files the mode of this one.
+fn create_private(path: &Path) -> Result<(), StoreError> {
+    use std::os::unix::fs::OpenOptionsExt;
+    match std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path) {
+        Ok(_) => Ok(()),
+        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => Ok(()),
+        Err(error) => Err(StoreError::Unusable { path: path.to_owned(), detail: error.to_string() }),
+    }
+}
+
 /// Opens the database and brings its schema up to date. `connected` is called for each new writing connection:
 /// whoever compares data versions starts anew there.
 pub(in crate::store) async fn connect(
     path: &Path,
     connected: impl Fn() + Clone + Send + Sync + 'static,
 ) -> Result<Pools, StoreError> {
+    create_private(path)?;
     let options = SqliteConnectOptions::new()
         .filename(path)
         .create_if_missing(true)
@@ -46,6 +57,8 @@ pub(in crate::store) async fn connect(
         .pragma("cache_size", CACHE_KIB)
         .pragma("wal_autocheckpoint", CHECKPOINT_PAGES)
         .pragma("journal_size_limit", WAL_OCTETS)
+        // R60: what is erased is overwritten, not only forgotten.
+        .pragma("secure_delete", "ON")
         // Our own errors and metrics tell what matters; the library's lines would repeat it without a trace id.
         .disable_statement_logging();
     let failed = |error| explain(error, path);

@@ -9,11 +9,11 @@ use std::collections::HashMap;
 use crate::address::{EmailAddress, Mailbox};
 use crate::filing::{
     Account, Arrival, Contact, Conversation, Direction, ExistingMessage, Facts, Filing, FilingContact,
-    HeldTwin, Identity, KnownReference, Mark, Owner, Sender, Thread, derived_message_id, quoted_addresses,
+    HeldTwin, Identity, KnownReference, Mark, Owner, Thread, derived_message_id, quoted_addresses,
     remembered_keys, thread_keys,
 };
 use crate::id::{AccountId, ContactId, ConversationId, DeliveryId, MessageId, UserId};
-use crate::message::Email;
+use crate::message::{Email, Kind};
 use crate::time::Timestamp;
 
 /// All that is known for a batch, by account.
@@ -289,7 +289,7 @@ pub(in crate::store) fn counted_user(mailbox: &Mailbox, filing: &Filing) -> Opti
         Mailbox::Sync(of)
             if filing.direction == Direction::Outbound
                 || !filing.marks.is_empty()
-                || filing.sender == Sender::Unverified =>
+                || filing.kind == Kind::Forwarded =>
         {
             Some(of.user)
         }

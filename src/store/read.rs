@@ -84,7 +84,11 @@ impl Store {
     /// If the database or the blob folder fails.
     pub async fn sweep_blobs(&self) -> Result<usize, StoreError> {
         let mut swept = 0;
-        let old = self.inner.blobs.older_than(SWEPT_AFTER).await?;
+        let accounts: Vec<Uuid> =
+            sqlx::query_scalar("SELECT account_id FROM accounts").fetch_all(self.reader()).await?;
+        let mut old = self.inner.blobs.older_than(SWEPT_AFTER).await?;
+        // A folder of an account that we do not know belongs to another database: hands off.
+        old.retain(|name| accounts.contains(&name.account.uuid()));
         for names in old.chunks(SWEEP_CHUNK) {
             let keys = names.iter().map(|name| Two(name.account.uuid(), name.id)).collect();
             let mut reader = self.reader().acquire().await?;
