@@ -53,7 +53,7 @@ pub(in crate::store) fn held(rows: &mut Rows, outcome: &Outcome<'_>, held: &Held
         subject: &email.subject,
         expires_at: held.expires_at.to_rfc3339(),
     };
-    push(rows, outcome, "message.held", None, &data);
+    push(rows, outcome, HELD, None, &data);
 }
 
 /// `user.forwarding_confirmation` (R34).
@@ -82,9 +82,12 @@ fn push(
         type_name,
         at: outcome.arrival.received_at.as_millis(),
         conversation_id: conversation.map(ConversationId::uuid),
+        delivery_id: (type_name == HELD).then(|| outcome.delivery.uuid()),
         data: json(data),
     });
 }
+
+const HELD: &str = "message.held";
 
 #[derive(Serialize)]
 struct ConfirmationAsked<'a> {

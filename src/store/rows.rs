@@ -296,6 +296,8 @@ pub(in crate::store) struct EventRow {
     pub(in crate::store) type_name: &'static str,
     pub(in crate::store) at: i64,
     pub(in crate::store) conversation_id: Option<Uuid>,
+    /// Of `message.held`.
+    pub(in crate::store) delivery_id: Option<Uuid>,
     pub(in crate::store) data: String,
 }
 
@@ -306,6 +308,7 @@ impl Row for EventRow {
         arguments.add(self.type_name)?;
         arguments.add(self.at)?;
         arguments.add(self.conversation_id)?;
+        arguments.add(self.delivery_id)?;
         arguments.add(self.data)
     }
 }
@@ -313,8 +316,8 @@ impl Row for EventRow {
 impl Insert for EventRow {
     fn statement() -> &'static Statement {
         static STATEMENT: Statement = Statement::new(
-            "INSERT INTO events (account_id, event_id, type, at, conversation_id, data) VALUES",
-            6,
+            "INSERT INTO events (account_id, event_id, type, at, conversation_id, delivery_id, data) VALUES",
+            7,
             "",
         );
         &STATEMENT

@@ -58,6 +58,8 @@ async fn r05_discarding_held_mail_erases_it_and_its_addresses() {
     server.post(&path, json!({})).await.problem(404);
     server.post(&format!("{account}/held/x:discard"), json!({})).await.problem(404);
     server.post(&format!("{path}:discard"), json!({})).await.expect(204);
+    let events = server.get(&format!("{account}/events?limit=200")).await.expect(200);
+    assert!(!events.to_string().contains("To nobody"), "its event is gone with it: {events}");
     server.get(&path).await.problem(404);
     server.post(&format!("{path}:discard"), json!({})).await.problem(404);
     let delivery = server.get(&format!("{account}/deliveries/{}", text(&item["id"]))).await.expect(200);

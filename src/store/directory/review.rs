@@ -36,6 +36,12 @@ impl Change {
                 .await?;
         let (blob,) = gone.ok_or(DirectoryError::NotFound("held message"))?;
         self.blobs.extend(blob.as_deref().and_then(BlobName::parse));
+        // Its event names sender and subject.
+        sqlx::query("DELETE FROM events WHERE account_id = $1 AND delivery_id = $2")
+            .bind(account.uuid())
+            .bind(delivery.uuid())
+            .execute(&mut *self.tx)
+            .await?;
         let steps: Option<String> =
             sqlx::query_scalar("SELECT steps FROM deliveries WHERE account_id = $1 AND delivery_id = $2")
                 .bind(account.uuid())

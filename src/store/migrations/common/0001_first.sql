@@ -220,9 +220,11 @@ CREATE TABLE events (
     type            TEXT NOT NULL,
     at              BIGINT NOT NULL,
     conversation_id UUID,
+    delivery_id     UUID,                      -- of message.held: the event goes when the held message does
     data            TEXT NOT NULL,             -- JSON: ids and headers, never the text
     PRIMARY KEY (account_id, event_id)
 );
+CREATE INDEX events_by_delivery ON events (account_id, delivery_id) WHERE delivery_id IS NOT NULL;
 
 -- API tokens. An admin token has the operator's account (all zeros).
 CREATE TABLE tokens (
