@@ -194,23 +194,29 @@ impl Desk {
         if batch.is_empty() {
             return;
         }
-        let deadline = Instant::now() + WORK_LIMIT;
+        let ends = Instant::now() + TURN_LIMIT;
         let jobs = std::mem::take(batch);
-        let written = self.write_batch(transaction, &jobs, deadline).await;
+        let written = self.write_batch(transaction, &jobs, work_deadline(ends)).await;
         let mut pieces = Vec::new();
-        self.settle(jobs, written, &mut pieces);
+        self.settle(jobs, written, &mut pieces, ends);
         while let Some(jobs) = pieces.pop() {
             let written = match self.write.begin_with(engine::BEGIN).await {
-                Ok(transaction) => self.write_batch(transaction, &jobs, deadline).await,
+                Ok(transaction) => self.write_batch(transaction, &jobs, work_deadline(ends)).await,
                 Err(error) => Err(Failure::Statement(error)),
             };
-            self.settle(jobs, written, &mut pieces);
+            self.settle(jobs, written, &mut pieces, ends);
         }
     }
 
     /// Answers what is done, and puts what is to be tried again on `pieces`, the earlier on top: a later mail may
     /// build on an earlier one.
-    fn settle(&self, mut jobs: Vec<Job>, written: Result<Vec<Answer>, Failure>, pieces: &mut Vec<Vec<Job>>) {
+    fn settle(
+        &self,
+        mut jobs: Vec<Job>,
+        written: Result<Vec<Answer>, Failure>,
+        pieces: &mut Vec<Vec<Job>>,
+        ends: Instant,
+    ) {
         match written {
             Ok(answers) => {
                 self.counters.add(answers.len());
@@ -231,6 +237,11 @@ impl Desk {
                 pieces.extend([later, jobs]);
             }
             Err(Failure::Statement(error)) => answer_all(jobs, &Arc::new(error)),
+            // One slow filing must not fail its neighbours; a slow disk fails them all, when the turn ends.
+            Err(Failure::TimedOut) if jobs.len() > 1 && Instant::now() < ends => {
+                let later = jobs.split_off(jobs.len() / 2);
+                pieces.extend([later, jobs]);
+            }
             Err(Failure::TimedOut) => jobs.into_iter().for_each(|job| job.send(Err(StoreError::TimedOut))),
         }
     }
@@ -260,6 +271,10 @@ impl Job {
     }
 }
 
+fn work_deadline(ends: Instant) -> Instant {
+    ends.min(Instant::now() + WORK_LIMIT)
+}
+
 fn answer_all(jobs: Vec<Job>, error: &Arc<sqlx::Error>) {
     for job in jobs {
         job.send(Err(StoreError::Commit(error.clone())));
@@ -276,6 +291,8 @@ pub(in crate::store) const MAX_BATCH: usize = 64;
 const MAX_WAITING: usize = 1024;
 /// For everything between begin and commit; a healthy batch takes a hundredth of it.
 const WORK_LIMIT: Duration = Duration::from_secs(4);
+/// For a batch and the pieces it is split into: well before the sessions give up.
+const TURN_LIMIT: Duration = Duration::from_secs(20);
 const IDLE_LOOK: Duration = Duration::from_secs(1);
 
 #[cfg(test)]
