@@ -12,7 +12,7 @@ use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
 use sqlx::{ConnectOptions, Row};
 use syncmx::address::{Asked, EmailAddress, Mailbox, NamedAddress, ReplyMailbox, ServedDomains, UserMailbox};
 use syncmx::auth::{AlignedBy, Alignment, Verdict};
-use syncmx::config::{self, StoreUrl};
+use syncmx::config::{self, BlobsUrl, StoreUrl};
 use syncmx::filing::Step;
 use syncmx::id::{AccountId, ContactId, ConversationId, DeliveryId, UserId};
 use syncmx::keys::Keys;
@@ -138,7 +138,10 @@ impl World {
 }
 
 pub(crate) fn settings(folder: &tempfile::TempDir) -> config::Store {
-    config::Store { url: StoreUrl::Sqlite(folder.path().join("syncmx.db")), blobs: blob_folder(folder) }
+    config::Store {
+        url: StoreUrl::Sqlite(folder.path().join("syncmx.db")),
+        blobs: BlobsUrl::Folder(blob_folder(folder)),
+    }
 }
 
 pub(crate) fn blob_folder(folder: &tempfile::TempDir) -> PathBuf {
