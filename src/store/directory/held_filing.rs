@@ -20,6 +20,7 @@ use crate::store::batch::Outcome;
 use crate::store::blobs::BlobName;
 use crate::store::directory::review::with_steps;
 use crate::store::directory::{Change, CreatedBy, DirectoryError, NewContact};
+use crate::store::engine::{query, query_as, query_scalar};
 use crate::store::facts::Directory;
 use crate::store::rows::Rows;
 use crate::store::submission::{Place, Prepared, SealedCopy, Submission};
@@ -86,7 +87,7 @@ impl Store {
         delivery: DeliveryId,
     ) -> Result<Option<OpenedHeld>, StoreError> {
         let Some(raw) = self.raw_held(account, delivery).await? else { return Ok(None) };
-        let row: Option<(Option<Uuid>, Option<String>)> = sqlx::query_as(
+        let row: Option<(Option<Uuid>, Option<String>)> = query_as(
             "SELECT h.user_id, d.rcpt FROM held h JOIN deliveries d
              ON d.account_id = h.account_id AND d.delivery_id = h.delivery_id
              WHERE h.account_id = $1 AND h.delivery_id = $2",
@@ -133,7 +134,7 @@ impl Store {
         address: &EmailAddress,
         by: &str,
     ) -> Result<u64, DirectoryError> {
-        let waiting: Vec<(Uuid, String)> = sqlx::query_as(
+        let waiting: Vec<(Uuid, String)> = query_as(
             "SELECT delivery_id, headers FROM held WHERE account_id = $1 AND user_id = $2 AND reason = $3
              ORDER BY delivery_id LIMIT $4",
         )
@@ -213,7 +214,7 @@ impl Change {
     }
 
     async fn held_row(&mut self, held: &OpenedHeld) -> Result<Row, DirectoryError> {
-        let row: Option<Row> = sqlx::query_as(
+        let row: Option<Row> = query_as(
             "SELECT at, reason, user_id, size_bytes, content_key, raw, blob FROM held
              WHERE account_id = $1 AND delivery_id = $2",
         )
@@ -234,7 +235,7 @@ impl Change {
         let (Reason::NewIdentity, Some(user), Some(from)) = (reason, user, held.email.from.address()) else {
             return Ok(None);
         };
-        sqlx::query(
+        query(
             "UPDATE user_emails SET verified_at = COALESCE(verified_at, $4)
              WHERE account_id = $1 AND user_id = $2 AND email_key = $3",
         )
@@ -321,7 +322,7 @@ impl Change {
         // It happens now; the message itself says when it came.
         rows.events.iter_mut().for_each(|event| event.at = self.now.as_millis());
         // The blob stays: the message names it from now on.
-        sqlx::query("DELETE FROM held WHERE account_id = $1 AND delivery_id = $2")
+        query("DELETE FROM held WHERE account_id = $1 AND delivery_id = $2")
             .bind(outcome.arrival.mailbox.account().uuid())
             .bind(outcome.delivery.uuid())
             .execute(&mut *self.tx)
@@ -330,7 +331,7 @@ impl Change {
     }
 
     async fn hold_on(&mut self, held: &OpenedHeld, still: &Held) -> Result<(), DirectoryError> {
-        sqlx::query(
+        query(
             "UPDATE held SET reason = $3, why = $4, user_id = COALESCE($5, user_id), contact_id = $6
              WHERE account_id = $1 AND delivery_id = $2",
         )
@@ -347,7 +348,7 @@ impl Change {
 
     async fn forget_held(&mut self, held: &OpenedHeld) -> Result<(), DirectoryError> {
         let blob: Option<(Option<String>,)> =
-            sqlx::query_as("DELETE FROM held WHERE account_id = $1 AND delivery_id = $2 RETURNING blob")
+            query_as("DELETE FROM held WHERE account_id = $1 AND delivery_id = $2 RETURNING blob")
                 .bind(held.account.uuid())
                 .bind(held.delivery.uuid())
                 .fetch_optional(&mut *self.tx)
@@ -365,7 +366,7 @@ impl Change {
         contact: Option<ContactId>,
     ) -> Result<(), DirectoryError> {
         let steps: Option<String> =
-            sqlx::query_scalar("SELECT steps FROM deliveries WHERE account_id = $1 AND delivery_id = $2")
+            query_scalar("SELECT steps FROM deliveries WHERE account_id = $1 AND delivery_id = $2")
                 .bind(held.account.uuid())
                 .bind(held.delivery.uuid())
                 .fetch_optional(&mut *self.tx)
@@ -374,7 +375,7 @@ impl Change {
         if matches!(outcome.decision, Decision::Discarded(_)) {
             trace.leave_out_addresses();
         }
-        sqlx::query(
+        query(
             "UPDATE deliveries SET outcome = $3, reason = $4, message_id = $5, contact_id = $6, steps = $7
              WHERE account_id = $1 AND delivery_id = $2",
         )

@@ -2,6 +2,7 @@
 
 use crate::id::{AccountId, UserId};
 use crate::store::directory::{Change, DirectoryError, User, checked_email};
+use crate::store::engine::{query, query_scalar};
 use crate::time::Timestamp;
 
 /// An address on a user's profile.
@@ -64,7 +65,7 @@ impl Change {
             return Err(DirectoryError::invalid(field, "stands in a domain that syncmx serves"));
         }
         let owner: Option<uuid::Uuid> =
-            sqlx::query_scalar("SELECT user_id FROM user_emails WHERE account_id = $1 AND email_key = $2")
+            query_scalar("SELECT user_id FROM user_emails WHERE account_id = $1 AND email_key = $2")
                 .bind(account.uuid())
                 .bind(address.key())
                 .fetch_optional(&mut *self.tx)
@@ -76,7 +77,7 @@ impl Change {
             Verification::Trusted => Some(self.now.as_millis()),
             Verification::Wanted => None,
         };
-        sqlx::query(
+        query(
             "INSERT INTO user_emails (account_id, email_key, user_id, address, verified_at) VALUES ($1, $2, $3, $4, $5)
              ON CONFLICT (account_id, email_key) DO UPDATE SET verified_at = COALESCE(user_emails.verified_at, excluded.verified_at)",
         )

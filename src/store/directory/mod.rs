@@ -25,7 +25,6 @@ mod tokens;
 mod users;
 
 use serde_json::Value;
-use sqlx::{Sqlite, Transaction};
 
 pub use accounts::Account;
 pub(in crate::store) use contacts::escape_like;
@@ -49,6 +48,7 @@ pub use users::{NewUser, Purge, SyncState, User};
 
 use crate::id::{AccountId, ConversationId, EventId};
 use crate::store::blobs::BlobName;
+use crate::store::engine::{Transaction, query};
 use crate::store::{Store, StoreError};
 use crate::time::Timestamp;
 
@@ -90,7 +90,7 @@ impl DirectoryError {
 #[derive(Debug)]
 #[must_use = "nothing is written before commit"]
 pub struct Change {
-    tx: Transaction<'static, Sqlite>,
+    tx: Transaction,
     store: Store,
     now: Timestamp,
     /// To be removed once no row names them any more.
@@ -144,7 +144,7 @@ impl Change {
         conversation: Option<ConversationId>,
         data: &Value,
     ) -> Result<(), StoreError> {
-        sqlx::query(
+        query(
             "INSERT INTO events (account_id, event_id, type, at, conversation_id, data) VALUES ($1, $2, $3, $4, $5, $6)",
         )
         .bind(account.uuid())
