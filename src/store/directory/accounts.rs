@@ -82,7 +82,7 @@ impl Change {
         .bind(Value::Object(stored).to_string())
         .bind(wrapped)
         .bind(self.now.as_millis())
-        .execute(&mut *self.tx)
+        .execute(self.on(id).await?)
         .await?;
         Ok(Account { id, name, settings, created_at: self.now })
     }
@@ -100,7 +100,7 @@ impl Change {
         let row: Option<Row> =
             query_as("SELECT account_id, name, settings, created_at FROM accounts WHERE account_id = $1")
                 .bind(account.uuid())
-                .fetch_optional(&mut *self.tx)
+                .fetch_optional(self.on(account).await?)
                 .await?;
         let (_, old_name, old_settings, created_at) =
             row.filter(|_| account != AccountId::OPERATOR).ok_or(DirectoryError::NotFound("account"))?;
@@ -110,7 +110,7 @@ impl Change {
             .bind(account.uuid())
             .bind(&name)
             .bind(Value::Object(stored).to_string())
-            .execute(&mut *self.tx)
+            .execute(self.on(account).await?)
             .await?;
         Ok(Account { id: account, name, settings, created_at: Timestamp::from_millis(created_at) })
     }
@@ -119,7 +119,7 @@ impl Change {
     pub(super) async fn require_account(&mut self, account: AccountId) -> Result<(), DirectoryError> {
         let found: Option<i64> = query_scalar("SELECT created_at FROM accounts WHERE account_id = $1")
             .bind(account.uuid())
-            .fetch_optional(&mut *self.tx)
+            .fetch_optional(self.on(account).await?)
             .await?;
         found
             .filter(|_| account != AccountId::OPERATOR)

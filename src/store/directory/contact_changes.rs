@@ -46,7 +46,7 @@ impl Change {
         .bind(contact.external_id.as_deref())
         .bind(created_by.as_str())
         .bind(self.now.as_millis())
-        .execute(&mut *self.tx)
+        .execute(self.on(account).await?)
         .await?;
         let data = serde_json::json!({ "contact_id": contact.id, "created_by": created_by.as_str() });
         self.emit(account, "contact.created", None, &data).await?;
@@ -89,7 +89,7 @@ impl Change {
         .bind(contact.email.to_lowercase())
         .bind(serde_json::Value::from(contact.other_emails.clone()).to_string())
         .bind(contact.external_id.as_deref())
-        .execute(&mut *self.tx)
+        .execute(self.on(account).await?)
         .await?;
         Ok(contact)
     }
@@ -103,7 +103,7 @@ impl Change {
         let row: Option<Row> = query_as(SELECT_ONE)
             .bind(account.uuid())
             .bind(contact.uuid())
-            .fetch_optional(&mut *self.tx)
+            .fetch_optional(self.on(account).await?)
             .await?;
         row.map(contact_of).ok_or(DirectoryError::NotFound("contact"))
     }
@@ -120,7 +120,7 @@ impl Change {
                 query_scalar("SELECT contact_id FROM contacts WHERE account_id = $1 AND external_id = $2")
                     .bind(account.uuid())
                     .bind(external_id)
-                    .fetch_optional(&mut *self.tx)
+                    .fetch_optional(self.on(account).await?)
                     .await?
             }
             None => {
@@ -130,7 +130,7 @@ impl Change {
                 )
                 .bind(account.uuid())
                 .bind(new.email.trim().to_lowercase())
-                .fetch_optional(&mut *self.tx)
+                .fetch_optional(self.on(account).await?)
                 .await?
             }
         };
@@ -150,7 +150,7 @@ impl Change {
         .bind(account.uuid())
         .bind(external_id)
         .bind(contact.uuid())
-        .fetch_optional(&mut *self.tx)
+        .fetch_optional(self.on(account).await?)
         .await?;
         match holder {
             Some(_) => Err(DirectoryError::Conflict("external_id: belongs to another contact".to_owned())),

@@ -43,14 +43,18 @@ impl Change {
         let erased = self.count(account, contact).await?;
         self.erase_from_events(account, &on_file).await?;
         for statement in STATEMENTS {
-            query(*statement).bind(account.uuid()).bind(contact.uuid()).execute(&mut *self.tx).await?;
+            query(*statement)
+                .bind(account.uuid())
+                .bind(contact.uuid())
+                .execute(self.on(account).await?)
+                .await?;
         }
         // Answers that showed this contact, or a message on its record, hold its data.
         query("DELETE FROM idempotency_keys WHERE account_id IN ($1, $2) AND response LIKE $3")
             .bind(account.uuid())
             .bind(AccountId::OPERATOR.uuid())
             .bind(format!("%{}%", on_file.id))
-            .execute(&mut *self.tx)
+            .execute(self.on(account).await?)
             .await?;
         let data = json!({
             "contact_id": contact, "messages": erased.messages, "attachments": erased.attachments,
@@ -69,13 +73,13 @@ impl Change {
         query("DELETE FROM events WHERE account_id = $1 AND data LIKE $2")
             .bind(account.uuid())
             .bind(format!("%{}%", contact.id))
-            .execute(&mut *self.tx)
+            .execute(self.on(account).await?)
             .await?;
         let addresses: Vec<String> =
             query_scalar("SELECT DISTINCT email FROM participants WHERE account_id = $1 AND contact_id = $2")
                 .bind(account.uuid())
                 .bind(contact.id.uuid())
-                .fetch_all(&mut *self.tx)
+                .fetch_all(self.on(account).await?)
                 .await?;
         let addresses: Vec<String> = addresses.iter().map(|address| address.to_lowercase()).collect();
         let events: Vec<(Uuid, String)> = query_as(
@@ -85,7 +89,7 @@ impl Change {
         )
         .bind(account.uuid())
         .bind(contact.id.uuid())
-        .fetch_all(&mut *self.tx)
+        .fetch_all(self.on(account).await?)
         .await?;
         for (event, data) in events {
             let mut data: Value = serde_json::from_str(&data).unwrap_or_default();
@@ -94,7 +98,7 @@ impl Change {
                 .bind(account.uuid())
                 .bind(event)
                 .bind(data.to_string())
-                .execute(&mut *self.tx)
+                .execute(self.on(account).await?)
                 .await?;
         }
         Ok(())
@@ -106,18 +110,18 @@ impl Change {
         )
         .bind(account.uuid())
         .bind(contact.uuid())
-        .fetch_all(&mut *self.tx)
+        .fetch_all(self.on(account).await?)
         .await?;
         let held: Vec<(Option<String>,)> =
             query_as("SELECT blob FROM held WHERE account_id = $1 AND contact_id = $2")
                 .bind(account.uuid())
                 .bind(contact.uuid())
-                .fetch_all(&mut *self.tx)
+                .fetch_all(self.on(account).await?)
                 .await?;
         let deliveries: i64 = query_scalar(COUNT_DELIVERIES)
             .bind(account.uuid())
             .bind(contact.uuid())
-            .fetch_one(&mut *self.tx)
+            .fetch_one(self.on(account).await?)
             .await?;
         let attachments = |list: &str| serde_json::from_str::<Vec<Value>>(list).map_or(0, |list| list.len());
         let mut erased = Erased {

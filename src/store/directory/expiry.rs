@@ -120,7 +120,7 @@ impl Change {
         .bind(account.uuid())
         .bind(now.as_millis())
         .bind(BATCH)
-        .fetch_all(&mut *self.tx)
+        .fetch_all(self.on(account).await?)
         .await?;
         for (delivery,) in &over {
             let said = "nobody decided on it in time: erased";
@@ -141,7 +141,7 @@ impl Change {
         .bind(id_floor(before.plus_days(1)))
         .bind(before.as_millis())
         .bind(BATCH)
-        .fetch_all(&mut *self.tx)
+        .fetch_all(self.on(account).await?)
         .await?;
         if let Some((last,)) = gone.iter().max() {
             // Deliveries end in the order of their ids: no hash up to the last one belongs to a trace that is kept,
@@ -152,7 +152,7 @@ impl Change {
             )
             .bind(account.uuid())
             .bind(*last)
-            .execute(&mut *self.tx)
+            .execute(self.on(account).await?)
             .await?;
         }
         Ok(gone.len() as u64)
@@ -168,7 +168,7 @@ impl Change {
         .bind(id_floor(before.plus_days(1)))
         .bind(before.as_millis())
         .bind(BATCH)
-        .fetch_all(&mut *self.tx)
+        .fetch_all(self.on(account).await?)
         .await?;
         if over.is_empty() {
             return Ok(0);
@@ -180,7 +180,7 @@ impl Change {
             blobs += usize::from(blob.is_some());
             self.blobs.extend(blob.as_deref().and_then(BlobName::parse));
             for statement in ERASE_MESSAGE {
-                query(*statement).bind(account.uuid()).bind(message).execute(&mut *self.tx).await?;
+                query(*statement).bind(account.uuid()).bind(message).execute(self.on(account).await?).await?;
             }
             query(
                 "UPDATE conversations SET subject = '' WHERE account_id = $1 AND conversation_id = $2 AND NOT EXISTS
@@ -188,13 +188,13 @@ impl Change {
             )
             .bind(account.uuid())
             .bind(conversation)
-            .execute(&mut *self.tx)
+            .execute(self.on(account).await?)
             .await?;
         }
         query("DELETE FROM events WHERE account_id = $1 AND event_id < $2")
             .bind(account.uuid())
             .bind(id_floor(before))
-            .execute(&mut *self.tx)
+            .execute(self.on(account).await?)
             .await?;
         let data = json!({
             "because": "content_days", "messages": over.len(), "attachments": attachments, "blobs": blobs,
@@ -212,7 +212,7 @@ impl Change {
         )
         .bind(account.uuid())
         .bind(before.as_millis())
-        .fetch_all(&mut *self.tx)
+        .fetch_all(self.on(account).await?)
         .await?;
         for (contact, user) in &gone {
             let (contact, user) = (ContactId::from_uuid(*contact), UserId::from_uuid(*user));

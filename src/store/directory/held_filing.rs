@@ -220,7 +220,7 @@ impl Change {
         )
         .bind(held.account.uuid())
         .bind(held.delivery.uuid())
-        .fetch_optional(&mut *self.tx)
+        .fetch_optional(self.on(held.account).await?)
         .await?;
         row.ok_or(DirectoryError::NotFound("held message"))
     }
@@ -243,7 +243,7 @@ impl Change {
         .bind(user)
         .bind(from.key())
         .bind(self.now.as_millis())
-        .execute(&mut *self.tx)
+        .execute(self.on(held.account).await?)
         .await?;
         Ok(Some((UserId::from_uuid(user), from.clone())))
     }
@@ -255,7 +255,8 @@ impl Change {
         chosen: Option<ContactId>,
     ) -> Result<Facts, DirectoryError> {
         let served = self.store.inner.served.all();
-        let directory = Directory::load(&mut self.tx, &[*arrival], &served).await?;
+        let account = arrival.mailbox.account();
+        let directory = Directory::load(self.on(account).await?, &[*arrival], &served).await?;
         let mut facts = directory.facts(arrival).ok_or(StoreError::NoSuchAccount)?;
         if let Some(chosen) = chosen.filter(|id| !facts.contacts.iter().any(|known| known.id == *id)) {
             let on_file = self.contact(arrival.mailbox.account(), chosen).await?;
@@ -316,6 +317,7 @@ impl Change {
         outcome: &Outcome<'_>,
         filing: &Filing,
     ) -> Result<(), DirectoryError> {
+        let account = outcome.arrival.mailbox.account();
         let mut rows = Rows::default();
         record::filed(&mut rows, prepared, outcome, filing);
         events::filed(&mut rows, outcome, filing);
@@ -323,11 +325,11 @@ impl Change {
         rows.events.iter_mut().for_each(|event| event.at = self.now.as_millis());
         // The blob stays: the message names it from now on.
         query("DELETE FROM held WHERE account_id = $1 AND delivery_id = $2")
-            .bind(outcome.arrival.mailbox.account().uuid())
+            .bind(account.uuid())
             .bind(outcome.delivery.uuid())
-            .execute(&mut *self.tx)
+            .execute(self.on(account).await?)
             .await?;
-        Ok(rows.write(&mut self.tx).await?)
+        Ok(rows.write(self.on(account).await?).await?)
     }
 
     async fn hold_on(&mut self, held: &OpenedHeld, still: &Held) -> Result<(), DirectoryError> {
@@ -341,7 +343,7 @@ impl Change {
         .bind(&still.why)
         .bind(still.user.map(UserId::uuid))
         .bind(still.contact.map(ContactId::uuid))
-        .execute(&mut *self.tx)
+        .execute(self.on(held.account).await?)
         .await?;
         Ok(())
     }
@@ -351,7 +353,7 @@ impl Change {
             query_as("DELETE FROM held WHERE account_id = $1 AND delivery_id = $2 RETURNING blob")
                 .bind(held.account.uuid())
                 .bind(held.delivery.uuid())
-                .fetch_optional(&mut *self.tx)
+                .fetch_optional(self.on(held.account).await?)
                 .await?;
         self.blobs.extend(blob.and_then(|(blob,)| blob).as_deref().and_then(BlobName::parse));
         Ok(())
@@ -369,7 +371,7 @@ impl Change {
             query_scalar("SELECT steps FROM deliveries WHERE account_id = $1 AND delivery_id = $2")
                 .bind(held.account.uuid())
                 .bind(held.delivery.uuid())
-                .fetch_optional(&mut *self.tx)
+                .fetch_optional(self.on(held.account).await?)
                 .await?;
         let mut trace = Trace { steps: outcome.trace.steps.clone() };
         if matches!(outcome.decision, Decision::Discarded(_)) {
@@ -386,7 +388,7 @@ impl Change {
         .bind(message.map(MessageId::uuid))
         .bind(contact.map(ContactId::uuid))
         .bind(with_steps(&steps.unwrap_or_default(), &trace.steps))
-        .execute(&mut *self.tx)
+        .execute(self.on(held.account).await?)
         .await?;
         Ok(())
     }

@@ -99,7 +99,7 @@ impl Change {
     ) -> Result<(), DirectoryError> {
         let wrapped: Vec<u8> = query_scalar("SELECT wrapped_key FROM accounts WHERE account_id = $1")
             .bind(request.account.uuid())
-            .fetch_one(&mut *self.tx)
+            .fetch_one(self.anywhere())
             .await?;
         let vault = self.store.vault().clone();
         let key = vault.open_account_key(request.account, &wrapped).map_err(StoreError::from)?;
@@ -112,7 +112,7 @@ impl Change {
         query("DELETE FROM idempotency_keys WHERE account_id = $1 AND created_at <= $2")
             .bind(request.account.uuid())
             .bind(self.now.plus_days(-KEPT_DAYS).as_millis())
-            .execute(&mut *self.tx)
+            .execute(self.anywhere())
             .await?;
         let kept = query(
             "INSERT INTO idempotency_keys (account_id, key, request_hash, status, response, created_at)
@@ -124,7 +124,7 @@ impl Change {
         .bind(i64::from(status))
         .bind(body)
         .bind(self.now.as_millis())
-        .execute(&mut *self.tx)
+        .execute(self.anywhere())
         .await?;
         if kept == 0 {
             return Err(DirectoryError::Conflict(

@@ -68,7 +68,7 @@ impl Change {
             query_scalar("SELECT user_id FROM user_emails WHERE account_id = $1 AND email_key = $2")
                 .bind(account.uuid())
                 .bind(address.key())
-                .fetch_optional(&mut *self.tx)
+                .fetch_optional(self.on(account).await?)
                 .await?;
         if owner.is_some_and(|owner| owner != user.uuid()) {
             return Err(DirectoryError::Conflict(format!("{field}: belongs to another user of the account")));
@@ -86,7 +86,7 @@ impl Change {
         .bind(user.uuid())
         .bind(address.as_str())
         .bind(verified_at)
-        .execute(&mut *self.tx)
+        .execute(self.on(account).await?)
         .await?;
         Ok(())
     }

@@ -129,7 +129,7 @@ impl Change {
         .bind(user.uuid())
         .bind(state.as_str())
         .bind(self.now.as_millis())
-        .execute(&mut *self.tx)
+        .execute(self.on(account).await?)
         .await?;
         if changed > 0 {
             let data = json!({ "contact_id": contact, "user_id": user, "because": "api" });
@@ -147,7 +147,7 @@ impl Change {
         .bind(account.uuid())
         .bind(contact.uuid())
         .bind(user.uuid())
-        .fetch_one(&mut *self.tx)
+        .fetch_one(self.on(account).await?)
         .await?;
         Ok(mark_of(row))
     }

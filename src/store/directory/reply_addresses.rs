@@ -85,7 +85,7 @@ impl Change {
             )
             .bind(account.uuid())
             .bind(id)
-            .fetch_optional(&mut *self.tx)
+            .fetch_optional(self.on(account).await?)
             .await?;
             match row {
                 None => break,
@@ -123,7 +123,7 @@ impl Change {
         .bind(user.map(UserId::uuid))
         .bind(subject.trim())
         .bind(self.now.as_millis())
-        .execute(&mut *self.tx)
+        .execute(self.on(account).await?)
         .await?;
         Ok(conversation)
     }

@@ -33,7 +33,7 @@ impl Change {
             query_as("DELETE FROM held WHERE account_id = $1 AND delivery_id = $2 RETURNING blob")
                 .bind(account.uuid())
                 .bind(delivery.uuid())
-                .fetch_optional(&mut *self.tx)
+                .fetch_optional(self.on(account).await?)
                 .await?;
         let (blob,) = gone.ok_or(DirectoryError::NotFound("held message"))?;
         self.blobs.extend(blob.as_deref().and_then(BlobName::parse));
@@ -41,13 +41,13 @@ impl Change {
         query("DELETE FROM events WHERE account_id = $1 AND delivery_id = $2")
             .bind(account.uuid())
             .bind(delivery.uuid())
-            .execute(&mut *self.tx)
+            .execute(self.on(account).await?)
             .await?;
         let steps: Option<String> =
             query_scalar("SELECT steps FROM deliveries WHERE account_id = $1 AND delivery_id = $2")
                 .bind(account.uuid())
                 .bind(delivery.uuid())
-                .fetch_optional(&mut *self.tx)
+                .fetch_optional(self.on(account).await?)
                 .await?;
         query(
             "UPDATE deliveries SET outcome = 'discarded', mail_from = NULL, rcpt = NULL, from_address = NULL,
@@ -56,7 +56,7 @@ impl Change {
         .bind(account.uuid())
         .bind(delivery.uuid())
         .bind(steps_after_discard(&steps.unwrap_or_default(), said))
-        .execute(&mut *self.tx)
+        .execute(self.on(account).await?)
         .await?;
         Ok(())
     }

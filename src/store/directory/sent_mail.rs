@@ -68,7 +68,7 @@ impl Change {
         .bind(account.uuid())
         .bind(&header)
         .bind(conversation.uuid())
-        .execute(&mut *self.tx)
+        .execute(self.on(account).await?)
         .await?;
         query(
             "UPDATE conversations SET last_at = $3 WHERE account_id = $1 AND conversation_id = $2 AND last_at < $3",
@@ -76,14 +76,14 @@ impl Change {
         .bind(account.uuid())
         .bind(conversation.uuid())
         .bind(sent_at.as_millis())
-        .execute(&mut *self.tx)
+        .execute(self.on(account).await?)
         .await?;
         self.message(account, message).await
     }
 
     /// The message as this change leaves it.
     async fn message(&mut self, account: AccountId, message: MessageId) -> Result<Message, DirectoryError> {
-        let found = read_message(&mut self.tx, account, message).await?;
+        let found = read_message(self.on(account).await?, account, message).await?;
         found.ok_or(DirectoryError::NotFound("message"))
     }
 
@@ -99,7 +99,7 @@ impl Change {
         )
         .bind(account.uuid())
         .bind(header)
-        .fetch_optional(&mut *self.tx)
+        .fetch_optional(self.on(account).await?)
         .await?;
         match row {
             Some((_, owner)) if owner != contact.uuid() => Err(DirectoryError::Conflict(
@@ -143,7 +143,7 @@ impl Change {
         .bind(new_text)
         .bind(digest.as_slice())
         .bind(i64::try_from(size).unwrap_or(i64::MAX))
-        .execute(&mut *self.tx)
+        .execute(self.on(account).await?)
         .await?;
         Ok(())
     }
@@ -174,7 +174,7 @@ impl Change {
             .bind(contact_id)
             .bind(user_id)
             .bind(sent_at.as_millis())
-            .execute(&mut *self.tx)
+            .execute(self.on(account).await?)
             .await?;
         }
         Ok(())

@@ -22,7 +22,7 @@ impl Change {
         query("UPDATE sync_addresses SET state = 'retired' WHERE account_id = $1 AND user_id = $2")
             .bind(account.uuid())
             .bind(user.uuid())
-            .execute(&mut *self.tx)
+            .execute(self.on(account).await?)
             .await?;
         let local = self.fresh_local_part(&old.name).await?;
         self.keep_local_part(account, user, &local).await?;
@@ -30,7 +30,7 @@ impl Change {
             .bind(account.uuid())
             .bind(user.uuid())
             .bind(&local)
-            .execute(&mut *self.tx)
+            .execute(self.on(account).await?)
             .await?;
         self.user(account, user).await
     }
@@ -70,7 +70,7 @@ impl Change {
             .bind(account.uuid())
             .bind(user.uuid())
             .bind(state.as_str())
-            .execute(&mut *self.tx)
+            .execute(self.on(account).await?)
             .await?;
         self.user(account, user).await
     }
@@ -85,7 +85,7 @@ impl Change {
             let taken: Option<i64> =
                 query_scalar("SELECT created_at FROM sync_addresses WHERE local_part = $1")
                     .bind(&local)
-                    .fetch_optional(&mut *self.tx)
+                    .fetch_optional(self.anywhere())
                     .await?;
             if taken.is_none() {
                 return Ok(local);
@@ -106,7 +106,7 @@ impl Change {
         .bind(local)
         .bind(user.uuid())
         .bind(self.now.as_millis())
-        .execute(&mut *self.tx)
+        .execute(self.on(account).await?)
         .await?;
         Ok(())
     }

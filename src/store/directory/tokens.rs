@@ -68,7 +68,7 @@ impl Store {
         let existing: Option<i64> =
             query_scalar("SELECT created_at FROM tokens WHERE account_id = $1 LIMIT 1")
                 .bind(AccountId::OPERATOR.uuid())
-                .fetch_optional(&mut *change.tx)
+                .fetch_optional(change.on(AccountId::OPERATOR).await?)
                 .await?;
         if existing.is_some() {
             return Ok(None);
@@ -130,7 +130,7 @@ impl Change {
             .bind(token.uuid())
             .bind(within.map_or(Uuid::nil(), AccountId::uuid))
             .bind(within.is_none())
-            .execute(&mut *self.tx)
+            .execute(self.anywhere())
             .await?;
         if gone == 0 { Err(DirectoryError::NotFound("token")) } else { Ok(()) }
     }
@@ -152,7 +152,7 @@ impl Change {
         .bind(serde_json::Value::from(token.scopes.words()).to_string())
         .bind(hash(text))
         .bind(self.now.as_millis())
-        .execute(&mut *self.tx)
+        .execute(self.anywhere())
         .await?;
         Ok(token)
     }

@@ -187,7 +187,7 @@ impl Change {
         .bind(&role)
         .bind(&local)
         .bind(self.now.as_millis())
-        .execute(&mut *self.tx)
+        .execute(self.on(account).await?)
         .await?;
         self.keep_local_part(account, user, &local).await?;
         for (n, email) in new.emails.iter().enumerate() {
@@ -198,11 +198,14 @@ impl Change {
 
     /// The user as this change leaves them.
     pub(super) async fn user(&mut self, account: AccountId, user: UserId) -> Result<User, DirectoryError> {
-        let row: Option<Row> =
-            query_as(SELECT_ONE).bind(account.uuid()).bind(user.uuid()).fetch_optional(&mut *self.tx).await?;
+        let row: Option<Row> = query_as(SELECT_ONE)
+            .bind(account.uuid())
+            .bind(user.uuid())
+            .fetch_optional(self.on(account).await?)
+            .await?;
         let row = row.ok_or(DirectoryError::NotFound("user"))?;
         let store = self.store.clone();
-        Ok(store.whole_user(&mut self.tx, account, row).await?)
+        Ok(store.whole_user(self.on(account).await?, account, row).await?)
     }
 }
 

@@ -9,6 +9,7 @@ use sqlx::pool::PoolConnection;
 use sqlx::sqlite::SqlitePool;
 use sqlx::{PgPool, SqlStr, Sqlite, SqliteConnection};
 
+use crate::id::AccountId;
 use crate::store::engine::Engine;
 use crate::store::engine::postgres::PgHeld;
 use crate::store::engine::query::Fetched;
@@ -94,6 +95,18 @@ impl Connection {
         match self {
             Self::Postgres(_) => Ok(None),
             Self::Sqlite(held) => sqlite::data_version(held).await.map(Some),
+        }
+    }
+
+    /// Waits until nobody else writes to these accounts, and keeps others out until the transaction ends. SQLite has
+    /// one writer anyway.
+    pub(in crate::store) async fn lock_accounts(
+        &mut self,
+        accounts: &[AccountId],
+    ) -> Result<(), sqlx::Error> {
+        match self {
+            Self::Postgres(held) => held.lock(accounts).await,
+            Self::Sqlite(_) => Ok(()),
         }
     }
 

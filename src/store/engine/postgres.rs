@@ -9,8 +9,9 @@ use std::time::Duration;
 
 use sqlx::pool::PoolConnection;
 use sqlx::postgres::{PgArguments, PgConnection, PgDatabaseError};
-use sqlx::{PgPool, Postgres, SqlSafeStr, SqlStr};
+use sqlx::{Arguments as _, PgPool, Postgres, SqlSafeStr, SqlStr};
 
+use crate::id::AccountId;
 use crate::store::engine::Fault;
 use crate::store::engine::query::Fetched;
 
@@ -65,6 +66,20 @@ impl PgHeld {
             Err(error) => Err(error),
         };
         self.end_statement(before, done)
+    }
+
+    /// Everybody takes the locks in the same order, so that nobody waits in a ring; the operator's account comes last
+    /// there, since a change to another account may go on to it.
+    pub(super) async fn lock(&mut self, accounts: &[AccountId]) -> Result<(), sqlx::Error> {
+        let mut accounts = accounts.to_vec();
+        accounts.sort_by_key(|account| (*account == AccountId::OPERATOR, account.uuid()));
+        accounts.dedup();
+        // The low half of a UUIDv7 is random: accounts that share a lock only wait for each other.
+        let keys: Vec<i64> =
+            accounts.iter().map(|account| account.uuid().as_u64_pair().1.cast_signed()).collect();
+        let mut values = PgArguments::default();
+        values.add(keys).map_err(sqlx::Error::Encode)?;
+        self.execute(LOCK.into_sql_str(), values).await.map(|_| ())
     }
 
     /// What an answer that does not come in time has done is not known: whoever asked is told that it failed, and
@@ -146,6 +161,7 @@ pub(super) fn fault(error: &PgDatabaseError) -> Fault {
     }
 }
 
+const LOCK: &str = "SELECT pg_advisory_xact_lock(key) FROM unnest($1) AS key";
 const BEGIN_LIMIT: Duration = Duration::from_secs(4);
 /// A healthy commit takes milliseconds, a checkpoint's disk a second.
 const COMMIT_LIMIT: Duration = Duration::from_secs(10);
