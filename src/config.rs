@@ -62,6 +62,9 @@ pub struct Smtp {
     /// Networks (CIDR) whose connections must begin with a PROXY header.
     #[serde(deserialize_with = "networks")]
     pub proxy_protocol_from: Vec<String>,
+    /// Networks (CIDR) that get `554 5.7.1` in place of a banner.
+    #[serde(deserialize_with = "networks")]
+    pub refuse_from: Vec<String>,
     /// How long to wait for the client.
     pub timeouts: Timeouts,
 }
@@ -269,6 +272,7 @@ impl Default for Smtp {
             max_connections: 10_000,
             max_connections_per_ip: 50,
             proxy_protocol_from: Vec::new(),
+            refuse_from: Vec::new(),
             timeouts: Timeouts::default(),
         }
     }

@@ -50,7 +50,7 @@ fn fixed_that_differ(old: &Config, new: &Config) -> Vec<&'static str> {
         .collect()
 }
 
-fn fixed(config: &Config) -> [(&'static str, String); 16] {
+fn fixed(config: &Config) -> [(&'static str, String); 17] {
     let (smtp, tls) = (&config.smtp, &config.tls);
     [
         ("smtp.listen", format!("{:?}", smtp.listen)),
@@ -58,6 +58,7 @@ fn fixed(config: &Config) -> [(&'static str, String); 16] {
         ("smtp.max_connections", smtp.max_connections.to_string()),
         ("smtp.max_connections_per_ip", smtp.max_connections_per_ip.to_string()),
         ("smtp.proxy_protocol_from", format!("{:?}", smtp.proxy_protocol_from)),
+        ("smtp.refuse_from", format!("{:?}", smtp.refuse_from)),
         ("tls.certificate", format!("{:?}", tls.certificate)),
         ("tls.key", format!("{:?}", tls.key)),
         ("domains", format!("{:?}", config.domains)),

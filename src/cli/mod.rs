@@ -14,6 +14,7 @@ mod trace;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::{Parser, Subcommand};
 
@@ -104,11 +105,13 @@ pub fn run() -> ExitCode {
         Ok(runtime) => runtime,
         Err(error) => return fail(&Failure::unreachable(&error)),
     };
-    match runtime.block_on(Box::pin(carry_out(arguments.command, config, arguments.config.as_deref()))) {
-        Ok(code) => code,
-        Err(failure) => fail(&failure),
-    }
+    let done = runtime.block_on(Box::pin(carry_out(arguments.command, config, arguments.config.as_deref())));
+    // A disk that hangs keeps its thread, and must not keep the process.
+    runtime.shutdown_timeout(LEFTOVER_LIMIT);
+    done.unwrap_or_else(|failure| fail(&failure))
 }
+
+const LEFTOVER_LIMIT: Duration = Duration::from_secs(1);
 
 async fn carry_out(command: Command, config: Config, file: Option<&Path>) -> Result<ExitCode, Failure> {
     match command {

@@ -36,6 +36,7 @@ fn steps(session: &mut Session) -> Vec<String> {
             Step::Append(bytes) => (format!("append {}", bytes.escape_ascii()), false),
             Step::AskMessage(_) => ("ask message".to_owned(), true),
             Step::AskRecipient(_) => ("ask recipient".to_owned(), true),
+            Step::AskTrace(unserved) => (format!("ask trace {:?}", unserved.cause), true),
             Step::Close(reason) => (format!("close {reason:?}"), true),
             Step::Pause(pause) => (format!("pause {}", pause.as_secs()), false),
             Step::Receive => ("receive".to_owned(), true),

@@ -120,6 +120,10 @@ impl Memory {
                     let answer = self.recorder.judge_recipient(&path);
                     self.session.answer_recipient(answer);
                 }
+                Step::AskTrace(unserved) => {
+                    let answer = self.recorder.leave_trace(*unserved);
+                    self.session.answer_trace(answer);
+                }
                 Step::Close(_) => break MemoryState::Closed,
                 // Time is nothing in memory.
                 Step::Pause(_) => {}
