@@ -7,21 +7,22 @@
 
 use std::borrow::Cow;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use metrics::counter;
 use tokio::time::timeout;
 use tracing::{Instrument, error, info, info_span, warn};
 
-use crate::address::{Asked, EmailAddress, ServedDomains};
+use crate::address::{Asked, EmailAddress, Mailbox, ServedDomains};
 use crate::auth::{self, Authenticator};
 use crate::filing::{Outcome, Reason, Step};
 use crate::id::{AccountId, DeliveryId};
 use crate::poison::{Attempt, Poison};
+use crate::postmaster::Allowance;
 use crate::smtp::{
-    Body, BodyDefect, Client, Envelope, ForwardPath, Handler, Hindrance, Received, RecipientAnswer, Reply,
-    Unserved, reply,
+    Body, BodyDefect, Client, Envelope, ForwardPath, Handler, Hindrance, Received, Recipient,
+    RecipientAnswer, Reply, Unserved, reply,
 };
 use crate::store::{Lookup, Refusal, Store, StoreError, Submission};
 use crate::time::Timestamp;
@@ -38,6 +39,7 @@ pub struct Intake {
     hostname: String,
     workbench: Workbench,
     poison: Arc<Poison>,
+    postmaster: Arc<Allowance>,
 }
 
 impl Intake {
@@ -45,7 +47,8 @@ impl Intake {
     #[must_use]
     pub fn new(store: Store, authenticator: Authenticator, served: ServedDomains, hostname: String) -> Self {
         let (workbench, poison) = (Workbench::new(workbench::OCTETS), Arc::default());
-        Self { store, authenticator, served, hostname, workbench, poison }
+        let postmaster = Arc::new(Allowance::new(Instant::now()));
+        Self { store, authenticator, served, hostname, workbench, poison, postmaster }
     }
 
     async fn file(&self, envelope: &Arc<Envelope>, body: Body) -> Result<Reply, StoreError> {
@@ -56,6 +59,13 @@ impl Intake {
         let end = End { envelope, deliveries: &deliveries, at: received_at, size_bytes };
         if let Some(defect) = envelope.defect {
             return self.end(end, refusal_of(defect)).await;
+        }
+        let is_for_postmaster = |recipient: &Recipient| recipient.mailbox == Mailbox::Postmaster;
+        if envelope.recipients.iter().any(is_for_postmaster)
+            && !self.postmaster.take(size_bytes, Instant::now())
+            && envelope.recipients.iter().all(is_for_postmaster)
+        {
+            return self.end(end, postmaster_full()).await;
         }
         let place = self.workbench.place(size_bytes).await;
         let received = match body.read(place).await {
@@ -198,6 +208,9 @@ impl Intake {
     ) -> Result<RecipientAnswer, StoreError> {
         let asked = self.served.classify(path);
         let (account, reason, reply, said) = match (&asked, self.store.mailbox(&asked).await?) {
+            (_, Lookup::Found(Mailbox::Postmaster)) if !self.postmaster.has_room(0, Instant::now()) => {
+                return Ok(RecipientAnswer::Refused(reply::DAILY_LIMIT));
+            }
             (_, Lookup::Found(mailbox)) => return Ok(RecipientAnswer::Accepted(mailbox)),
             (_, Lookup::Off(account)) => (
                 account,
@@ -348,6 +361,12 @@ fn refusal_of(defect: BodyDefect) -> Answer {
 fn null_mx() -> Answer {
     let said = "the sender's domain says with a null MX that it takes no mail: nobody writes from it";
     rejected(Reason::SenderNotAllowed, reply::NULL_MX, step("RFC7505", said))
+}
+
+fn postmaster_full() -> Answer {
+    let said = "mail to postmaster and abuse has used up its share of the day";
+    let answer = rejected(Reason::DailyLimit, reply::DAILY_LIMIT, step("SMTP", said));
+    Answer { outcome: Outcome::Deferred, ..answer }
 }
 
 fn unreadable() -> Answer {

@@ -18,6 +18,7 @@ pub mod intake;
 pub mod keys;
 pub mod message;
 mod poison;
+mod postmaster;
 mod reload;
 pub mod smtp;
 pub mod store;
