@@ -229,9 +229,12 @@ impl Config {
         variables.sort();
         for (name, value) in variables {
             set(&mut table, &name, &value)?;
-            table.clone().try_into::<Self>().map_err(|error| {
-                ConfigError(format!("environment: {name}: {}", first_line(error.message())))
-            })?;
+            // What is missing may be in the next one.
+            if let Err(error) = table.clone().try_into::<Self>()
+                && !error.message().starts_with("missing field")
+            {
+                return Err(ConfigError(format!("environment: {name}: {}", first_line(error.message()))));
+            }
         }
         let config: Self =
             table.try_into().map_err(|error| ConfigError(first_line(error.message()).to_owned()))?;

@@ -170,7 +170,6 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    #[expect(clippy::panic, reason = "what is tested")]
     async fn a_panic_is_an_answer_and_no_end_of_the_session() {
         let failed = guarded::<()>(async { panic!("as asked") }).await;
         assert_eq!(failed, Err(ExamineError::Failed));

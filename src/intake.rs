@@ -277,7 +277,7 @@ impl Handler for Intake {
         let span = info_span!("message", recipients = envelope.recipients.len());
         let envelope = Arc::new(envelope);
         async {
-            match timeout(FILE_LIMIT, self.file(&envelope, body)).await {
+            match timeout(FILE_LIMIT, Box::pin(self.file(&envelope, body))).await {
                 Ok(Ok(reply)) => reply,
                 Ok(Err(error)) => {
                     warn!(error = &error as &dyn std::error::Error, "store.unavailable");

@@ -71,11 +71,11 @@ async fn one(failing: Failing, scale: Scale) -> Row {
     codes.dedup();
     let may_pass_later =
         matches!(failing, Failing::ServFail | Failing::BlackHole | Failing::TruncatedWithoutTcp);
-    let is_answered = match failing {
-        _ if may_pass_later => codes == ["451 4.4.3"],
+    let is_answered = if matches!(failing, Failing::DiesMidRun) {
         // Some found it alive, others did not.
-        Failing::DiesMidRun => codes.iter().all(|codes| codes == "451 4.4.3" || codes == "250 2.0.0"),
-        _ => codes == ["250 2.0.0"],
+        codes.iter().all(|codes| codes == "451 4.4.3" || codes == "250 2.0.0")
+    } else {
+        codes == [if may_pass_later { "451 4.4.3" } else { "250 2.0.0" }]
     };
     let measured = format!(
         "{} mails: {}; longest {:.1} s, all {:.1} s; NOOP p99 {:.1} ms",
@@ -110,10 +110,9 @@ async fn respond(failing: Failing) -> SocketAddr {
                 Failing::BlackHole => continue,
                 Failing::DiesMidRun if asked > 100 => continue,
                 Failing::HugeTexts if is_for_text(&answer) => (0x83, 0x80),
-                Failing::DiesMidRun
-                | Failing::HugeTexts
-                | Failing::NxDomain
-                | Failing::NxDomainAfter3s => (0x81, 0x83),
+                Failing::DiesMidRun | Failing::HugeTexts | Failing::NxDomain | Failing::NxDomainAfter3s => {
+                    (0x81, 0x83)
+                }
                 Failing::ServFail => (0x81, 0x82),
                 Failing::TruncatedWithoutTcp => (0x83, 0x80),
             };

@@ -64,7 +64,8 @@ fn encoded(depth: usize) -> String {
     let mut inner = "Subject: x\r\n\r\nx\r\n".to_owned();
     for _ in 0..depth {
         let encoded = base64(inner.as_bytes());
-        inner = format!("Content-Type: message/rfc822\r\nContent-Transfer-Encoding: base64\r\n\r\n{encoded}\r\n");
+        inner =
+            format!("Content-Type: message/rfc822\r\nContent-Transfer-Encoding: base64\r\n\r\n{encoded}\r\n");
     }
     format!("{FROM}{inner}")
 }
@@ -73,7 +74,8 @@ fn base64(octets: &[u8]) -> String {
     const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     let mut text = String::new();
     for (number, three) in octets.chunks(3).enumerate() {
-        let bits = three.iter().fold(0_usize, |bits, octet| bits << 8 | usize::from(*octet)) << (8 * (3 - three.len()));
+        let bits = three.iter().fold(0_usize, |bits, octet| bits << 8 | usize::from(*octet))
+            << (8 * (3 - three.len()));
         for place in 0..4 {
             let digit = if place > three.len() { b'=' } else { DIGITS[bits >> (18 - 6 * place) & 63] };
             text.push(char::from(digit));
@@ -175,6 +177,7 @@ pub(crate) async fn s16_large_mails(scale: Scale) -> Row {
     let desk = Desk::open(&app).await;
     let (sessions, mails) = (8, scale.of(100).div_ceil(8));
     let line = format!("{}\r\n", "abcdefghijklmnopqrstuvwxyz0123456789+/".repeat(2));
+    let lines = 20_000_000 / (line.len() + 8);
     let cost = Cost::start(app.pid());
     let mut sending = JoinSet::new();
     for session in 0..sessions {
@@ -184,8 +187,8 @@ pub(crate) async fn s16_large_mails(scale: Scale) -> Row {
             for number in 0..mails {
                 let id = format!("{session}-{number}");
                 // Differs from mail to mail, and shrinks little.
-                let text: String = (0..20_000_000 / line.len())
-                    .map(|at| format!("{:08x}{}", at.wrapping_mul(2_654_435_761 + number), &line[8..]))
+                let text: String = (0..lines)
+                    .map(|at| format!("{:08x}{line}", at.wrapping_mul(2_654_435_761 + number) & 0xffff_ffff))
                     .collect();
                 let raw = LENA.sign(&Draft { id: &id, text: &text, ..Draft::default() }.raw());
                 let began = Instant::now();

@@ -121,8 +121,7 @@ pub(crate) async fn x8_idle(scale: Scale) -> Row {
 pub(crate) async fn x11_handshakes(scale: Scale) -> Vec<Row> {
     let folder = tempfile::tempdir().unwrap();
     let (certificate, key) = (folder.path().join("rsa.pem"), folder.path().join("rsa-key.pem"));
-    let pair =
-        rcgen::KeyPair::generate_rsa_for(&rcgen::PKCS_RSA_SHA256, rcgen::RsaKeySize::_2048).unwrap();
+    let pair = rcgen::KeyPair::generate_rsa_for(&rcgen::PKCS_RSA_SHA256, rcgen::RsaKeySize::_2048).unwrap();
     let made = rcgen::CertificateParams::new(["mx.example.test".to_owned()]).unwrap().self_signed(&pair);
     std::fs::write(&certificate, made.unwrap().pem()).unwrap();
     std::fs::write(&key, pair.serialize_pem()).unwrap();

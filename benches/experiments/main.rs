@@ -45,7 +45,8 @@ async fn main() {
     let scale = arguments.iter().position(|argument| argument == "--scale");
     let scale = Scale(scale.map_or(20, |at| arguments[at + 1].parse().unwrap()));
     let wanted = |id: &str| {
-        let named: Vec<&String> = arguments.iter().filter(|argument| argument.starts_with(['S', 'X'])).collect();
+        let named: Vec<&String> =
+            arguments.iter().filter(|argument| argument.starts_with(['S', 'X'])).collect();
         named.is_empty() || named.iter().any(|name| *name == id)
     };
     let build = if cfg!(debug_assertions) { "debug" } else { "release" };

@@ -196,7 +196,7 @@ impl Conversation {
                 Step::AskTrace(unserved) => {
                     assert!(!unserved.recipients.is_empty() && unserved.reply.code >= 400);
                     outcome.traces.push(unserved.recipients.len());
-                    session.answer_trace(unserved.reply);
+                    session.answer_trace(&unserved.reply);
                 }
                 Step::Close(reason) => {
                     outcome.closed = Some(reason);

@@ -254,7 +254,7 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin, H: Handler> Conversation<'a, S, H> {
                 }
                 Step::AskTrace(unserved) => {
                     let answer = self.ask_trace(*unserved).await;
-                    self.session.answer_trace(answer);
+                    self.session.answer_trace(&answer);
                 }
                 Step::Close(reason) => {
                     self.close().await;
@@ -306,7 +306,7 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin, H: Handler> Conversation<'a, S, H> {
             metrics::counter!("syncmx_traces_left_out_total").increment(as_count(unserved.recipients.len()));
             return reply;
         }
-        let question = self.shared.handler.unserved(client, unserved);
+        let question = Box::pin(self.shared.handler.unserved(client, unserved));
         timeout(self.shared.patience.recipient, question).await.unwrap_or(reply)
     }
 
@@ -325,7 +325,8 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin, H: Handler> Conversation<'a, S, H> {
             }
         };
         metrics::counter!("syncmx_smtp_message_bytes_total").increment(body.size_bytes());
-        let question = self.shared.handler.message(envelope, body);
+        // Boxed, so that an idle session does not carry the size of a filing.
+        let question = Box::pin(self.shared.handler.message(envelope, body));
         let answer = tokio::select! {
             answer = timeout(self.shared.patience.message, question) => answer.ok(),
             // Row X14: a store that is slow does not hold up the end; the sender comes again.

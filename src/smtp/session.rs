@@ -158,11 +158,11 @@ impl Session {
     }
 
     /// The answer to [`Step::AskTrace`]: the same reply, with a trace id or without.
-    pub fn answer_trace(&mut self, answer: Reply) {
+    pub fn answer_trace(&mut self, answer: &Reply) {
         let Phase::TraceAsked(after, closing) = self.take_phase() else { return };
         match closing {
-            Some(reason) => self.close(&answer, reason),
-            None => (self.phase, _) = self.stay(*after, &answer),
+            Some(reason) => self.close(answer, reason),
+            None => (self.phase, _) = self.stay(*after, answer),
         }
     }
 
@@ -397,21 +397,7 @@ impl Session {
             | (phase @ (P::BetweenChunks(..) | P::Greeting | P::Ready), C::Rcpt(_) | C::Data)
             | (phase @ P::BetweenChunks(..), C::StartTls) => self.stay(phase, &reply::BAD_SEQUENCE),
             (phase @ (P::Greeting | P::InTransaction(_) | P::Ready), C::StartTls) => self.start_tls(phase),
-            (P::Refused, C::Quit) => self.leave(&reply::BYE, CloseReason::Quit),
-            (phase @ P::Refused, C::Bdat(size_bytes, _)) => {
-                self.refuse_chunk(phase, size_bytes, reply::BAD_SEQUENCE)
-            }
-            (
-                phase @ P::Refused,
-                C::Data
-                | C::Ehlo(_)
-                | C::Helo(_)
-                | C::Mail(_)
-                | C::Rcpt(_)
-                | C::Replied(_)
-                | C::Rset
-                | C::StartTls,
-            ) => self.stay(phase, &reply::BAD_SEQUENCE),
+            (P::Refused, command) => self.obey_refused(&command),
             (phase @ P::Greeting, C::Rset) => self.idle(phase, &reply::RESET_OK),
             (P::BetweenChunks(..) | P::InTransaction(_) | P::Ready, C::Rset) => {
                 self.idle(P::Ready, &reply::RESET_OK)
@@ -423,14 +409,12 @@ impl Session {
             (P::BetweenChunks(..) | P::Greeting | P::InTransaction(_) | P::Ready, C::Quit) => {
                 self.leave(&reply::BYE, CloseReason::Quit)
             }
-            (
-                P::BetweenChunks(..) | P::Greeting | P::InTransaction(_) | P::Ready | P::Refused,
-                C::OtherProtocol,
-            ) => self.leave(&reply::NOT_SMTP, CloseReason::OtherProtocol),
-            (
-                P::BetweenChunks(..) | P::Greeting | P::InTransaction(_) | P::Ready | P::Refused,
-                C::UncountedChunk,
-            ) => self.leave(&reply::BAD_ARGUMENT, CloseReason::UncountedChunk),
+            (P::BetweenChunks(..) | P::Greeting | P::InTransaction(_) | P::Ready, C::OtherProtocol) => {
+                self.leave(&reply::NOT_SMTP, CloseReason::OtherProtocol)
+            }
+            (P::BetweenChunks(..) | P::Greeting | P::InTransaction(_) | P::Ready, C::UncountedChunk) => {
+                self.leave(&reply::BAD_ARGUMENT, CloseReason::UncountedChunk)
+            }
             // In these phases no line is read.
             (
                 phase @ (P::Closed(_)
@@ -445,6 +429,25 @@ impl Session {
                 | P::TraceDue(..)),
                 _unread,
             ) => (phase, None),
+        }
+    }
+
+    /// Row A3: of a client that is not served, QUIT alone is obeyed.
+    fn obey_refused(&mut self, command: &Command) -> (Phase, Option<Step>) {
+        use Command as C;
+        match command {
+            C::Quit => self.leave(&reply::BYE, CloseReason::Quit),
+            C::Bdat(size_bytes, _) => self.refuse_chunk(Phase::Refused, *size_bytes, reply::BAD_SEQUENCE),
+            C::OtherProtocol => self.leave(&reply::NOT_SMTP, CloseReason::OtherProtocol),
+            C::UncountedChunk => self.leave(&reply::BAD_ARGUMENT, CloseReason::UncountedChunk),
+            C::Data
+            | C::Ehlo(_)
+            | C::Helo(_)
+            | C::Mail(_)
+            | C::Rcpt(_)
+            | C::Replied(_)
+            | C::Rset
+            | C::StartTls => self.stay(Phase::Refused, &reply::BAD_SEQUENCE),
         }
     }
 

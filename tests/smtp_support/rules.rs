@@ -201,7 +201,7 @@ fn r3_the_last_reply_to_a_harvester_names_the_trace_of_what_it_asked_last() {
     let trace = DeliveryId::generate();
     session.answer_recipient(RecipientAnswer::Refused(reply::TOO_MANY_ERRORS.with_trace(trace)));
     assert_eq!(steps(&mut session), ["ask trace SessionSpent"]);
-    session.answer_trace(reply::TOO_MANY_ERRORS.with_trace(trace));
+    session.answer_trace(&reply::TOO_MANY_ERRORS.with_trace(trace));
     let said = steps(&mut session);
     assert!(said[0].contains("250 2.1.5") && said[0].contains(&format!("[trace {trace}]\r\n")), "{said:?}");
     assert_eq!(said[1], "close Refused");
@@ -277,7 +277,7 @@ fn body_bytes_leave_as_they_come_and_a_refused_mail_leaves_none_to_the_next() {
     session.receive(b"o\r\n.\r\n");
     let said = steps(&mut session);
     assert_eq!(said, ["append o\\r\\n", "ask trace NoRoom"]);
-    session.answer_trace(reply::INSUFFICIENT_STORAGE.with_trace(DeliveryId::generate()));
+    session.answer_trace(&reply::INSUFFICIENT_STORAGE.with_trace(DeliveryId::generate()));
     let said = steps(&mut session);
     assert!(said[0].starts_with("452 4.3.1 ") && said[0].contains("[trace "), "{said:?}");
     session.receive(&OPENING[16..]);

@@ -126,7 +126,7 @@ impl Memory {
                 }
                 Step::AskTrace(unserved) => {
                     let answer = self.recorder.leave_trace(*unserved);
-                    self.session.answer_trace(answer);
+                    self.session.answer_trace(&answer);
                 }
                 Step::Close(_) => break MemoryState::Closed,
                 // Time is nothing in memory.
