@@ -62,6 +62,9 @@ pub struct Smtp {
     /// Networks (CIDR) whose connections must begin with a PROXY header.
     #[serde(deserialize_with = "networks")]
     pub proxy_protocol_from: Vec<String>,
+    /// Networks (CIDR) that get `554 5.7.1` in place of a banner.
+    #[serde(deserialize_with = "networks")]
+    pub refuse_from: Vec<String>,
     /// How long to wait for the client.
     pub timeouts: Timeouts,
 }
@@ -251,9 +254,12 @@ impl Config {
         variables.sort();
         for (name, value) in variables {
             set(&mut table, &name, &value)?;
-            table.clone().try_into::<Self>().map_err(|error| {
-                ConfigError(format!("environment: {name}: {}", first_line(error.message())))
-            })?;
+            // What is missing may be in the next one.
+            if let Err(error) = table.clone().try_into::<Self>()
+                && !error.message().starts_with("missing field")
+            {
+                return Err(ConfigError(format!("environment: {name}: {}", first_line(error.message()))));
+            }
         }
         let config: Self =
             table.try_into().map_err(|error| ConfigError(first_line(error.message()).to_owned()))?;
@@ -294,6 +300,7 @@ impl Default for Smtp {
             max_connections: 10_000,
             max_connections_per_ip: 50,
             proxy_protocol_from: Vec::new(),
+            refuse_from: Vec::new(),
             timeouts: Timeouts::default(),
         }
     }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use clap::Args;
@@ -15,6 +16,7 @@ use crate::cli::{Failure, output};
 use crate::config::Config;
 use crate::intake::{self, SubjectParts};
 use crate::message::{Attachment, Email, Forwarded, From, Kind, Meeting, Report};
+use crate::smtp::Received;
 use crate::time::Timestamp;
 use crate::wire::AuthView;
 use crate::zone::{Zone, ZoneServer};
@@ -110,6 +112,7 @@ async fn inspect(
         return Ok((crate::message::parse(&raw).map_err(|error| error.to_string())?, None));
     };
     let subject = origin.subject(&raw)?;
+    let raw = Arc::new(Received::from(Vec::from(raw)));
     let examined = intake::examine(authenticator, &subject, &raw).await.map_err(|error| error.to_string())?;
     Ok((examined.email, Some(AuthView::from(&examined.verdict))))
 }

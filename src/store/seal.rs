@@ -4,11 +4,13 @@
 //! Promises that erasing the row that holds a content key makes every copy of its blob unreadable (R60).
 
 use std::cell::RefCell;
+use std::io::Write;
 
 use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
 use uuid::Uuid;
 use zeroize::Zeroizing;
 use zstd::bulk::Compressor;
+use zstd::stream::write::Encoder;
 
 use crate::id::AccountId;
 use crate::keys::Secret;
@@ -82,13 +84,15 @@ impl AccountKey {
     /// # Errors
     /// If the system gives no random octets.
     pub fn seal(&self, id: Uuid, content: &[u8]) -> Result<Sealed, SealError> {
-        let mut packed = (content.len() as u64).to_be_bytes().to_vec();
-        packed.extend(compress(content)?);
+        // One buffer from compression to tag: a large mail is not held three times.
+        let mut sealed = vec![0; NONCE_LEN];
+        sealed.extend_from_slice(&(content.len() as u64).to_be_bytes());
+        let packed = compress_onto(sealed, content)?;
         let key = fresh_key()?;
         let binding = self.binding(id);
         Ok(Sealed {
             content_key: encrypt(self.key.expose(), binding, key.as_slice())?,
-            bytes: encrypt(&key, binding, &packed)?,
+            bytes: encrypt_in_place(&key, binding, packed)?,
         })
     }
 
@@ -119,16 +123,21 @@ impl AccountKey {
 
 /// Setting up a compressor costs as much as packing a small mail: each thread keeps one for those. A large mail gets
 /// its own, since one that is kept never shrinks.
-fn compress(content: &[u8]) -> Result<Vec<u8>, SealError> {
+fn compress_onto(mut front: Vec<u8>, content: &[u8]) -> Result<Vec<u8>, SealError> {
     if content.len() > MAX_KEPT_CONTENT {
-        return zstd::bulk::compress(content, ZSTD_LEVEL).map_err(|_| SealError::Failed);
+        let packed = Encoder::new(front, ZSTD_LEVEL).and_then(|mut encoder| {
+            encoder.write_all(content)?;
+            encoder.finish()
+        });
+        return packed.map_err(|_| SealError::Failed);
     }
     COMPRESSOR.with_borrow_mut(|kept| {
         let compressor = match kept {
             Some(compressor) => compressor,
             None => kept.insert(Compressor::new(ZSTD_LEVEL).map_err(|_| SealError::Failed)?),
         };
-        compressor.compress(content).map_err(|_| SealError::Failed)
+        front.extend(compressor.compress(content).map_err(|_| SealError::Failed)?);
+        Ok(front)
     })
 }
 
@@ -154,12 +163,18 @@ fn fresh_key() -> Result<Zeroizing<[u8; 32]>, SealError> {
 
 /// Nonce, ciphertext, tag.
 fn encrypt(key: &[u8; 32], binding: [u8; 32], content: &[u8]) -> Result<Vec<u8>, SealError> {
+    let mut sealed = Vec::with_capacity(NONCE_LEN + content.len() + AES_256_GCM.tag_len());
+    sealed.resize(NONCE_LEN, 0);
+    sealed.extend_from_slice(content);
+    encrypt_in_place(key, binding, sealed)
+}
+
+/// The same, of content that stands behind [`NONCE_LEN`] octets.
+fn encrypt_in_place(key: &[u8; 32], binding: [u8; 32], mut sealed: Vec<u8>) -> Result<Vec<u8>, SealError> {
     let mut nonce = [0; NONCE_LEN];
     aws_lc_rs::rand::fill(&mut nonce).map_err(|_| SealError::Failed)?;
-    let mut sealed = Vec::with_capacity(NONCE_LEN + content.len() + AES_256_GCM.tag_len());
-    sealed.extend_from_slice(&nonce);
-    sealed.extend_from_slice(content);
-    let (_, body) = sealed.split_at_mut(NONCE_LEN);
+    let (front, body) = sealed.split_first_chunk_mut::<NONCE_LEN>().ok_or(SealError::Failed)?;
+    *front = nonce;
     let tag = cipher(key)?
         .seal_in_place_separate_tag(Nonce::assume_unique_for_key(nonce), Aad::from(binding), body)
         .map_err(|_| SealError::Failed)?;
@@ -198,7 +213,7 @@ mod tests {
     fn content_opens_only_for_its_account_and_id() {
         let (vault, account, id) = (vault(1), AccountId::generate(), Uuid::now_v7());
         let key = account_key(&vault, account);
-        for content in [&b""[..], b"x", &[7; 100_000]] {
+        for content in [&b""[..], b"x", &[7; 100_000], &[7; MAX_KEPT_CONTENT + 1]] {
             let sealed = key.seal(id, content).unwrap();
             assert_eq!(key.open(id, &sealed.content_key, &sealed.bytes).unwrap(), content);
             assert_eq!(
