@@ -50,7 +50,7 @@ fn fixed_that_differ(old: &Config, new: &Config) -> Vec<&'static str> {
         .collect()
 }
 
-fn fixed(config: &Config) -> [(&'static str, String); 16] {
+fn fixed(config: &Config) -> [(&'static str, String); 17] {
     let (smtp, tls) = (&config.smtp, &config.tls);
     [
         ("smtp.listen", format!("{:?}", smtp.listen)),
@@ -60,6 +60,7 @@ fn fixed(config: &Config) -> [(&'static str, String); 16] {
         ("smtp.proxy_protocol_from", format!("{:?}", smtp.proxy_protocol_from)),
         ("tls.certificate", format!("{:?}", tls.certificate)),
         ("tls.key", format!("{:?}", tls.key)),
+        ("tls.mta_sts", tls.mta_sts.as_str().to_owned()),
         ("domains", format!("{:?}", config.domains)),
         ("dns", format!("{:?}", config.dns)),
         ("http", format!("{:?}", config.http)),
@@ -89,6 +90,7 @@ mod tests {
         check("SYNCMX_SMTP__LISTEN", "[\"127.0.0.1:2526\"]", &["smtp.listen"]);
         check("SYNCMX_SMTP__MAX_CONNECTIONS", "3", &["smtp.max_connections"]);
         check("SYNCMX_DNS__TIMEOUT", "1s", &["dns"]);
+        check("SYNCMX_TLS__MTA_STS", "enforce", &["tls.mta_sts"]);
         check("SYNCMX_LOG__LEVEL", "debug", &["log"]);
         check("SYNCMX_DOMAINS__SYNC", "[\"other.test\"]", &["domains"]);
     }
