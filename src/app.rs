@@ -26,6 +26,7 @@ use crate::http::{self, AppState};
 use crate::inherited::Inherited;
 use crate::intake::Intake;
 use crate::keys::Keys;
+use crate::mta_sts::Policy;
 use crate::reload::InUse;
 use crate::smtp::listener::Server;
 use crate::smtp::session::TlsPolicy;
@@ -77,6 +78,7 @@ impl App {
             metrics: metrics_handle(),
             draining: shutdown.clone(),
             public_url: config.http.public_url.clone(),
+            mta_sts: Policy::of(config),
         };
         let intake = Intake::new(store.clone(), authenticator, served, config.smtp.hostname.clone());
         let smtp_task = tokio::spawn(server.serve(Arc::new(intake), shutdown.clone()));

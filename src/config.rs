@@ -91,6 +91,36 @@ pub struct Tls {
     pub key: Option<PathBuf>,
     /// Whether MAIL outside TLS is answered 530 5.7.0.
     pub require: bool,
+    /// What senders are told to do where TLS with us fails.
+    pub mta_sts: MtaStsMode,
+}
+
+/// `tls.mta_sts`: the mode of the policy that we publish (RFC 8461 section 5).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum MtaStsMode {
+    /// Not to deliver.
+    Enforce,
+    /// The policy is withdrawn: what a sender remembers counts no longer.
+    None,
+    /// No policy is published.
+    Off,
+    /// To report it and to deliver all the same.
+    #[default]
+    Testing,
+}
+
+impl MtaStsMode {
+    /// The word in the policy and in the configuration.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Enforce => "enforce",
+            Self::None => "none",
+            Self::Off => "off",
+            Self::Testing => "testing",
+        }
+    }
 }
 
 /// `[domains]`

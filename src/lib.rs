@@ -17,6 +17,7 @@ mod inherited;
 pub mod intake;
 pub mod keys;
 pub mod message;
+pub mod mta_sts;
 mod poison;
 mod postmaster;
 mod reload;

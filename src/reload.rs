@@ -64,7 +64,7 @@ fn fixed(config: &Config) -> Vec<(&'static str, String)> {
         refuse_from,
         timeouts: Timeouts { command: _, data: _ },
     } = smtp;
-    let Tls { certificate, key, require: _ } = tls;
+    let Tls { certificate, key, mta_sts, require: _ } = tls;
     vec![
         ("smtp.listen", format!("{listen:?}")),
         ("smtp.hostname", hostname.clone()),
@@ -74,6 +74,7 @@ fn fixed(config: &Config) -> Vec<(&'static str, String)> {
         ("smtp.refuse_from", format!("{refuse_from:?}")),
         ("tls.certificate", format!("{certificate:?}")),
         ("tls.key", format!("{key:?}")),
+        ("tls.mta_sts", mta_sts.as_str().to_owned()),
         ("domains", format!("{domains:?}")),
         ("dns", format!("{dns:?}")),
         ("http", format!("{http:?}")),
@@ -103,6 +104,7 @@ mod tests {
         check("SYNCMX_SMTP__LISTEN", "[\"127.0.0.1:2526\"]", &["smtp.listen"]);
         check("SYNCMX_SMTP__MAX_CONNECTIONS", "3", &["smtp.max_connections"]);
         check("SYNCMX_DNS__TIMEOUT", "1s", &["dns"]);
+        check("SYNCMX_TLS__MTA_STS", "enforce", &["tls.mta_sts"]);
         check("SYNCMX_LOG__LEVEL", "debug", &["log"]);
         check("SYNCMX_DOMAINS__SYNC", "[\"other.test\"]", &["domains"]);
     }

@@ -7,6 +7,7 @@ use std::cell::RefCell;
 use std::io::Write;
 
 use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
+use aws_lc_rs::hmac;
 use uuid::Uuid;
 use zeroize::Zeroizing;
 use zstd::bulk::Compressor;
@@ -35,6 +36,16 @@ pub struct Vault {
     master: Secret,
 }
 
+/// Names a master key without telling anything of it: 8 hexadecimal digits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MasterKeyId([u8; MASTER_ID_LEN]);
+
+impl std::fmt::Display for MasterKeyId {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.iter().try_for_each(|octet| write!(f, "{octet:02x}"))
+    }
+}
+
 /// An account's key, unwrapped. Shows nothing in Debug.
 #[derive(Clone, Debug)]
 pub struct AccountKey {
@@ -58,13 +69,30 @@ impl Vault {
         Self { master }
     }
 
-    /// A fresh account key, wrapped: what the accounts table keeps.
+    /// The id of the master key: the start of an HMAC-SHA-256 under it, of a text of its own.
+    #[must_use]
+    pub fn master_id(&self) -> MasterKeyId {
+        let tag = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, self.master.expose()), MASTER_ID_TEXT);
+        let mut id = [0; MASTER_ID_LEN];
+        id.iter_mut().zip(tag.as_ref()).for_each(|(to, from)| *to = *from);
+        MasterKeyId(id)
+    }
+
+    /// The master key that wrapped an account's key; none where the wrapping does not say.
+    #[must_use]
+    pub fn wrapped_by(wrapped: &[u8]) -> Option<MasterKeyId> {
+        wrapped.get(WRAPPED_LEN..)?.try_into().ok().map(MasterKeyId)
+    }
+
+    /// A fresh account key, wrapped, and the id of the master key behind it: what the accounts table keeps.
     ///
     /// # Errors
     /// If the system gives no random octets.
     pub fn new_account_key(&self, account: AccountId) -> Result<Vec<u8>, SealError> {
         let key = fresh_key()?;
-        encrypt(self.master.expose(), account_binding(account), key.as_slice())
+        let mut wrapped = encrypt(self.master.expose(), account_binding(account), key.as_slice())?;
+        wrapped.extend_from_slice(&self.master_id().0);
+        Ok(wrapped)
     }
 
     /// Unwraps an account's key.
@@ -72,6 +100,7 @@ impl Vault {
     /// # Errors
     /// If another master key wrapped it, or for another account.
     pub fn open_account_key(&self, account: AccountId, wrapped: &[u8]) -> Result<AccountKey, SealError> {
+        let wrapped = wrapped.get(..WRAPPED_LEN).unwrap_or(wrapped);
         let key = decrypt(self.master.expose(), account_binding(account), wrapped)?;
         let bytes: [u8; 32] = key.as_slice().try_into().map_err(|_| SealError::DoesNotOpen)?;
         Ok(AccountKey { account, key: Secret::from_bytes(bytes) })
@@ -148,6 +177,11 @@ thread_local! {
 const MAX_KEPT_CONTENT: usize = 256 * 1024;
 /// Level 1: mail is mostly base64 and small; a higher level costs more than it saves.
 const ZSTD_LEVEL: i32 = 1;
+
+/// Nonce, key and tag.
+const WRAPPED_LEN: usize = NONCE_LEN + 32 + 16;
+const MASTER_ID_LEN: usize = 4;
+const MASTER_ID_TEXT: &[u8] = b"syncmx master key id";
 
 fn account_binding(account: AccountId) -> [u8; 32] {
     let mut binding = *b"syncmx account key..............";
@@ -230,6 +264,12 @@ mod tests {
         let (account, id) = (AccountId::generate(), Uuid::now_v7());
         let wrapped = vault(1).new_account_key(account).unwrap();
         assert!(matches!(vault(2).open_account_key(account, &wrapped), Err(SealError::DoesNotOpen)));
+        assert_eq!(Vault::wrapped_by(&wrapped), Some(vault(1).master_id()));
+        assert_ne!(vault(1).master_id(), vault(2).master_id());
+        // As wrapped before the id was written behind it.
+        let without_id = wrapped.get(..WRAPPED_LEN).unwrap();
+        assert_eq!(Vault::wrapped_by(without_id), None);
+        vault(1).open_account_key(account, without_id).unwrap();
         let key = vault(1).open_account_key(account, &wrapped).unwrap();
         let sealed = key.seal(id, b"a mail").unwrap();
         for position in 0..sealed.bytes.len() {
