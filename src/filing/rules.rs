@@ -76,6 +76,7 @@ fn email() -> Email {
         is_list: false,
         is_bulk: false,
         received_fields: 2,
+        protection: crate::message::Protection::default(),
         has_loop_header: false,
         digest: [1; 32],
         problems: Vec::new(),

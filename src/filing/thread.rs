@@ -7,7 +7,7 @@ use crate::filing::{
     Trace,
 };
 use crate::id::{ContactId, ConversationId, UserId};
-use crate::message::Kind;
+use crate::message::{Email, Kind};
 use crate::time::Timestamp;
 
 /// R23, R40, R42: the best known conversation that the message belongs to and whose contact is on it.
@@ -113,6 +113,7 @@ fn filing_on(case: &Case<'_>, contact: FilingContact, user: Option<UserId>, thre
         // R71: the digest differs, else it were a duplicate.
         flags.push("message_id_reused");
     }
+    flags.extend(content_flags(case.email));
     Filing {
         contact,
         user,
@@ -132,6 +133,19 @@ fn filing_on(case: &Case<'_>, contact: FilingContact, user: Option<UserId>, thre
         merges: Vec::new(),
         skipped: crate::filing::skipped(&case.email.attachments, &case.facts.account.settings.attachments),
     }
+}
+
+/// R57: what a reader should know before opening it.
+fn content_flags(email: &Email) -> impl Iterator<Item = &'static str> {
+    let has_disguise = email.attachments.iter().any(|attachment| attachment.mismatch.is_some());
+    [
+        ("attachment_type_mismatch", has_disguise),
+        ("encrypted", email.protection.is_encrypted),
+        ("signed", email.protection.is_signed),
+    ]
+    .into_iter()
+    .filter(|(_, is_so)| *is_so)
+    .map(|(flag, _)| flag)
 }
 
 /// R25: everybody in From, To and Cc with the contact or user they are; of a forwarded message (R28) those of the

@@ -3,7 +3,7 @@
 use super::scan::Tree;
 use super::{
     Email, From, MAX_REFERENCES, Meeting, TooComplex, addresses, attachment, body, charset, date, digest,
-    fields, forwarded, ids, kind, meeting, reply_text, report,
+    fields, forwarded, ids, kind, meeting, protection, reply_text, report,
 };
 use crate::address::NamedAddress;
 use crate::time::Timestamp;
@@ -51,6 +51,12 @@ fn read(tree: &Tree<'_>) -> Email {
     if let From::Bad(why) = from {
         problems.push(why.to_owned());
     }
+    let attachments = attachment::list(tree, &items);
+    problems.extend(
+        attachments
+            .iter()
+            .filter_map(|file| file.mismatch.as_ref().map(|why| format!("attachment {} is {why}", file.n))),
+    );
     Email {
         to: people(top, "to", &mut problems),
         cc: people(top, "cc", &mut problems),
@@ -61,13 +67,14 @@ fn read(tree: &Tree<'_>) -> Email {
         thread_index: top.plain("thread-index").filter(|index| !index.is_empty()),
         reply,
         has_html: body.has_html,
-        attachments: attachment::list(tree, &items),
+        attachments,
         kind: kind::of(tree, report.as_ref(), &subject, forwarded.as_ref()),
         journal: None,
         report: report.map(|(_, report)| report),
         meeting: find_meeting(tree, &items),
         is_list: kind::is_list(top),
         is_bulk: kind::is_bulk(top),
+        protection: protection::of(tree, &body.text),
         received_fields: top.all("received").count(),
         has_loop_header: top.has("x-syncmx-loop"),
         digest: digest::of(&from, date, &subject, &body.text),
@@ -144,7 +151,7 @@ mod tests {
             References: <a@x.test> <0@patient.test>\nMIME-Version: 1.0\nContent-Type: multipart/mixed; boundary=b\n\n\
             --b\nContent-Type: multipart/alternative; boundary=c\n\n--c\nContent-Type: text/plain; charset=utf-8\n\nHello --b-- there\n--c\n\
             Content-Type: text/html\n\n<p>Hello</p>\n--c--\n--b\nContent-Type: application/pdf; name=\"../x.pdf\"\n\
-            Content-Transfer-Encoding: base64\nContent-ID: <i@x>\n\nQUJD\n--b--\n"
+            Content-Transfer-Encoding: base64\nContent-ID: <i@x>\n\nJVBERi0x\n--b--\n"
             .replace('\n', "\r\n");
         let email = parse(raw.as_bytes()).expect("within limits");
         assert_eq!(email.from.address().map(EmailAddress::as_str), Some("jo@acme.test"));

@@ -16,7 +16,7 @@ use syncmx::config::{self, StoreUrl};
 use syncmx::filing::Step;
 use syncmx::id::{AccountId, ContactId, ConversationId, DeliveryId, UserId};
 use syncmx::keys::Keys;
-use syncmx::message::{Email, From, Kind, ReplyText};
+use syncmx::message::{Email, From, Kind, Protection, ReplyText};
 use syncmx::smtp::{Client, Envelope, ForwardPath, Recipient};
 use syncmx::store::seal::Vault;
 use syncmx::store::{Filed, Store, StoreError, Submission};
@@ -184,6 +184,7 @@ pub(crate) fn email(id: &str, from: &str, to: &[&str]) -> Email {
         is_list: false,
         is_bulk: false,
         received_fields: 1,
+        protection: Protection::default(),
         has_loop_header: false,
         digest,
         problems: Vec::new(),
