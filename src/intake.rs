@@ -16,7 +16,7 @@ use metrics::counter;
 use tracing::{Instrument, error, info, info_span, warn};
 
 use crate::address::{Asked, EmailAddress, ServedDomains};
-use crate::auth::{self, Authenticator, Subject, Verdict};
+use crate::auth::{self, Authenticator, Original, Subject, Verdict};
 use crate::filing::{Outcome, Reason, Step};
 use crate::id::{AccountId, DeliveryId};
 use crate::message::{self, Email, TooComplex};
@@ -63,7 +63,7 @@ impl Intake {
             envelope.recipients.iter().map(|_| DeliveryId::generate()).collect();
         if let Some(defect) = envelope.defect {
             return self
-                .refuse(&envelope, &deliveries, received_at, size_of(&body), refusal_of(defect))
+                .refuse(&envelope, &deliveries, received_at, envelope.received_octets, refusal_of(defect))
                 .await;
         }
         let size_bytes = size_of(&body);
@@ -228,14 +228,11 @@ pub async fn examine(
     raw: &Bytes,
 ) -> Result<Examined, TooComplex> {
     let started = Instant::now();
-    let email = parse(raw.clone()).await?;
-    let journaled = match raw.len() {
-        0..=PARSE_IN_PLACE_OCTETS => message::open_journal(raw, &email)?,
-        _ => open_large_journal(raw.clone(), email.clone()).await?,
-    };
+    let opening = raw.clone();
+    let (email, journaled, original) = where_it_fits(raw.len(), move || open(&opening)).await?;
     let parsed = started.elapsed();
     // R33: of a journal report it is the reporter who is judged.
-    let verdict = authenticator.verify(subject.with_author(&email), raw).await;
+    let verdict = authenticator.verify(subject.with_author(&email, original.as_ref()), raw).await;
     let (email, inner) = match journaled {
         Some((inner, octets)) => (inner, Some(Bytes::from(octets))),
         None => (email, None),
@@ -267,23 +264,47 @@ impl SubjectParts {
         }
     }
 
-    fn with_author<'a>(&'a self, email: &'a Email) -> Subject<'a> {
+    fn with_author<'a>(
+        &'a self,
+        email: &'a Email,
+        original: Option<&'a (Vec<u8>, EmailAddress)>,
+    ) -> Subject<'a> {
         Subject {
             client_ip: self.client_ip,
             helo: &self.helo,
             mail_from: self.mail_from.as_ref(),
             from: email.from.address(),
+            original: original.map(|(raw, from)| Original { raw, from }),
         }
     }
 }
 
-/// Large messages are parsed where they cannot keep other sessions waiting.
-async fn parse(raw: Bytes) -> Result<Email, TooComplex> {
-    if raw.len() <= PARSE_IN_PLACE_OCTETS {
-        return message::parse(&raw);
+/// R28: the attached original, and its one author as the message itself says (not the mail that carries it).
+fn original_of(email: &Email, raw: &[u8]) -> Option<(Vec<u8>, EmailAddress)> {
+    let forwarded = email.forwarded.as_ref()?;
+    let octets = message::open_attachment(raw, forwarded.attachment?)?;
+    let author = message::author(&octets)?;
+    let is_the_same = forwarded.from.as_ref().is_some_and(|from| from.address == author);
+    is_the_same.then_some((octets, author))
+}
+
+/// A message with those inside it that matter: what a journal reports (R33), what was forwarded whole (R28).
+type Opened = (Email, Option<(Email, Vec<u8>)>, Option<(Vec<u8>, EmailAddress)>);
+
+fn open(raw: &[u8]) -> Result<Opened, TooComplex> {
+    let email = message::parse(raw)?;
+    let journaled = message::open_journal(raw, &email)?;
+    let original = original_of(&email, raw);
+    Ok((email, journaled, original))
+}
+
+/// Large messages are read where they cannot keep other sessions waiting.
+async fn where_it_fits<T: Send + 'static>(octets: usize, work: impl FnOnce() -> T + Send + 'static) -> T {
+    if octets <= PARSE_IN_PLACE_OCTETS {
+        return work();
     }
-    match tokio::task::spawn_blocking(move || message::parse(&raw)).await {
-        Ok(parsed) => parsed,
+    match tokio::task::spawn_blocking(work).await {
+        Ok(done) => done,
         Err(failed) => std::panic::resume_unwind(failed.into_panic()),
     }
 }
@@ -292,13 +313,6 @@ fn announce(delivery: DeliveryId, outcome: Outcome, reason: Reason, size_bytes: 
     let (outcome, reason) = (outcome.as_str(), reason.as_str());
     info!(trace.id = %delivery, outcome, reason, size_bytes, "message.decided");
     counter!("syncmx_messages_total", "outcome" => outcome, "reason" => reason).increment(1);
-}
-
-async fn open_large_journal(raw: Bytes, wrapper: Email) -> Result<Option<(Email, Vec<u8>)>, TooComplex> {
-    match tokio::task::spawn_blocking(move || message::open_journal(&raw, &wrapper)).await {
-        Ok(opened) => opened,
-        Err(failed) => std::panic::resume_unwind(failed.into_panic()),
-    }
 }
 
 async fn read(body: Body) -> std::io::Result<Bytes> {

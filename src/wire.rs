@@ -128,6 +128,18 @@ impl From<&Verdict> for AuthView {
     }
 }
 
+impl AuthView {
+    /// R5: the results alone, not whose.
+    #[must_use]
+    pub fn without_names(mut self) -> Self {
+        for signature in &mut self.dkim {
+            signature.domain.clear();
+            signature.selector.clear();
+        }
+        self
+    }
+}
+
 impl From<&Step> for StepView {
     fn from(step: &Step) -> Self {
         Self { rule: Cow::Borrowed(step.rule), said: step.said.clone(), took_us: step.took_us }

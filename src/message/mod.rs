@@ -44,7 +44,7 @@ pub use confirmation::{Confirmation, confirmation};
 pub use file_type::extension;
 pub use journal::open_journal;
 use parse::open_attachment as attachment_of;
-pub use parse::{html, open_attachment, parse};
+pub use parse::{author, html, open_attachment, parse};
 
 use crate::address::{EmailAddress, NamedAddress};
 use crate::time::Timestamp;
@@ -99,6 +99,12 @@ pub struct Email {
     pub received_fields: usize,
     /// What S/MIME or PGP did to it (R57).
     pub protection: Protection,
+    /// SMTP.md M2: fields that may stand once and stand several times. The last of each is the one read.
+    pub repeated_fields: Vec<&'static str>,
+    /// SMTP.md M2: the one of them that says how the message is to be read, and says different things.
+    pub contradiction: Option<&'static str>,
+    /// SMTP.md M6: whether the body looks as its Content-Type says.
+    pub frame: Frame,
     /// Whether it carries our own loop header `X-Syncmx-Loop`.
     pub has_loop_header: bool,
     /// SHA-256 over normalised From, Date, Subject and body text (R70).
@@ -114,6 +120,16 @@ pub struct Protection {
     pub is_encrypted: bool,
     /// It carries a signature of its author.
     pub is_signed: bool,
+}
+
+/// Whether the body of a message has the frame that its Content-Type promises. Whoever replaces an unsigned Content-Type
+/// cannot change the body with it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Frame {
+    /// Parts where there should be none, or text before the first of them.
+    Odd,
+    /// As promised.
+    Plain,
 }
 
 /// R10: exactly one From field with one clean address, or why not.

@@ -198,6 +198,7 @@ impl Server {
             smtputf8: false,
             requiretls: false,
             defect: None,
+            received_octets: 0,
         };
         let submission = Submission {
             received_at: Timestamp::now(),
