@@ -43,7 +43,8 @@ fn is_introduced(lines: &[&str], marks: &[(Mark, Range<usize>)], finder: &mut Fi
         // What is passed on is what its author sends.
         return false;
     }
-    if labels::is_original_separator(lines[first]) || quoted_header::read(window(lines, first), 2).is_some() {
+    // A whole block: a person, too, may begin a text with two fields.
+    if labels::is_original_separator(lines[first]) || quoted_header::read(window(lines, first), 3).is_some() {
         return true;
     }
     let end = (first..lines.len().min(first + MAX_INTRODUCTION))
