@@ -12,7 +12,7 @@ use tokio_util::task::AbortOnDropHandle;
 use tracing::Instrument;
 
 use crate::address::EmailAddress;
-use crate::auth::{Authenticator, Subject, Verdict};
+use crate::auth::{Authenticator, Original, Subject, Verdict};
 use crate::filing::Step;
 use crate::message::{self, Email, TooComplex};
 use crate::smtp::{Envelope, Received};
@@ -63,12 +63,13 @@ impl SubjectParts {
         }
     }
 
-    fn with_author<'a>(&'a self, email: &'a Email) -> Subject<'a> {
+    fn with_author<'a>(&'a self, email: &'a Email, original: Option<&'a Inner>) -> Subject<'a> {
         Subject {
             client_ip: self.client_ip,
             helo: &self.helo,
             mail_from: self.mail_from.as_ref(),
             from: email.from.address(),
+            original: original.map(|(raw, from)| Original { raw, from }),
         }
     }
 }
@@ -85,10 +86,11 @@ pub async fn examine(
     let (authenticator, subject, raw) = (authenticator.clone(), subject.clone(), Arc::clone(raw));
     guarded(async move {
         let started = Instant::now();
-        let (email, journaled) = read(Arc::clone(&raw)).await?;
+        let Read { email, journaled, original } = read(Arc::clone(&raw)).await?;
         let parsed = started.elapsed();
         // R33: of a journal report it is the reporter who is judged.
-        let verdict = authenticator.verify(subject.with_author(&email), raw.as_bytes()).await;
+        let verdict =
+            authenticator.verify(subject.with_author(&email, original.as_ref()), raw.as_bytes()).await;
         let (email, inner) = match journaled {
             Some((inner, octets)) => (inner, Some(octets)),
             None => (email, None),
@@ -110,8 +112,17 @@ async fn guarded<T: Send + 'static>(
     AbortOnDropHandle::new(task).await.unwrap_or(Err(ExamineError::Failed))
 }
 
-/// An email, and the one inside it if it is a journal report.
-type Read = (Email, Option<(Email, Vec<u8>)>);
+/// A message with those inside it that matter.
+struct Read {
+    email: Email,
+    /// R33: what a journal reports.
+    journaled: Option<(Email, Vec<u8>)>,
+    /// R28: what was forwarded whole.
+    original: Option<Inner>,
+}
+
+/// The octets of a message inside another, and its author.
+type Inner = (Vec<u8>, EmailAddress);
 
 /// `raw` goes along, and with it what it holds of memory budgets: a reading that nobody waits for any more still takes
 /// memory until it really ends.
@@ -127,7 +138,17 @@ async fn read(raw: Arc<Received>) -> Result<Read, ExamineError> {
 fn read_now(raw: &Received) -> Result<Read, ExamineError> {
     let email = message::parse(raw.as_bytes())?;
     let journaled = message::open_journal(raw.as_bytes(), &email)?;
-    Ok((email, journaled))
+    let original = original_of(&email, raw.as_bytes());
+    Ok(Read { email, journaled, original })
+}
+
+/// R28: the attached original, and its one author as the message itself says (not the mail that carries it).
+fn original_of(email: &Email, raw: &[u8]) -> Option<Inner> {
+    let forwarded = email.forwarded.as_ref()?;
+    let octets = message::open_attachment(raw, forwarded.attachment?)?;
+    let author = message::author(&octets)?;
+    let is_the_same = forwarded.from.as_ref().is_some_and(|from| from.address == author);
+    is_the_same.then_some((octets, author))
 }
 
 fn explain_email(email: &Email) -> String {
@@ -180,8 +201,8 @@ mod tests {
     async fn a_message_is_read_alike_whatever_its_size() {
         for lines in [1, READ_IN_PLACE_OCTETS / 10] {
             let raw = format!("From: a@x.test\r\n\r\n{}", "a line..\r\n".repeat(lines));
-            let (email, journaled) = read(Arc::new(Received::from(raw.into_bytes()))).await.unwrap();
-            assert_eq!((email.text.trim_end().len(), journaled.is_none()), (lines * 9 - 1, true));
+            let read = read(Arc::new(Received::from(raw.into_bytes()))).await.unwrap();
+            assert_eq!((read.email.text.trim_end().len(), read.journaled.is_none()), (lines * 9 - 1, true));
         }
     }
 }

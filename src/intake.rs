@@ -55,7 +55,7 @@ impl Intake {
         let received_at = Timestamp::now();
         let deliveries: Vec<DeliveryId> =
             envelope.recipients.iter().map(|_| DeliveryId::generate()).collect();
-        let size_bytes = body.size_bytes();
+        let size_bytes = envelope.received_octets;
         let end = End { envelope, deliveries: &deliveries, at: received_at, size_bytes };
         if let Some(defect) = envelope.defect {
             return self.end(end, refusal_of(defect)).await;

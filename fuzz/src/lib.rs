@@ -287,6 +287,7 @@ fn envelope(helo: &str, sender: &str, recipient: &str) -> Envelope {
         smtputf8: false,
         requiretls: false,
         defect: None,
+        received_octets: 0,
     }
 }
 

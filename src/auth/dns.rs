@@ -47,7 +47,7 @@ pub(super) enum Failure {
     NoDomain,
     /// The name exists, but has no record of that type.
     NoRecord,
-    /// The message has used up its look-ups. Asking again would end the same way.
+    /// The message has used up its look-ups: nothing is known.
     OverBudget,
     /// Time-out, SERVFAIL, REFUSED, network.
     Temporary,

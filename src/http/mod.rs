@@ -128,6 +128,7 @@ fn people() -> OpenApiRouter<App> {
         .routes(routes!(users::create_user, users::list_users))
         .routes(routes!(users::read_user))
         .routes(routes!(users::add_user_email))
+        .routes(routes!(users::forget_signer))
         .routes(routes!(users::rotate_sync_address))
         .routes(routes!(users::disconnect_sync))
         .routes(routes!(users::connect_sync))

@@ -61,6 +61,8 @@ pub struct Envelope {
     pub requiretls: bool,
     /// What ended a transaction that was not well-formed; the handler then only records and refuses.
     pub defect: Option<BodyDefect>,
+    /// Octets of the message as they came, whether its body was kept or not.
+    pub received_octets: u64,
 }
 
 /// One accepted recipient.

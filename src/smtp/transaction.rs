@@ -241,7 +241,15 @@ impl Session {
         }
         let client = self.client.clone();
         self.phase = Phase::MessageAsked(defect, after);
-        let envelope = Envelope { client, reverse_path, recipients, smtputf8, requiretls, defect };
+        let envelope = Envelope {
+            client,
+            reverse_path,
+            recipients,
+            smtputf8,
+            requiretls,
+            defect,
+            received_octets: size_bytes,
+        };
         Some(Step::AskMessage(Box::new(envelope)))
     }
 }

@@ -200,6 +200,7 @@ impl Server {
             smtputf8: false,
             requiretls: false,
             defect: None,
+            received_octets: 0,
         };
         let submission = Submission {
             received_at: Timestamp::now(),
