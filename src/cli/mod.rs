@@ -9,6 +9,7 @@ mod demo_command;
 mod explain;
 mod inspect;
 mod local_api;
+mod migrate;
 mod output;
 mod trace;
 
@@ -19,6 +20,7 @@ use clap::{Parser, Subcommand};
 
 use crate::app::App;
 use crate::config::{Config, LogFormat};
+use crate::store::Store;
 
 /// Why a command did not do what was asked.
 #[derive(Debug, thiserror::Error)]
@@ -63,7 +65,9 @@ struct Arguments {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Run SMTP and HTTP.
-    Serve,
+    Serve(ServeArguments),
+    /// Bring the store's schema up to date; `serve` does so by itself with SQLite.
+    Migrate(migrate::Arguments),
     /// Run on a throw-away data folder with a demo practice, and show what becomes of its mail.
     Demo(demo_command::Arguments),
     /// Explain what would become of mails, rule by rule; stores nothing.
@@ -92,6 +96,13 @@ enum Command {
     Trace(trace::Arguments),
 }
 
+#[derive(Debug, clap::Args)]
+struct ServeArguments {
+    /// Bring the schema of a PostgreSQL store up to date first.
+    #[arg(long)]
+    migrate: bool,
+}
+
 /// Reads the command line and does what it says.
 #[must_use]
 pub fn run() -> ExitCode {
@@ -112,7 +123,8 @@ pub fn run() -> ExitCode {
 
 async fn carry_out(command: Command, config: Config, file: Option<&Path>) -> Result<ExitCode, Failure> {
     match command {
-        Command::Serve => serve(&config, file).await,
+        Command::Serve(arguments) => serve(&config, file, &arguments).await,
+        Command::Migrate(arguments) => migrate::run(&config, &arguments).await,
         Command::Demo(arguments) => demo_command::run(arguments).await,
         Command::Explain(arguments) => explain::run(&config, arguments).await,
         Command::Inspect(arguments) => inspect::run(&config, arguments).await,
@@ -126,8 +138,15 @@ async fn carry_out(command: Command, config: Config, file: Option<&Path>) -> Res
     }
 }
 
-async fn serve(config: &Config, file: Option<&Path>) -> Result<ExitCode, Failure> {
+async fn serve(
+    config: &Config,
+    file: Option<&Path>,
+    arguments: &ServeArguments,
+) -> Result<ExitCode, Failure> {
     start_logging(config);
+    if arguments.migrate {
+        Store::migrate(&config.store).await.map_err(|error| Failure::unreachable(&error))?;
+    }
     let admin_token = std::env::var("SYNCMX_ADMIN_TOKEN").ok().filter(|token| !token.is_empty());
     let app = App::start(config, admin_token.as_deref()).await?;
     app.announce();
