@@ -161,7 +161,8 @@ fn smtp_server(
     } else {
         Server::on(inherited, &config.smtp, tls, certificates.clone())
     };
-    let disks = vec![config.data_folder().to_owned(), config.store.blobs.clone(), std::env::temp_dir()];
+    let mut disks = vec![config.data_folder().to_owned(), std::env::temp_dir()];
+    disks.extend(config.store.blobs.folder().map(Path::to_owned));
     Ok(server.map_err(|error| Failure::unreachable(&error))?.watching_disks(disks))
 }
 

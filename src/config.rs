@@ -134,9 +134,34 @@ pub struct Store {
     /// The database.
     #[serde(deserialize_with = "store_url")]
     pub url: StoreUrl,
-    /// The folder of large messages.
+    /// Where large messages are.
     #[serde(deserialize_with = "blobs_url")]
-    pub blobs: PathBuf,
+    pub blobs: BlobsUrl,
+}
+
+/// `store.blobs`, parsed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum BlobsUrl {
+    /// `file://folder`.
+    Folder(PathBuf),
+    /// `s3://bucket/prefix`; endpoint, region and keys come from the usual `AWS_*` variables.
+    S3 {
+        /// The bucket.
+        bucket: String,
+        /// In front of every name, without slashes at its ends; may be empty.
+        prefix: String,
+    },
+}
+
+impl BlobsUrl {
+    /// The folder, where it is one: its disk is watched.
+    #[must_use]
+    pub fn folder(&self) -> Option<&Path> {
+        match self {
+            Self::Folder(folder) => Some(folder),
+            Self::S3 { .. } => None,
+        }
+    }
 }
 
 /// `store.url`, parsed.
@@ -318,7 +343,10 @@ impl Default for Http {
 
 impl Default for Store {
     fn default() -> Self {
-        Self { url: StoreUrl::Sqlite(PathBuf::from("data/syncmx.db")), blobs: PathBuf::from("data/blobs") }
+        Self {
+            url: StoreUrl::Sqlite(PathBuf::from("data/syncmx.db")),
+            blobs: BlobsUrl::Folder(PathBuf::from("data/blobs")),
+        }
     }
 }
 
@@ -441,12 +469,19 @@ fn store_url<'de, D: Deserializer<'de>>(input: D) -> Result<StoreUrl, D::Error> 
     }
 }
 
-fn blobs_url<'de, D: Deserializer<'de>>(input: D) -> Result<PathBuf, D::Error> {
+fn blobs_url<'de, D: Deserializer<'de>>(input: D) -> Result<BlobsUrl, D::Error> {
     let url = String::deserialize(input)?;
-    match url.strip_prefix("file://") {
-        Some(path) if !path.is_empty() => Ok(PathBuf::from(path)),
-        _ => Err(serde::de::Error::custom(format!("`{url}` is not file://FOLDER"))),
+    if let Some(path) = url.strip_prefix("file://").filter(|path| !path.is_empty()) {
+        return Ok(BlobsUrl::Folder(PathBuf::from(path)));
     }
+    let (bucket, prefix) = url
+        .strip_prefix("s3://")
+        .map(|rest| rest.split_once('/').unwrap_or((rest, "")))
+        .filter(|(bucket, _)| !bucket.is_empty())
+        .ok_or_else(|| {
+            serde::de::Error::custom(format!("`{url}` is not file://FOLDER or s3://BUCKET/PREFIX"))
+        })?;
+    Ok(BlobsUrl::S3 { bucket: bucket.to_owned(), prefix: prefix.trim_matches('/').to_owned() })
 }
 
 fn without_password(url: &str) -> &str {

@@ -59,7 +59,7 @@ install_missing() {
 install_peers() {
     [[ ${steps[*]} == all || " ${steps[*]} " == *" test "* ]] || return 0
     local missing=() pair
-    for pair in postfix:postfix swaks:swaks msmtp:msmtp python3:python3 node:nodejs npm:npm; do
+    for pair in postfix:postfix swaks:swaks msmtp:msmtp python3:python3 pip3:python3-pip node:nodejs npm:npm; do
         command -v "${pair%%:*}" >/dev/null || missing+=("${pair##*:}")
     done
     # What swaks needs for STARTTLS.
@@ -67,6 +67,9 @@ install_peers() {
     [ ${#missing[@]} = 0 ] || apt_install "${missing[@]}"
     [ -d target/peers/node_modules/nodemailer ] ||
         npm install --prefix target/peers --no-audit --no-fund --silent nodemailer@10
+    # The S3 server of tests/e2e/bucket.rs.
+    PYTHONPATH=target/peers/python python3 -c 'import moto.server, flask_cors' 2>/dev/null ||
+        python3 -m pip install --quiet --disable-pip-version-check --target target/peers/python 'moto[server]==5.2.5'
 }
 
 apt_install() {

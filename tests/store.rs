@@ -442,8 +442,9 @@ async fn the_sweep_takes_old_orphans_and_nothing_else(engine: Engine) {
     };
     let old = orphan("0192f0c123457abc8def0123456789ab");
     let young = orphan("0192f0c123457abc8def0123456789cd");
-    let temporary = orphan("0192f0c123457abc8def0123456789ef").with_extension("tmp");
-    fs::rename(temporary.with_extension(""), &temporary).unwrap();
+    let written = orphan("0192f0c123457abc8def0123456789ef");
+    let temporary = written.with_file_name("0192f0c123457abc8def0123456789ef#1");
+    fs::rename(written, &temporary).unwrap();
     let foreign = account.join("keep-me.txt");
     fs::write(&foreign, b"not ours").unwrap();
     let long_ago = SystemTime::now() - Duration::from_secs(3601);

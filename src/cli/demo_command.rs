@@ -9,7 +9,7 @@ use clap::Args;
 use crate::app::App;
 use crate::cli::demo::{admin::AdminApi, practice, run, table};
 use crate::cli::{Failure, output};
-use crate::config::Config;
+use crate::config::{BlobsUrl, Config};
 use crate::zone::{Zone, ZoneServer};
 
 /// `demo`
@@ -59,7 +59,7 @@ fn config(folder: &Path, dns: SocketAddr) -> Config {
     config.http.public_url = format!("http://{}", config.http.listen);
     config.dns.servers = vec![dns];
     config.store.url = crate::config::StoreUrl::Sqlite(folder.join("syncmx.db"));
-    config.store.blobs = folder.join("blobs");
+    config.store.blobs = BlobsUrl::Folder(folder.join("blobs"));
     config.keys.file = folder.join("keys.toml");
     config
 }

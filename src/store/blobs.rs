@@ -1,26 +1,34 @@
-//! Sealed messages too large for a row, as files `<account>/<last octet>/<id>` in a folder.
+//! Sealed messages too large for a row, as objects `<account>/<last octet>/<id>` in a folder or an S3 bucket.
 //!
-//! Promises that a name that was given out is on disk (file and folder synced), and that half a file never has a
-//! name. Written before the commit; what no row names after all is swept.
+//! Promises that a name that was given out is durable (in a folder: file and folder synced, then renamed), and that
+//! half an object never has a name. Written before the commit; what no row names after all is swept. Whether an
+//! object is what was written is told when it is opened: its seal covers every octet.
 
-use std::fs::{self, DirBuilder, File, OpenOptions};
-use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::fs::{self, DirBuilder};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use futures_util::{StreamExt, TryStreamExt};
+use object_store::aws::AmazonS3Builder;
+use object_store::local::LocalFileSystem;
+use object_store::path::Path as ObjectPath;
+use object_store::{ClientOptions, MultipartUpload, ObjectStore, ObjectStoreExt, PutPayload, RetryConfig};
 use uuid::Uuid;
 
+use crate::config::BlobsUrl;
 use crate::id::AccountId;
 use crate::store::StoreError;
 
-/// The folder.
+/// The folder or bucket.
 #[derive(Clone, Debug)]
 pub(in crate::store) struct Blobs {
-    folder: PathBuf,
-    /// Held while a folder is made, so that nobody writes into one whose name is not yet on disk.
-    folders: Arc<Mutex<()>>,
+    objects: Arc<dyn ObjectStore>,
+    /// In front of every name; empty in a folder.
+    prefix: ObjectPath,
+    /// Where half-written files may lie after a crash.
+    folder: Option<PathBuf>,
 }
 
 /// Which blob: an account's, for a message or held delivery.
@@ -49,31 +57,86 @@ impl BlobName {
 }
 
 impl Blobs {
-    pub(in crate::store) fn open(folder: &Path) -> Result<Self, StoreError> {
-        create_folder(folder)?;
-        Ok(Self { folder: folder.to_owned(), folders: Arc::default() })
+    /// Opens the folder, which is made where it is missing, or the bucket, with endpoint and keys from the usual
+    /// `AWS_*` variables. A bucket is not asked before it is needed.
+    pub(in crate::store) fn open(url: &BlobsUrl) -> Result<Self, StoreError> {
+        match url {
+            BlobsUrl::Folder(folder) => {
+                create_folder(folder)?;
+                let objects = LocalFileSystem::new_with_prefix(folder).map(|files| files.with_fsync(true));
+                let objects = objects.map_err(|error| unusable(folder.clone(), &error))?;
+                Ok(Self {
+                    objects: Arc::new(objects),
+                    prefix: ObjectPath::default(),
+                    folder: Some(folder.clone()),
+                })
+            }
+            BlobsUrl::S3 { bucket, prefix } => {
+                let patience = RetryConfig {
+                    max_retries: BUCKET_RETRIES,
+                    retry_timeout: BUCKET_LIMIT,
+                    ..RetryConfig::default()
+                };
+                let client =
+                    ClientOptions::new().with_connect_timeout(CONNECT_LIMIT).with_timeout(BUCKET_LIMIT);
+                let client = client.with_allow_http(allows_plain_http());
+                let objects = AmazonS3Builder::from_env()
+                    .with_client_options(client)
+                    .with_retry(patience)
+                    .with_bucket_name(bucket)
+                    .build()
+                    .map_err(|error| unusable(format!("s3://{bucket}").into(), &error))?;
+                Ok(Self {
+                    objects: Arc::new(objects),
+                    prefix: ObjectPath::from(prefix.as_str()),
+                    folder: None,
+                })
+            }
+        }
     }
 
-    /// Writes a blob; durable when this returns.
+    /// Writes a blob; durable when this returns. A large one goes to a bucket in parts.
     pub(in crate::store) async fn put(&self, name: BlobName, content: Vec<u8>) -> Result<(), StoreError> {
-        let path = self.path(name);
-        let (root, folders) = (self.folder.clone(), self.folders.clone());
-        on_disk(move || {
-            create_shelf(&root, &path, &folders)
-                .and_then(|()| write_durably(&path, &content))
-                .map_err(|error| StoreError::Unusable { path, detail: error.to_string() })
-        })
-        .await
+        let at = self.location(name);
+        let written = if self.folder.is_none() && content.len() > PART_OCTETS {
+            self.put_in_parts(&at, content).await
+        } else {
+            self.objects.put(&at, PutPayload::from(content)).await.map(|_| ())
+        };
+        written.map_err(|error| unusable(name.text().into(), &error))
+    }
+
+    async fn put_in_parts(&self, at: &ObjectPath, content: Vec<u8>) -> object_store::Result<()> {
+        let mut upload = self.objects.put_multipart(at).await?;
+        let content = bytes::Bytes::from(content);
+        let sent = async {
+            for start in (0..content.len()).step_by(PART_OCTETS) {
+                let part = content.slice(start..content.len().min(start + PART_OCTETS));
+                upload.put_part(PutPayload::from(part)).await?;
+            }
+            upload.complete().await.map(|_| ())
+        }
+        .await;
+        if sent.is_err() {
+            // Parts that nobody completes cost money until the bucket's own rule ends them.
+            let _ = upload.abort().await;
+        }
+        sent
     }
 
     /// Reads a blob whole.
     pub(in crate::store) async fn read(&self, name: BlobName) -> Result<Vec<u8>, StoreError> {
-        let path = self.path(name);
-        on_disk(move || {
-            fs::read(&path)
-                .map_err(|error| StoreError::Damaged { name: name.text(), detail: error.to_string() })
-        })
-        .await
+        let damaged = |detail: &str| StoreError::Damaged { name: name.text(), detail: detail.to_owned() };
+        let found = match self.objects.get(&self.location(name)).await {
+            Ok(found) => found,
+            Err(object_store::Error::NotFound { .. }) => return Err(damaged("its blob is missing")),
+            Err(error) => return Err(unusable(name.text().into(), &error)),
+        };
+        if found.meta.size > MAX_OCTETS {
+            return Err(damaged("its blob is larger than any that was written"));
+        }
+        let content = found.bytes().await.map_err(|error| unusable(name.text().into(), &error))?;
+        Ok(content.into())
     }
 
     /// Removes blobs; one that is not there, or cannot be removed now, is left to the sweep.
@@ -81,31 +144,38 @@ impl Blobs {
         if names.is_empty() {
             return;
         }
-        let paths: Vec<PathBuf> = names.into_iter().map(|name| self.path(name)).collect();
-        let _ = on_disk(move || {
-            for path in paths {
-                let _ = fs::remove_file(path);
-            }
-            Ok(())
-        })
-        .await;
+        let places: Vec<_> = names.into_iter().map(|name| Ok(self.location(name))).collect();
+        let mut removed = self.objects.delete_stream(futures_util::stream::iter(places).boxed());
+        while removed.next().await.is_some() {}
     }
 
-    /// The names of all blobs older than `age`. Temporary files that old are removed on the way.
+    /// The names of all blobs older than `age`. Half-written files that old are removed on the way.
     pub(in crate::store) async fn older_than(&self, age: Duration) -> Result<Vec<BlobName>, StoreError> {
-        let folder = self.folder.clone();
-        on_disk(move || {
-            let before = SystemTime::now().checked_sub(age).unwrap_or(SystemTime::UNIX_EPOCH);
-            let mut names = Vec::new();
-            list(&folder, before, &mut names)
-                .map_err(|error| StoreError::Unusable { path: folder, detail: error.to_string() })?;
-            Ok(names)
-        })
-        .await
+        let before = SystemTime::now().checked_sub(age).unwrap_or(SystemTime::UNIX_EPOCH);
+        if let Some(folder) = self.folder.clone() {
+            let _ = tokio::task::spawn_blocking(move || remove_half_written(&folder, before)).await;
+        }
+        let mut names = Vec::new();
+        let mut objects = self.objects.list(Some(&self.prefix));
+        loop {
+            let object = objects.try_next().await;
+            let Some(object) = object.map_err(|error| unusable("the blobs".into(), &error))? else { break };
+            if SystemTime::from(object.last_modified) < before {
+                names.extend(self.name(&object.location));
+            }
+        }
+        Ok(names)
     }
 
-    fn path(&self, name: BlobName) -> PathBuf {
-        self.folder.join(name.text())
+    fn location(&self, name: BlobName) -> ObjectPath {
+        self.prefix.parts().chain(ObjectPath::from(name.text()).parts()).collect()
+    }
+
+    /// None for what is not ours.
+    fn name(&self, location: &ObjectPath) -> Option<BlobName> {
+        let parts: Vec<String> =
+            location.prefix_match(&self.prefix)?.map(|part| part.as_ref().to_owned()).collect();
+        BlobName::parse(&parts.join("/"))
     }
 }
 
@@ -121,75 +191,41 @@ pub(in crate::store) fn create_folder(folder: &Path) -> Result<(), StoreError> {
         .map_err(|error| StoreError::Unusable { path: folder.to_owned(), detail: error.to_string() })
 }
 
-async fn on_disk<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T, StoreError> + Send + 'static,
-) -> Result<T, StoreError> {
-    tokio::task::spawn_blocking(work).await.unwrap_or(Err(StoreError::Closed))
-}
-
-fn create_shelf(root: &Path, path: &Path, folders: &Mutex<()>) -> io::Result<()> {
-    let _one_at_a_time = folders.lock().unwrap_or_else(PoisonError::into_inner);
-    let shelf = path.parent().unwrap_or(root);
-    if shelf.is_dir() {
-        return Ok(());
-    }
-    DirBuilder::new().recursive(true).mode(0o700).create(shelf)?;
-    // A new folder is durable when its parent is synced: shelf and account.
-    shelf
-        .ancestors()
-        .skip(1)
-        .take_while(|parent| parent.starts_with(root))
-        .try_for_each(|parent| File::open(parent)?.sync_all())
-}
-
-fn write_durably(path: &Path, content: &[u8]) -> io::Result<()> {
-    let folder = path.parent().unwrap_or(path);
-    let temporary = path.with_extension(TEMPORARY);
-    let written = (|| {
-        let mut file =
-            OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
-        file.write_all(content)?;
-        file.sync_all()?;
-        fs::rename(&temporary, path)?;
-        File::open(folder)?.sync_all()
-    })();
-    if written.is_err() {
-        let _ = fs::remove_file(&temporary);
-    }
-    written
-}
-
-fn list(root: &Path, before: SystemTime, names: &mut Vec<BlobName>) -> io::Result<()> {
-    for account in folders(root)? {
-        for shelf in folders(&account)? {
-            for entry in fs::read_dir(&shelf)?.flatten() {
-                let is_old = entry.metadata().and_then(|data| data.modified()).is_ok_and(|at| at < before);
-                if !is_old {
-                    continue;
-                }
-                let path = entry.path();
-                if path.extension().is_some_and(|extension| extension == TEMPORARY) {
-                    let _ = fs::remove_file(&path);
-                } else if let Some(name) =
-                    path.strip_prefix(root).ok().and_then(|path| BlobName::parse(path.to_str()?))
-                {
-                    names.push(name);
-                }
+/// A file whose writer was killed has the name of its blob, `#` and a number.
+fn remove_half_written(root: &Path, before: SystemTime) {
+    for shelf in folders(root).flat_map(|account| folders(&account)) {
+        for entry in fs::read_dir(&shelf).into_iter().flatten().flatten() {
+            let is_half = entry.file_name().to_str().is_some_and(|name| name.contains('#'));
+            let is_old = || entry.metadata().and_then(|data| data.modified()).is_ok_and(|at| at < before);
+            if is_half && is_old() {
+                let _ = fs::remove_file(entry.path());
             }
         }
     }
-    Ok(())
 }
 
-fn folders(parent: &Path) -> io::Result<Vec<PathBuf>> {
-    let entries = fs::read_dir(parent)?.flatten();
-    Ok(entries
-        .filter(|entry| entry.file_type().is_ok_and(|t| t.is_dir()))
-        .map(|entry| entry.path())
-        .collect())
+fn folders(parent: &Path) -> impl Iterator<Item = PathBuf> + use<> {
+    let entries = fs::read_dir(parent).into_iter().flatten().flatten();
+    entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir())).map(|entry| entry.path())
 }
 
-const TEMPORARY: &str = "tmp";
+/// A server on the same host often has no certificate; whoever wants that says so.
+fn allows_plain_http() -> bool {
+    std::env::var("AWS_ALLOW_HTTP").is_ok_and(|value| value.eq_ignore_ascii_case("true") || value == "1")
+}
+
+fn unusable(path: PathBuf, error: &object_store::Error) -> StoreError {
+    StoreError::Unusable { path, detail: error.to_string() }
+}
+
+/// One part of a large object; S3 takes no less than 5 MiB.
+const PART_OCTETS: usize = 8 * 1024 * 1024;
+/// Read at once; messages are bounded long before.
+const MAX_OCTETS: u64 = 1024 * 1024 * 1024;
+const CONNECT_LIMIT: Duration = Duration::from_secs(5);
+/// For one request with its repeats: a filing has a minute in all.
+const BUCKET_LIMIT: Duration = Duration::from_secs(20);
+const BUCKET_RETRIES: usize = 3;
 
 #[cfg(test)]
 mod tests {

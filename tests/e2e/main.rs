@@ -9,6 +9,7 @@
 mod api;
 mod app;
 mod bad_input;
+mod bucket;
 mod commands;
 mod demo;
 mod durability;

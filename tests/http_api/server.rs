@@ -83,7 +83,7 @@ impl Server {
         let served = ServedDomains::new(vec!["sync.example.test".into()], vec!["reply.example.test".into()]);
         let settings = config::Store {
             url: config::StoreUrl::Sqlite(folder.path().join("syncmx.db")),
-            blobs: folder.path().join("blobs"),
+            blobs: config::BlobsUrl::Folder(folder.path().join("blobs")),
         };
         let store = Store::open(&settings, keys.clone(), served.clone()).await.unwrap();
         let admin = store.ensure_admin_token(None).await.unwrap().unwrap();

@@ -16,7 +16,7 @@ use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection, SqliteRow};
 use sqlx::{ConnectOptions, FromRow, PgConnection, Row};
 use syncmx::address::{Asked, EmailAddress, Mailbox, NamedAddress, ReplyMailbox, ServedDomains, UserMailbox};
 use syncmx::auth::{AlignedBy, Alignment, Verdict};
-use syncmx::config::{self, StoreUrl};
+use syncmx::config::{self, BlobsUrl, StoreUrl};
 use syncmx::filing::Step;
 use syncmx::id::{AccountId, ContactId, ConversationId, DeliveryId, UserId};
 use syncmx::keys::Keys;
@@ -270,7 +270,10 @@ pub(crate) async fn beside(url: &StoreUrl) -> Other {
 
 /// With SQLite.
 pub(crate) fn settings(folder: &tempfile::TempDir) -> config::Store {
-    config::Store { url: StoreUrl::Sqlite(folder.path().join("syncmx.db")), blobs: blob_folder(folder) }
+    config::Store {
+        url: StoreUrl::Sqlite(folder.path().join("syncmx.db")),
+        blobs: BlobsUrl::Folder(blob_folder(folder)),
+    }
 }
 
 pub(crate) fn blob_folder(folder: &tempfile::TempDir) -> PathBuf {
