@@ -3,12 +3,15 @@
 //! Promises that an unknown key, a bad value or an unreadable file is one line that names file, line and key, and
 //! that a configuration, once read, is valid: what is parsed here is not checked again.
 
+use std::fmt;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::{Deserialize, Deserializer};
 use toml::{Table, Value};
+
+use crate::store::PostgresUrl;
 
 /// Everything that can be set.
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -195,10 +198,22 @@ impl BlobsUrl {
 }
 
 /// `store.url`, parsed.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub enum StoreUrl {
+    /// `postgres://user@host/db`.
+    Postgres(PostgresUrl),
     /// `sqlite://path`.
     Sqlite(PathBuf),
+}
+
+/// As it is named in errors, without a password.
+impl fmt::Display for StoreUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Postgres(url) => url.fmt(f),
+            Self::Sqlite(path) => path.display().fmt(f),
+        }
+    }
 }
 
 /// `[keys]`
@@ -477,9 +492,17 @@ fn is_domain(name: &str) -> bool {
 
 fn store_url<'de, D: Deserializer<'de>>(input: D) -> Result<StoreUrl, D::Error> {
     let url = String::deserialize(input)?;
+    if url.starts_with("postgres") {
+        let parsed = url.parse().map(StoreUrl::Postgres);
+        return parsed
+            .map_err(|error| serde::de::Error::custom(format!("`{}` {error}", without_password(&url))));
+    }
     match url.strip_prefix("sqlite://") {
         Some(path) if !path.is_empty() => Ok(StoreUrl::Sqlite(PathBuf::from(path))),
-        _ => Err(serde::de::Error::custom(format!("`{}` is not sqlite://PATH", without_password(&url)))),
+        _ => Err(serde::de::Error::custom(format!(
+            "`{}` is neither sqlite://PATH nor postgres://USER@HOST/DATABASE",
+            without_password(&url)
+        ))),
     }
 }
 
@@ -499,7 +522,8 @@ fn blobs_url<'de, D: Deserializer<'de>>(input: D) -> Result<BlobsUrl, D::Error> 
 }
 
 fn without_password(url: &str) -> &str {
-    url.split_once('@').map_or(url, |(_, rest)| rest)
+    let bare = url.split_once('?').map_or(url, |(bare, _)| bare);
+    bare.rsplit_once('@').map_or(bare, |(_, rest)| rest)
 }
 
 fn log_level<'de, D: Deserializer<'de>>(input: D) -> Result<String, D::Error> {

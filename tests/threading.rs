@@ -29,10 +29,7 @@ async fn conversations(mails: &[Email], order: &[usize]) -> Conversations {
         assert!(matches!(decision, Decision::Filed(_)), "mail {number}: {decision:?}");
         numbers.insert(delivery.uuid(), number);
     }
-    let rows: Vec<(Uuid, Uuid)> = sqlx::query_as("SELECT conversation_id, message_id FROM messages")
-        .fetch_all(&mut world.other)
-        .await
-        .unwrap();
+    let rows: Vec<(Uuid, Uuid)> = world.rows("SELECT conversation_id, message_id FROM messages").await;
     let mut sets: BTreeMap<Uuid, BTreeSet<usize>> = BTreeMap::new();
     for (conversation, message) in rows {
         sets.entry(conversation).or_default().insert(numbers[&message]);

@@ -10,6 +10,7 @@ mod explain;
 mod inspect;
 mod local_api;
 mod log_sink;
+mod migrate;
 mod output;
 mod trace;
 
@@ -22,6 +23,7 @@ use clap::{Parser, Subcommand};
 use crate::app::App;
 use crate::cli::log_sink::LogSink;
 use crate::config::{Config, LogFormat};
+use crate::store::Store;
 
 /// Why a command did not do what was asked.
 #[derive(Debug, thiserror::Error)]
@@ -66,7 +68,9 @@ struct Arguments {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Run SMTP and HTTP.
-    Serve,
+    Serve(ServeArguments),
+    /// Bring the store's schema up to date; `serve` does so by itself with SQLite.
+    Migrate(migrate::Arguments),
     /// Run on a throw-away data folder with a demo practice, and show what becomes of its mail.
     Demo(demo_command::Arguments),
     /// Explain what would become of mails, rule by rule; stores nothing.
@@ -95,6 +99,13 @@ enum Command {
     Trace(trace::Arguments),
 }
 
+#[derive(Debug, clap::Args)]
+struct ServeArguments {
+    /// Bring the schema of a PostgreSQL store up to date first.
+    #[arg(long)]
+    migrate: bool,
+}
+
 /// Reads the command line and does what it says.
 #[must_use]
 pub fn run() -> ExitCode {
@@ -117,7 +128,8 @@ const LEFTOVER_LIMIT: Duration = Duration::from_secs(1);
 
 async fn carry_out(command: Command, config: Config, file: Option<&Path>) -> Result<ExitCode, Failure> {
     match command {
-        Command::Serve => serve(&config, file).await,
+        Command::Serve(arguments) => serve(&config, file, &arguments).await,
+        Command::Migrate(arguments) => migrate::run(&config, &arguments).await,
         Command::Demo(arguments) => demo_command::run(arguments).await,
         Command::Explain(arguments) => explain::run(&config, arguments).await,
         Command::Inspect(arguments) => inspect::run(&config, arguments).await,
@@ -131,14 +143,25 @@ async fn carry_out(command: Command, config: Config, file: Option<&Path>) -> Res
     }
 }
 
-async fn serve(config: &Config, file: Option<&Path>) -> Result<ExitCode, Failure> {
+async fn serve(
+    config: &Config,
+    file: Option<&Path>,
+    arguments: &ServeArguments,
+) -> Result<ExitCode, Failure> {
     let log = start_logging(config);
-    let served = serve_until_stopped(config, file).await;
+    let served = serve_until_stopped(config, file, arguments).await;
     log.flush();
     served
 }
 
-async fn serve_until_stopped(config: &Config, file: Option<&Path>) -> Result<ExitCode, Failure> {
+async fn serve_until_stopped(
+    config: &Config,
+    file: Option<&Path>,
+    arguments: &ServeArguments,
+) -> Result<ExitCode, Failure> {
+    if arguments.migrate {
+        Store::migrate(&config.store).await.map_err(|error| Failure::unreachable(&error))?;
+    }
     let admin_token = std::env::var("SYNCMX_ADMIN_TOKEN").ok().filter(|token| !token.is_empty());
     let app = App::start(config, admin_token.as_deref()).await?;
     app.announce();

@@ -95,7 +95,8 @@ impl From<StoreError> for Problem {
     fn from(error: StoreError) -> Self {
         tracing::error!(error = error.one_line(), "the store failed a request");
         match error {
-            StoreError::Closed
+            StoreError::Away { .. }
+            | StoreError::Closed
             | StoreError::Commit(_)
             | StoreError::Database(_)
             | StoreError::Locked { .. }
@@ -105,8 +106,10 @@ impl From<StoreError> for Problem {
             | StoreError::Damaged { .. }
             | StoreError::Defect(_)
             | StoreError::Migration(_)
+            | StoreError::SchemaBehind { .. }
             | StoreError::SchemaNewer { .. }
             | StoreError::Seal(_)
+            | StoreError::Unfit { .. }
             | StoreError::Unusable { .. }
             | StoreError::WrongMasterKey { .. } => {
                 Self::new(StatusCode::INTERNAL_SERVER_ERROR, "the request could not be carried out")

@@ -6,7 +6,7 @@ use tokio::time::Instant;
 use uuid::Uuid;
 
 use crate::filing::{self, Arrival, Decision, Facts, Trace};
-use crate::id::{DeliveryId, MessageId};
+use crate::id::{AccountId, DeliveryId, MessageId};
 use crate::store::StoreError;
 use crate::store::effects;
 use crate::store::engine::Transaction;
@@ -68,8 +68,10 @@ impl Desk {
         transaction: &mut Transaction,
         jobs: &[Job],
     ) -> Result<Vec<Answer>, Failure> {
-        self.see_version(transaction.data_version().await?);
         let arrivals: Vec<Arrival<'_>> = jobs.iter().flat_map(Job::arrivals).collect();
+        let accounts: Vec<AccountId> = arrivals.iter().map(|arrival| arrival.mailbox.account()).collect();
+        transaction.lock_accounts(&accounts).await?;
+        self.see_version(transaction.data_version().await?);
         let mut directory = if arrivals.is_empty() {
             Directory::default()
         } else {

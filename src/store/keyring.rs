@@ -1,8 +1,8 @@
 //! The accounts' keys, unwrapped once and kept: bounded, forgotten when another process has written.
 
-use std::path::Path;
 use std::sync::Arc;
 
+use crate::config::StoreUrl;
 use crate::id::AccountId;
 use crate::store::StoreError;
 use crate::store::cache::Cache;
@@ -51,9 +51,9 @@ impl Keyring {
 pub(in crate::store) async fn check_operator(
     write: &Pool,
     vault: &Vault,
-    path: &Path,
+    url: &StoreUrl,
 ) -> Result<(), StoreError> {
-    let failed = |error| engine::explain(error, path);
+    let failed = |error| engine::explain(error, url);
     let read = || {
         query_scalar::<Vec<u8>>("SELECT wrapped_key FROM accounts WHERE account_id = $1")
             .bind(AccountId::OPERATOR.uuid())
@@ -82,7 +82,7 @@ pub(in crate::store) async fn check_operator(
         Ok(_) => Ok(()),
         Err(SealError::DoesNotOpen | SealError::DoesNotUnpack) => {
             let (needs, has) = (Vault::wrapped_by(&wrapped), vault.master_id());
-            Err(StoreError::WrongMasterKey { path: path.to_owned(), needs, has })
+            Err(StoreError::WrongMasterKey { database: url.to_string(), needs, has })
         }
         Err(error @ SealError::Failed) => Err(error.into()),
     }

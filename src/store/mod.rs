@@ -29,6 +29,8 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicI64;
 use std::time::Duration;
 
+use tokio_util::sync::CancellationToken;
+
 use crate::address::ServedDomains;
 use crate::config::{self, StoreUrl};
 use crate::id::AccountId;
@@ -39,6 +41,7 @@ use crate::store::keyring::Keyring;
 use crate::store::mailbox::Addresses;
 use crate::store::seal::{MasterKeyId, Vault};
 
+pub use engine::{BadPostgresUrl, PostgresUrl};
 pub use mailbox::Lookup;
 pub use submission::{Filed, Refusal, Submission};
 pub use writer::Batches;
@@ -60,11 +63,20 @@ struct Inner {
     addresses: Arc<Addresses>,
     keyring: Arc<Keyring>,
     writer: writer::Handle,
+    closed: CancellationToken,
 }
 
 /// Why the store could not do what was asked.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
+    /// The database cannot be reached, or does not let us in.
+    #[error("cannot use {database}")]
+    Away {
+        /// The database.
+        database: String,
+        /// Why.
+        source: sqlx::Error,
+    },
     /// The store has been closed, or its writer has died.
     #[error("the store is closed")]
     Closed,
@@ -103,17 +115,35 @@ pub enum StoreError {
     /// There is no such account.
     #[error("there is no such account")]
     NoSuchAccount,
+    /// The database is of an earlier program, and nobody has said that it may be changed.
+    #[error(
+        "{database} has not got schema version {version}: run `syncmx migrate`, or `syncmx serve --migrate`"
+    )]
+    SchemaBehind {
+        /// The database.
+        database: String,
+        /// The first version that it has not got.
+        version: i64,
+    },
     /// The database is of a later program.
-    #[error("{path} has schema version {version}, which is newer than this program")]
+    #[error("{database} has schema version {version}, which is newer than this program")]
     SchemaNewer {
         /// The database.
-        path: PathBuf,
+        database: String,
         /// The first version that is unknown here.
         version: i64,
     },
     /// Content could not be sealed or opened.
     #[error("content could not be sealed or opened")]
     Seal(#[from] seal::SealError),
+    /// The database's settings would break what we promise.
+    #[error("cannot use {database}: {detail}")]
+    Unfit {
+        /// The database.
+        database: String,
+        /// Which setting.
+        detail: String,
+    },
     /// The store took too long; nothing was written, and nothing will be.
     #[error("the store took too long")]
     TimedOut,
@@ -127,12 +157,12 @@ pub enum StoreError {
     },
     /// The accounts' keys were sealed with another master key.
     #[error(
-        "the key file does not fit {path}: its content was sealed with {}, the key file holds master key {has}",
+        "the key file does not fit {database}: its content was sealed with {}, the key file holds master key {has}",
         shown(*needs)
     )]
     WrongMasterKey {
         /// The database.
-        path: PathBuf,
+        database: String,
         /// The key that it was sealed with, where it says so.
         needs: Option<MasterKeyId>,
         /// The key of the key file.
@@ -160,8 +190,18 @@ impl StoreError {
 }
 
 impl Store {
-    /// Opens database and blob folder, brings the schema up to date, checks that the master key fits, and starts
-    /// the writer.
+    /// Brings the database's schema up to date; returns its version.
+    ///
+    /// # Errors
+    /// If the database cannot be used, or is newer than this program.
+    pub async fn migrate(config: &config::Store) -> Result<i64, StoreError> {
+        create_data_folder(&config.url)?;
+        engine::migrations::run(&config.url).await?;
+        Ok(engine::migrations::latest())
+    }
+
+    /// Opens database and blob folder, brings the schema of SQLite up to date, checks that the master key fits, and
+    /// starts the writer.
     ///
     /// # Errors
     /// If a folder or the database cannot be used, or the master key does not fit.
@@ -170,22 +210,23 @@ impl Store {
         keys: Arc<Keys>,
         served: ServedDomains,
     ) -> Result<Self, StoreError> {
-        let StoreUrl::Sqlite(path) = &config.url;
-        if let Some(folder) = path.parent() {
-            blobs::create_folder(folder)?;
-        }
+        create_data_folder(&config.url)?;
         let blobs = Blobs::open(&config.blobs)?;
         let (addresses, keyring) = (Arc::new(Addresses::new()), Arc::new(Keyring::new()));
         let stale = (addresses.clone(), keyring.clone());
-        let reconnected = move || {
+        let changed = move || {
             stale.0.forget();
             stale.1.forget();
         };
-        let Pools { read, write } = engine::connect(path, reconnected).await?;
+        let Pools { read, write, filing } = engine::connect(&config.url, changed.clone()).await?;
         let vault = Vault::new(keys.master.clone());
-        keyring::check_operator(&write, &vault, path).await?;
+        keyring::check_operator(&write, &vault, &config.url).await?;
+        let closed = CancellationToken::new();
+        if let StoreUrl::Postgres(url) = &config.url {
+            engine::listen(url.clone(), changed, closed.clone()).await?;
+        }
         let writer = writer::Handle::start(writer::Desk {
-            write: write.clone(),
+            filing,
             keys: keys.clone(),
             served_domains: served.all(),
             addresses: addresses.clone(),
@@ -193,7 +234,7 @@ impl Store {
             data_version: AtomicI64::new(0),
             counters: Arc::default(),
         });
-        let inner = Inner { read, write, keys, vault, served, blobs, addresses, keyring, writer };
+        let inner = Inner { read, write, keys, vault, served, blobs, addresses, keyring, writer, closed };
         Ok(Self { inner: Arc::new(inner) })
     }
 
@@ -201,6 +242,7 @@ impl Store {
     /// [`StoreError::Closed`].
     pub async fn close(&self) {
         self.inner.writer.close().await;
+        self.inner.closed.cancel();
         self.inner.write.close().await;
         self.inner.read.close().await;
     }
@@ -249,6 +291,13 @@ impl Store {
     /// The key of an account, unwrapped.
     async fn account_key(&self, account: AccountId) -> Result<Arc<seal::AccountKey>, StoreError> {
         self.inner.keyring.key(self.reader(), self.vault(), account).await
+    }
+}
+
+fn create_data_folder(url: &StoreUrl) -> Result<(), StoreError> {
+    match url {
+        StoreUrl::Sqlite(path) => path.parent().map_or(Ok(()), blobs::create_folder),
+        StoreUrl::Postgres(_) => Ok(()),
     }
 }
 

@@ -266,8 +266,8 @@ impl Prepared {
     }
 }
 
-/// The final reply is due after 60 seconds.
-const FILE_LIMIT: Duration = Duration::from_secs(55);
+/// To be sealed and taken. The final reply is due after 60 seconds, and a writer's turn may take half of them.
+const FILE_LIMIT: Duration = Duration::from_secs(30);
 /// Below what a session waits for the answer to a recipient.
 const RECORD_LIMIT: Duration = Duration::from_secs(4);
 /// Sealed octets that stay in the row.

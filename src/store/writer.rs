@@ -1,7 +1,10 @@
-//! The one writer: takes what is waiting, decides and writes it in one transaction, commits once, answers all.
+//! The writers (with SQLite there is one): each takes what is waiting, decides and writes it in one transaction,
+//! commits once, answers all.
 //!
-//! There is no artificial delay: while one batch is written, the next one gathers. A batch that fails because of
-//! what it holds is split until the bad filing fails alone. A job that its session gave up is never written.
+//! There is no artificial delay: while one batch is written, the next one gathers. Nobody else writes to the accounts
+//! of a batch from its first read to its commit, so that two messages at once cannot miss each other. A batch that
+//! fails because of what it holds is split until the bad filing fails alone; one that was beaten by somebody else is
+//! decided anew, once. A job that its session gave up is never written.
 
 use std::sync::atomic::{AtomicI64, AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -24,7 +27,7 @@ use crate::store::submission::{Filed, Prepared, Refusal};
 /// What the writer works with.
 #[derive(Debug)]
 pub(in crate::store) struct Desk {
-    pub(in crate::store) write: Pool,
+    pub(in crate::store) filing: Pool,
     pub(in crate::store) keys: Arc<Keys>,
     pub(in crate::store) served_domains: Vec<String>,
     pub(in crate::store) addresses: Arc<Addresses>,
@@ -62,7 +65,18 @@ pub(in crate::store) struct Handle {
     counters: Arc<Counters>,
     jobs: mpsc::Sender<Job>,
     stop: CancellationToken,
-    task: Mutex<Option<JoinHandle<()>>>,
+    tasks: Mutex<Vec<JoinHandle<()>>>,
+}
+
+/// What the writers take their jobs from. While one waits there for work, the others wait behind it.
+type Queue = tokio::sync::Mutex<mpsc::Receiver<Job>>;
+
+/// Jobs that are to be tried together.
+#[derive(Debug)]
+struct Piece {
+    jobs: Vec<Job>,
+    /// Somebody else was at the same rows at the same time, and these were decided anew.
+    decided_anew: bool,
 }
 
 /// One thing to write, whole or not at all.
@@ -116,8 +130,10 @@ impl Handle {
         let (jobs, waiting) = mpsc::channel(MAX_WAITING);
         let stop = CancellationToken::new();
         let counters = desk.counters.clone();
-        let task = tokio::spawn(desk.run(waiting, stop.clone()));
-        Self { counters, jobs, stop, task: Mutex::new(Some(task)) }
+        let (desk, queue) = (Arc::new(desk), Arc::new(Queue::new(waiting)));
+        let write = |_| tokio::spawn(desk.clone().run(queue.clone(), stop.clone()));
+        let tasks = (0..desk.filing.writers()).map(write).collect();
+        Self { counters, jobs, stop, tasks: Mutex::new(tasks) }
     }
 
     pub(in crate::store) fn batches(&self) -> Batches {
@@ -151,43 +167,48 @@ impl Handle {
     /// Writes what is waiting and stops.
     pub(in crate::store) async fn close(&self) {
         self.stop.cancel();
-        let task = self.task.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some(task) = task {
+        let tasks = std::mem::take(&mut *self.tasks.lock().unwrap_or_else(PoisonError::into_inner));
+        for task in tasks {
             let _ = task.await;
         }
     }
 }
 
 impl Desk {
-    async fn run(self, mut waiting: mpsc::Receiver<Job>, stop: CancellationToken) {
+    async fn run(self: Arc<Self>, queue: Arc<Queue>, stop: CancellationToken) {
         let mut idle = tokio::time::interval(IDLE_LOOK);
         idle.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut batch = Vec::with_capacity(MAX_BATCH);
         loop {
+            let mut waiting = queue.lock().await;
             tokio::select! {
                 biased;
                 () = stop.cancelled(), if !waiting.is_closed() => waiting.close(),
                 taken = waiting.recv_many(&mut batch, MAX_BATCH) => {
+                    drop(waiting);
                     if taken == 0 {
                         break;
                     }
-                    self.turn(&mut waiting, &mut batch).await;
+                    self.turn(&queue, &mut batch).await;
                 }
                 _ = idle.tick() => self.look_for_changes().await,
             }
         }
     }
 
-    /// One batch. Jobs are taken only when the write lock is ours: until then their sessions may give up.
-    async fn turn(&self, waiting: &mut mpsc::Receiver<Job>, batch: &mut Vec<Job>) {
-        let transaction = match self.write.begin_writing().await {
+    /// One batch. Jobs are taken only when a transaction is ours: until then their sessions may give up.
+    async fn turn(&self, queue: &Queue, batch: &mut Vec<Job>) {
+        let transaction = match self.filing.begin_writing().await {
             Ok(transaction) => transaction,
             Err(error) => return answer_all(std::mem::take(batch), &Arc::new(error)),
         };
-        while batch.len() < MAX_BATCH
-            && let Ok(job) = waiting.try_recv()
-        {
-            batch.push(job);
+        // Where another writer waits for jobs, there are none.
+        if let Ok(mut waiting) = queue.try_lock() {
+            while batch.len() < MAX_BATCH
+                && let Ok(job) = waiting.try_recv()
+            {
+                batch.push(job);
+            }
         }
         batch.retain(|job| job.ticket.take());
         if batch.is_empty() {
@@ -197,13 +218,17 @@ impl Desk {
         let jobs = std::mem::take(batch);
         let written = self.write_batch(transaction, &jobs, work_deadline(ends)).await;
         let mut pieces = Vec::new();
-        self.settle(jobs, written, &mut pieces, ends);
-        while let Some(jobs) = pieces.pop() {
-            let written = match self.write.begin_writing().await {
-                Ok(transaction) => self.write_batch(transaction, &jobs, work_deadline(ends)).await,
-                Err(error) => Err(Failure::Statement(error)),
+        self.settle(Piece { jobs, decided_anew: false }, written, &mut pieces, ends);
+        while let Some(piece) = pieces.pop() {
+            let written = match self.filing.begin_writing().await {
+                Ok(transaction) => self.write_batch(transaction, &piece.jobs, work_deadline(ends)).await,
+                Err(error) => {
+                    // It is away: the rest need not find out one by one.
+                    let rest = std::iter::once(piece).chain(pieces).flat_map(|piece| piece.jobs);
+                    return answer_all(rest, &Arc::new(error));
+                }
             };
-            self.settle(jobs, written, &mut pieces, ends);
+            self.settle(piece, written, &mut pieces, ends);
         }
     }
 
@@ -211,11 +236,13 @@ impl Desk {
     /// build on an earlier one.
     fn settle(
         &self,
-        mut jobs: Vec<Job>,
+        piece: Piece,
         written: Result<Vec<Answer>, Failure>,
-        pieces: &mut Vec<Vec<Job>>,
+        pieces: &mut Vec<Piece>,
         ends: Instant,
     ) {
+        let Piece { mut jobs, decided_anew } = piece;
+        let may_split = jobs.len() > 1 && Instant::now() < ends;
         match written {
             Ok(answers) => {
                 self.counters.add(answers.len());
@@ -228,26 +255,26 @@ impl Desk {
                     jobs.remove(index).send(answer);
                 }
                 if !jobs.is_empty() {
-                    pieces.push(jobs);
+                    pieces.push(Piece { jobs, decided_anew });
                 }
             }
-            Err(Failure::Statement(error)) if jobs.len() > 1 && engine::fault(&error) == Fault::Rows => {
-                let later = jobs.split_off(jobs.len() / 2);
-                pieces.extend([later, jobs]);
+            Err(Failure::Statement(error)) if engine::is_race(&error) && !decided_anew => {
+                pieces.push(Piece { jobs, decided_anew: true });
+            }
+            Err(Failure::Statement(error)) if may_split && engine::fault(&error) == Fault::Rows => {
+                split(jobs, decided_anew, pieces);
             }
             Err(Failure::Statement(error)) => answer_all(jobs, &Arc::new(error)),
             // One slow filing must not fail its neighbours; a slow disk fails them all, when the turn ends.
-            Err(Failure::TimedOut) if jobs.len() > 1 && Instant::now() < ends => {
-                let later = jobs.split_off(jobs.len() / 2);
-                pieces.extend([later, jobs]);
-            }
+            Err(Failure::TimedOut) if may_split => split(jobs, decided_anew, pieces),
             Err(Failure::TimedOut) => jobs.into_iter().for_each(|job| job.send(Err(StoreError::TimedOut))),
         }
     }
 
     /// Once a second when there is nothing to write.
     async fn look_for_changes(&self) {
-        if let Ok(mut connection) = self.write.acquire().await
+        if self.filing.has_data_version()
+            && let Ok(mut connection) = self.filing.acquire().await
             && let Ok(version) = connection.data_version().await
         {
             self.see_version(version);
@@ -274,7 +301,12 @@ fn work_deadline(ends: Instant) -> Instant {
     ends.min(Instant::now() + WORK_LIMIT)
 }
 
-fn answer_all(jobs: Vec<Job>, error: &Arc<sqlx::Error>) {
+fn split(mut jobs: Vec<Job>, decided_anew: bool, pieces: &mut Vec<Piece>) {
+    let later = jobs.split_off(jobs.len() / 2);
+    pieces.extend([later, jobs].map(|jobs| Piece { jobs, decided_anew }));
+}
+
+fn answer_all(jobs: impl IntoIterator<Item = Job>, error: &Arc<sqlx::Error>) {
     for job in jobs {
         job.send(Err(StoreError::Commit(error.clone())));
     }
@@ -300,8 +332,12 @@ mod tests {
 
     fn desk_without_writer() -> (Handle, mpsc::Receiver<Job>) {
         let (jobs, waiting) = mpsc::channel(1);
-        let handle =
-            Handle { counters: Arc::default(), jobs, stop: CancellationToken::new(), task: Mutex::new(None) };
+        let handle = Handle {
+            counters: Arc::default(),
+            jobs,
+            stop: CancellationToken::new(),
+            tasks: Mutex::default(),
+        };
         (handle, waiting)
     }
 

@@ -1,15 +1,19 @@
-//! A scratch store with one account, for the tests and the benchmark of the store: its own folder and keys, and a
-//! second connection to the database that stands for another process.
+//! A scratch store with one account, on either engine, for the tests and the benchmark of the store: its own database,
+//! folder and keys, and a second connection to the database that stands for another process.
 
 #![allow(clippy::allow_attributes, dead_code, reason = "each program that includes this uses its own part")]
 #![expect(clippy::unwrap_used, reason = "a test stops where it fails")]
+
+#[path = "postgres.rs"]
+pub(crate) mod postgres;
 
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
-use sqlx::{ConnectOptions, Row};
+use sqlx::postgres::PgRow;
+use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection, SqliteRow};
+use sqlx::{ConnectOptions, FromRow, PgConnection, Row};
 use syncmx::address::{Asked, EmailAddress, Mailbox, NamedAddress, ReplyMailbox, ServedDomains, UserMailbox};
 use syncmx::auth::{AlignedBy, Alignment, Verdict};
 use syncmx::config::{self, BlobsUrl, StoreUrl};
@@ -22,11 +26,71 @@ use syncmx::store::seal::Vault;
 use syncmx::store::{Filed, Store, StoreError, Submission};
 use syncmx::time::Timestamp;
 
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Engine {
+    Postgres,
+    Sqlite,
+}
+
+impl Engine {
+    /// Whether it is installed; says so if not.
+    pub(crate) fn is_there(self) -> bool {
+        match self {
+            Self::Postgres => postgres::cluster().is_some(),
+            Self::Sqlite => true,
+        }
+    }
+}
+
+#[allow(unused_macros, reason = "as above")]
+/// Each of these tests on each engine: modules `sqlite` and `postgres`.
+macro_rules! on_both_engines {
+    ($($name:ident,)+) => {
+        mod sqlite {
+            $(#[tokio::test]
+            async fn $name() {
+                super::$name(super::Engine::Sqlite).await;
+            })+
+        }
+
+        mod postgres {
+            $(#[tokio::test]
+            async fn $name() {
+                if super::Engine::Postgres.is_there() {
+                    super::$name(super::Engine::Postgres).await;
+                }
+            })+
+        }
+    };
+}
+#[allow(unused_imports, reason = "as above")]
+pub(crate) use on_both_engines;
+
+/// A connection that is not the store's.
+pub(crate) enum Other {
+    Postgres(PgConnection),
+    Sqlite(SqliteConnection),
+}
+
+/// The same with either connection.
+macro_rules! on {
+    ($other:expr, |$connection:ident| $done:expr) => {
+        match $other {
+            $crate::store_world::Other::Postgres($connection) => $done,
+            $crate::store_world::Other::Sqlite($connection) => $done,
+        }
+    };
+}
+#[allow(unused_imports, reason = "as above")]
+pub(crate) use on;
+
 pub(crate) struct World {
+    pub(crate) engine: Engine,
+    pub(crate) settings: config::Store,
     pub(crate) folder: tempfile::TempDir,
     pub(crate) keys: Arc<Keys>,
     pub(crate) store: Store,
-    pub(crate) other: SqliteConnection,
+    pub(crate) other: Other,
     pub(crate) account: AccountId,
     pub(crate) user: UserId,
 }
@@ -36,79 +100,136 @@ pub(crate) const USER: &str = "weber@praxis.test";
 
 impl World {
     pub(crate) async fn new() -> Self {
+        Self::on(Engine::Sqlite).await
+    }
+
+    pub(crate) async fn on(engine: Engine) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let keys = Arc::new(Keys::generate().unwrap());
-        let store = Store::open(&settings(&folder), keys.clone(), served()).await.unwrap();
-        let other = SqliteConnectOptions::new()
-            .filename(folder.path().join("syncmx.db"))
-            .foreign_keys(true)
-            .connect()
-            .await
-            .unwrap();
+        let settings = match engine {
+            Engine::Postgres => {
+                let url = postgres::cluster().unwrap().database().await;
+                config::Store { url: StoreUrl::Postgres(url.parse().unwrap()), blobs: blob_folder(&folder) }
+            }
+            Engine::Sqlite => settings(&folder),
+        };
+        Store::migrate(&settings).await.unwrap();
+        let store = Store::open(&settings, keys.clone(), served()).await.unwrap();
+        let other = beside(&settings.url).await;
         let (account, user) = (AccountId::generate(), UserId::generate());
-        let mut world = Self { folder, keys, store, other, account, user };
+        let mut world = Self { engine, settings, folder, keys, store, other, account, user };
         world.add_account(account, user, SYNC_LOCAL, USER).await;
         world
     }
 
     pub(crate) async fn add_account(&mut self, account: AccountId, user: UserId, local: &str, email: &str) {
         let wrapped = Vault::new(self.keys.master.clone()).new_account_key(account).unwrap();
-        sqlx::query("INSERT INTO accounts VALUES ($1, 'Praxis', '{}', $2, 0)")
+        on!(&mut self.other, |other| sqlx::query("INSERT INTO accounts VALUES ($1, 'Praxis', '{}', $2, 0)")
             .bind(account.uuid())
             .bind(wrapped)
-            .execute(&mut self.other)
+            .execute(other)
             .await
-            .unwrap();
+            .map(|_| ()))
+        .unwrap();
         self.add_user(account, user, local, email).await;
     }
 
     pub(crate) async fn add_user(&mut self, account: AccountId, user: UserId, local: &str, email: &str) {
-        sqlx::query("INSERT INTO users VALUES ($1, $2, 'Dr. Weber', 'staff', 'on', $3, 0)")
-            .bind(account.uuid())
-            .bind(user.uuid())
-            .bind(local)
-            .execute(&mut self.other)
-            .await
-            .unwrap();
-        sqlx::query("INSERT INTO sync_addresses VALUES ($1, $2, $3, 'active', 0)")
-            .bind(account.uuid())
-            .bind(local)
-            .bind(user.uuid())
-            .execute(&mut self.other)
-            .await
-            .unwrap();
-        sqlx::query("INSERT INTO user_emails VALUES ($1, $2, $3, $2, 1)")
+        on!(&mut self.other, |other| sqlx::query(
+            "INSERT INTO users VALUES ($1, $2, 'Dr. Weber', 'staff', 'on', $3, 0)"
+        )
+        .bind(account.uuid())
+        .bind(user.uuid())
+        .bind(local)
+        .execute(other)
+        .await
+        .map(|_| ()))
+        .unwrap();
+        on!(&mut self.other, |other| sqlx::query(
+            "INSERT INTO sync_addresses VALUES ($1, $2, $3, 'active', 0)"
+        )
+        .bind(account.uuid())
+        .bind(local)
+        .bind(user.uuid())
+        .execute(other)
+        .await
+        .map(|_| ()))
+        .unwrap();
+        on!(&mut self.other, |other| sqlx::query("INSERT INTO user_emails VALUES ($1, $2, $3, $2, 1)")
             .bind(account.uuid())
             .bind(email)
             .bind(user.uuid())
-            .execute(&mut self.other)
+            .execute(other)
             .await
-            .unwrap();
+            .map(|_| ()))
+        .unwrap();
     }
 
     pub(crate) async fn add_contact(&mut self, email: &str) -> ContactId {
         let contact = ContactId::generate();
-        sqlx::query("INSERT INTO contacts VALUES ($1, $2, 'Ana', 'ana', $3, $3, '[]', NULL, 'api', 0)")
-            .bind(self.account.uuid())
-            .bind(contact.uuid())
-            .bind(email)
-            .execute(&mut self.other)
-            .await
-            .unwrap();
+        on!(&mut self.other, |other| sqlx::query(
+            "INSERT INTO contacts VALUES ($1, $2, 'Ana', 'ana', $3, $3, '[]', NULL, 'api', 0)"
+        )
+        .bind(self.account.uuid())
+        .bind(contact.uuid())
+        .bind(email)
+        .execute(other)
+        .await
+        .map(|_| ()))
+        .unwrap();
         contact
     }
 
     /// What another process does.
     pub(crate) async fn run(&mut self, sql: &'static str) {
-        sqlx::query(sql).execute(&mut self.other).await.unwrap();
+        on!(&mut self.other, |other| sqlx::query(sql).execute(other).await.map(|_| ())).unwrap();
     }
 
     pub(crate) async fn count(&mut self, sql: &'static str) -> i64 {
-        sqlx::query(sql).fetch_one(&mut self.other).await.unwrap().get(0)
+        on!(&mut self.other, |other| sqlx::query(sql).fetch_one(other).await.unwrap().get(0))
     }
 
     pub(crate) async fn text(&mut self, sql: &'static str) -> String {
-        sqlx::query(sql).fetch_one(&mut self.other).await.unwrap().get(0)
+        on!(&mut self.other, |other| sqlx::query(sql).fetch_one(other).await.unwrap().get(0))
+    }
+
+    /// The first column of every row, between spaces.
+    pub(crate) async fn words(&mut self, sql: &'static str) -> String {
+        let rows: Vec<(String,)> = self.rows(sql).await;
+        rows.into_iter().map(|(word,)| word).collect::<Vec<_>>().join(" ")
+    }
+
+    pub(crate) async fn rows<T>(&mut self, sql: &'static str) -> Vec<T>
+    where
+        T: for<'r> FromRow<'r, PgRow> + for<'r> FromRow<'r, SqliteRow> + Send + Unpin,
+    {
+        on!(&mut self.other, |other| sqlx::query_as(sql).fetch_all(other).await).unwrap()
+    }
+
+    /// Keeps the store's writers from writing to the account, as another process does that writes itself.
+    pub(crate) async fn hold_up(&mut self) {
+        match &mut self.other {
+            Other::Postgres(other) => {
+                sqlx::query("BEGIN").execute(&mut *other).await.unwrap();
+                let key = self.account.uuid().as_u64_pair().1.cast_signed();
+                sqlx::query("SELECT pg_advisory_xact_lock($1)").bind(key).execute(other).await.unwrap();
+            }
+            Other::Sqlite(other) => {
+                sqlx::query("BEGIN IMMEDIATE").execute(other).await.unwrap();
+            }
+        }
+    }
+
+    /// As another node does when it has changed addresses. SQLite's commits show by themselves.
+    pub(crate) async fn other_node_announces(&mut self) {
+        if self.engine == Engine::Postgres {
+            self.run("NOTIFY syncmx_changed").await;
+        }
+    }
+
+    /// Lets them go on.
+    pub(crate) async fn let_go(&mut self) {
+        self.run("COMMIT").await;
     }
 
     pub(crate) fn sync_mailbox(&self) -> Mailbox {
@@ -133,10 +254,21 @@ impl World {
     }
 
     pub(crate) async fn reopen(&mut self) {
-        self.store = Store::open(&settings(&self.folder), self.keys.clone(), served()).await.unwrap();
+        self.store = Store::open(&self.settings, self.keys.clone(), served()).await.unwrap();
     }
 }
 
+pub(crate) async fn beside(url: &StoreUrl) -> Other {
+    match url {
+        StoreUrl::Postgres(url) => Other::Postgres(postgres::connect(&url.to_string()).await),
+        StoreUrl::Sqlite(path) => {
+            let options = SqliteConnectOptions::new().filename(path).foreign_keys(true);
+            Other::Sqlite(options.connect().await.unwrap())
+        }
+    }
+}
+
+/// With SQLite.
 pub(crate) fn settings(folder: &tempfile::TempDir) -> config::Store {
     config::Store {
         url: StoreUrl::Sqlite(folder.path().join("syncmx.db")),

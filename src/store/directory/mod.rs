@@ -131,7 +131,10 @@ impl Change {
     ///
     /// # Errors
     /// If the database fails; then nothing of it happened.
-    pub async fn commit(self) -> Result<(), StoreError> {
+    pub async fn commit(mut self) -> Result<(), StoreError> {
+        if self.addresses == Addresses::Changed {
+            self.tx.announce_change().await?;
+        }
         self.tx.commit().await?;
         match self.addresses {
             Addresses::Changed => self.store.forget_addresses(),

@@ -11,15 +11,14 @@ use sqlx::{PgPool, SqlStr, Sqlite, SqliteConnection};
 
 use crate::id::AccountId;
 use crate::store::engine::Engine;
-use crate::store::engine::postgres::PgHeld;
-use crate::store::engine::query::Fetched;
+use crate::store::engine::postgres::{CHANGED, PG_WRITERS, PgHeld};
+use crate::store::engine::query::{Fetched, query};
 use crate::store::engine::sqlite;
 use crate::store::engine::value::Value;
 
 /// Connections that wait for work.
 #[derive(Clone, Debug)]
 pub(in crate::store) enum Pool {
-    #[expect(dead_code, reason = "nothing connects to PostgreSQL yet")]
     Postgres(PgPool),
     Sqlite(SqlitePool),
 }
@@ -73,6 +72,19 @@ impl Pool {
         }))
     }
 
+    /// How many may write at once to any good.
+    pub(in crate::store) const fn writers(&self) -> usize {
+        match self {
+            Self::Postgres(_) => PG_WRITERS,
+            Self::Sqlite(_) => 1,
+        }
+    }
+
+    /// Whether the commits of others are found by looking; else they are announced.
+    pub(in crate::store) const fn has_data_version(&self) -> bool {
+        matches!(self, Self::Sqlite(_))
+    }
+
     pub(in crate::store) async fn close(&self) {
         match self {
             Self::Postgres(pool) => pool.close().await,
@@ -106,6 +118,15 @@ impl Connection {
     ) -> Result<(), sqlx::Error> {
         match self {
             Self::Postgres(held) => held.lock(accounts).await,
+            Self::Sqlite(_) => Ok(()),
+        }
+    }
+
+    /// Tells other nodes, with the commit, that remembered addresses and keys may be wrong. With SQLite they look at
+    /// the data version.
+    pub(in crate::store) async fn announce_change(&mut self) -> Result<(), sqlx::Error> {
+        match self {
+            Self::Postgres(_) => query(CHANGED).execute(self).await.map(|_| ()),
             Self::Sqlite(_) => Ok(()),
         }
     }

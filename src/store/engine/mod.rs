@@ -3,6 +3,7 @@
 //! The rest of the store writes one SQL text for both (`query`), and never asks which engine runs it.
 
 mod connection;
+pub(in crate::store) mod migrations;
 mod postgres;
 mod query;
 mod sqlite;
@@ -10,9 +11,13 @@ mod value;
 
 use sqlx::postgres::PgDatabaseError;
 
+use crate::config::StoreUrl;
+use crate::store::StoreError;
+
 pub(in crate::store) use connection::{Connection, Pool, Transaction};
+pub(in crate::store) use postgres::listen;
+pub use postgres::{BadPostgresUrl, PostgresUrl};
 pub(in crate::store) use query::{Builder, Fetched, query, query_as, query_scalar, query_with};
-pub(in crate::store) use sqlite::{connect, explain};
 pub(in crate::store) use value::Value;
 
 /// Readers and writers.
@@ -20,6 +25,28 @@ pub(in crate::store) use value::Value;
 pub(in crate::store) struct Pools {
     pub(in crate::store) read: Pool,
     pub(in crate::store) write: Pool,
+    /// For the group-commit writers.
+    pub(in crate::store) filing: Pool,
+}
+
+/// Opens the database. `connected` is called for each new connection on which data versions are compared: whoever
+/// does so starts anew there.
+pub(in crate::store) async fn connect(
+    url: &StoreUrl,
+    connected: impl Fn() + Clone + Send + Sync + 'static,
+) -> Result<Pools, StoreError> {
+    match url {
+        StoreUrl::Postgres(url) => postgres::connect(url).await,
+        StoreUrl::Sqlite(path) => sqlite::connect(path, connected).await,
+    }
+}
+
+/// One clear line for what goes wrong at the start.
+pub(in crate::store) fn explain(error: sqlx::Error, url: &StoreUrl) -> StoreError {
+    match url {
+        StoreUrl::Postgres(url) => postgres::explain(error, url),
+        StoreUrl::Sqlite(path) => sqlite::explain(error, path),
+    }
 }
 
 /// Appends the placeholder of the value with this number, from 1.
@@ -62,4 +89,11 @@ pub(in crate::store) fn fault(error: &sqlx::Error) -> Fault {
     let is_about_values =
         matches!(error, sqlx::Error::Decode(_) | sqlx::Error::ColumnDecode { .. } | sqlx::Error::Encode(_));
     if is_about_values { Fault::Rows } else { Fault::Engine }
+}
+
+/// Whether the same may work when it is tried again, because somebody else was at it at the same time. With SQLite
+/// nobody is.
+pub(in crate::store) fn is_race(error: &sqlx::Error) -> bool {
+    let sqlx::Error::Database(error) = error else { return false };
+    error.try_downcast_ref::<PgDatabaseError>().is_some_and(postgres::is_race)
 }

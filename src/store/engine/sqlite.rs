@@ -3,14 +3,11 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use sqlx::migrate::MigrateError;
-use sqlx::sqlite::{
-    SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
-};
+use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
 use sqlx::{ConnectOptions as _, Connection as _, SqliteConnection};
 
 use crate::store::StoreError;
-use crate::store::engine::{Fault, Pool, Pools};
+use crate::store::engine::{Fault, Pool, Pools, migrations};
 
 /// The database holds patients' mail: SQLite gives its log files the mode of this one.
 fn create_private(path: &Path) -> Result<(), StoreError> {
@@ -24,7 +21,7 @@ fn create_private(path: &Path) -> Result<(), StoreError> {
 
 /// Opens the database and brings its schema up to date. `connected` is called for each new writing connection:
 /// whoever compares data versions starts anew there.
-pub(in crate::store) async fn connect(
+pub(super) async fn connect(
     path: &Path,
     connected: impl Fn() + Clone + Send + Sync + 'static,
 ) -> Result<Pools, StoreError> {
@@ -60,14 +57,15 @@ pub(in crate::store) async fn connect(
         .connect_with(options.clone())
         .await
         .map_err(failed)?;
-    migrate(&write, path).await?;
+    migrations::run_sqlite(&write, path).await?;
     let read = SqlitePoolOptions::new()
         .max_connections(READERS)
         .acquire_timeout(READER_WAIT)
         .connect_with(options.read_only(true))
         .await
         .map_err(failed)?;
-    Ok(Pools { read: Pool::Sqlite(read), write: Pool::Sqlite(write) })
+    let write = Pool::Sqlite(write);
+    Ok(Pools { read: Pool::Sqlite(read), write: write.clone(), filing: write })
 }
 
 /// SQLite ends a transaction by itself when the disk is full; sqlx then still counts it as open, and the connection
@@ -78,22 +76,6 @@ async fn is_usable(connection: &mut SqliteConnection) -> Result<bool, sqlx::Erro
         connection.ping().await?;
     }
     Ok(!connection.is_in_transaction())
-}
-
-/// Two programs that open a fresh database together both try; the one that comes second finds it done.
-async fn migrate(write: &SqlitePool, path: &Path) -> Result<(), StoreError> {
-    let migrations = sqlx::migrate!("src/store/migrations/common");
-    let first = migrations.run(write).await;
-    let done = if first.is_err() { migrations.run(write).await } else { first };
-    done.map_err(|error| {
-        if let MigrateError::VersionMissing(version) = error {
-            StoreError::SchemaNewer { path: path.to_owned(), version }
-        } else if let MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _) = error {
-            explain(error, path)
-        } else {
-            StoreError::Migration(error)
-        }
-    })
 }
 
 /// The statement that takes the write lock at once: a transaction that reads first could not get it later.
@@ -115,7 +97,7 @@ pub(super) fn fault(error: &sqlx::Error) -> Fault {
 }
 
 /// One clear line for what can go wrong with the file.
-pub(in crate::store) fn explain(error: sqlx::Error, path: &Path) -> StoreError {
+pub(super) fn explain(error: sqlx::Error, path: &Path) -> StoreError {
     let path: PathBuf = path.to_owned();
     match code(&error) {
         Some(BUSY | LOCKED) => StoreError::Locked { path },

@@ -1,4 +1,4 @@
-//! PostgreSQL: a connection whose state is always known, and which error means what.
+//! A connection whose state is always known.
 //!
 //! A statement that was given up on leaves its connection in the middle of an answer: such a connection is cut off,
 //! not put back, so that a server that hangs never fills the pool with dead ones. What the server has not been told
@@ -13,6 +13,7 @@ use sqlx::{Arguments as _, PgPool, Postgres, SqlSafeStr, SqlStr};
 
 use crate::id::AccountId;
 use crate::store::engine::Fault;
+use crate::store::engine::postgres::fault;
 use crate::store::engine::query::Fetched;
 
 /// A connection out of its pool.
@@ -35,18 +36,25 @@ enum State {
 }
 
 impl PgHeld {
-    pub(super) async fn acquire(pool: &PgPool) -> Result<Self, sqlx::Error> {
+    pub(in crate::store::engine) async fn acquire(pool: &PgPool) -> Result<Self, sqlx::Error> {
         Ok(Self { connection: Some(pool.acquire().await?), state: State::Idle })
     }
 
-    pub(super) async fn begin(pool: &PgPool, begin: &'static str) -> Result<Self, sqlx::Error> {
+    pub(in crate::store::engine) async fn begin(
+        pool: &PgPool,
+        begin: &'static str,
+    ) -> Result<Self, sqlx::Error> {
         let mut held = Self::acquire(pool).await?;
         within(BEGIN_LIMIT, held.simple(begin)).await?;
         held.state = State::Begun;
         Ok(held)
     }
 
-    pub(super) async fn execute(&mut self, text: SqlStr, values: PgArguments) -> Result<u64, sqlx::Error> {
+    pub(in crate::store::engine) async fn execute(
+        &mut self,
+        text: SqlStr,
+        values: PgArguments,
+    ) -> Result<u64, sqlx::Error> {
         let before = self.begin_statement();
         let done = match self.live() {
             Ok(connection) => sqlx::query_with(text, values).execute(connection).await,
@@ -55,7 +63,7 @@ impl PgHeld {
         Ok(self.end_statement(before, done)?.rows_affected())
     }
 
-    pub(super) async fn fetch_all<T: Fetched>(
+    pub(in crate::store::engine) async fn fetch_all<T: Fetched>(
         &mut self,
         text: SqlStr,
         values: PgArguments,
@@ -70,7 +78,10 @@ impl PgHeld {
 
     /// Everybody takes the locks in the same order, so that nobody waits in a ring; the operator's account comes last
     /// there, since a change to another account may go on to it.
-    pub(super) async fn lock(&mut self, accounts: &[AccountId]) -> Result<(), sqlx::Error> {
+    pub(in crate::store::engine) async fn lock(&mut self, accounts: &[AccountId]) -> Result<(), sqlx::Error> {
+        if accounts.is_empty() {
+            return Ok(());
+        }
         let mut accounts = accounts.to_vec();
         accounts.sort_by_key(|account| (*account == AccountId::OPERATOR, account.uuid()));
         accounts.dedup();
@@ -84,7 +95,7 @@ impl PgHeld {
 
     /// What an answer that does not come in time has done is not known: whoever asked is told that it failed, and
     /// finds it done when they try again, or not.
-    pub(super) async fn commit(mut self) -> Result<(), sqlx::Error> {
+    pub(in crate::store::engine) async fn commit(mut self) -> Result<(), sqlx::Error> {
         if self.state != State::Begun {
             return Err(sqlx::Error::InvalidSavePointStatement);
         }
@@ -110,8 +121,8 @@ impl PgHeld {
     fn end_statement<T>(&mut self, before: State, done: Result<T, sqlx::Error>) -> Result<T, sqlx::Error> {
         self.state = match (&done, before) {
             (Ok(_), before) => before,
-            (Err(sqlx::Error::Database(_)), State::Begun | State::Failed) => State::Failed,
-            (Err(sqlx::Error::Database(_)), State::Idle) => State::Idle,
+            (Err(error), State::Begun | State::Failed) if is_answer(error) => State::Failed,
+            (Err(error), State::Idle) if is_answer(error) => State::Idle,
             (Err(_), _) => State::Unknown,
         };
         done
@@ -136,6 +147,12 @@ impl Drop for PgHeld {
     }
 }
 
+/// The server said no, and is there for the next statement. One that is going down, or has become a replica, is not.
+fn is_answer(error: &sqlx::Error) -> bool {
+    let sqlx::Error::Database(error) = error else { return false };
+    error.try_downcast_ref::<PgDatabaseError>().is_some_and(|error| fault(error) == Fault::Rows)
+}
+
 async fn roll_back(connection: PoolConnection<Postgres>) {
     let mut held = PgHeld { connection: Some(connection), state: State::Idle };
     // If it does not work, the connection goes.
@@ -150,19 +167,8 @@ async fn within<T>(
     in_time.unwrap_or_else(|_| Err(sqlx::Error::Io(io::ErrorKind::TimedOut.into())))
 }
 
-/// Tells by its class (PostgreSQL, appendix A) whether the rows or the server are to blame.
-pub(super) fn fault(error: &PgDatabaseError) -> Fault {
-    match error.code().get(..2) {
-        // What is not of these is about a value, a constraint, or a statement of ours.
-        Some("08" | "25" | "28" | "3D" | "40" | "53" | "54" | "55" | "57" | "58" | "F0" | "XX") | None => {
-            Fault::Engine
-        }
-        Some(_) => Fault::Rows,
-    }
-}
-
 const LOCK: &str = "SELECT pg_advisory_xact_lock(key) FROM unnest($1) AS key";
 const BEGIN_LIMIT: Duration = Duration::from_secs(4);
 /// A healthy commit takes milliseconds, a checkpoint's disk a second.
-const COMMIT_LIMIT: Duration = Duration::from_secs(10);
+const COMMIT_LIMIT: Duration = Duration::from_secs(8);
 const ROLLBACK_LIMIT: Duration = Duration::from_secs(5);

@@ -1,0 +1,198 @@
+//! PostgreSQL: how to connect, and which error means what.
+//!
+//! Promises that nothing waits for ever: a server that hangs, a lock that is never given back and a peer that is gone
+//! all end in an error within seconds.
+
+mod held;
+mod listen;
+
+use std::fmt;
+use std::str::FromStr;
+use std::time::Duration;
+
+use sqlx::postgres::{PgConnectOptions, PgDatabaseError, PgPoolOptions};
+use sqlx::{ConnectOptions as _, PgConnection, PgPool};
+
+pub(super) use held::PgHeld;
+pub(in crate::store) use listen::{CHANGED, listen};
+
+use crate::store::StoreError;
+use crate::store::engine::{Fault, Pool, Pools, migrations};
+
+/// `postgres://user@host/db`, as libpq writes it; `?host=/folder` for a socket, `?sslmode=`.
+#[derive(Clone)]
+pub struct PostgresUrl {
+    shown: String,
+    options: Box<PgConnectOptions>,
+}
+
+/// Why a text is no such URL.
+#[derive(Debug, thiserror::Error)]
+#[error("is not postgres://USER@HOST/DATABASE")]
+pub struct BadPostgresUrl;
+
+impl FromStr for PostgresUrl {
+    type Err = BadPostgresUrl;
+
+    fn from_str(text: &str) -> Result<Self, BadPostgresUrl> {
+        let rest = text.strip_prefix("postgres://").or_else(|| text.strip_prefix("postgresql://"));
+        let rest = rest.ok_or(BadPostgresUrl)?;
+        let options: PgConnectOptions = text.parse().map_err(|_| BadPostgresUrl)?;
+        // What stands behind `?` may hold a password too.
+        let bare = rest.split_once('?').map_or(rest, |(bare, _)| bare);
+        let shown = match bare.rsplit_once('@') {
+            Some((user, place)) => {
+                let name = user.split_once(':').map_or(user, |(name, _)| name);
+                format!("postgres://{name}@{place}")
+            }
+            None => format!("postgres://{bare}"),
+        };
+        // Our own errors and metrics tell what matters.
+        let options = options.statement_cache_capacity(STATEMENTS).disable_statement_logging();
+        Ok(Self { shown, options: Box::new(options) })
+    }
+}
+
+/// Without the password.
+impl fmt::Display for PostgresUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.shown)
+    }
+}
+
+impl fmt::Debug for PostgresUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// Opens a database whose schema is up to date.
+pub(super) async fn connect(url: &PostgresUrl) -> Result<Pools, StoreError> {
+    let read = pool(url, READERS, READER_WAIT, &[("statement_timeout", "30s")]);
+    let write = pool(url, CHANGES, CHANGE_WAIT, WRITING);
+    let filing = pool(url, FILERS, FILER_WAIT, WRITING);
+    check_server(url, &filing).await?;
+    migrations::check(&filing, url).await?;
+    let [read, write, filing] = [read, write, filing].map(Pool::Postgres);
+    Ok(Pools { read, write, filing })
+}
+
+/// A 250 must be on disk, and texts are UTF-8.
+async fn check_server(url: &PostgresUrl, pool: &PgPool) -> Result<(), StoreError> {
+    let settings: (String, String, String) = sqlx::query_as(
+        "SELECT current_setting('fsync'), current_setting('synchronous_commit'), current_setting('server_encoding')",
+    )
+    .fetch_one(pool)
+    .await
+    .map_err(|error| explain(error, url))?;
+    let wrong = match settings {
+        (fsync, ..) if fsync != "on" => "its fsync is off: what was answered 250 could be lost",
+        (_, commit, _) if commit == "off" => {
+            "its synchronous_commit is off: what was answered 250 could be lost"
+        }
+        (.., encoding) if encoding != "UTF8" => "its encoding is not UTF8",
+        _ => return Ok(()),
+    };
+    Err(StoreError::Unfit { database: url.to_string(), detail: wrong.to_owned() })
+}
+
+/// A connection for the schema alone: what it does may take long.
+pub(super) async fn connect_alone(url: &PostgresUrl) -> Result<PgConnection, StoreError> {
+    let connecting = tokio::time::timeout(CONNECT_LIMIT, url.options.connect());
+    let connected = connecting.await.map_err(|_| StoreError::TimedOut)?;
+    connected.map_err(|error| explain(error, url))
+}
+
+fn pool(url: &PostgresUrl, size: u32, wait: Duration, settings: &[(&str, &str)]) -> PgPool {
+    let mut options = (*url.options).clone().options(ALWAYS.iter().copied().chain(settings.iter().copied()));
+    if !is_socket(&url.options) {
+        options = options.options(OVER_TCP.iter().copied());
+    }
+    PgPoolOptions::new()
+        .max_connections(size)
+        .acquire_timeout(wait)
+        .idle_timeout(IDLE_LIMIT)
+        .connect_lazy_with(options)
+}
+
+fn is_socket(options: &PgConnectOptions) -> bool {
+    options.get_socket().is_some() || options.get_host().starts_with('/')
+}
+
+/// One clear line.
+pub(super) fn explain(error: sqlx::Error, url: &PostgresUrl) -> StoreError {
+    StoreError::Away { database: url.to_string(), source: error }
+}
+
+/// Tells by its code (PostgreSQL, appendix A) whether the rows or the server are to blame.
+pub(super) fn fault(error: &PgDatabaseError) -> Fault {
+    match error.code() {
+        // Somebody else has the account, or a statement took too long: others may go through.
+        LOCK_NOT_AVAILABLE | QUERY_CANCELED => Fault::Rows,
+        code => match code.get(..2) {
+            Some("08" | "25" | "28" | "3D" | "53" | "55" | "57" | "58" | "F0" | "XX") | None => Fault::Engine,
+            // What is left is about a value, a constraint, a race, or a statement of ours.
+            Some(_) => Fault::Rows,
+        },
+    }
+}
+
+/// Whether the same may work when it is tried again, because somebody else was at it at the same time.
+pub(super) fn is_race(error: &PgDatabaseError) -> bool {
+    matches!(error.code(), UNIQUE_VIOLATION | SERIALIZATION_FAILURE | DEADLOCK_DETECTED)
+}
+
+const UNIQUE_VIOLATION: &str = "23505";
+const SERIALIZATION_FAILURE: &str = "40001";
+const DEADLOCK_DETECTED: &str = "40P01";
+const LOCK_NOT_AVAILABLE: &str = "55P03";
+const QUERY_CANCELED: &str = "57014";
+
+/// Of every connection: one whose other end hangs in the middle of a transaction gives its locks back.
+const ALWAYS: &[(&str, &str)] = &[("idle_in_transaction_session_timeout", "15s")];
+/// A batch takes milliseconds.
+const WRITING: &[(&str, &str)] = &[("statement_timeout", "10s"), ("lock_timeout", "2s")];
+/// The server's end of a connection whose client is gone without a word.
+const OVER_TCP: &[(&str, &str)] = &[
+    ("tcp_keepalives_idle", "10"),
+    ("tcp_keepalives_interval", "5"),
+    ("tcp_keepalives_count", "3"),
+    ("tcp_user_timeout", "20000"),
+];
+
+const READERS: u32 = 8;
+/// RCPT must be answered within 5 seconds.
+const READER_WAIT: Duration = Duration::from_secs(4);
+/// Changes to the directory at once.
+const CHANGES: u32 = 4;
+const CHANGE_WAIT: Duration = Duration::from_secs(10);
+/// While one commits, the other decides.
+pub(super) const PG_WRITERS: usize = 2;
+/// As many as there are writers, and one for the start.
+const FILERS: u32 = 3;
+const FILER_WAIT: Duration = Duration::from_secs(5);
+const IDLE_LIMIT: Duration = Duration::from_secs(10 * 60);
+const CONNECT_LIMIT: Duration = Duration::from_secs(10);
+/// Prepared statements a connection keeps: every text of every size of batch.
+const STATEMENTS: usize = 512;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_password_is_never_shown() {
+        for url in [
+            "postgres://ana:secret@db.test:5433/mail",
+            "postgresql://ana:se@secret@db.test:5433/mail",
+            "postgres://ana@db.test:5433/mail?password=secret",
+        ] {
+            let url: PostgresUrl = url.parse().unwrap();
+            assert_eq!((url.to_string(), format!("{url:?}")), (SHOWN.to_owned(), SHOWN.to_owned()));
+        }
+        assert!("mysql://u@h/d".parse::<PostgresUrl>().is_err());
+        assert!("postgres://u@h:port/d".parse::<PostgresUrl>().is_err());
+    }
+
+    const SHOWN: &str = "postgres://ana@db.test:5433/mail";
+}

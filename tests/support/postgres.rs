@@ -1,0 +1,144 @@
+//! A PostgreSQL cluster of this test program alone: made at the first use in a temporary folder, reached by a socket
+//! in it, with the server's default settings (fsync is on). It ends with the program, however that ends: the shell
+//! that holds it waits for the other end of a pipe.
+
+#![allow(clippy::allow_attributes, dead_code, reason = "each program that includes this uses its own part")]
+#![expect(clippy::unwrap_used, reason = "a test stops where it fails")]
+
+use std::os::unix::fs::{PermissionsExt, chown};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+use sqlx::{AssertSqlSafe, ConnectOptions, Connection, PgConnection};
+
+pub(crate) struct Cluster {
+    folder: PathBuf,
+    /// Its standard input keeps the server running.
+    _shell: Child,
+    databases: AtomicU32,
+}
+
+/// The cluster; none where PostgreSQL is not installed.
+pub(crate) fn cluster() -> Option<&'static Cluster> {
+    static CLUSTER: OnceLock<Option<Cluster>> = OnceLock::new();
+    CLUSTER.get_or_init(Cluster::start).as_ref()
+}
+
+impl Cluster {
+    fn start() -> Option<Self> {
+        let Some(programs) = programs() else {
+            println!("skipped: PostgreSQL is not installed");
+            return None;
+        };
+        let folder = tempfile::Builder::new().prefix("syncmx-pg-").tempdir().unwrap().keep();
+        std::fs::set_permissions(&folder, PermissionsExt::from_mode(0o700)).unwrap();
+        let mut command = Command::new("sh");
+        if is_root() {
+            // The server refuses to run as root.
+            let (uid, gid) = (id_of("-u"), id_of("-g"));
+            chown(&folder, Some(uid), Some(gid)).unwrap();
+            command = Command::new("setpriv");
+            command.args([&format!("--reuid={uid}"), &format!("--regid={gid}"), "--clear-groups", "sh"]);
+        }
+        let shell = command
+            .args(["-c", SCRIPT, "sh"])
+            .arg(&programs)
+            .arg(&folder)
+            .current_dir(&folder)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let cluster = Self { folder, _shell: shell, databases: AtomicU32::new(0) };
+        cluster.wait();
+        Some(cluster)
+    }
+
+    fn wait(&self) {
+        let deadline = Instant::now() + Duration::from_secs(120);
+        while !self.folder.join("ready").exists() {
+            let log = || std::fs::read_to_string(self.folder.join("log")).unwrap_or_default();
+            assert!(Instant::now() < deadline, "the server does not start:\n{}", log());
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+
+    /// `postgres://…` of a fresh, empty database.
+    pub(crate) async fn database(&self) -> String {
+        let name = format!("t{}", self.databases.fetch_add(1, Ordering::Relaxed));
+        let mut connection = self.connect("postgres").await;
+        sqlx::query(AssertSqlSafe(format!("CREATE DATABASE {name} TEMPLATE template0 ENCODING 'UTF8'")))
+            .execute(&mut connection)
+            .await
+            .unwrap();
+        connection.close().await.unwrap();
+        self.url(&name)
+    }
+
+    fn url(&self, database: &str) -> String {
+        let socket = self.folder.to_str().unwrap().replace('/', "%2F");
+        format!("postgres://syncmx@{socket}/{database}")
+    }
+
+    async fn connect(&self, database: &str) -> PgConnection {
+        connect(&self.url(database)).await
+    }
+
+    /// What the server has written to its log.
+    pub(crate) fn log(&self) -> String {
+        std::fs::read_to_string(self.folder.join("log")).unwrap_or_default()
+    }
+}
+
+pub(crate) async fn connect(url: &str) -> PgConnection {
+    let options: sqlx::postgres::PgConnectOptions = url.parse().unwrap();
+    options.connect().await.unwrap()
+}
+
+/// The folder of `initdb` and `postgres`, the newest first where there are several.
+fn programs() -> Option<PathBuf> {
+    let versions = std::fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
+    let mut folders: Vec<PathBuf> = versions.map(|version| version.path().join("bin")).collect();
+    folders.sort();
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    folders.extend(std::env::split_paths(&path));
+    folders.into_iter().rev().find(|folder| is_there(folder))
+}
+
+fn is_there(folder: &Path) -> bool {
+    ["initdb", "postgres", "pg_ctl"].iter().all(|program| folder.join(program).exists())
+}
+
+fn is_root() -> bool {
+    id(&["-u"]) == Some(0)
+}
+
+/// Of the system user that the package makes.
+#[track_caller]
+fn id_of(which: &str) -> u32 {
+    id(&[which, "postgres"]).unwrap()
+}
+
+fn id(arguments: &[&str]) -> Option<u32> {
+    let output = Command::new("id").args(arguments).output().ok()?;
+    String::from_utf8(output.stdout).ok()?.trim().parse().ok()
+}
+
+/// `$1` the programs, `$2` the folder. The server is ours to stop: by a signal, and with it the folder.
+const SCRIPT: &str = r#"
+set -eu
+exec 3<&0 </dev/null
+"$1/initdb" --no-sync -A trust -U syncmx -E UTF8 --locale=C "$2/data" >"$2/log" 2>&1
+"$1/postgres" -D "$2/data" -k "$2" -c listen_addresses= -c max_connections=200 >>"$2/log" 2>&1 3<&- &
+server=$!
+trap 'kill -INT $server; wait $server; rm -rf "$2"' EXIT
+trap 'exit 1' TERM INT HUP
+until "$1/pg_ctl" status -D "$2/data" >/dev/null 2>&1 && [ -S "$2/.s.PGSQL.5432" ] \
+    && grep -q 'ready to accept connections' "$2/log"; do sleep 0.05; kill -0 $server; done
+touch "$2/ready"
+cat <&3 >/dev/null
+"#;
