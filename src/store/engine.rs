@@ -146,6 +146,12 @@ pub(in crate::store) fn fault(error: &sqlx::Error) -> Fault {
     }
 }
 
+/// Whether what was read is not what was written.
+pub(in crate::store) fn is_damage(error: &sqlx::Error) -> bool {
+    matches!(code(error), Some(CORRUPT | NOT_A_DATABASE))
+        || matches!(error, sqlx::Error::Decode(_) | sqlx::Error::ColumnDecode { .. })
+}
+
 fn is_about_values(error: &sqlx::Error) -> bool {
     matches!(error, sqlx::Error::Decode(_) | sqlx::Error::ColumnDecode { .. } | sqlx::Error::Encode(_))
 }
