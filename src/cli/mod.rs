@@ -4,12 +4,16 @@
 //! wrong is one line on standard error.
 
 mod admin;
+mod certificate;
+mod check;
 pub mod demo;
 mod demo_command;
+mod dns;
 mod explain;
 mod inspect;
 mod local_api;
 mod output;
+mod records;
 mod trace;
 
 use std::path::{Path, PathBuf};
@@ -66,6 +70,10 @@ enum Command {
     Serve,
     /// Run on a throw-away data folder with a demo practice, and show what becomes of its mail.
     Demo(demo_command::Arguments),
+    /// Ask the real world whether mail can come in: DNS, certificate, ports, store, clock, disk.
+    Check(check::Arguments),
+    /// Print the zone records to publish for the configured domains.
+    Dns(dns::Arguments),
     /// Explain what would become of mails, rule by rule; stores nothing.
     Explain(explain::Arguments),
     /// Authenticate and parse mails; needs no store.
@@ -114,6 +122,8 @@ async fn carry_out(command: Command, config: Config, file: Option<&Path>) -> Res
     match command {
         Command::Serve => serve(&config, file).await,
         Command::Demo(arguments) => demo_command::run(arguments).await,
+        Command::Check(arguments) => check::run(&config, file, &arguments).await,
+        Command::Dns(arguments) => dns::run(&config, &arguments),
         Command::Explain(arguments) => explain::run(&config, arguments).await,
         Command::Inspect(arguments) => inspect::run(&config, arguments).await,
         Command::Account(command) => admin::account(&config, command).await,
