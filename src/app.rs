@@ -32,6 +32,7 @@ use crate::smtp::listener::Server;
 use crate::smtp::session::TlsPolicy;
 use crate::smtp::tls::Certificates;
 use crate::store::Store;
+use crate::store::examine::Schema;
 
 /// A running server.
 pub struct App {
@@ -208,6 +209,14 @@ async fn http_listener(
 /// # Errors
 /// [`Failure::Unreachable`] with one line.
 pub async fn open_store(config: &Config) -> Result<(Arc<Keys>, Store), Failure> {
+    // Fresh keys would not fit, and would look as if they did.
+    let has_keys = config.keys.file.exists();
+    if !has_keys && !matches!(Schema::of(&config.store).await, Ok(Schema::Absent) | Err(_)) {
+        let file = config.keys.file.display();
+        return Err(Failure::Unreachable(format!(
+            "key file {file} is missing, and there is a store that was sealed with its keys: put it back from its backup"
+        )));
+    }
     let keys = Keys::load_or_create(&config.keys.file).map_err(|error| Failure::unreachable(&error))?;
     let keys = Arc::new(keys);
     let store = Store::open(&config.store, Arc::clone(&keys), served_domains(config))

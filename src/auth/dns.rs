@@ -196,6 +196,13 @@ impl Lookups<'_> {
         Ok(found)
     }
 
+    /// What the name is an alias of.
+    pub(super) async fn alias(&self, name: &str) -> Result<String, Failure> {
+        let target = |data: &RData| if let RData::CNAME(alias) = data { Some(text(&alias.0)) } else { None };
+        let found = self.records(dns_name(name)?, RecordType::CNAME, Purpose::Other, target).await?;
+        found.into_iter().next().ok_or(Failure::NoRecord)
+    }
+
     /// The names that the reverse zone gives an address, as published: not confirmed.
     pub(super) async fn ptr(&self, ip: IpAddr) -> Result<Vec<String>, Failure> {
         let name = |data: &RData| if let RData::PTR(ptr) = data { Some(text(&ptr.0)) } else { None };

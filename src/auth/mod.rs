@@ -14,6 +14,7 @@ mod domain;
 mod fields;
 mod header;
 mod iprev;
+mod probe;
 mod results;
 mod signature;
 mod spf;
@@ -22,6 +23,7 @@ mod verify;
 
 pub use align::registrable_domain;
 pub use header::{trace_fields, without_foreign_trace};
+pub use probe::{Applied, NoAnswer, Probe};
 pub use verify::{AuthError, Authenticator};
 
 use crate::address::EmailAddress;

@@ -4,14 +4,18 @@
 //! wrong is one line on standard error.
 
 mod admin;
+mod certificate;
+mod check;
 pub mod demo;
 mod demo_command;
+mod dns;
 mod explain;
 mod inspect;
 mod local_api;
 mod log_sink;
 mod migrate;
 mod output;
+mod records;
 mod trace;
 
 use std::path::{Path, PathBuf};
@@ -73,6 +77,10 @@ enum Command {
     Migrate(migrate::Arguments),
     /// Run on a throw-away data folder with a demo practice, and show what becomes of its mail.
     Demo(demo_command::Arguments),
+    /// Ask the real world whether mail can come in: DNS, certificate, ports, store, clock, disk.
+    Check(check::Arguments),
+    /// Print the zone records to publish for the configured domains.
+    Dns(dns::Arguments),
     /// Explain what would become of mails, rule by rule; stores nothing.
     Explain(explain::Arguments),
     /// Authenticate and parse mails; needs no store.
@@ -131,6 +139,8 @@ async fn carry_out(command: Command, config: Config, file: Option<&Path>) -> Res
         Command::Serve(arguments) => serve(&config, file, &arguments).await,
         Command::Migrate(arguments) => migrate::run(&config, &arguments).await,
         Command::Demo(arguments) => demo_command::run(arguments).await,
+        Command::Check(arguments) => check::run(&config, file, &arguments).await,
+        Command::Dns(arguments) => dns::run(&config, &arguments),
         Command::Explain(arguments) => explain::run(&config, arguments).await,
         Command::Inspect(arguments) => inspect::run(&config, arguments).await,
         Command::Account(command) => admin::account(&config, command).await,

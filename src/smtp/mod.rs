@@ -14,7 +14,7 @@ pub mod listener;
 pub mod path;
 pub mod proxy;
 pub mod reply;
-mod room;
+pub(crate) mod room;
 mod sealed_file;
 pub mod session;
 mod spool;

@@ -10,6 +10,7 @@ pub mod directory;
 mod effects;
 mod engine;
 mod events;
+pub mod examine;
 mod facts;
 mod keyring;
 mod load;
@@ -83,7 +84,7 @@ pub enum StoreError {
     /// A batch could not be written; nothing of it is on disk.
     #[error("the database could not write")]
     Commit(#[source] Arc<sqlx::Error>),
-    /// The file is there, but is no database that can be read.
+    /// The file is there, but it, or the part that was asked for, cannot be read.
     #[error("{path} is not a database, or is damaged")]
     Corrupt {
         /// The database.
@@ -99,7 +100,7 @@ pub enum StoreError {
     },
     /// A statement or connection failed.
     #[error("the database failed")]
-    Database(#[from] sqlx::Error),
+    Database(#[source] sqlx::Error),
     /// Another process holds the database.
     #[error("{path} is locked by another process")]
     Locked {
@@ -168,6 +169,15 @@ pub enum StoreError {
         /// The key of the key file.
         has: MasterKeyId,
     },
+}
+
+impl From<sqlx::Error> for StoreError {
+    fn from(error: sqlx::Error) -> Self {
+        if engine::is_damage(&error) {
+            return Self::Corrupt { path: "a part of the database".into() };
+        }
+        Self::Database(error)
+    }
 }
 
 fn shown(needed: Option<MasterKeyId>) -> String {

@@ -109,7 +109,10 @@ impl World {
         let settings = match engine {
             Engine::Postgres => {
                 let url = postgres::cluster().unwrap().database().await;
-                config::Store { url: StoreUrl::Postgres(url.parse().unwrap()), blobs: blob_folder(&folder) }
+                config::Store {
+                    url: StoreUrl::Postgres(url.parse().unwrap()),
+                    blobs: BlobsUrl::Folder(blob_folder(&folder)),
+                }
             }
             Engine::Sqlite => settings(&folder),
         };
