@@ -623,8 +623,9 @@ async fn what_keeps_a_store_from_opening_is_said_in_one_line(engine: Engine) {
     assert!(Store::migrate(&world.settings).await.unwrap_err().one_line().contains(newer));
     world.run("DELETE FROM _sqlx_migrations WHERE version = 9999").await;
     Store::open(&world.settings, world.keys.clone(), served()).await.unwrap();
-    let blocked = config::Store { blobs: world.folder.path().join("in-the-way"), ..world.settings };
-    fs::write(&blocked.blobs, b"").unwrap();
+    let in_the_way = world.folder.path().join("in-the-way");
+    fs::write(&in_the_way, b"").unwrap();
+    let blocked = config::Store { blobs: config::BlobsUrl::Folder(in_the_way), ..world.settings };
     refuses_to_open(&blocked, &world.keys, "cannot use").await;
 }
 
