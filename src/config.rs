@@ -680,7 +680,10 @@ mod tests {
             "syncmx.toml:2: smtp.timeouts.command: `soon` is no duration",
         );
         refused("[stor]\nurl = 1\n", "syncmx.toml:1: stor: unknown field");
-        refused("[store]\nurl = \"mysql://u:pw@h/db\"\n", "syncmx.toml:2: store.url: `h/db` is not");
+        refused(
+            "[store]\nurl = \"mysql://u:pw@h/db\"\n",
+            "syncmx.toml:2: store.url: `h/db` is neither sqlite://PATH nor postgres://",
+        );
         refused("[smtp\n", "syncmx.toml:1:");
         refused(
             "[smtp]\nlisten = [\n  \"127.0.0.1:25\",\n  \"nonsense\",\n]\n",

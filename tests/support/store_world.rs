@@ -109,10 +109,8 @@ impl World {
         let settings = match engine {
             Engine::Postgres => {
                 let url = postgres::cluster().unwrap().database().await;
-                config::Store {
-                    url: StoreUrl::Postgres(url.parse().unwrap()),
-                    blobs: BlobsUrl::Folder(blob_folder(&folder)),
-                }
+                let url = StoreUrl::Postgres(url.parse().unwrap());
+                config::Store { url, ..settings(&folder) }
             }
             Engine::Sqlite => settings(&folder),
         };
