@@ -21,6 +21,7 @@ mod rows;
 pub mod seal;
 mod statement;
 mod submission;
+mod turns;
 pub mod views;
 mod writer;
 

@@ -1,4 +1,4 @@
-//! The one writer: takes what is waiting, decides and writes it in one transaction, commits once, answers all.
+//! The one writer: takes what is waiting (the accounts in turns), decides and writes it in one transaction, commits once, answers all.
 //!
 //! There is no artificial delay: while one batch is written, the next one gathers. A batch that fails because of
 //! what it holds is split until the bad filing fails alone. A job that its session gave up is never written.
@@ -14,6 +14,7 @@ use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
+use crate::id::AccountId;
 use crate::keys::Keys;
 use crate::store::StoreError;
 use crate::store::batch::Failure;
@@ -21,6 +22,7 @@ use crate::store::engine::{self, Fault};
 use crate::store::keyring::Keyring;
 use crate::store::mailbox::Addresses;
 use crate::store::submission::{Filed, Prepared, Refusal};
+use crate::store::turns::Turns;
 
 /// What the writer works with.
 #[derive(Debug)]
@@ -78,6 +80,19 @@ pub(in crate::store) struct Job {
 pub(in crate::store) enum Work {
     File(Box<Prepared>),
     Record(Vec<Refusal>),
+}
+
+impl Work {
+    /// Whose it is; the first recipient's, where there are several.
+    fn account(&self) -> AccountId {
+        let first = match self {
+            Self::File(prepared) => {
+                prepared.envelope.recipients.first().map(|recipient| recipient.mailbox.account())
+            }
+            Self::Record(refusals) => refusals.first().map(|refusal| refusal.account),
+        };
+        first.unwrap_or(AccountId::OPERATOR)
+    }
 }
 
 #[derive(Debug)]
@@ -163,16 +178,19 @@ impl Desk {
     async fn run(self, mut waiting: mpsc::Receiver<Job>, stop: CancellationToken) {
         let mut idle = tokio::time::interval(IDLE_LOOK);
         idle.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut batch = Vec::with_capacity(MAX_BATCH);
+        let (mut turns, mut fresh) = (Turns::new(), Vec::new());
         loop {
+            while !turns.is_empty() {
+                self.turn(&mut waiting, &mut turns).await;
+            }
             tokio::select! {
                 biased;
                 () = stop.cancelled(), if !waiting.is_closed() => waiting.close(),
-                taken = waiting.recv_many(&mut batch, MAX_BATCH) => {
+                taken = waiting.recv_many(&mut fresh, MAX_WAITING) => {
                     if taken == 0 {
                         break;
                     }
-                    self.turn(&mut waiting, &mut batch).await;
+                    fresh.drain(..).for_each(|job: Job| turns.push(job.work.account(), job));
                 }
                 _ = idle.tick() => self.look_for_changes().await,
             }
@@ -180,22 +198,21 @@ impl Desk {
     }
 
     /// One batch. Jobs are taken only when the write lock is ours: until then their sessions may give up.
-    async fn turn(&self, waiting: &mut mpsc::Receiver<Job>, batch: &mut Vec<Job>) {
+    async fn turn(&self, waiting: &mut mpsc::Receiver<Job>, turns: &mut Turns<Job>) {
         let transaction = match self.write.begin_with(engine::BEGIN).await {
             Ok(transaction) => transaction,
-            Err(error) => return answer_all(std::mem::take(batch), &Arc::new(error)),
+            Err(error) => return answer_all(take_batch(turns, |_| true), &Arc::new(error)),
         };
-        while batch.len() < MAX_BATCH
+        while turns.len() < MAX_WAITING
             && let Ok(job) = waiting.try_recv()
         {
-            batch.push(job);
+            turns.push(job.work.account(), job);
         }
-        batch.retain(|job| job.ticket.take());
-        if batch.is_empty() {
+        let jobs = take_batch(turns, |job| job.ticket.take());
+        if jobs.is_empty() {
             return;
         }
         let ends = Instant::now() + TURN_LIMIT;
-        let jobs = std::mem::take(batch);
         let written = self.write_batch(transaction, &jobs, work_deadline(ends)).await;
         let mut pieces = Vec::new();
         self.settle(jobs, written, &mut pieces, ends);
@@ -269,6 +286,11 @@ impl Job {
     fn send(self, answer: Result<Answer, StoreError>) {
         let _ = self.answer.send(answer);
     }
+}
+
+/// The next jobs that are still wanted.
+fn take_batch(turns: &mut Turns<Job>, is_wanted: impl Fn(&Job) -> bool) -> Vec<Job> {
+    std::iter::from_fn(|| turns.pop()).filter(|job| is_wanted(job)).take(MAX_BATCH).collect()
 }
 
 fn work_deadline(ends: Instant) -> Instant {
