@@ -68,7 +68,7 @@ impl Intake {
             return self.end(end, postmaster_full()).await;
         }
         let place = self.workbench.place(size_bytes).await;
-        let received = match body.read(place).await {
+        let received = match body.read(place.clone()).await {
             Ok(received) => received,
             Err(error) => {
                 error!(error = &error as &dyn std::error::Error, "intake.body_unreadable");
@@ -101,6 +101,7 @@ impl Intake {
             steps: examined.steps,
         };
         let filed = self.store.file(submission).await?;
+        drop(place);
         for (delivery, decision) in &filed.decided {
             announce(*delivery, decision.outcome(), decision.reason(), size_bytes);
         }

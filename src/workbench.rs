@@ -1,16 +1,19 @@
-//! How much of large messages is judged at once: read whole into memory, parsed, sealed.
+//! How much of large messages is worked on at once: read whole into memory, parsed, sealed, filed.
 //!
-//! Promises that all of them together hold at most [`OCTETS`] of raw message, and that a place is given back when the
-//! last copy of the message is gone, a reading that nobody waits for included. Who finds no place waits, with the message
-//! sealed on disk, for as long as a message may take at all.
+//! Promises that all of them together are at most [`OCTETS`] of raw message, and that a place is given back when the
+//! message is filed and the last copy of it gone, a reading that nobody waits for included. Who finds no place waits, with
+//! the message sealed on disk, for as long as a message may take at all.
 
 use std::sync::Arc;
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::Semaphore;
 
-/// Each octet of a message takes two to three of memory while it is judged: itself, what is decoded of it, what is
-/// sealed. Four of the largest messages that come with default settings.
-pub(crate) const OCTETS: u64 = 144 << 20;
+use crate::smtp::Place;
+
+/// Each octet of a message takes three to five of memory while it is worked on: itself, what is decoded of it, what is
+/// sealed, what goes into rows. One of the largest messages of the default settings, or two of 20 MB: enough for two
+/// processors.
+pub(crate) const OCTETS: u64 = 48 << 20;
 /// A body of this size is in memory already, and needs no place.
 const SMALL_OCTETS: u64 = 256 * 1024;
 const OCTETS_A_PERMIT: u64 = 4096;
@@ -30,13 +33,13 @@ impl Workbench {
 
     /// A place for a message of that size; one that is larger than the bench gets all of it. None is needed for a small
     /// one.
-    pub(crate) async fn place(&self, size_bytes: u64) -> Option<OwnedSemaphorePermit> {
+    pub(crate) async fn place(&self, size_bytes: u64) -> Option<Place> {
         if size_bytes <= SMALL_OCTETS {
             return None;
         }
         let wanted = permits(size_bytes).min(self.all);
         // The semaphore is never closed.
-        Arc::clone(&self.places).acquire_many_owned(wanted).await.ok()
+        Arc::clone(&self.places).acquire_many_owned(wanted).await.ok().map(Arc::new)
     }
 }
 

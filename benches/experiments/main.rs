@@ -80,7 +80,9 @@ async fn main() {
         }
     }
     if wanted("S16") {
-        print(&huge::s16_large_mails(scale).await);
+        for row in huge::s16_large_mails(scale).await {
+            print(&row);
+        }
     }
     if wanted("X14") {
         print(&order::x14_sigterm().await);

@@ -93,8 +93,8 @@ fn write_all(entries: &Receiver<Entry>, dropped: &AtomicU64, mut out: impl Write
     }
 }
 
-/// A second of a busy server at level `info`.
-const QUEUED_LINES: usize = 4096;
+/// Half a second of a busy server at level `info`.
+const QUEUED_LINES: usize = 1024;
 const FLUSH_LIMIT: Duration = Duration::from_secs(1);
 
 #[cfg(test)]

@@ -31,7 +31,7 @@ use std::net::IpAddr;
 use crate::address::{EmailAddress, Mailbox};
 use crate::id::DeliveryId;
 
-pub use spool::{Body, Received};
+pub use spool::{Body, Place, Received};
 
 /// Who is at the other end, as far as the session knows.
 #[derive(Clone, Debug)]

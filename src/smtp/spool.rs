@@ -52,13 +52,16 @@ enum Kept {
     Memory(Vec<u8>),
 }
 
+/// Where large messages are worked on there are only so many places: taken until the last clone is dropped.
+pub type Place = Arc<OwnedSemaphorePermit>;
+
 /// A whole body in memory, once. Holds its part of the budget until it is dropped.
 #[derive(Debug)]
 pub struct Received {
     octets: Vec<u8>,
     /// The message begins here. Before it is room for our trace fields, so that they need no second copy of it.
     start: usize,
-    _held: (Option<Reservation>, Option<OwnedSemaphorePermit>),
+    _held: (Option<Reservation>, Option<Place>),
 }
 
 /// The body so far.
@@ -101,7 +104,7 @@ impl Body {
     ///
     /// # Errors
     /// The temporary file cannot be read, or has been changed.
-    pub async fn read(self, place: Option<OwnedSemaphorePermit>) -> io::Result<Received> {
+    pub async fn read(self, place: Option<Place>) -> io::Result<Received> {
         let Self { kept, reserved } = self;
         match kept {
             Kept::File(file) => {

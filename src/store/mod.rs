@@ -22,6 +22,7 @@ mod rows;
 pub mod seal;
 mod statement;
 mod submission;
+mod turns;
 pub mod views;
 mod writer;
 

@@ -6,6 +6,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use serde_json::json;
+use sqlx::Connection;
 use syncmx::cli::demo::mailer::{Mailer, Security, SmtpReply};
 use syncmx::cli::demo::practice;
 use syncmx::zone::Zone;
@@ -86,6 +87,52 @@ async fn r3_who_had_been_accepted_when_a_harvester_is_closed_finds_a_trace_of_it
 }
 
 #[tokio::test]
+async fn r3_a_message_that_the_blob_folder_cannot_take_is_put_off_with_a_trace() {
+    let app = TestApp::start().await;
+    let desk = Desk::open(&app).await;
+    let blobs = app.folder().join("data/blobs");
+    std::fs::remove_dir_all(&blobs).unwrap();
+    std::fs::write(&blobs, "no folder").unwrap();
+    // Large, and not to be compressed into a row.
+    let mut state = 1_u64;
+    let mut text = String::new();
+    for _ in 0..40_000 {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        text.push_str(&format!("{:08x}\r\n", state >> 32));
+    }
+    let raw = Draft { text: &text, ..Draft::default() }.raw();
+    let answers = app.send(&LENA, &desk.sync, &raw).await;
+    assert_refused(answers.decisive(), "451 4.3.0");
+    let delivery = desk.expect(&answers, "451 4.3.0", "deferred", "store_unavailable").await;
+    assert_rule_spoke(&delivery, "SMTP");
+    std::fs::remove_file(&blobs).unwrap();
+    std::fs::create_dir(&blobs).unwrap();
+    desk.expect_filed(&app.send(&LENA, &desk.sync, &raw).await).await;
+}
+
+#[tokio::test]
+async fn x14_sigterm_ends_in_time_with_a_store_that_hangs_and_the_sender_is_told_to_come_again() {
+    let mut app = TestApp::start().await;
+    let desk = Desk::open(&app).await;
+    let database = format!("sqlite://{}/data/syncmx.db", app.folder().display());
+    let mut mailer = app.connect(&LENA).await;
+    let mut lock = sqlx::SqliteConnection::connect(&database).await.unwrap();
+    sqlx::query("BEGIN IMMEDIATE").execute(&mut lock).await.unwrap();
+    let (recipients, raw) = ([desk.sync.clone()], LENA.sign(&Draft::default().raw()));
+    let sending = tokio::spawn(async move { mailer.send(LENA.mail_from, &recipients, &raw).await });
+    app.wait_for_log("server.ready").await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    // It panics after 30 seconds.
+    assert_eq!(app.terminate().await.code(), Some(0));
+    let answers = sending.await.unwrap().unwrap();
+    assert_eq!(answers.decisive().code, 451, "{}", answers.decisive().text);
+    drop(lock);
+    app.start_again().await;
+    let desk = desk.at(&app);
+    assert_eq!(desk.timeline(&desk.anna).await.len(), 0);
+}
+
+#[tokio::test]
 async fn c16_mail_to_postmaster_has_a_share_of_a_day_and_others_get_theirs() {
     let app = TestApp::start().await;
     let desk = Desk::open(&app).await;
@@ -109,9 +156,14 @@ async fn x28_a_log_that_nobody_takes_holds_no_mail_up_and_what_is_dropped_is_cou
         let metrics = reqwest::get(format!("{}/metrics", app.api.base)).await.unwrap().text().await.unwrap();
         metrics.contains("syncmx_log_lines_dropped_total")
     };
-    for number in 0..400 {
+    // Each refusal is a line; a session has twenty of them.
+    let mut recipients = vec!["stranger@elsewhere.test".to_owned(); 19];
+    recipients.push(desk.sync.clone());
+    for number in 0..300 {
         let id = number.to_string();
-        let answers = app.send(&LENA, &desk.sync, &Draft { id: &id, ..Draft::default() }.raw()).await;
+        let raw = LENA.sign(&Draft { id: &id, ..Draft::default() }.raw());
+        let mut mailer = Mailer::connect(app.smtp, LENA.client, LENA.helo, &Security::Plain).await.unwrap();
+        let answers = mailer.send(LENA.mail_from, &recipients, &raw).await.unwrap();
         assert_eq!(answers.decisive().codes(), "250 2.0.0", "{}", answers.decisive().text);
         if number % 20 == 0 && dropped().await {
             return;
