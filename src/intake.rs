@@ -17,7 +17,7 @@ use tracing::{Instrument, error, info, info_span, warn};
 
 use crate::address::{Asked, EmailAddress, ServedDomains};
 use crate::auth::{self, Authenticator, Original, Subject, Verdict};
-use crate::filing::{Outcome, Reason, Step};
+use crate::filing::{Outcome, Reason, Step, tell_message, tell_verdict};
 use crate::id::{AccountId, DeliveryId};
 use crate::message::{self, Email, TooComplex};
 use crate::smtp::{Body, BodyDefect, Client, Envelope, ForwardPath, Handler, RecipientAnswer, Reply, reply};
@@ -238,8 +238,8 @@ pub async fn examine(
         None => (email, None),
     };
     let steps = vec![
-        timed("MESSAGE", explain_email(&email), parsed),
-        timed("AUTH", explain_verdict(&verdict), started.elapsed() - parsed),
+        timed("MESSAGE", tell_message(&email), parsed),
+        timed("AUTH", tell_verdict(&verdict), started.elapsed() - parsed),
     ];
     Ok(Examined { email, verdict, inner, steps })
 }
@@ -372,32 +372,6 @@ fn path_text(path: &ForwardPath) -> String {
         ForwardPath::Address(address) => address.as_str().to_owned(),
         ForwardPath::Postmaster => "postmaster".to_owned(),
     }
-}
-
-fn explain_email(email: &Email) -> String {
-    let mut said = format!("a {} message", email.kind.as_str());
-    if !email.attachments.is_empty() {
-        said.push_str(&format!(" with {} attachments", email.attachments.len()));
-    }
-    if !email.problems.is_empty() {
-        said.push_str(&format!("; odd: {}", email.problems.len()));
-    }
-    said
-}
-
-fn explain_verdict(verdict: &Verdict) -> String {
-    let dkim =
-        verdict.dkim.iter().map(|signature| format!("{} {}", signature.result.as_str(), signature.domain));
-    let dkim = dkim.collect::<Vec<_>>().join(", ");
-    format!(
-        "SPF {}, DKIM {}, DMARC {} (policy {}), ARC {}, iprev {}",
-        verdict.spf.result.as_str(),
-        if dkim.is_empty() { "none" } else { &dkim },
-        verdict.dmarc.result.as_str(),
-        verdict.dmarc.policy.as_str(),
-        verdict.arc.result.as_str(),
-        verdict.iprev.as_str(),
-    )
 }
 
 fn step(rule: &'static str, said: impl Into<Cow<'static, str>>) -> Step {
