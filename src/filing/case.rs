@@ -181,7 +181,7 @@ fn authenticity(arrival: &Arrival<'_>, facts: &Facts, author: &NamedAddress) -> 
     }
     match proven(arrival, facts) {
         Authenticity::NotAligned => remembered(arrival, facts, author).unwrap_or(Authenticity::NotAligned),
-        known => known,
+        known @ (Authenticity::Aligned(_) | Authenticity::Remembered(_) | Authenticity::Unknown) => known,
     }
 }
 
