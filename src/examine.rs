@@ -13,7 +13,7 @@ use tracing::Instrument;
 
 use crate::address::EmailAddress;
 use crate::auth::{Authenticator, Original, Subject, Verdict};
-use crate::filing::Step;
+use crate::filing::{Step, tell_message, tell_verdict};
 use crate::message::{self, Email, TooComplex};
 use crate::smtp::{Envelope, Received};
 
@@ -96,8 +96,8 @@ pub async fn examine(
             None => (email, None),
         };
         let steps = vec![
-            timed("MESSAGE", explain_email(&email), parsed),
-            timed("AUTH", explain_verdict(&verdict), started.elapsed() - parsed),
+            timed("MESSAGE", tell_message(&email), parsed),
+            timed("AUTH", tell_verdict(&verdict), started.elapsed() - parsed),
         ];
         Ok(Examined { email, verdict, inner, steps })
     })
@@ -149,32 +149,6 @@ fn original_of(email: &Email, raw: &[u8]) -> Option<Inner> {
     let author = message::author(&octets)?;
     let is_the_same = forwarded.from.as_ref().is_some_and(|from| from.address == author);
     is_the_same.then_some((octets, author))
-}
-
-fn explain_email(email: &Email) -> String {
-    let mut said = format!("a {} message", email.kind.as_str());
-    if !email.attachments.is_empty() {
-        said.push_str(&format!(" with {} attachments", email.attachments.len()));
-    }
-    if !email.problems.is_empty() {
-        said.push_str(&format!("; odd: {}", email.problems.len()));
-    }
-    said
-}
-
-fn explain_verdict(verdict: &Verdict) -> String {
-    let dkim =
-        verdict.dkim.iter().map(|signature| format!("{} {}", signature.result.as_str(), signature.domain));
-    let dkim = dkim.collect::<Vec<_>>().join(", ");
-    format!(
-        "SPF {}, DKIM {}, DMARC {} (policy {}), ARC {}, iprev {}",
-        verdict.spf.result.as_str(),
-        if dkim.is_empty() { "none" } else { &dkim },
-        verdict.dmarc.result.as_str(),
-        verdict.dmarc.policy.as_str(),
-        verdict.arc.result.as_str(),
-        verdict.iprev.as_str(),
-    )
 }
 
 fn timed(rule: &'static str, said: String, took: Duration) -> Step {

@@ -64,6 +64,16 @@ impl<'a> Case<'a> {
         self.facts.identities.iter().find(|identity| identity.address == self.author.address)
     }
 
+    /// Who the author is to the account.
+    pub(super) fn who_writes(&self) -> &'static str {
+        match self.author_identity() {
+            Some(identity) if identity.verified => "an address of a user",
+            Some(_) => "an address that a user has added and not yet proven",
+            None if self.eligible_contact_at(&self.author.address).is_some() => "the address of a contact",
+            None => "which is nobody's whom the account knows",
+        }
+    }
+
     pub(super) fn policy(&self) -> DmarcPolicy {
         self.arrival.verdict.dmarc.policy
     }
@@ -153,11 +163,11 @@ impl Authenticity {
     pub(super) fn explain(&self) -> String {
         match self {
             Self::Aligned(why) => why.clone(),
-            Self::NotAligned => "nothing that is aligned with the From domain passed".to_owned(),
+            Self::NotAligned => "nothing proves the author: neither SPF nor a DKIM signature passed for the From domain or one that belongs with it".to_owned(),
             Self::Remembered(domain) => format!(
-                "nothing that is aligned with the From domain passed, but {domain} signed it, which has been accepted for this address"
+                "the From domain itself proves nothing, but {domain} signed it, which a person has accepted for this address"
             ),
-            Self::Unknown => "a look-up failed for now, and nothing else that is aligned passed".to_owned(),
+            Self::Unknown => "a look-up failed for now that might have proven the author, and nothing else does".to_owned(),
         }
     }
 }
@@ -165,11 +175,13 @@ impl Authenticity {
 fn authenticity(arrival: &Arrival<'_>, facts: &Facts, author: &NamedAddress) -> Authenticity {
     // R33: the source was judged before; it vouches for what it reports.
     if arrival.email.journal.is_some() {
-        return Authenticity::Aligned("reported by a declared journal source".to_owned());
+        return Authenticity::Aligned(
+            "the author is proven: a declared journal source reports it".to_owned(),
+        );
     }
     match proven(arrival, facts) {
         Authenticity::NotAligned => remembered(arrival, facts, author).unwrap_or(Authenticity::NotAligned),
-        known => known,
+        known @ (Authenticity::Aligned(_) | Authenticity::Remembered(_) | Authenticity::Unknown) => known,
     }
 }
 
@@ -204,15 +216,15 @@ pub(super) fn proven(arrival: &Arrival<'_>, facts: &Facts) -> Authenticity {
                 .any(|trusted| is_same_or_below(sealer, trusted))
     });
     match (&arrival.verdict.alignment, trusted_sealer) {
-        (Alignment::Aligned { by: AlignedBy::Dkim, domain }, _) => {
-            Authenticity::Aligned(format!("DKIM passed for {domain}, aligned with the From domain"))
-        }
-        (Alignment::Aligned { by: AlignedBy::Spf, domain }, _) => {
-            Authenticity::Aligned(format!("SPF passed for {domain}, aligned with the From domain"))
-        }
-        (Alignment::NotAligned | Alignment::Unknown, Some(sealer)) => {
-            Authenticity::Aligned(format!("the trusted ARC sealer {sealer} attests that DMARC passed"))
-        }
+        (Alignment::Aligned { by: AlignedBy::Dkim, domain }, _) => Authenticity::Aligned(format!(
+            "the author is proven: DKIM passed for {domain}, which is the From domain or belongs with it"
+        )),
+        (Alignment::Aligned { by: AlignedBy::Spf, domain }, _) => Authenticity::Aligned(format!(
+            "the author is proven: SPF passed for {domain}, which is the From domain or belongs with it"
+        )),
+        (Alignment::NotAligned | Alignment::Unknown, Some(sealer)) => Authenticity::Aligned(format!(
+            "the author is proven: the trusted forwarder {sealer} attests that DMARC passed before it passed the mail on"
+        )),
         // What becomes of it hangs on the policy, which could not be read (RFC 9989 section 5.3.6).
         (Alignment::NotAligned, None) if arrival.verdict.dmarc.result == AuthResult::TempError => {
             Authenticity::Unknown

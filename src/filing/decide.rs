@@ -44,7 +44,7 @@ fn judge(arrival: &Arrival<'_>, facts: &Facts, trace: &mut Trace) -> Decision {
     }
     let author = match &arrival.email.from {
         From::Bad(why) => {
-            trace.say("R10", format!("the From field does not hold exactly one clean address: {why}"));
+            trace.say("R10", format!("From does not hold exactly one clean address, so nobody can be believed to have written it: {why}"));
             return Decision::Rejected(Reason::BadFrom);
         }
         From::One(author) => author,
@@ -53,6 +53,7 @@ fn judge(arrival: &Arrival<'_>, facts: &Facts, trace: &mut Trace) -> Decision {
         return existing;
     }
     let case = Case::new(arrival, facts, author);
+    trace.say("R10", format!("From is {}, {}", author.address, case.who_writes()));
     trace.say(case.authenticity.rule(), case.authenticity.explain());
     if let Some(marker) = PRIVATE_MARKERS.iter().find(|marker| has_marker(&case.email.subject, marker)) {
         trace.say("R54", format!("the subject holds {marker}: its author does not want it filed"));
@@ -145,7 +146,10 @@ fn loops(arrival: &Arrival<'_>, trace: &mut Trace) -> Option<Reason> {
 /// R70: the same Message-ID and digest are one message, whichever way they came in.
 pub(super) fn duplicate(arrival: &Arrival<'_>, facts: &Facts, trace: &mut Trace) -> Option<Decision> {
     let existing = facts.same_message_id.iter().find(|existing| existing.digest == arrival.email.digest)?;
-    trace.say("R70", "this message is on the record already; this way in is noted beside it");
+    trace.say(
+        "R70",
+        "the same message is on the record already, by another way or an earlier try: nothing changes",
+    );
     Some(Decision::Duplicate(existing.id))
 }
 

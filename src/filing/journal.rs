@@ -28,7 +28,7 @@ pub(super) fn undeclared(arrival: &Arrival<'_>, facts: &Facts, trace: &mut Trace
             Some(Decision::Rejected(Reason::SenderNotAllowed))
         }
         Authenticity::Aligned(_) | Authenticity::Remembered(_) => {
-            trace.say("R33", "a journal report from a source that the account has declared, aligned");
+            trace.say("R33", "a journal report from a source that the account has declared, proven");
             None
         }
         Authenticity::NotAligned | Authenticity::Unknown if by_network && !is_disowned => {
@@ -36,7 +36,7 @@ pub(super) fn undeclared(arrival: &Arrival<'_>, facts: &Facts, trace: &mut Trace
             None
         }
         Authenticity::NotAligned => {
-            let said = "a journal report that claims to come from a declared source, but is not aligned";
+            let said = "a journal report that claims to come from a declared source, but nothing proves it";
             trace.say("R33", said);
             Some(Decision::Rejected(Reason::SenderNotAllowed))
         }

@@ -39,12 +39,15 @@ pub(super) fn unproven(case: &Case<'_>, author: UserId, trace: &mut Trace) -> Op
         Authenticity::NotAligned if case.policy() == DmarcPolicy::Reject && !case.email.is_list => {
             trace.say(
                 "R13",
-                "From is a user's address, the message is not aligned, and the domain says p=reject",
+                "From is a user's address, nothing proves it, and its domain asks to refuse such mail (p=reject)",
             );
             Some(Decision::Rejected(Reason::DmarcReject))
         }
         Authenticity::NotAligned => {
-            trace.say("R13", "From is a user's address, but the message is not aligned: held until somebody vouches for it");
+            trace.say(
+                "R13",
+                "From is a user's address, but nothing proves it: held until somebody vouches for it",
+            );
             let why = "It claims to come from a user, but its sender could not be authenticated.";
             Some(held(case, Reason::UnverifiedSender, why, Some(author), None))
         }
@@ -133,7 +136,7 @@ fn nobody_outside(case: &Case<'_>, feed: Feed, trace: &mut Trace) -> Option<Deci
         return None;
     }
     if standings.contains(&Standing::NeverLog) {
-        trace.say("R20", "everybody outside on it is on the never-log list");
+        trace.say("R20", "everybody outside on it is on the account's list of people who are never logged");
         return Some(Decision::Discarded(Reason::NeverLog));
     }
     if standings.contains(&Standing::Internal) || feed == Feed::Auto {

@@ -41,19 +41,22 @@ pub(super) fn judge(case: &Case<'_>, trace: &mut Trace) -> Decision {
 fn from_the_contact(case: &Case<'_>, conversation: &Conversation, trace: &mut Trace) -> Decision {
     match (&case.authenticity, case.policy()) {
         (Authenticity::Aligned(_) | Authenticity::Remembered(_), _) => {
-            trace.say("R45", "the token is valid and From is the conversation's contact");
+            trace.say("R45", "the reply address is valid and From is the conversation's contact");
             filed(case, conversation, Direction::Inbound, thread::proven_sender(case))
         }
         (Authenticity::Unknown, _) => look_up_failed(trace),
         (Authenticity::NotAligned, DmarcPolicy::Quarantine | DmarcPolicy::Reject) => {
-            trace.say("R48", "From is the contact, not aligned, and the domain asks for strictness");
+            trace.say(
+                "R48",
+                "From is the contact, nothing proves it, and its domain asks not to believe such mail",
+            );
             let why = "It claims to come from the contact, but its domain says that such mail is not to be believed.";
             held(case, Reason::UnverifiedSender, why, conversation.user, Some(conversation.contact))
         }
         (Authenticity::NotAligned, DmarcPolicy::None) => {
             trace.say(
                 "R48",
-                "From is the contact, not aligned; its domain asks for nothing: filed as unverified",
+                "From is the contact, nothing proves it, and its domain asks for nothing: filed as unverified",
             );
             filed(case, conversation, Direction::Inbound, Sender::Unverified)
         }
@@ -63,14 +66,14 @@ fn from_the_contact(case: &Case<'_>, conversation: &Conversation, trace: &mut Tr
 /// R47.
 fn from_somebody_else(case: &Case<'_>, conversation: &Conversation, trace: &mut Trace) -> Decision {
     if case.standing(&case.author.address) == Standing::NeverLog {
-        trace.say("R20", "the author is on the never-log list");
+        trace.say("R20", "the author is on the account's list of people who are never logged");
         return Decision::Discarded(Reason::NeverLog);
     }
     let (user, contact) = (conversation.user, Some(conversation.contact));
     match case.authenticity {
         Authenticity::Aligned(_) | Authenticity::Remembered(_) => {}
         Authenticity::NotAligned => {
-            trace.say("R47", "the token is valid, but From is somebody else and not aligned");
+            trace.say("R47", "the reply address is valid, but From is somebody else, and nothing proves it");
             return held(
                 case,
                 Reason::UnverifiedSender,
@@ -82,7 +85,7 @@ fn from_somebody_else(case: &Case<'_>, conversation: &Conversation, trace: &mut 
         Authenticity::Unknown => return look_up_failed(trace),
     }
     if case.contact_at(&case.author.address).is_some() {
-        trace.say("R47", "the token is valid, but From is another contact of the account");
+        trace.say("R47", "the reply address is valid, but From is another contact of the account");
         return held(
             case,
             Reason::OtherContact,
@@ -91,7 +94,7 @@ fn from_somebody_else(case: &Case<'_>, conversation: &Conversation, trace: &mut 
             contact,
         );
     }
-    trace.say("R47", "the token is valid and From is somebody else, aligned");
+    trace.say("R47", "the reply address is valid and From is somebody else, proven");
     filed(case, conversation, Direction::Inbound, Sender::Unknown)
 }
 

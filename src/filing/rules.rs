@@ -874,6 +874,39 @@ fn r57_odd_files_and_odd_headers_are_flagged() {
     assert_eq!((filing.flags.as_slice(), filing.sender), (&["dup_headers"][..], Sender::Unverified));
 }
 
+/// 10,000 in Cc and 500 known people against a hundred references: a look at each pair would take minutes.
+#[test]
+fn r23_a_crowd_and_a_long_thread_are_decided_in_a_moment() {
+    let mut world = world();
+    let crowd: Vec<String> = (0..10_000).map(|n| format!("a{n}@crowd.test")).collect();
+    world.email.cc = crowd.iter().map(|text| person(text)).collect();
+    for text in crowd.iter().take(500) {
+        world.facts.contacts.push(contact(text, 30));
+    }
+    for n in 0..100 {
+        let conversation = Conversation {
+            id: ConversationId::generate(),
+            contact: ContactId::generate(),
+            user: Some(world.lena),
+            last_at: NOW,
+        };
+        let key = ThreadKey::MessageId(format!("{n}@lost.test"));
+        world.facts.references.push(KnownReference { key, conversation });
+    }
+    let filing = world.filed();
+    assert_eq!(filing.contact, FilingContact::Existing(world.ana.id));
+    // Beyond the thousandth nobody is looked at.
+    world.email.to = people(&["tom@praxis.test"]);
+    world.email.cc.truncate(998);
+    world.email.cc.push(person("ben@patient.test"));
+    world.facts.contacts.truncate(2);
+    world.facts.references.clear();
+    world.facts.account.settings.internal_domains.push("crowd.test".to_owned());
+    world.ends("held", Reason::ContactOnlyInCc, "R27");
+    world.email.cc.insert(0, person("tom@praxis.test"));
+    world.ends("discarded", Reason::InternalOnly, "R26");
+}
+
 #[test]
 fn m2_two_content_types_that_differ_are_refused_and_equal_ones_are_not() {
     let mut world = world();

@@ -17,7 +17,7 @@ pub(super) fn judge(
     trace: &mut Trace,
 ) -> Decision {
     if case.standing(&case.author.address) == Standing::NeverLog {
-        trace.say("R20", "the author is on the never-log list");
+        trace.say("R20", "the author is on the account's list of people who are never logged");
         return Decision::Discarded(Reason::NeverLog);
     }
     match (case.eligible_contact_at(&case.author.address), identity) {
@@ -50,10 +50,7 @@ fn unverified_identity(case: &Case<'_>, feed: Feed, owner: &Owner, trace: &mut T
             held(case, Reason::NewIdentity, why, Some(owner.user), None)
         }
         Authenticity::NotAligned => {
-            trace.say(
-                "R12",
-                "From is an address that its user has not verified, and the message is not aligned",
-            );
+            trace.say("R12", "From is an address that its user has not verified, and nothing proves it");
             from_stranger(case, feed, owner, trace)
         }
         Authenticity::Unknown => look_up_failed(trace),
@@ -83,10 +80,7 @@ fn from_contact(
     match case.authenticity {
         Authenticity::Aligned(_) | Authenticity::Remembered(_) => {}
         Authenticity::NotAligned => {
-            trace.say(
-                "R30",
-                "From is a contact, but the message is not aligned: held until somebody vouches for it",
-            );
+            trace.say("R30", "From is a contact, but nothing proves it: held until somebody vouches for it");
             let why = "It claims to come from a contact, but its sender could not be authenticated.";
             return held(case, Reason::UnverifiedSender, why, Some(owner.user), Some(contact.id));
         }

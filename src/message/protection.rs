@@ -73,7 +73,7 @@ fn content_of(octets: &[u8]) -> Option<Cms> {
     }
 }
 
-/// RFC 5652 sections 3 and 5: ContentInfo, SignedData, EncapsulatedContentInfo, and the octets in it.
+/// RFC 5652 sections 3 and 5: `ContentInfo`, `SignedData`, `EncapsulatedContentInfo`, and the octets in it.
 fn signed_content(octets: &[u8]) -> Option<Vec<u8>> {
     let mut reader = Reader(octets);
     reader.enter(SEQUENCE)?;

@@ -174,7 +174,8 @@ fn quote_at(lines: &[&str], at: usize, finder: &mut Finder) -> Option<Quote> {
         });
     }
     if line.starts_with('>') || line.starts_with(" >") {
-        return Some(Quote::Lines(at..end_of_marked(lines, at)));
+        let end = end_of_marked(lines, at);
+        return Some(if is_header_alone(lines, at, end) { Quote::Rest } else { Quote::Lines(at..end) });
     }
     if line.trim().is_empty() {
         return None;
@@ -183,6 +184,12 @@ fn quote_at(lines: &[&str], at: usize, finder: &mut Finder) -> Option<Quote> {
         || labels::is_forward_separator(line)
         || quoted_header::read(window(lines, at), 2).is_some();
     is_start.then_some(Quote::Rest)
+}
+
+/// Some clients mark the header block and leave bare what stands below it.
+fn is_header_alone(lines: &[&str], start: usize, end: usize) -> bool {
+    (start..end.min(start + 2))
+        .any(|at| quoted_header::read(&lines[at..end], 2).is_some_and(|block| at + block.lines >= end))
 }
 
 /// The lines that a header block can take.
@@ -208,13 +215,27 @@ fn with_rule_above(lines: &[&str], start: usize) -> usize {
     let mut first = start;
     for at in (start.saturating_sub(3)..start).rev() {
         let line = lines[at].trim();
-        if is_rule(line) || labels::is_original_separator(line) || labels::is_forward_separator(line) {
+        if is_rule(line)
+            || is_between_rules(line)
+            || labels::is_original_separator(line)
+            || labels::is_forward_separator(line)
+        {
             first = at;
         } else if !line.is_empty() {
             break;
         }
     }
     first
+}
+
+/// `----- Original Message -----`, in whatever language.
+fn is_between_rules(line: &str) -> bool {
+    let is_mark = |c: char| matches!(c, '-' | '_' | '=' | '*');
+    let inner = line.trim_matches(is_mark);
+    line.len() <= MAX_SEPARATOR_OCTETS
+        && line.starts_with(is_mark)
+        && inner.split_whitespace().count() <= MAX_SEPARATOR_WORDS
+        && line.len() - inner.len() >= 2 * MIN_RULE_OCTETS
 }
 
 /// A rule that is long enough to divide a page.
@@ -306,6 +327,11 @@ fn is_signature_separator(line: &str) -> bool {
     is_dashes || bare == "—"
 }
 
+/// A separator with words in it is no longer than this.
+const MAX_SEPARATOR_OCTETS: usize = 120;
+const MAX_SEPARATOR_WORDS: usize = 6;
+/// Dashes on each side of its words.
+const MIN_RULE_OCTETS: usize = 3;
 /// Lines of an attribution that opens a mail.
 const MAX_INTRODUCTION: usize = 6;
 /// Lines of text that may stand below a footer, for it to be one.

@@ -164,7 +164,8 @@ impl Handle {
         let (jobs, waiting) = mpsc::channel(MAX_WAITING);
         let stop = CancellationToken::new();
         let counters = desk.counters.clone();
-        let (desk, queue) = (Arc::new(desk), Arc::new(Queue::new(Waiting { arriving: waiting, turns: Turns::new() })));
+        let (desk, queue) =
+            (Arc::new(desk), Arc::new(Queue::new(Waiting { arriving: waiting, turns: Turns::new() })));
         let write = |_| tokio::spawn(desk.clone().run(queue.clone(), stop.clone()));
         let tasks = (0..desk.filing.writers()).map(write).collect();
         Self { counters, jobs, stop, tasks: Mutex::new(tasks) }
