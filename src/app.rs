@@ -1,7 +1,7 @@
 //! `syncmx serve`: builds the parts, runs them, shuts them down in order.
 //!
-//! Order of the end: stop accepting → 421 at safe points → open messages finish → the store's writer is flushed →
-//! the pool closes. A second signal does not hurry it; the grace period does.
+//! Order of the end: stop accepting → 421 at safe points → open messages finish → calls to webhooks finish → the
+//! store's writer is flushed → the pool closes. A second signal does not hurry it; the grace period does.
 
 use std::io::Write;
 use std::net::SocketAddr;
@@ -17,12 +17,13 @@ use tracing::{error, info};
 use crate::address::ServedDomains;
 use crate::auth::Authenticator;
 use crate::cli::{Failure, one_line};
-use crate::config::{Config, ConfigError};
+use crate::config::{Config, ConfigError, StoreUrl};
 use crate::housekeeping;
 use crate::http::{self, AppState};
 use crate::inherited::Inherited;
 use crate::intake::Intake;
 use crate::keys::Keys;
+use crate::outbox;
 use crate::reload::InUse;
 use crate::smtp::listener::Server;
 use crate::smtp::session::TlsPolicy;
@@ -41,6 +42,7 @@ pub struct App {
     in_use: InUse,
     smtp_task: tokio::task::JoinHandle<()>,
     http_task: tokio::task::JoinHandle<std::io::Result<()>>,
+    outbox: outbox::Worker,
     store: Store,
 }
 
@@ -78,8 +80,20 @@ impl App {
         let intake = Intake::new(store.clone(), authenticator, served, config.smtp.hostname.clone());
         let smtp_task = tokio::spawn(server.serve(Arc::new(intake), shutdown.clone()));
         let http_task = tokio::spawn(http::serve(listener, state, http_shutdown.clone()));
+        let outbox = start_outbox(config, &store).await?;
         tokio::spawn(housekeeping::run(store.clone(), shutdown.clone()));
-        Ok(Self { smtp, http, shutdown, http_shutdown, certificates, in_use, smtp_task, http_task, store })
+        Ok(Self {
+            smtp,
+            http,
+            shutdown,
+            http_shutdown,
+            certificates,
+            in_use,
+            smtp_task,
+            http_task,
+            outbox,
+            store,
+        })
     }
 
     /// Tells whoever started us where we listen, in one line on standard output.
@@ -132,6 +146,7 @@ impl App {
             Ok(served) => complain_of(served.err(), "http"),
             Err(failed) => complain_of(Some(failed), "http"),
         }
+        self.outbox.stop().await;
         self.store.close().await;
         info!("server.stopped");
     }
@@ -163,6 +178,14 @@ fn smtp_server(
     };
     let disks = vec![config.data_folder().to_owned(), config.store.blobs.clone(), std::env::temp_dir()];
     Ok(server.map_err(|error| Failure::unreachable(&error))?.watching_disks(disks))
+}
+
+/// SQLite has one serving process: what another one was about to send, it will not send any more.
+async fn start_outbox(config: &Config, store: &Store) -> Result<outbox::Worker, Failure> {
+    match config.store.url {
+        StoreUrl::Sqlite(_) => store.end_leases().await.map_err(|error| Failure::unreachable(&error))?,
+    }
+    outbox::Worker::start(config, store).map_err(|error| Failure::unreachable(&error))
 }
 
 async fn http_listener(

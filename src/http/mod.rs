@@ -31,8 +31,8 @@ pub use serve::serve;
 
 use crate::address::ServedDomains;
 use crate::http::api::{
-    accounts, contacts, content, deliveries, events, held, import, marks, messages, reply_addresses, tokens,
-    users,
+    accounts, contacts, content, conversations, deliveries, events, held, import, marks, messages,
+    reply_addresses, tokens, users, webhooks,
 };
 use crate::http::problem::Problem;
 use crate::http::rate::RateLimit;
@@ -112,7 +112,7 @@ fn api(app: Option<&App>) -> OpenApiRouter<App> {
         imports = imports.route_layer(middleware::from_fn_with_state(app.clone(), auth::authenticate));
     }
     let mut all = OpenApiRouter::with_openapi(openapi::base()).nest("/api/v1", routes.merge(imports));
-    openapi::add_held(all.get_openapi_mut());
+    openapi::add_actions(all.get_openapi_mut());
     all
 }
 
@@ -140,7 +140,11 @@ fn record() -> OpenApiRouter<App> {
         .routes(routes!(marks::list_marks))
         .routes(routes!(reply_addresses::create_reply_address))
         .routes(routes!(messages::register_message))
-        .routes(routes!(messages::conversation))
+        // The router knows no suffix behind a parameter: actions are told apart in the handler.
+        .route(
+            "/accounts/{account}/conversations/{conversation}",
+            get(messages::conversation).post(conversations::act),
+        )
         .routes(routes!(messages::read_message))
         .routes(routes!(content::raw_message))
         .routes(routes!(content::message_html))
@@ -151,11 +155,20 @@ fn record() -> OpenApiRouter<App> {
 fn operation() -> OpenApiRouter<App> {
     OpenApiRouter::new()
         .routes(routes!(held::list_held))
-        // The router knows no suffix behind a parameter: `{delivery}:discard` is told apart in the handler.
         .route("/accounts/{account}/held/{delivery}", get(held::read_held).post(held::decide_held))
         .routes(routes!(deliveries::list_deliveries))
         .routes(routes!(deliveries::read_delivery))
         .routes(routes!(events::list_events))
+        .routes(routes!(webhooks::create_webhook, webhooks::list_webhooks))
+        .route(
+            "/accounts/{account}/webhooks/{webhook}",
+            get(webhooks::read_webhook)
+                .patch(webhooks::update_webhook)
+                .delete(webhooks::delete_webhook)
+                .post(webhooks::act),
+        )
+        .routes(routes!(webhooks::list_attempts))
+        .routes(routes!(webhooks::list_dead_letters))
         .routes(routes!(tokens::create_token, tokens::list_tokens))
         .routes(routes!(tokens::delete_token))
 }

@@ -4,6 +4,7 @@
 //! one transaction, and that whoever was answered an error finds nothing written.
 
 mod batch;
+mod bell;
 mod blobs;
 mod cache;
 pub mod directory;
@@ -14,6 +15,7 @@ mod facts;
 mod keyring;
 mod load;
 mod mailbox;
+pub mod outbox;
 mod queries;
 mod read;
 mod record;
@@ -35,12 +37,14 @@ use crate::address::ServedDomains;
 use crate::config::{self, StoreUrl};
 use crate::id::AccountId;
 use crate::keys::Keys;
+use crate::store::bell::Bell;
 use crate::store::blobs::Blobs;
 use crate::store::engine::Pools;
 use crate::store::keyring::Keyring;
 use crate::store::mailbox::Addresses;
 use crate::store::seal::Vault;
 
+pub use bell::{Ring, Rings};
 pub use mailbox::Lookup;
 pub use submission::{Filed, Refusal, Submission};
 pub use writer::Batches;
@@ -61,6 +65,7 @@ struct Inner {
     blobs: Blobs,
     addresses: Arc<Addresses>,
     keyring: Arc<Keyring>,
+    bell: Bell,
     writer: writer::Handle,
 }
 
@@ -175,16 +180,18 @@ impl Store {
         let Pools { read, write } = engine::connect(path, reconnected).await?;
         let vault = Vault::new(keys.master.clone());
         keyring::check_operator(&write, &vault, path).await?;
+        let bell = Bell::new();
         let writer = writer::Handle::start(writer::Desk {
             write: write.clone(),
             keys: keys.clone(),
             served_domains: served.all(),
             addresses: addresses.clone(),
             keyring: keyring.clone(),
+            bell: bell.clone(),
             data_version: AtomicI64::new(0),
             counters: Arc::default(),
         });
-        let inner = Inner { read, write, keys, vault, served, blobs, addresses, keyring, writer };
+        let inner = Inner { read, write, keys, vault, served, blobs, addresses, keyring, bell, writer };
         Ok(Self { inner: Arc::new(inner) })
     }
 
@@ -220,6 +227,12 @@ impl Store {
     pub fn forget_addresses(&self) {
         self.inner.addresses.forget();
         self.inner.keyring.forget();
+    }
+
+    /// Hears of committed events.
+    #[must_use]
+    pub fn listen(&self) -> Rings {
+        self.inner.bell.listen()
     }
 
     /// Readers.

@@ -17,6 +17,7 @@ use uuid::Uuid;
 use crate::keys::Keys;
 use crate::store::StoreError;
 use crate::store::batch::Failure;
+use crate::store::bell::Bell;
 use crate::store::engine::{self, Fault};
 use crate::store::keyring::Keyring;
 use crate::store::mailbox::Addresses;
@@ -30,6 +31,7 @@ pub(in crate::store) struct Desk {
     pub(in crate::store) served_domains: Vec<String>,
     pub(in crate::store) addresses: Arc<Addresses>,
     pub(in crate::store) keyring: Arc<Keyring>,
+    pub(in crate::store) bell: Bell,
     /// As last seen; another process has committed when it changes.
     pub(in crate::store) data_version: AtomicI64,
     pub(in crate::store) counters: Arc<Counters>,
@@ -260,6 +262,7 @@ impl Desk {
         if self.data_version.swap(version, Ordering::AcqRel) != version {
             self.addresses.forget();
             self.keyring.forget();
+            self.bell.ring_all();
         }
     }
 }

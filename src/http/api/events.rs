@@ -14,6 +14,7 @@ use crate::http::problem::Answer;
 use crate::id::AccountId;
 use crate::store::directory::{Principal, Scope};
 use crate::store::views::{self, Key};
+use crate::wire::hide_content;
 
 /// Something that happened.
 #[derive(Serialize, ToSchema)]
@@ -70,17 +71,3 @@ pub(in crate::http) async fn list_events(
     let shown = Shown::to(&principal);
     Ok(Listed::json(app.store.events(account, slice).await?, |event| Event::show(event, shown)))
 }
-
-fn hide_content(value: &mut Value) {
-    match value {
-        Value::Object(fields) => {
-            for (name, field) in fields {
-                if HIDDEN.contains(&name.as_str()) { *field = Value::Null } else { hide_content(field) }
-            }
-        }
-        Value::Array(items) => items.iter_mut().for_each(hide_content),
-        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
-    }
-}
-
-const HIDDEN: &[&str] = &["subject", "text", "new_text", "filename"];

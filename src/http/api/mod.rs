@@ -3,6 +3,7 @@
 pub(super) mod accounts;
 pub(super) mod contacts;
 pub(super) mod content;
+pub(super) mod conversations;
 pub(super) mod deliveries;
 pub(super) mod events;
 pub(super) mod held;
@@ -13,3 +14,4 @@ pub(super) mod reply_addresses;
 mod sanitize;
 pub(super) mod tokens;
 pub(super) mod users;
+pub(super) mod webhooks;

@@ -326,6 +326,7 @@ impl Change {
             .bind(outcome.delivery.uuid())
             .execute(&mut *self.tx)
             .await?;
+        self.rung.extend(rows.events.iter().map(|event| AccountId::from_uuid(event.account_id)));
         Ok(rows.write(&mut self.tx).await?)
     }
 
