@@ -146,6 +146,8 @@ fn start_logging(config: &Config) {
     use tracing_subscriber::layer::SubscriberExt;
     use tracing_subscriber::util::SubscriberInitExt;
     let filter: tracing_subscriber::filter::Targets = config.log.level.parse().unwrap_or_default();
+    // An endpoint's bad certificate is that webhook's attempt, not an error of ours.
+    let filter = filter.with_target("rustls_platform_verifier", tracing_subscriber::filter::LevelFilter::OFF);
     let registry = tracing_subscriber::registry().with(filter);
     // A second start in one process (tests) keeps the first subscriber.
     let _second = match config.log.format {

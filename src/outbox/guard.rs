@@ -111,6 +111,9 @@ fn resolver(dns: &config::Dns) -> std::io::Result<TokioResolver> {
     options.attempts = 1;
     options.timeout = dns.timeout / 2;
     options.use_hosts_file = ResolveHosts::Never;
+    // Endpoints move; mail servers do not care.
+    options.positive_max_ttl = Some(REMEMBERED);
+    options.negative_max_ttl = Some(NOTHING_REMEMBERED);
     builder.build().map_err(std::io::Error::other)
 }
 
@@ -169,6 +172,9 @@ const NOT_PUBLIC_V4: &[([u8; 4], u32)] = &[
     ([224, 0, 0, 0], 3),      // multicast, reserved, broadcast
 ];
 
+/// How long an answer holds at most: a look-up at each call is then one every few seconds.
+const REMEMBERED: Duration = Duration::from_secs(5);
+const NOTHING_REMEMBERED: Duration = Duration::from_secs(1);
 /// Addresses of one name that are looked at.
 const ADDRESSES_MAX: usize = 32;
 

@@ -149,10 +149,19 @@ impl Failed {
     }
 }
 
-/// rustls reports inside an I/O error, whose `source` does not show it.
+/// rustls reports inside I/O errors, whose `source` does not show it.
 fn is_tls(error: &(dyn std::error::Error + 'static)) -> bool {
-    let inner = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
-    error.is::<rustls::Error>() || inner.is_some_and(|inner| inner.is::<rustls::Error>())
+    let Some(mut io) = error.downcast_ref::<std::io::Error>() else { return error.is::<rustls::Error>() };
+    loop {
+        match io.get_ref() {
+            None => return false,
+            Some(inner) if inner.is::<rustls::Error>() => return true,
+            Some(inner) => match inner.downcast_ref::<std::io::Error>() {
+                None => return false,
+                Some(inner) => io = inner,
+            },
+        }
+    }
 }
 
 impl Sender {
