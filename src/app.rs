@@ -24,7 +24,7 @@ use crate::inherited::Inherited;
 use crate::intake::Intake;
 use crate::keys::Keys;
 use crate::outbox;
-use crate::reload::InUse;
+use crate::reload::{self, InUse};
 use crate::smtp::listener::Server;
 use crate::smtp::session::TlsPolicy;
 use crate::smtp::tls::Certificates;
@@ -40,6 +40,7 @@ pub struct App {
     http_shutdown: CancellationToken,
     certificates: Certificates,
     in_use: InUse,
+    keys: Arc<Keys>,
     smtp_task: tokio::task::JoinHandle<()>,
     http_task: tokio::task::JoinHandle<std::io::Result<()>>,
     outbox: outbox::Worker,
@@ -71,7 +72,7 @@ impl App {
         let (shutdown, http_shutdown) = (CancellationToken::new(), CancellationToken::new());
         let state = AppState {
             store: store.clone(),
-            keys,
+            keys: keys.clone(),
             served: served.clone(),
             metrics: metrics_handle(),
             draining: shutdown.clone(),
@@ -82,6 +83,7 @@ impl App {
         let http_task = tokio::spawn(http::serve(listener, state, http_shutdown.clone()));
         let outbox = start_outbox(config, &store).await?;
         tokio::spawn(housekeeping::run(store.clone(), shutdown.clone()));
+        tokio::spawn(reload::watch_keys(config.keys.file.clone(), keys.clone(), shutdown.clone()));
         Ok(Self {
             smtp,
             http,
@@ -89,6 +91,7 @@ impl App {
             http_shutdown,
             certificates,
             in_use,
+            keys,
             smtp_task,
             http_task,
             outbox,
@@ -129,6 +132,7 @@ impl App {
 
     fn reload(&mut self, read: Result<Config, ConfigError>) {
         self.in_use.take_up(read);
+        reload::take_up_keys(self.in_use.key_file(), &self.keys);
         match self.certificates.reload() {
             Ok(()) => info!("tls.certificates_reloaded"),
             Err(error) => error!(error = &error as &dyn std::error::Error, "tls.certificates_kept"),

@@ -8,6 +8,7 @@ pub mod demo;
 mod demo_command;
 mod explain;
 mod inspect;
+mod keys;
 mod local_api;
 mod output;
 mod trace;
@@ -79,9 +80,12 @@ enum Command {
     /// Create, show and import contacts.
     #[command(subcommand)]
     Contact(admin::ContactCommand),
-    /// Mint reply addresses.
+    /// Mint and revoke reply addresses.
     #[command(subcommand)]
     ReplyAddress(admin::ReplyAddressCommand),
+    /// List, rotate and revoke the keys of reply addresses.
+    #[command(subcommand)]
+    Keys(keys::KeysCommand),
     /// List held mail, file or discard it.
     #[command(subcommand)]
     Held(admin::HeldCommand),
@@ -120,6 +124,7 @@ async fn carry_out(command: Command, config: Config, file: Option<&Path>) -> Res
         Command::User(command) => admin::user(&config, command).await,
         Command::Contact(command) => admin::contact(&config, command).await,
         Command::ReplyAddress(command) => admin::reply_address(&config, command).await,
+        Command::Keys(command) => keys::run(&config, command),
         Command::Held(command) => admin::held(&config, command).await,
         Command::Token(command) => admin::token(&config, command).await,
         Command::Trace(arguments) => trace::run(&config, arguments).await,

@@ -30,6 +30,7 @@ use utoipa_axum::routes;
 pub use serve::serve;
 
 use crate::address::ServedDomains;
+use crate::http::api::event_stream::Streams;
 use crate::http::api::{
     accounts, contacts, content, conversations, deliveries, events, held, import, marks, messages,
     reply_addresses, tokens, users, webhooks,
@@ -63,6 +64,7 @@ struct App(Arc<Shared>);
 struct Shared {
     state: AppState,
     rate: RateLimit,
+    streams: Streams,
     openapi: String,
 }
 
@@ -86,7 +88,8 @@ impl Deref for Shared {
 pub fn router(state: AppState) -> Router {
     let (_, document) = api(None).split_for_parts();
     let openapi = openapi::document(document, &state.public_url);
-    let app = App(Arc::new(Shared { state, rate: RateLimit::default(), openapi }));
+    let app =
+        App(Arc::new(Shared { state, rate: RateLimit::default(), streams: Streams::default(), openapi }));
     let (api, _) = api(Some(&app)).split_for_parts();
     api.route("/api/v1/openapi.json", get(ops::openapi_json))
         .route("/healthz", get(ops::healthz))

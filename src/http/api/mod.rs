@@ -5,6 +5,7 @@ pub(super) mod contacts;
 pub(super) mod content;
 pub(super) mod conversations;
 pub(super) mod deliveries;
+pub(super) mod event_stream;
 pub(super) mod events;
 pub(super) mod held;
 pub(super) mod import;

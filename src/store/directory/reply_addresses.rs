@@ -48,8 +48,8 @@ impl Change {
         let subject = new.subject.as_deref().unwrap_or_default();
         let conversation =
             self.conversation_for(account, contact, new.user, new.conversation, subject).await?;
-        let keys = &self.store.inner.keys;
-        let key = keys.reply_tokens.last().ok_or(StoreError::from(crate::store::seal::SealError::Failed))?;
+        let keys = self.store.inner.keys.reply_tokens();
+        let key = keys.last().ok_or(StoreError::from(crate::store::seal::SealError::Failed))?;
         let local = ReplyToken::mint(conversation, ReplyToken::day_of(self.now), key);
         let domain = self.store.inner.served.reply_domain();
         Ok(ReplyAddress { address: format!("{local}@{domain}"), conversation })
