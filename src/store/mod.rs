@@ -16,6 +16,7 @@ mod keyring;
 mod load;
 mod mailbox;
 pub mod outbox;
+mod outbox_tidy;
 mod queries;
 mod read;
 mod record;

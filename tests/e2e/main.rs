@@ -17,6 +17,8 @@ mod filing;
 mod front;
 mod mail;
 mod refusals;
+mod replies;
 mod review;
 mod start;
+mod streams;
 mod webhooks;
