@@ -1,11 +1,13 @@
 //! A CRM's endpoint: a real HTTPS server with a certificate of its own authority, which records what it is sent and
-//! answers as the test says.
+//! answers as the test says. The benchmark of webhooks uses it, too.
+
+#![allow(clippy::allow_attributes, dead_code, reason = "each program that includes this uses its own part")]
 
 use std::fmt::Write as _;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use rustls::ServerConfig;
@@ -26,6 +28,7 @@ pub(crate) struct HookServer {
 /// One request, as it came.
 #[derive(Clone, Debug)]
 pub(crate) struct Received {
+    pub(crate) at: Instant,
     pub(crate) path: String,
     pub(crate) id: String,
     pub(crate) timestamp: String,
@@ -209,6 +212,7 @@ async fn read_request(stream: &mut (impl AsyncBufReadExt + Unpin)) -> std::io::R
     stream.read_exact(&mut body).await?;
     assert!(lines[0].starts_with("POST "), "{}", lines[0]);
     Ok(Some(Received {
+        at: Instant::now(),
         path: lines[0].split(' ').nth(1).unwrap().to_owned(),
         id: field("webhook-id"),
         timestamp: field("webhook-timestamp"),
