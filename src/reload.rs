@@ -73,9 +73,12 @@ pub(crate) fn take_up_keys(path: &Path, keys: &Keys) {
     match Keys::load(path).and_then(|fresh| keys.take_up(&fresh)) {
         Ok(true) => info!(keys = keys.reply_tokens().len(), "keys.taken_up"),
         Ok(false) => {}
-        Err(error @ KeyFileError::OtherKeys) => error!(%error, "keys.kept"),
-        Err(error) => error!(error = &error as &dyn std::error::Error, "keys.kept"),
+        Err(error) => keep_keys(&error),
     }
+}
+
+fn keep_keys(error: &KeyFileError) {
+    error!(error = error as &dyn std::error::Error, "keys.kept");
 }
 
 /// What differs when a file was replaced or written to.

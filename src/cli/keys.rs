@@ -32,21 +32,21 @@ pub(super) enum KeysCommand {
     },
 }
 
-pub(super) fn run(config: &Config, command: KeysCommand) -> Result<ExitCode, Failure> {
+pub(super) fn run(config: &Config, command: &KeysCommand) -> Result<ExitCode, Failure> {
     let path = &config.keys.file;
     match command {
         KeysCommand::List { output } => {
-            let tokens = Keys::load(path).map_err(failure)?.reply_tokens();
+            let tokens = Keys::load(path).map_err(|error| failure(&error))?.reply_tokens();
             for (n, key) in tokens.iter().enumerate() {
                 let state = if n + 1 == tokens.len() { "issuing" } else { "retired" };
-                say(output, &json!({ "id": key.id, "state": state }), &format!("{:3}  {state}", key.id));
+                say(*output, &json!({ "id": key.id, "state": state }), &format!("{:3}  {state}", key.id));
             }
         }
         KeysCommand::Rotate { output } => {
-            let id = keys::rotate(path).map_err(failure)?;
-            say(output, &json!({ "id": id, "state": "issuing" }), &format!("{id:3}  issuing"));
+            let id = keys::rotate(path).map_err(|error| failure(&error))?;
+            say(*output, &json!({ "id": id, "state": "issuing" }), &format!("{id:3}  issuing"));
         }
-        KeysCommand::Revoke { id } => keys::revoke(path, id).map_err(failure)?,
+        KeysCommand::Revoke { id } => keys::revoke(path, *id).map_err(|error| failure(&error))?,
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -56,7 +56,7 @@ fn say(output: Output, json: &serde_json::Value, text: &str) {
     output::line(&line);
 }
 
-fn failure(error: KeyFileError) -> Failure {
+fn failure(error: &KeyFileError) -> Failure {
     match error {
         KeyFileError::Issuing(_) | KeyFileError::NoSuchKey(_) | KeyFileError::TooMany => {
             Failure::No(error.to_string())
@@ -65,6 +65,6 @@ fn failure(error: KeyFileError) -> Failure {
         | KeyFileError::NoRandomness
         | KeyFileError::OtherKeys
         | KeyFileError::Readable { .. }
-        | KeyFileError::Unusable { .. } => Failure::unreachable(&error),
+        | KeyFileError::Unusable { .. } => Failure::unreachable(error),
     }
 }

@@ -124,7 +124,7 @@ async fn carry_out(command: Command, config: Config, file: Option<&Path>) -> Res
         Command::User(command) => admin::user(&config, command).await,
         Command::Contact(command) => admin::contact(&config, command).await,
         Command::ReplyAddress(command) => admin::reply_address(&config, command).await,
-        Command::Keys(command) => keys::run(&config, command),
+        Command::Keys(command) => keys::run(&config, &command),
         Command::Held(command) => admin::held(&config, command).await,
         Command::Token(command) => admin::token(&config, command).await,
         Command::Trace(arguments) => trace::run(&config, arguments).await,

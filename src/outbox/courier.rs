@@ -15,14 +15,12 @@ use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use crate::id::{AttemptId, ConversationId, EventId};
-use crate::outbox::schedule::{Next, next_attempt};
+use crate::id::{ConversationId, EventId};
+use crate::outbox::ledger::{Item, Meaning, Stage, Unsettled};
 use crate::outbox::settler::{Settled, Settler};
-use crate::outbox::webhook::{Attempt, Failed, Sender};
+use crate::outbox::webhook::{Attempt, Sender};
 use crate::outbox::{OutEvent, TEST_EVENT};
-use crate::store::outbox::{
-    AttemptRecord, Endpoint, KeptDelivery, Settlement, StoredDelivery, Then, WebhookKey,
-};
+use crate::store::outbox::{Endpoint, Settlement, StoredDelivery, Then, WebhookKey};
 use crate::store::{Store, StoreError};
 use crate::time::Timestamp;
 
@@ -59,34 +57,6 @@ enum Phase {
     Ending,
     /// All.
     Serving,
-}
-
-struct Item {
-    event: Arc<OutEvent>,
-    failed: u32,
-    begun_at: Option<Timestamp>,
-    /// Whether it has a row of its own.
-    is_stored: bool,
-    stage: Stage,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Stage {
-    /// Delivered, and not written down yet: the next of its conversation may go.
-    Delivered,
-    /// To be stored, and not written down yet: its conversation waits.
-    Kept,
-    Ready,
-    Sending,
-}
-
-/// What has been done and is not handed to the settler yet.
-#[derive(Default)]
-struct Unsettled {
-    gone: Vec<EventId>,
-    kept: Vec<KeptDelivery>,
-    attempts: Vec<AttemptRecord>,
-    then: Option<Then>,
 }
 
 struct Settling {
@@ -272,37 +242,22 @@ impl Courier {
     fn take(&mut self, event: EventId, attempt: Attempt) {
         self.last_work = Instant::now();
         let Some(item) = self.items.get_mut(&event) else { return };
-        item.begun_at.get_or_insert(attempt.at);
-        let (outcome, next_at) = match attempt.outcome {
-            Ok(_) => {
-                item.stage = Stage::Delivered;
-                if item.is_stored {
-                    self.done.gone.push(event);
-                }
-                if self.failures_in_a_row >= DOWN_AFTER {
-                    self.done.then.get_or_insert(Then::MakeDue);
-                }
-                self.failures_in_a_row = 0;
-                ("delivered", None)
-            }
-            Err(failed) => {
-                self.failures_in_a_row = self.failures_in_a_row.saturating_add(1);
-                let next_at = item.fail(failed, chance());
-                self.done.kept.push(item.kept(next_at));
-                if failed == Failed::Status(reqwest::StatusCode::GONE) {
-                    self.done.then = Some(Then::TurnOff);
-                    self.phase = Phase::Ending;
-                    tracing::warn!(webhook.id = %self.key.webhook, "webhook.gone");
-                }
-                (if next_at.is_some() { "failed" } else { "dead" }, next_at)
-            }
+        let was_down = self.failures_in_a_row >= DOWN_AFTER;
+        let meaning = self.done.note(item, attempt, was_down);
+        self.failures_in_a_row = match meaning {
+            Meaning::Delivered => 0,
+            Meaning::Dead | Meaning::Failed | Meaning::Gone => self.failures_in_a_row.saturating_add(1),
         };
-        if outcome == "dead" {
-            tracing::warn!(webhook.id = %self.key.webhook, event.id = %event, "webhook.given_up");
+        match meaning {
+            Meaning::Dead => {
+                tracing::warn!(webhook.id = %self.key.webhook, event.id = %event, "webhook.given_up");
+            }
+            Meaning::Delivered | Meaning::Failed => {}
+            Meaning::Gone => {
+                tracing::warn!(webhook.id = %self.key.webhook, "webhook.gone");
+                self.phase = Phase::Ending;
+            }
         }
-        metrics::counter!("syncmx_webhook_attempts_total", "outcome" => outcome).increment(1);
-        metrics::histogram!("syncmx_webhook_call_seconds").record(attempt.took.as_secs_f64());
-        self.done.attempts.push(record(&item.event, attempt, outcome, next_at));
     }
 
     /// Hands over what is done, one settlement at a time; also where only the lease is to be renewed, or given back.
@@ -361,65 +316,6 @@ impl Courier {
     fn is_idle(&self) -> bool {
         self.items.is_empty() && self.settling.is_none() && self.last_work.elapsed() > LINGER
     }
-}
-
-impl Item {
-    /// When to try again; never, if it is given up.
-    fn fail(&mut self, failed: Failed, chance: u16) -> Option<Timestamp> {
-        self.stage = Stage::Kept;
-        self.failed = self.failed.saturating_add(1);
-        let now = Timestamp::now();
-        if failed == Failed::Status(reqwest::StatusCode::GONE) {
-            // Due as soon as somebody turns the webhook on again.
-            return Some(now);
-        }
-        match next_attempt(self.begun_at.unwrap_or(now), now, self.failed, chance) {
-            Next::At(at) => Some(at),
-            Next::Never => None,
-        }
-    }
-
-    fn kept(&self, due_at: Option<Timestamp>) -> KeptDelivery {
-        KeptDelivery {
-            event: self.event.id,
-            conversation: self.event.conversation,
-            due_at,
-            failed: self.failed,
-            begun_at: self.begun_at,
-        }
-    }
-}
-
-impl Unsettled {
-    fn is_empty(&self) -> bool {
-        self.gone.is_empty() && self.kept.is_empty() && self.attempts.is_empty() && self.then.is_none()
-    }
-}
-
-fn record(
-    event: &OutEvent,
-    attempt: Attempt,
-    outcome: &'static str,
-    next_at: Option<Timestamp>,
-) -> AttemptRecord {
-    let status = attempt.outcome.map_or_else(Failed::status, Some);
-    AttemptRecord {
-        id: AttemptId::generate(),
-        event: event.id,
-        event_type: event.kind.clone(),
-        at: attempt.at,
-        outcome,
-        status: status.map(|status| status.as_u16()),
-        error: attempt.outcome.err().map(Failed::class),
-        duration_ms: u64::try_from(attempt.took.as_millis()).unwrap_or(u64::MAX),
-        next_at,
-    }
-}
-
-/// Random enough to spread attempts: the last octets of an id.
-fn chance() -> u16 {
-    let [.., high, low] = *Uuid::now_v7().as_bytes();
-    u16::from_be_bytes([high, low])
 }
 
 /// Calls under way to one endpoint.

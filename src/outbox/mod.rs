@@ -10,6 +10,7 @@
 
 mod courier;
 mod guard;
+mod ledger;
 pub mod schedule;
 mod settler;
 mod signature;

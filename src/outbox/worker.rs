@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::Notify;
-use tokio::task::{self, JoinHandle, JoinSet};
+use tokio::task::{self, JoinError, JoinHandle, JoinSet};
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -87,23 +87,25 @@ impl Office {
                     Some(ring) => self.wake(&ring).await,
                     None => break,
                 },
-                Some(ended) = self.tasks.join_next_with_id() => {
-                    let id = match ended {
-                        Ok((id, ())) => id,
-                        Err(failed) => {
-                            tracing::error!(error = %failed, "webhook.courier_failed");
-                            failed.id()
-                        }
-                    };
-                    if let Some((key, _)) = self.couriers.remove(&id) {
-                        // What came while it ended.
-                        self.employ(Some(key.account)).await;
-                    }
-                }
+                Some(ended) = self.tasks.join_next_with_id() => self.release(ended).await,
                 _ = looks.tick() => self.employ(None).await,
             }
         }
         while self.tasks.join_next().await.is_some() {}
+    }
+
+    async fn release(&mut self, ended: Result<(task::Id, ()), JoinError>) {
+        let id = match ended {
+            Ok((id, ())) => id,
+            Err(failed) => {
+                tracing::error!(error = %failed, "webhook.courier_failed");
+                failed.id()
+            }
+        };
+        if let Some((key, _)) = self.couriers.remove(&id) {
+            // What came while it ended.
+            self.employ(Some(key.account)).await;
+        }
     }
 
     async fn wake(&mut self, ring: &Ring) {

@@ -184,8 +184,11 @@ async fn serve(stream: impl AsyncRead + AsyncWrite + Unpin, state: &State) -> st
         };
         stream.write_all(head.as_bytes()).await?;
         stream.flush().await?;
-        while reply == Reply::Flood {
-            stream.write_all(&[b'x'; 65_536]).await?;
+        if reply == Reply::Flood {
+            // Until nobody reads any more.
+            loop {
+                stream.write_all(&[b'x'; 65_536]).await?;
+            }
         }
     }
 }
