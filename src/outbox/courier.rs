@@ -136,7 +136,8 @@ impl Courier {
                     Err(Leave::AtOnce | Leave::Finished) => return,
                 },
                 _ = ticks.tick() => look = true,
-                () = std::future::ready(()), if look => {}
+                // There is more to take up: on, once the others have had their turn.
+                () = tokio::task::yield_now(), if look && self.phase == Phase::Serving => {}
             }
             if self.is_idle() {
                 self.phase = Phase::Ending;
