@@ -5,6 +5,7 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::sync::{Mutex, PoisonError};
 
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -76,6 +77,21 @@ ids! {
 }
 
 impl EventId {
+    /// A fresh id behind every other that this process has made or [heard of](Self::remember), even if the clock has
+    /// been set back: whoever follows events has passed those already. To be called under the write lock.
+    #[must_use]
+    pub fn next() -> Self {
+        let mut newest = NEWEST_EVENT.lock().unwrap_or_else(PoisonError::into_inner);
+        *newest = Uuid::now_v7().as_u128().max(newest.saturating_add(1));
+        Self(Uuid::from_u128(*newest))
+    }
+
+    /// There is such an event.
+    pub fn remember(self) {
+        let mut newest = NEWEST_EVENT.lock().unwrap_or_else(PoisonError::into_inner);
+        *newest = self.0.as_u128().max(*newest);
+    }
+
     /// The place right before this event: no other event of the account lies between them.
     #[must_use]
     pub const fn just_before(self) -> Self {
@@ -87,4 +103,21 @@ impl AccountId {
     /// The operator's own account: deliveries that belong to no customer (unknown recipients, postmaster).
     /// It is not reachable through the API.
     pub const OPERATOR: Self = Self(Uuid::nil());
+}
+
+static NEWEST_EVENT: Mutex<u128> = Mutex::new(0);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn events_stay_in_order_though_the_clock_was_set_back() {
+        let day_millis = 86_400_000_u128;
+        let tomorrow = Uuid::from_u128(Uuid::now_v7().as_u128() + (day_millis << 80));
+        EventId::from_uuid(tomorrow).remember();
+        let (first, second) = (EventId::next(), EventId::next());
+        assert!(EventId::from_uuid(tomorrow) < first && first < second);
+        assert!(first.just_before() < first && EventId::from_uuid(tomorrow) <= first.just_before());
+    }
 }

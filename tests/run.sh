@@ -55,7 +55,7 @@ install_missing() {
     install_peers
 }
 
-# The senders of tests/peers: mail programs of others, and nodemailer below target/.
+# The senders of tests/peers: mail programs of others, and nodemailer below target/. What verifies webhooks stands beside it.
 install_peers() {
     [[ ${steps[*]} == all || " ${steps[*]} " == *" test "* ]] || return 0
     local missing=() pair
@@ -67,6 +67,8 @@ install_peers() {
     [ ${#missing[@]} = 0 ] || apt_install "${missing[@]}"
     [ -d target/peers/node_modules/nodemailer ] ||
         npm install --prefix target/peers --no-audit --no-fund --silent nodemailer@10
+    [ -d target/peers/node_modules/standardwebhooks ] ||
+        npm install --prefix target/peers --no-audit --no-fund --silent standardwebhooks@1
 }
 
 apt_install() {

@@ -182,6 +182,7 @@ impl Store {
         let vault = Vault::new(keys.master.clone());
         keyring::check_operator(&write, &vault, path).await?;
         let bell = Bell::new();
+        outbox::remember_newest_events(&read).await?;
         let writer = writer::Handle::start(writer::Desk {
             write: write.clone(),
             keys: keys.clone(),

@@ -380,6 +380,20 @@ impl Settlement {
     }
 }
 
+/// So that the next event comes behind all there are.
+pub(in crate::store) async fn remember_newest_events(
+    read: &sqlx::sqlite::SqlitePool,
+) -> Result<(), StoreError> {
+    let newest: Vec<Option<Uuid>> = sqlx::query_scalar(
+        "SELECT (SELECT e.event_id FROM events e WHERE e.account_id = a.account_id ORDER BY e.event_id DESC LIMIT 1)
+         FROM accounts a",
+    )
+    .fetch_all(read)
+    .await?;
+    newest.into_iter().flatten().map(EventId::from_uuid).for_each(EventId::remember);
+    Ok(())
+}
+
 #[derive(sqlx::FromRow)]
 struct EndpointRow {
     url: String,

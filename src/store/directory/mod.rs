@@ -152,7 +152,7 @@ impl Change {
         conversation: Option<ConversationId>,
         data: &Value,
     ) -> Result<EventId, StoreError> {
-        let event = EventId::generate();
+        let event = EventId::next();
         sqlx::query(
             "INSERT INTO events (account_id, event_id, type, at, conversation_id, data) VALUES ($1, $2, $3, $4, $5, $6)",
         )

@@ -188,7 +188,7 @@ impl Change {
         .bind(sealed.content_key)
         .bind(sealed.bytes)
         // Made under the write lock, as the ids of events are: what is behind it, happens after this.
-        .bind(EventId::generate().uuid())
+        .bind(EventId::next().uuid())
         .bind(self.now.as_millis())
         .execute(&mut *self.tx)
         .await?;
