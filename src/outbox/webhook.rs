@@ -33,7 +33,7 @@ pub enum BadUrl {
     /// It holds a user or a password, which would show in lists and logs.
     #[error("must not hold user or password")]
     Credentials,
-    /// It is longer than [`URL_MAX_OCTETS`].
+    /// It is longer than 2048 octets.
     #[error("at most {URL_MAX_OCTETS} octets")]
     TooLong,
     /// It is no URL that a request could be made to.

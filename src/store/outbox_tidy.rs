@@ -9,7 +9,7 @@ use crate::store::{Store, StoreError};
 use crate::time::Timestamp;
 
 impl Store {
-    /// Events are kept [`EVENT_DAYS`], and longer, up to [`EVENT_DAYS_AT_MOST`], while a webhook that is on has not got
+    /// Events are kept 30 days, and longer, up to 90, while a webhook that is on has not got
     /// them. Returns how many events went.
     ///
     /// # Errors
