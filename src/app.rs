@@ -1,7 +1,7 @@
 //! `syncmx serve`: builds the parts, runs them, shuts them down in order.
 //!
-//! Order of the end: stop accepting → 421 at safe points → open messages finish → the store's writer is flushed →
-//! the pool closes. A second signal does not hurry it; the grace period does.
+//! Order of the end: stop accepting → 421 at safe points → open messages finish → calls to webhooks finish → the
+//! store's writer is flushed → the pool closes. A second signal does not hurry it; the grace period does.
 
 use std::io::Write;
 use std::net::SocketAddr;
@@ -20,14 +20,15 @@ use tracing::{error, info, warn};
 use crate::address::ServedDomains;
 use crate::auth::Authenticator;
 use crate::cli::{Failure, one_line};
-use crate::config::{Config, ConfigError};
+use crate::config::{Config, ConfigError, StoreUrl};
 use crate::housekeeping;
 use crate::http::{self, AppState};
 use crate::inherited::Inherited;
 use crate::intake::Intake;
 use crate::keys::Keys;
 use crate::mta_sts::Policy;
-use crate::reload::InUse;
+use crate::outbox;
+use crate::reload::{self, InUse};
 use crate::smtp::listener::Server;
 use crate::smtp::session::TlsPolicy;
 use crate::smtp::tls::Certificates;
@@ -44,8 +45,10 @@ pub struct App {
     http_shutdown: CancellationToken,
     certificates: Certificates,
     in_use: InUse,
+    keys: Arc<Keys>,
     smtp_task: JoinHandle<()>,
     http_task: JoinHandle<std::io::Result<()>>,
+    outbox: outbox::Worker,
     store: Store,
 }
 
@@ -74,7 +77,7 @@ impl App {
         let (shutdown, http_shutdown) = (CancellationToken::new(), CancellationToken::new());
         let state = AppState {
             store: store.clone(),
-            keys,
+            keys: keys.clone(),
             served: served.clone(),
             metrics: metrics_handle(),
             draining: shutdown.clone(),
@@ -84,8 +87,22 @@ impl App {
         let intake = Intake::new(store.clone(), authenticator, served, config.smtp.hostname.clone());
         let smtp_task = tokio::spawn(server.serve(Arc::new(intake), shutdown.clone()));
         let http_task = tokio::spawn(http::serve(listener, state, http_shutdown.clone()));
+        let outbox = start_outbox(config, &store).await?;
         tokio::spawn(housekeeping::run(store.clone(), shutdown.clone()));
-        Ok(Self { smtp, http, shutdown, http_shutdown, certificates, in_use, smtp_task, http_task, store })
+        tokio::spawn(reload::watch_keys(config.keys.file.clone(), keys.clone(), shutdown.clone()));
+        Ok(Self {
+            smtp,
+            http,
+            shutdown,
+            http_shutdown,
+            certificates,
+            in_use,
+            keys,
+            smtp_task,
+            http_task,
+            outbox,
+            store,
+        })
     }
 
     /// Tells whoever started us where we listen, in one line on standard output.
@@ -121,6 +138,7 @@ impl App {
 
     fn reload(&mut self, read: Result<Config, ConfigError>) {
         self.in_use.take_up(read);
+        reload::take_up_keys(self.in_use.key_file(), &self.keys);
         match self.certificates.reload() {
             Ok(()) => info!("tls.certificates_reloaded"),
             Err(error) => error!(error = &error as &dyn std::error::Error, "tls.certificates_kept"),
@@ -137,6 +155,7 @@ impl App {
         // Until now /readyz has said 503, which is how a load balancer learns of it.
         self.http_shutdown.cancel();
         finish_http(self.http_task, ends - CLOSE_LIMIT).await;
+        finish_outbox(self.outbox, ends - CLOSE_LIMIT).await;
         close_store(&self.store, ends).await;
         info!("server.stopped");
     }
@@ -168,6 +187,13 @@ async fn finish_http(task: JoinHandle<std::io::Result<()>>, ends: Instant) {
     }
 }
 
+async fn finish_outbox(outbox: outbox::Worker, ends: Instant) {
+    if timeout_at(ends, outbox.stop()).await.is_err() {
+        // What was not settled is sent again after the next start.
+        warn!("calls to webhooks cut off");
+    }
+}
+
 fn complain_of<E: std::error::Error + 'static>(failure: Option<E>, part: &'static str) {
     if let Some(error) = failure {
         error!(error = &error as &dyn std::error::Error, part, "server.part_failed");
@@ -189,6 +215,14 @@ fn smtp_server(
     let mut disks = vec![config.data_folder().to_owned(), std::env::temp_dir()];
     disks.extend(config.store.blobs.folder().map(Path::to_owned));
     Ok(server.map_err(|error| Failure::unreachable(&error))?.watching_disks(disks))
+}
+
+/// SQLite has one serving process: what another one was about to send, it will not send any more.
+async fn start_outbox(config: &Config, store: &Store) -> Result<outbox::Worker, Failure> {
+    match config.store.url {
+        StoreUrl::Sqlite(_) => store.end_leases().await.map_err(|error| Failure::unreachable(&error))?,
+    }
+    outbox::Worker::start(config, store).map_err(|error| Failure::unreachable(&error))
 }
 
 async fn http_listener(

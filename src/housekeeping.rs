@@ -30,6 +30,7 @@ pub(crate) async fn run(store: Store, draining: CancellationToken) {
 
 async fn tidy(store: &Store) {
     expire(store).await;
+    tidy_outbox(store).await;
     sweep(store).await;
 }
 
@@ -39,6 +40,13 @@ async fn expire(store: &Store) {
             info!(held, traces, messages, marks, released, "housekeeping.done");
         }
         Err(error) => warn!(error = &error as &dyn std::error::Error, "housekeeping.failed"),
+    }
+}
+
+async fn tidy_outbox(store: &Store) {
+    match store.tidy_outbox(Timestamp::now()).await {
+        Ok(events) => info!(events, "housekeeping.events_ended"),
+        Err(error) => warn!(error = &error as &dyn std::error::Error, "housekeeping.events_not_ended"),
     }
 }
 

@@ -69,6 +69,18 @@ ids! {
     EventId;
     /// An API token.
     TokenId;
+    /// An endpoint that events are pushed to.
+    WebhookId;
+    /// One attempt to give a webhook an event.
+    AttemptId;
+}
+
+impl EventId {
+    /// The place right before this event: no other event of the account lies between them.
+    #[must_use]
+    pub const fn just_before(self) -> Self {
+        Self(Uuid::from_u128(self.0.as_u128().saturating_sub(1)))
+    }
 }
 
 impl AccountId {

@@ -1,13 +1,15 @@
 //! The key file (`[keys] file`): master key, address-hash key and reply-token keys; made on first start, mode 0600.
 //!
-//! Promises that no key shows in Debug output or errors, and that an existing file is never overwritten.
+//! Promises that no key shows in Debug output or errors, and that an existing file is never overwritten but by a whole
+//! new one ([`rotate`], [`revoke`]), of which reply-token keys alone are taken up by a running server.
 
 use std::fs;
 use std::io::Write;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, PoisonError, RwLock};
 
-use aws_lc_rs::hmac;
+use aws_lc_rs::{constant_time, hmac};
 use serde::{Deserialize, Serialize};
 use zeroize::{Zeroize, ZeroizeOnDrop};
 
@@ -59,8 +61,8 @@ pub struct Keys {
     pub master: Secret,
     /// Keys the hashes of addresses in traces of discarded mail and in logs (R5, R65).
     address_hash: Secret,
-    /// Reply-token keys; the last one mints, all verify.
-    pub reply_tokens: Vec<TokenKey>,
+    /// Reply-token keys; the last one mints, all verify. Shared by all clones: they are taken up for all.
+    reply_tokens: Arc<RwLock<Arc<[TokenKey]>>>,
 }
 
 /// Why the keys cannot be used.
@@ -85,6 +87,18 @@ pub enum KeyFileError {
         /// Its mode.
         mode: u32,
     },
+    /// The key mints: without it no address could be made.
+    #[error("key {0} makes the reply addresses now: rotate first")]
+    Issuing(u8),
+    /// There is no such key.
+    #[error("there is no reply-token key {0}")]
+    NoSuchKey(u8),
+    /// Another master key or address-hash key: a running server cannot change these.
+    #[error("the master key or the address-hash key is another one: only reply-token keys are taken up")]
+    OtherKeys,
+    /// All 256 ids are in use.
+    #[error("there are 256 reply-token keys: revoke one first")]
+    TooMany,
     /// The file cannot be read or written.
     #[error("cannot use key file {path}")]
     Unusable {
@@ -116,22 +130,57 @@ impl Keys {
     /// # Errors
     /// If the file is malformed, readable by others, or cannot be read or written.
     pub fn load_or_create(path: &Path) -> Result<Self, KeyFileError> {
-        let unusable = |source| KeyFileError::Unusable { path: path.to_owned(), source };
-        match fs::read_to_string(path) {
-            Ok(text) => {
-                let mode = fs::metadata(path).map_err(unusable)?.permissions().mode() & 0o777;
-                if mode & 0o077 != 0 {
-                    return Err(KeyFileError::Readable { path: path.to_owned(), mode });
-                }
-                Self::parse(&text).map_err(|detail| KeyFileError::Malformed { path: path.to_owned(), detail })
-            }
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+        match Self::load(path) {
+            Err(KeyFileError::Unusable { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {
                 let keys = Self::generate()?;
-                keys.write_new(path).map_err(unusable)?;
+                keys.write_new(path)
+                    .map_err(|source| KeyFileError::Unusable { path: path.to_owned(), source })?;
                 Ok(keys)
             }
-            Err(error) => Err(unusable(error)),
+            loaded => loaded,
         }
+    }
+
+    /// Reads the key file.
+    ///
+    /// # Errors
+    /// If there is none, or it is malformed, readable by others, or cannot be read.
+    pub fn load(path: &Path) -> Result<Self, KeyFileError> {
+        let unusable = |source| KeyFileError::Unusable { path: path.to_owned(), source };
+        let text = fs::read_to_string(path).map_err(unusable)?;
+        let mode = fs::metadata(path).map_err(unusable)?.permissions().mode() & 0o777;
+        if mode & 0o077 != 0 {
+            return Err(KeyFileError::Readable { path: path.to_owned(), mode });
+        }
+        Self::parse(&text).map_err(|detail| KeyFileError::Malformed { path: path.to_owned(), detail })
+    }
+
+    /// The reply-token keys of now; the last one mints, all verify.
+    #[must_use]
+    pub fn reply_tokens(&self) -> Arc<[TokenKey]> {
+        self.reply_tokens.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Takes up the reply-token keys of another reading of the file; says whether they differ.
+    ///
+    /// # Errors
+    /// [`KeyFileError::OtherKeys`]: then nothing changes.
+    pub fn take_up(&self, fresh: &Self) -> Result<bool, KeyFileError> {
+        let is_same = |ours: &Secret, theirs: &Secret| {
+            constant_time::verify_slices_are_equal(ours.expose(), theirs.expose()).is_ok()
+        };
+        if !is_same(&self.master, &fresh.master) || !is_same(&self.address_hash, &fresh.address_hash) {
+            return Err(KeyFileError::OtherKeys);
+        }
+        let (old, new) = (self.reply_tokens(), fresh.reply_tokens());
+        let pairs = || old.iter().zip(new.iter());
+        if old.len() == new.len()
+            && pairs().all(|(old, new)| old.id == new.id && is_same(&old.secret, &new.secret))
+        {
+            return Ok(false);
+        }
+        *self.reply_tokens.write().unwrap_or_else(PoisonError::into_inner) = new;
+        Ok(true)
     }
 
     /// Fresh keys that are not written anywhere (dry runs, tests).
@@ -142,7 +191,7 @@ impl Keys {
         Ok(Self {
             master: Secret::generate()?,
             address_hash: Secret::generate()?,
-            reply_tokens: vec![TokenKey { id: 1, secret: Secret::generate()? }],
+            reply_tokens: shared(vec![TokenKey { id: 1, secret: Secret::generate()? }]),
         })
     }
 
@@ -176,45 +225,102 @@ impl Keys {
         Ok(Self {
             master: read_hex(&file.master, "master")?,
             address_hash: read_hex(&file.address_hash, "address_hash")?,
-            reply_tokens,
+            reply_tokens: shared(reply_tokens),
         })
     }
 
-    fn write_new(&self, path: &Path) -> std::io::Result<()> {
+    fn text(&self) -> std::io::Result<String> {
         let file = KeyFile {
             master: write_hex(&self.master),
             address_hash: write_hex(&self.address_hash),
             reply_token: self
-                .reply_tokens
+                .reply_tokens()
                 .iter()
                 .map(|key| TokenKeyEntry { id: key.id, key: write_hex(&key.secret) })
                 .collect(),
         };
-        let text = toml::to_string(&file).map_err(std::io::Error::other)?;
+        Ok(format!("{HEADER}{}", toml::to_string(&file).map_err(std::io::Error::other)?))
+    }
+
+    fn write_new(&self, path: &Path) -> std::io::Result<()> {
         if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
             // The data folder: nobody else looks in.
             fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
         }
-        // Under its name it is whole and on disk, or not there: half a key file would end every later start.
-        let temporary = path.with_extension(format!("new-{}", std::process::id()));
-        let written = (|| {
-            let mut handle = fs::OpenOptions::new()
-                .write(true)
-                .create(true)
-                .truncate(true)
-                .mode(0o600)
-                .open(&temporary)?;
-            handle.write_all(HEADER.as_bytes())?;
-            handle.write_all(text.as_bytes())?;
-            handle.sync_all()?;
-            // Unlike a renaming, this fails where somebody else has made one meanwhile.
-            fs::hard_link(&temporary, path)
-        })();
-        let _gone = fs::remove_file(&temporary);
-        written?;
-        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
-        fs::File::open(folder.unwrap_or(Path::new(".")))?.sync_all()
+        // Under its name it is whole and on disk, or not there: half a key file would end every later start. Somebody
+        // else may have made one meanwhile: that one stays.
+        self.fresh_file(path)?.persist_noclobber(path).map_err(|error| error.error)?;
+        fs::File::open(folder_of(path))?.sync_all()
     }
+
+    /// A whole new file in place of the old one: whoever reads meanwhile reads either.
+    fn replace(&self, path: &Path) -> std::io::Result<()> {
+        self.fresh_file(path)?.persist(path).map_err(|error| error.error)?;
+        fs::File::open(folder_of(path))?.sync_all()
+    }
+
+    /// On disk beside `path`, with mode 0600.
+    fn fresh_file(&self, path: &Path) -> std::io::Result<tempfile::NamedTempFile> {
+        let mut fresh = tempfile::NamedTempFile::new_in(folder_of(path))?;
+        fresh.write_all(self.text()?.as_bytes())?;
+        fresh.as_file().sync_all()?;
+        Ok(fresh)
+    }
+}
+
+/// Adds a key that makes reply addresses from now on; those before it still verify. Returns its id.
+///
+/// # Errors
+/// If the file cannot be read or replaced, or holds 256 keys.
+pub fn rotate(path: &Path) -> Result<u8, KeyFileError> {
+    change(path, |keys| {
+        let newest = keys.last().map_or(0, |key| key.id);
+        let id = (1..=u8::MAX)
+            .map(|step| newest.wrapping_add(step))
+            .find(|id| keys.iter().all(|key| key.id != *id))
+            .ok_or(KeyFileError::TooMany)?;
+        keys.push(TokenKey { id, secret: Secret::generate()? });
+        Ok(id)
+    })
+}
+
+/// Takes a retired key away: what it made is refused from now on.
+///
+/// # Errors
+/// If the file cannot be read or replaced, has no such key, or the key makes the addresses of now.
+pub fn revoke(path: &Path, id: u8) -> Result<(), KeyFileError> {
+    change(path, |keys| {
+        let place = keys.iter().position(|key| key.id == id).ok_or(KeyFileError::NoSuchKey(id))?;
+        if place + 1 == keys.len() {
+            return Err(KeyFileError::Issuing(id));
+        }
+        keys.remove(place);
+        Ok(())
+    })
+}
+
+/// Reads, changes and replaces the file, one process at a time.
+fn change<T>(
+    path: &Path,
+    change: impl FnOnce(&mut Vec<TokenKey>) -> Result<T, KeyFileError>,
+) -> Result<T, KeyFileError> {
+    let unusable = |source| KeyFileError::Unusable { path: path.to_owned(), source };
+    // The file itself is another one afterwards; its folder stays. The lock ends with the handle.
+    let lock = fs::File::open(folder_of(path)).map_err(unusable)?;
+    lock.lock().map_err(unusable)?;
+    let keys = Keys::load(path)?;
+    let mut reply_tokens = keys.reply_tokens().to_vec();
+    let done = change(&mut reply_tokens)?;
+    Keys { reply_tokens: shared(reply_tokens), ..keys }.replace(path).map_err(unusable)?;
+    Ok(done)
+}
+
+fn shared(reply_tokens: Vec<TokenKey>) -> Arc<RwLock<Arc<[TokenKey]>>> {
+    Arc::new(RwLock::new(reply_tokens.into()))
+}
+
+fn folder_of(path: &Path) -> &Path {
+    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
 const HEADER: &str = "# syncmx keys. Whoever has this file can read all stored mail; without it nobody can. Back it up apart.\n";
@@ -250,7 +356,57 @@ mod tests {
         assert!(made.write_new(&path).is_err(), "a file that is there is never replaced");
         let read = Keys::load_or_create(&path).unwrap();
         assert_eq!(made.master.expose(), read.master.expose());
-        assert_eq!(made.reply_tokens[0].secret.expose(), read.reply_tokens[0].secret.expose());
+        assert_eq!(made.reply_tokens()[0].secret.expose(), read.reply_tokens()[0].secret.expose());
+    }
+
+    fn ids(keys: &Keys) -> Vec<u8> {
+        keys.reply_tokens().iter().map(|key| key.id).collect()
+    }
+
+    #[test]
+    fn a_rotated_file_keeps_its_mode_and_its_other_keys_and_is_taken_up() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("keys.toml");
+        let running = Keys::load_or_create(&path).unwrap();
+        assert_eq!(rotate(&path).unwrap(), 2);
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        assert!(fs::read_to_string(&path).unwrap().starts_with(HEADER));
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "nothing is left beside it");
+        let fresh = Keys::load(&path).unwrap();
+        assert_eq!(fresh.master.expose(), running.master.expose());
+        assert_eq!((ids(&fresh), ids(&running)), (vec![1, 2], vec![1]));
+        assert!(running.take_up(&fresh).unwrap());
+        assert_eq!(ids(&running), [1, 2]);
+        assert!(!running.take_up(&fresh).unwrap(), "there is nothing new");
+        assert!(matches!(running.take_up(&Keys::generate().unwrap()), Err(KeyFileError::OtherKeys)));
+        assert_eq!(ids(&running), [1, 2]);
+    }
+
+    #[test]
+    fn a_retired_key_is_revoked_and_the_issuing_one_is_not() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("keys.toml");
+        Keys::load_or_create(&path).unwrap();
+        assert!(matches!(revoke(&path, 1), Err(KeyFileError::Issuing(1))));
+        rotate(&path).unwrap();
+        assert!(matches!(revoke(&path, 3), Err(KeyFileError::NoSuchKey(3))));
+        assert!(matches!(revoke(&path, 2), Err(KeyFileError::Issuing(2))));
+        revoke(&path, 1).unwrap();
+        assert_eq!(ids(&Keys::load(&path).unwrap()), [2]);
+        assert_eq!(rotate(&path).unwrap(), 3, "an id is not used again before its turn");
+    }
+
+    #[test]
+    fn ids_go_round_and_end_at_256_keys() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("keys.toml");
+        Keys::load_or_create(&path).unwrap();
+        for expected in (2..=255).chain([0]) {
+            assert_eq!(rotate(&path).unwrap(), expected);
+        }
+        assert!(matches!(rotate(&path), Err(KeyFileError::TooMany)));
+        revoke(&path, 7).unwrap();
+        assert_eq!(rotate(&path).unwrap(), 7);
     }
 
     #[test]

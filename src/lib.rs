@@ -18,6 +18,7 @@ pub mod intake;
 pub mod keys;
 pub mod message;
 pub mod mta_sts;
+pub mod outbox;
 mod poison;
 mod postmaster;
 mod reload;

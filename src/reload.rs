@@ -1,11 +1,19 @@
 //! What SIGHUP does with the configuration: read again, checked as at the start, taken up as far as a running server can.
 //!
 //! Promises that a bad file changes nothing and is an error in the log with file, line and key; and that what has
-//! changed but needs a restart is named there, without its value.
+//! changed but needs a restart is named there, without its value. Reply-token keys are taken up as soon as the key file
+//! has changed: an address that another process makes with a new key must not be refused here.
 
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::MissedTickBehavior;
+use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
 use crate::config::{Config, ConfigError, Smtp, Timeouts, Tls};
+use crate::keys::{KeyFileError, Keys};
 use crate::smtp::listener::SettingsSwitch;
 use crate::smtp::session::TlsPolicy;
 
@@ -19,6 +27,11 @@ pub(crate) struct InUse {
 impl InUse {
     pub(crate) const fn new(config: Config, sessions: SettingsSwitch) -> Self {
         Self { config, sessions }
+    }
+
+    /// Where the keys are: a restart alone moves them.
+    pub(crate) fn key_file(&self) -> &Path {
+        &self.config.keys.file
     }
 
     /// Takes up what was read, or keeps what there is.
@@ -39,6 +52,43 @@ impl InUse {
         info!("configuration read again");
     }
 }
+
+/// Looks at the key file until the server drains, and takes up what has changed.
+pub(crate) async fn watch_keys(path: PathBuf, keys: Arc<Keys>, draining: CancellationToken) {
+    let mut looks = tokio::time::interval(KEY_FILE_LOOK);
+    looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    // The first look takes up what has changed since the start.
+    let mut seen = None;
+    while draining.run_until_cancelled(looks.tick()).await.is_some() {
+        let now = stamp(&path).await;
+        if now != seen {
+            seen = now;
+            take_up_keys(&path, &keys);
+        }
+    }
+}
+
+/// Takes up the reply-token keys of the file, or keeps those there are.
+pub(crate) fn take_up_keys(path: &Path, keys: &Keys) {
+    match Keys::load(path).and_then(|fresh| keys.take_up(&fresh)) {
+        Ok(true) => info!(keys = keys.reply_tokens().len(), "keys.taken_up"),
+        Ok(false) => {}
+        Err(error) => keep_keys(&error),
+    }
+}
+
+fn keep_keys(error: &KeyFileError) {
+    error!(error = error as &dyn std::error::Error, "keys.kept");
+}
+
+/// What differs when a file was replaced or written to.
+async fn stamp(path: &Path) -> Option<(u64, u64, std::time::SystemTime)> {
+    use std::os::unix::fs::MetadataExt;
+    let found = tokio::fs::metadata(path).await.ok()?;
+    Some((found.ino(), found.len(), found.modified().ok()?))
+}
+
+const KEY_FILE_LOOK: Duration = Duration::from_secs(1);
 
 /// The keys and sections that only a restart takes up, where the two differ.
 fn fixed_that_differ(old: &Config, new: &Config) -> Vec<&'static str> {

@@ -55,7 +55,7 @@ install_missing() {
     install_peers
 }
 
-# The senders of tests/peers: mail programs of others, and nodemailer below target/.
+# The senders of tests/peers: mail programs of others, and nodemailer below target/. What verifies webhooks stands beside it.
 install_peers() {
     [[ ${steps[*]} == all || " ${steps[*]} " == *" test "* ]] || return 0
     local missing=() pair
@@ -70,6 +70,8 @@ install_peers() {
     # The S3 server of tests/e2e/bucket.rs.
     PYTHONPATH=target/peers/python python3 -c 'import moto.server, flask_cors' 2>/dev/null ||
         python3 -m pip install --quiet --disable-pip-version-check --target target/peers/python 'moto[server]==5.2.5'
+    [ -d target/peers/node_modules/standardwebhooks ] ||
+        npm install --prefix target/peers --no-audit --no-fund --silent standardwebhooks@1
 }
 
 apt_install() {

@@ -517,7 +517,7 @@ async fn r41_r45_a_reply_address_leads_to_its_conversation_through_merges_until_
     engine: Engine,
 ) {
     let mut world = World::on(engine).await;
-    let key = world.keys.reply_tokens[0].clone();
+    let key = world.keys.reply_tokens()[0].clone();
     let filed = world.file(email("1@praxis.test", USER, &["ana@patient.test"])).await.unwrap();
     let Decision::Filed(filing) = &filed.decided[0].1 else { panic!("{filed:?}") };
     let older = filing.thread.id();
@@ -533,7 +533,7 @@ async fn r41_r45_a_reply_address_leads_to_its_conversation_through_merges_until_
     let found = Lookup::Found(world.reply_mailbox(older));
     assert_eq!(world.store.mailbox(&address(older)).await.unwrap(), found);
     assert_eq!(world.store.mailbox(&address(younger)).await.unwrap(), found);
-    let forged = Keys::generate().unwrap().reply_tokens[0].clone();
+    let forged = Keys::generate().unwrap().reply_tokens()[0].clone();
     let forged = ask(&format!("{}@reply.example.test", ReplyToken::mint(older, 2517, &forged)));
     assert_eq!(world.store.mailbox(&forged).await.unwrap(), Lookup::Unknown);
 

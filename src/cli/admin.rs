@@ -182,6 +182,15 @@ pub(super) enum ReplyAddressCommand {
         #[command(flatten)]
         output: Output,
     },
+    /// Revoke the reply addresses of a conversation: they answer 550 5.2.1 from now on.
+    Revoke {
+        /// The account's id.
+        account: String,
+        /// The conversation's id.
+        conversation: String,
+        #[command(flatten)]
+        output: Output,
+    },
 }
 
 /// `held …`
@@ -270,7 +279,7 @@ pub(super) enum TokenCommand {
 pub(super) struct Output {
     /// JSON.
     #[arg(long)]
-    json: bool,
+    pub(super) json: bool,
 }
 
 pub(super) async fn account(config: &Config, command: AccountCommand) -> Result<ExitCode, Failure> {
@@ -342,9 +351,17 @@ pub(super) async fn reply_address(
     config: &Config,
     command: ReplyAddressCommand,
 ) -> Result<ExitCode, Failure> {
-    let ReplyAddressCommand::Mint { account, contact, user, conversation, output } = command;
-    let body = json!({"contact_id": contact, "user_id": user, "conversation_id": conversation});
-    request(config, "POST", &format!("/accounts/{account}/reply-addresses"), Some(body), output).await
+    let (path, body, output) = match command {
+        ReplyAddressCommand::Mint { account, contact, user, conversation, output } => {
+            let body = json!({"contact_id": contact, "user_id": user, "conversation_id": conversation});
+            (format!("/accounts/{account}/reply-addresses"), Some(body), output)
+        }
+        ReplyAddressCommand::Revoke { account, conversation, output } => {
+            let path = format!("/accounts/{account}/conversations/{conversation}:revoke-reply-addresses");
+            (path, None, output)
+        }
+    };
+    request(config, "POST", &path, body, output).await
 }
 
 pub(super) async fn held(config: &Config, command: HeldCommand) -> Result<ExitCode, Failure> {

@@ -11,6 +11,7 @@ mod demo_command;
 mod dns;
 mod explain;
 mod inspect;
+mod keys;
 mod local_api;
 mod log_sink;
 mod migrate;
@@ -94,9 +95,12 @@ enum Command {
     /// Create, show and import contacts.
     #[command(subcommand)]
     Contact(admin::ContactCommand),
-    /// Mint reply addresses.
+    /// Mint and revoke reply addresses.
     #[command(subcommand)]
     ReplyAddress(admin::ReplyAddressCommand),
+    /// List, rotate and revoke the keys of reply addresses.
+    #[command(subcommand)]
+    Keys(keys::KeysCommand),
     /// List held mail, file or discard it.
     #[command(subcommand)]
     Held(admin::HeldCommand),
@@ -147,6 +151,7 @@ async fn carry_out(command: Command, config: Config, file: Option<&Path>) -> Res
         Command::User(command) => admin::user(&config, command).await,
         Command::Contact(command) => admin::contact(&config, command).await,
         Command::ReplyAddress(command) => admin::reply_address(&config, command).await,
+        Command::Keys(command) => keys::run(&config, &command),
         Command::Held(command) => admin::held(&config, command).await,
         Command::Token(command) => admin::token(&config, command).await,
         Command::Trace(arguments) => trace::run(&config, arguments).await,
@@ -190,6 +195,8 @@ fn start_logging(config: &Config) -> LogSink {
     use tracing_subscriber::layer::SubscriberExt;
     use tracing_subscriber::util::SubscriberInitExt;
     let filter: tracing_subscriber::filter::Targets = config.log.level.parse().unwrap_or_default();
+    // An endpoint's bad certificate is that webhook's attempt, not an error of ours.
+    let filter = filter.with_target("rustls_platform_verifier", tracing_subscriber::filter::LevelFilter::OFF);
     let registry = tracing_subscriber::registry().with(filter);
     let sink = LogSink::start(std::io::stderr());
     // A second start in one process (tests) keeps the first subscriber.

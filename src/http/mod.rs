@@ -30,9 +30,10 @@ use utoipa_axum::routes;
 pub use serve::serve;
 
 use crate::address::ServedDomains;
+use crate::http::api::event_stream::Streams;
 use crate::http::api::{
-    accounts, contacts, content, deliveries, events, held, import, marks, messages, reply_addresses, tokens,
-    users,
+    accounts, contacts, content, conversations, deliveries, events, held, import, marks, messages,
+    reply_addresses, tokens, users, webhooks,
 };
 use crate::http::problem::Problem;
 use crate::http::rate::RateLimit;
@@ -66,6 +67,7 @@ struct App(Arc<Shared>);
 struct Shared {
     state: AppState,
     rate: RateLimit,
+    streams: Streams,
     openapi: String,
 }
 
@@ -89,7 +91,8 @@ impl Deref for Shared {
 pub fn router(state: AppState) -> Router {
     let (_, document) = api(None).split_for_parts();
     let openapi = openapi::document(document, &state.public_url);
-    let app = App(Arc::new(Shared { state, rate: RateLimit::default(), openapi }));
+    let app =
+        App(Arc::new(Shared { state, rate: RateLimit::default(), streams: Streams::default(), openapi }));
     let (api, _) = api(Some(&app)).split_for_parts();
     api.route("/api/v1/openapi.json", get(ops::openapi_json))
         .route("/healthz", get(ops::healthz))
@@ -116,7 +119,7 @@ fn api(app: Option<&App>) -> OpenApiRouter<App> {
         imports = imports.route_layer(middleware::from_fn_with_state(app.clone(), auth::authenticate));
     }
     let mut all = OpenApiRouter::with_openapi(openapi::base()).nest("/api/v1", routes.merge(imports));
-    openapi::add_held(all.get_openapi_mut());
+    openapi::add_actions(all.get_openapi_mut());
     all
 }
 
@@ -145,7 +148,11 @@ fn record() -> OpenApiRouter<App> {
         .routes(routes!(marks::list_marks))
         .routes(routes!(reply_addresses::create_reply_address))
         .routes(routes!(messages::register_message))
-        .routes(routes!(messages::conversation))
+        // The router knows no suffix behind a parameter: actions are told apart in the handler.
+        .route(
+            "/accounts/{account}/conversations/{conversation}",
+            get(messages::conversation).post(conversations::act),
+        )
         .routes(routes!(messages::read_message))
         .routes(routes!(content::raw_message))
         .routes(routes!(content::message_html))
@@ -156,11 +163,20 @@ fn record() -> OpenApiRouter<App> {
 fn operation() -> OpenApiRouter<App> {
     OpenApiRouter::new()
         .routes(routes!(held::list_held))
-        // The router knows no suffix behind a parameter: `{delivery}:discard` is told apart in the handler.
         .route("/accounts/{account}/held/{delivery}", get(held::read_held).post(held::decide_held))
         .routes(routes!(deliveries::list_deliveries))
         .routes(routes!(deliveries::read_delivery))
         .routes(routes!(events::list_events))
+        .routes(routes!(webhooks::create_webhook, webhooks::list_webhooks))
+        .route(
+            "/accounts/{account}/webhooks/{webhook}",
+            get(webhooks::read_webhook)
+                .patch(webhooks::update_webhook)
+                .delete(webhooks::delete_webhook)
+                .post(webhooks::act),
+        )
+        .routes(routes!(webhooks::list_attempts))
+        .routes(routes!(webhooks::list_dead_letters))
         .routes(routes!(tokens::create_token, tokens::list_tokens))
         .routes(routes!(tokens::delete_token))
 }

@@ -5,7 +5,7 @@ use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityRequirement
 use utoipa::openapi::{ContentBuilder, InfoBuilder, OpenApi, Ref, RefOr, ResponseBuilder, Server};
 use utoipa::{OpenApi as _, ToSchema};
 
-use crate::http::api::held;
+use crate::http::api::{conversations, held, messages, webhooks};
 use crate::http::problem::Problem;
 
 /// The document before any route.
@@ -28,12 +28,23 @@ pub(super) fn base() -> OpenApi {
 }
 
 /// Adds what the router cannot know: actions behind a parameter.
-pub(super) fn add_held(document: &mut OpenApi) {
+pub(super) fn add_actions(document: &mut OpenApi) {
     #[derive(utoipa::OpenApi)]
-    #[openapi(paths(held::read_held, held::discard_held, held::file_held))]
-    struct Held;
-    let held = OpenApi::default().nest("/api/v1", Held::openapi());
-    document.merge(held);
+    #[openapi(paths(
+        conversations::revoke_reply_addresses,
+        messages::conversation,
+        held::read_held,
+        held::discard_held,
+        held::file_held,
+        webhooks::read_webhook,
+        webhooks::update_webhook,
+        webhooks::delete_webhook,
+        webhooks::test_webhook,
+        webhooks::replay_webhook,
+        webhooks::rotate_webhook_secret
+    ))]
+    struct Actions;
+    document.merge(OpenApi::default().nest("/api/v1", Actions::openapi()));
 }
 
 /// The finished document as JSON.

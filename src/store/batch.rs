@@ -58,16 +58,19 @@ impl Desk {
             return Err(Failure::TimedOut);
         }
         let writing = self.decide_and_write(&mut transaction, jobs);
-        let answers = tokio::time::timeout_at(deadline, writing).await.map_err(|_| Failure::TimedOut)??;
+        let written = tokio::time::timeout_at(deadline, writing).await;
+        let (answers, with_events) = written.map_err(|_| Failure::TimedOut)??;
         transaction.commit().await?;
+        self.bell.ring(with_events);
         Ok(answers)
     }
 
+    /// The answers, and the accounts that have new events.
     async fn decide_and_write(
         &self,
         transaction: &mut Transaction,
         jobs: &[Job],
-    ) -> Result<Vec<Answer>, Failure> {
+    ) -> Result<(Vec<Answer>, Vec<AccountId>), Failure> {
         let arrivals: Vec<Arrival<'_>> = jobs.iter().flat_map(Job::arrivals).collect();
         let accounts: Vec<AccountId> = arrivals.iter().map(|arrival| arrival.mailbox.account()).collect();
         transaction.lock_accounts(&accounts).await?;
@@ -92,8 +95,9 @@ impl Desk {
                 }
             });
         }
+        let with_events = rows.events.iter().map(|event| AccountId::from_uuid(event.account_id)).collect();
         rows.write(transaction).await?;
-        Ok(answers)
+        Ok((answers, with_events))
     }
 
     fn file(&self, rows: &mut Rows, prepared: &Prepared, outcomes: &[Outcome<'_>]) -> Answer {

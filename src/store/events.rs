@@ -5,14 +5,14 @@ use serde::Serialize;
 use crate::address::Mailbox;
 use crate::filing::{Direction, Filing, FilingContact, Held};
 use crate::id::{ContactId, ConversationId, DeliveryId, EventId, MessageId, UserId};
-use crate::message::{Email, Kind};
+use crate::message::{Email, Kind, ReportedRecipient};
 use crate::store::batch::Outcome;
 use crate::store::effects::json;
 use crate::store::record;
 use crate::store::rows::{EventRow, Rows};
 use crate::wire::{MeetingView, PersonView};
 
-/// `contact.created`, `contact.sync_on`, `message.filed`, `reply.received`, in this order.
+/// `contact.created`, `contact.sync_on`, `message.filed`, then `reply.received`, `message.bounced` or `message.complained`.
 pub(in crate::store) fn filed(rows: &mut Rows, outcome: &Outcome<'_>, filing: &Filing) {
     let message_id = outcome.arrival.fresh.message;
     if let FilingContact::Create { id, name, email } = &filing.contact {
@@ -37,6 +37,12 @@ pub(in crate::store) fn filed(rows: &mut Rows, outcome: &Outcome<'_>, filing: &F
     if is_answer {
         push(rows, outcome, "reply.received", conversation, &data);
     }
+    let reported = match filing.kind {
+        Kind::Bounce => "message.bounced",
+        Kind::Complaint => "message.complained",
+        Kind::AutoReply | Kind::Forwarded | Kind::Mail => return,
+    };
+    push(rows, outcome, reported, conversation, &Reported::of(outcome, filing));
 }
 
 /// `message.held`.
@@ -78,7 +84,7 @@ fn push(
     rows.events.push(EventRow {
         account_id: outcome.arrival.mailbox.account().uuid(),
         // Made while the write lock is ours, so that ids follow the order of commits.
-        event_id: EventId::generate().uuid(),
+        event_id: EventId::next().uuid(),
         type_name,
         at: outcome.arrival.received_at.as_millis(),
         conversation_id: conversation.map(ConversationId::uuid),
@@ -156,6 +162,46 @@ impl<'a> MessageFiled<'a> {
             in_reply_to: email.in_reply_to.first().map(String::as_str),
             flags: &filing.flags,
             meeting: email.meeting.as_ref().map(MeetingView::from),
+        }
+    }
+}
+
+/// R51: which message came back or was complained of, and what is said of each recipient.
+#[derive(Serialize)]
+struct Reported<'a> {
+    /// The report itself.
+    message_id: MessageId,
+    conversation_id: ConversationId,
+    contact_id: ContactId,
+    user_id: Option<UserId>,
+    original_message_id_header: Option<&'a str>,
+    recipients: Vec<ReportedView<'a>>,
+}
+
+#[derive(Serialize)]
+struct ReportedView<'a> {
+    /// Called as in people, so that an erasure finds it (R60).
+    email: &'a str,
+    action: &'a str,
+    status: Option<&'a str>,
+}
+
+impl<'a> Reported<'a> {
+    fn of(outcome: &'a Outcome<'_>, filing: &Filing) -> Self {
+        let report = outcome.arrival.email.report.as_ref();
+        let recipients = report.map(|report| report.recipients.as_slice()).unwrap_or_default();
+        let view = |recipient: &'a ReportedRecipient| ReportedView {
+            email: &recipient.address,
+            action: &recipient.action,
+            status: recipient.status.as_deref(),
+        };
+        Self {
+            message_id: outcome.arrival.fresh.message,
+            conversation_id: filing.thread.id(),
+            contact_id: filing.contact.id(),
+            user_id: filing.user,
+            original_message_id_header: report.and_then(|report| report.original_message_id.as_deref()),
+            recipients: recipients.iter().take(MAX_PEOPLE).map(view).collect(),
         }
     }
 }

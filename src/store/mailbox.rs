@@ -115,7 +115,7 @@ impl Store {
 
     /// R41, R45: the conversation that the token names, or the one it was merged into.
     async fn reply_address(&self, token: &TokenText) -> Result<Lookup, StoreError> {
-        let Some(token) = ReplyToken::verify(token, &self.inner.keys.reply_tokens) else {
+        let Some(token) = ReplyToken::verify(token, &self.inner.keys.reply_tokens()) else {
             return self.unknown().await;
         };
         let chain: Vec<(Uuid, Uuid, Option<Uuid>, Option<i64>)> =

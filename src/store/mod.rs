@@ -4,6 +4,7 @@
 //! one transaction, and that whoever was answered an error finds nothing written.
 
 mod batch;
+mod bell;
 mod blobs;
 mod cache;
 pub mod directory;
@@ -15,6 +16,8 @@ mod facts;
 mod keyring;
 mod load;
 mod mailbox;
+pub mod outbox;
+mod outbox_tidy;
 mod queries;
 mod read;
 mod record;
@@ -37,12 +40,14 @@ use crate::address::ServedDomains;
 use crate::config::{self, StoreUrl};
 use crate::id::AccountId;
 use crate::keys::Keys;
+use crate::store::bell::Bell;
 use crate::store::blobs::Blobs;
 use crate::store::engine::{Pool, Pools, Transaction, query};
 use crate::store::keyring::Keyring;
 use crate::store::mailbox::Addresses;
 use crate::store::seal::{MasterKeyId, Vault};
 
+pub use bell::{Ring, Rings};
 pub use engine::{BadPostgresUrl, PostgresUrl};
 pub use mailbox::Lookup;
 pub use submission::{Filed, Refusal, Submission};
@@ -64,6 +69,7 @@ struct Inner {
     blobs: Blobs,
     addresses: Arc<Addresses>,
     keyring: Arc<Keyring>,
+    bell: Bell,
     writer: writer::Handle,
     closed: CancellationToken,
 }
@@ -232,7 +238,7 @@ impl Store {
         let Pools { read, write, filing } = engine::connect(&config.url, changed.clone()).await?;
         let vault = Vault::new(keys.master.clone());
         keyring::check_operator(&write, &vault, &config.url).await?;
-        let closed = CancellationToken::new();
+        let (bell, closed) = (Bell::new(), CancellationToken::new());
         if let StoreUrl::Postgres(url) = &config.url {
             engine::listen(url.clone(), changed, closed.clone()).await?;
         }
@@ -242,10 +248,11 @@ impl Store {
             served_domains: served.all(),
             addresses: addresses.clone(),
             keyring: keyring.clone(),
+            bell: bell.clone(),
             data_version: AtomicI64::new(0),
             counters: Arc::default(),
         });
-        let inner = Inner { read, write, keys, vault, served, blobs, addresses, keyring, writer, closed };
+        let inner = Inner { read, write, keys, vault, served, blobs, addresses, keyring, bell, writer, closed };
         Ok(Self { inner: Arc::new(inner) })
     }
 
@@ -282,6 +289,12 @@ impl Store {
     pub fn forget_addresses(&self) {
         self.inner.addresses.forget();
         self.inner.keyring.forget();
+    }
+
+    /// Hears of committed events.
+    #[must_use]
+    pub fn listen(&self) -> Rings {
+        self.inner.bell.listen()
     }
 
     /// Readers.

@@ -20,6 +20,7 @@ use crate::id::AccountId;
 use crate::keys::Keys;
 use crate::store::StoreError;
 use crate::store::batch::Failure;
+use crate::store::bell::Bell;
 use crate::store::engine::{self, Fault, Pool};
 use crate::store::keyring::Keyring;
 use crate::store::mailbox::Addresses;
@@ -34,6 +35,7 @@ pub(in crate::store) struct Desk {
     pub(in crate::store) served_domains: Vec<String>,
     pub(in crate::store) addresses: Arc<Addresses>,
     pub(in crate::store) keyring: Arc<Keyring>,
+    pub(in crate::store) bell: Bell,
     /// As last seen; another process has committed when it changes.
     pub(in crate::store) data_version: AtomicI64,
     pub(in crate::store) counters: Arc<Counters>,
@@ -320,6 +322,7 @@ impl Desk {
         if version.is_some_and(|version| self.data_version.swap(version, Ordering::AcqRel) != version) {
             self.addresses.forget();
             self.keyring.forget();
+            self.bell.ring_all();
         }
     }
 }

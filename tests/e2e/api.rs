@@ -120,6 +120,10 @@ impl Desk {
         self.api.post(&format!("/accounts/{}{path}", self.account), body).await
     }
 
+    pub(crate) async fn patch(&self, path: &str, body: Value) -> Value {
+        self.api.expect(Method::PATCH, &format!("/accounts/{}{path}", self.account), Some(body)).await
+    }
+
     pub(crate) async fn bytes(&self, path: &str) -> (String, Vec<u8>) {
         self.api.bytes(&format!("/accounts/{}{path}", self.account)).await
     }

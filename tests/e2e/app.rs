@@ -61,6 +61,12 @@ impl TestApp {
         Self::begin(Zone::parse(practice::ZONE).unwrap(), extras).await
     }
 
+    /// With a zone and settings of the environment, each `NAME=value`.
+    pub(crate) async fn start_in(zone: Zone, environment: &[&str]) -> Self {
+        let environment = environment.iter().map(|setting| (*setting).to_owned()).collect();
+        Self::begin(zone, Extras { environment, socket: None }).await
+    }
+
     /// With the demo's zone, on an SMTP socket handed over as systemd does.
     pub(crate) async fn start_on(socket: TcpListener) -> Self {
         let extras = Extras { socket: Some(socket), ..Extras::default() };

@@ -10,3 +10,4 @@ mod mail;
 mod repeated;
 mod review;
 mod server;
+mod webhooks;

@@ -1,19 +1,23 @@
-//! `/accounts/{account}/events`: what happened, pulled in order. Scope `events`.
+//! `/accounts/{account}/events`: what happened, pulled in order, or streamed. Scope `events`.
 
-use axum::Json;
 use axum::extract::State;
+use axum::http::HeaderMap;
+use axum::http::header::ACCEPT;
+use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
 use crate::http::App;
+use crate::http::api::event_stream;
 use crate::http::auth::Shown;
 use crate::http::extract::{Ids, Listed, Params, id, slice};
 use crate::http::problem::Answer;
 use crate::id::AccountId;
 use crate::store::directory::{Principal, Scope};
 use crate::store::views::{self, Key};
+use crate::wire::hide_content;
 
 /// Something that happened.
 #[derive(Serialize, ToSchema)]
@@ -43,7 +47,7 @@ pub(in crate::http) struct EventParams {
 }
 
 impl Event {
-    fn show(event: views::Event, shown: Shown) -> Self {
+    pub(super) fn show(event: views::Event, shown: Shown) -> Self {
         let mut data = event.data;
         if shown == Shown::Meta {
             hide_content(&mut data);
@@ -52,35 +56,37 @@ impl Event {
     }
 }
 
-/// Events of an account.
+/// Events of an account. With `Accept: text/event-stream` they are streamed: first those behind `Last-Event-ID` (or
+/// `after`), then each as it happens; `data` of each is the same object.
 #[utoipa::path(get, path = "/accounts/{account}/events", tag = "events",
-    params(("account" = Uuid, Path), EventParams),
-    responses((status = 200, description = "Oldest first", body = Listed<Event>)))]
+    params(("account" = Uuid, Path), EventParams,
+        ("Last-Event-ID" = Option<Uuid>, Header, description = "The last event that is known, of a stream")),
+    responses((status = 200, description = "Oldest first", content(
+        (Listed<Event> = "application/json"), (String = "text/event-stream")))))]
 pub(in crate::http) async fn list_events(
     State(app): State<App>,
     principal: Principal,
     Ids(account): Ids<AccountId>,
     Params(params): Params<EventParams>,
-) -> Answer<Json<Listed<Event>>> {
+    headers: HeaderMap,
+) -> Answer<Response> {
     app.enter(&principal, account, &[Scope::Events]).await?;
     let mut slice = slice(params.limit.as_deref(), params.cursor.as_deref())?;
     if let Some(after) = id("after", params.after.as_deref())? {
         slice.after = slice.after.or(Some(Key::of_id(after)));
     }
     let shown = Shown::to(&principal);
-    Ok(Listed::json(app.store.events(account, slice).await?, |event| Event::show(event, shown)))
-}
-
-fn hide_content(value: &mut Value) {
-    match value {
-        Value::Object(fields) => {
-            for (name, field) in fields {
-                if HIDDEN.contains(&name.as_str()) { *field = Value::Null } else { hide_content(field) }
-            }
-        }
-        Value::Array(items) => items.iter_mut().for_each(hide_content),
-        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+    if wants_stream(&headers) {
+        let last = headers.get("last-event-id").map(|value| value.to_str().unwrap_or("?"));
+        let last = id("Last-Event-ID", last.filter(|last| !last.is_empty()))?.map(Key::of_id);
+        return event_stream::open(&app, account, last.or(slice.after), shown);
     }
+    let page = app.store.events(account, slice).await?;
+    Ok(Listed::json(page, |event| Event::show(event, shown)).into_response())
 }
 
-const HIDDEN: &[&str] = &["subject", "text", "new_text", "filename"];
+fn wants_stream(headers: &HeaderMap) -> bool {
+    let accepted = headers.get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok());
+    let mut types = accepted.flat_map(|value| value.split(',')).filter_map(|range| range.split(';').next());
+    types.any(|range| range.trim().eq_ignore_ascii_case("text/event-stream"))
+}

@@ -3,7 +3,9 @@
 pub(super) mod accounts;
 pub(super) mod contacts;
 pub(super) mod content;
+pub(super) mod conversations;
 pub(super) mod deliveries;
+pub(super) mod event_stream;
 pub(super) mod events;
 pub(super) mod held;
 pub(super) mod import;
@@ -13,3 +15,4 @@ pub(super) mod reply_addresses;
 mod sanitize;
 pub(super) mod tokens;
 pub(super) mod users;
+pub(super) mod webhooks;

@@ -48,7 +48,9 @@ impl Change {
         .bind(self.now.as_millis())
         .execute(self.on(account).await?)
         .await?;
-        let data = serde_json::json!({ "contact_id": contact.id, "created_by": created_by.as_str() });
+        let data = serde_json::json!({
+            "contact_id": contact.id, "name": contact.name, "email": contact.email, "created_by": created_by.as_str(),
+        });
         self.emit(account, "contact.created", None, &data).await?;
         Ok(contact)
     }

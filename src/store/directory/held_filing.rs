@@ -341,6 +341,7 @@ impl Change {
             .bind(outcome.delivery.uuid())
             .execute(self.on(account).await?)
             .await?;
+        self.rung.extend(rows.events.iter().map(|event| AccountId::from_uuid(event.account_id)));
         Ok(rows.write(self.on(account).await?).await?)
     }
 

@@ -24,6 +24,7 @@ mod signers;
 mod sync_addresses;
 mod tokens;
 mod users;
+mod webhooks;
 
 use serde_json::Value;
 
@@ -47,6 +48,9 @@ pub use settings::merge as merge_settings;
 pub use signers::RememberedSigner;
 pub use tokens::{NewToken, Token};
 pub use users::{NewUser, Purge, SyncState, User};
+pub use webhooks::{
+    Detail, NewWebhook, SECRETS_OVERLAP_MILLIS, WEBHOOKS_MAX, Webhook, WebhookChange, WebhookState,
+};
 
 use crate::id::{AccountId, ConversationId, EventId};
 use crate::store::blobs::BlobName;
@@ -100,6 +104,8 @@ pub struct Change {
     /// To be removed once no row names them any more.
     blobs: Vec<BlobName>,
     addresses: Addresses,
+    /// Accounts whose events others wait for.
+    rung: Vec<AccountId>,
 }
 
 /// Whether what the store remembers of addresses holds after this change.
@@ -122,6 +128,7 @@ impl Store {
             now: Timestamp::now(),
             blobs: Vec::new(),
             addresses: Addresses::Same,
+            rung: Vec::new(),
         })
     }
 }
@@ -140,6 +147,7 @@ impl Change {
             Addresses::Changed => self.store.forget_addresses(),
             Addresses::Same => {}
         }
+        self.store.inner.bell.ring(self.rung);
         self.store.inner.blobs.remove(self.blobs).await;
         Ok(())
     }
@@ -166,19 +174,21 @@ impl Change {
         kind: &str,
         conversation: Option<ConversationId>,
         data: &Value,
-    ) -> Result<(), StoreError> {
+    ) -> Result<EventId, StoreError> {
+        let event = EventId::next();
         query(
             "INSERT INTO events (account_id, event_id, type, at, conversation_id, data) VALUES ($1, $2, $3, $4, $5, $6)",
         )
         .bind(account.uuid())
-        .bind(EventId::generate().uuid())
+        .bind(event.uuid())
         .bind(kind)
         .bind(self.now.as_millis())
         .bind(conversation.map(ConversationId::uuid))
         .bind(data.to_string())
         .execute(self.on(account).await?)
         .await?;
-        Ok(())
+        self.rung.push(account);
+        Ok(event)
     }
 }
 

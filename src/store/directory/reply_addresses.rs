@@ -5,7 +5,7 @@ use uuid::Uuid;
 use crate::address::token::ReplyToken;
 use crate::id::{AccountId, ContactId, ConversationId, UserId};
 use crate::store::StoreError;
-use crate::store::directory::{Change, DirectoryError};
+use crate::store::directory::{Addresses, Change, DirectoryError};
 use crate::store::engine::{query, query_as};
 
 /// What a reply address is for.
@@ -49,11 +49,50 @@ impl Change {
         let subject = new.subject.as_deref().unwrap_or_default();
         let conversation =
             self.conversation_for(account, contact, new.user, new.conversation, subject).await?;
-        let keys = &self.store.inner.keys;
-        let key = keys.reply_tokens.last().ok_or(StoreError::from(crate::store::seal::SealError::Failed))?;
+        let keys = self.store.inner.keys.reply_tokens();
+        let key = keys.last().ok_or(StoreError::from(crate::store::seal::SealError::Failed))?;
         let local = ReplyToken::mint(conversation, ReplyToken::day_of(self.now), key);
         let domain = self.store.inner.served.reply_domain();
         Ok(ReplyAddress { address: format!("{local}@{domain}"), conversation })
+    }
+
+    /// Revokes the reply addresses of a conversation, of those merged into it, and of the one that it was merged into:
+    /// a token of any of them leads here.
+    ///
+    /// # Errors
+    /// `NotFound`.
+    pub async fn revoke_reply_addresses(
+        &mut self,
+        account: AccountId,
+        conversation: ConversationId,
+    ) -> Result<(), DirectoryError> {
+        let mut id = conversation.uuid();
+        for hop in 0..MERGES_MAX {
+            let merged_into: Option<(Option<Uuid>,)> = query_as(
+                "SELECT merged_into FROM conversations WHERE account_id = $1 AND conversation_id = $2",
+            )
+            .bind(account.uuid())
+            .bind(id)
+            .fetch_optional(self.on(account).await?)
+            .await?;
+            match merged_into {
+                None if hop == 0 => return Err(DirectoryError::NotFound("conversation")),
+                None | Some((None,)) => break,
+                Some((Some(older),)) => id = older,
+            }
+        }
+        // Whoever looks up a token follows the chain to its end, and takes one revoked link for all.
+        query(
+            "UPDATE conversations SET reply_revoked_at = COALESCE(reply_revoked_at, $3)
+             WHERE account_id = $1 AND conversation_id = $2",
+        )
+        .bind(account.uuid())
+        .bind(id)
+        .bind(self.now.as_millis())
+        .execute(self.on(account).await?)
+        .await?;
+        self.addresses = Addresses::Changed;
+        Ok(())
     }
 
     /// The conversation given, after merges (R41), if it is this contact's; a new one if none is given.
