@@ -92,6 +92,7 @@ impl Desk {
                 }
             });
         }
+        rows.events_after(&mut directory.last_events);
         rows.write(transaction).await?;
         Ok(answers)
     }
