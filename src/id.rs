@@ -88,3 +88,31 @@ impl AccountId {
     /// It is not reachable through the API.
     pub const OPERATOR: Self = Self(Uuid::nil());
 }
+
+impl EventId {
+    /// This id, or if it is not greater than `last` the next one after that.
+    #[must_use]
+    pub fn behind(self, last: Option<Self>) -> Self {
+        match last {
+            // The low half is random: it has room for any number of events.
+            Some(last) if self <= last => Self(Uuid::from_u128(last.0.as_u128().wrapping_add(1))),
+            Some(_) | None => self,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_event_id_follows_the_last_one_whatever_the_clock_says() {
+        let (earlier, later) = (EventId::generate(), EventId::generate());
+        assert_eq!(later.behind(Some(earlier)), later);
+        assert_eq!(later.behind(None), later);
+        for late in [earlier, later] {
+            let next = late.behind(Some(later));
+            assert!(next > later && next.uuid().get_version_num() == 7, "{next}");
+        }
+    }
+}

@@ -95,6 +95,7 @@ impl Desk {
                 }
             });
         }
+        rows.events_after(&mut directory.last_events);
         let with_events = rows.events.iter().map(|event| AccountId::from_uuid(event.account_id)).collect();
         rows.write(transaction).await?;
         Ok((answers, with_events))

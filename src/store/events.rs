@@ -83,8 +83,8 @@ fn push(
 ) {
     rows.events.push(EventRow {
         account_id: outcome.arrival.mailbox.account().uuid(),
-        // Made while the write lock is ours, so that ids follow the order of commits.
-        event_id: EventId::next().uuid(),
+        // Made while the account is ours, so that ids follow the order of commits (`Rows::events_after`).
+        event_id: EventId::generate().uuid(),
         type_name,
         at: outcome.arrival.received_at.as_millis(),
         conversation_id: conversation.map(ConversationId::uuid),

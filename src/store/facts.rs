@@ -12,7 +12,7 @@ use crate::filing::{
     HeldTwin, Identity, KnownReference, Mark, Owner, Thread, derived_message_id, quoted_addresses,
     remembered_keys, thread_keys,
 };
-use crate::id::{AccountId, ContactId, ConversationId, DeliveryId, MessageId, UserId};
+use crate::id::{AccountId, ContactId, ConversationId, DeliveryId, EventId, MessageId, UserId};
 use crate::message::{Email, Kind};
 use crate::time::Timestamp;
 
@@ -20,6 +20,7 @@ use crate::time::Timestamp;
 #[derive(Debug, Default)]
 pub(in crate::store) struct Directory {
     pub(in crate::store) accounts: HashMap<AccountId, Account>,
+    pub(in crate::store) last_events: HashMap<AccountId, EventId>,
     pub(in crate::store) owners: HashMap<(AccountId, UserId), Owner>,
     /// By folded address.
     pub(in crate::store) identities: HashMap<(AccountId, String), Identity>,

@@ -1,19 +1,21 @@
-//! The accounts' keys, unwrapped once and kept: bounded, forgotten when another process has written.
+//! The accounts' keys, unwrapped once and kept: bounded, for 30 seconds, forgotten when another process has written.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use crate::config::StoreUrl;
 use crate::id::AccountId;
 use crate::store::StoreError;
 use crate::store::cache::Cache;
 use crate::store::engine::{self, Pool, query, query_scalar};
+use crate::store::mailbox::REMEMBERED;
 use crate::store::seal::{AccountKey, SealError, Vault};
 use crate::time::Timestamp;
 
 /// Unwrapped keys.
 #[derive(Debug)]
 pub(in crate::store) struct Keyring {
-    keys: Cache<AccountId, Arc<AccountKey>>,
+    keys: Cache<AccountId, (Arc<AccountKey>, Instant)>,
 }
 
 impl Keyring {
@@ -32,7 +34,9 @@ impl Keyring {
         vault: &Vault,
         account: AccountId,
     ) -> Result<Arc<AccountKey>, StoreError> {
-        if let Some(key) = self.keys.find(&account) {
+        if let Some((key, since)) = self.keys.find(&account)
+            && since.elapsed() < REMEMBERED
+        {
             return Ok(key);
         }
         let epoch = self.keys.epoch();
@@ -42,7 +46,7 @@ impl Keyring {
             .await?;
         let wrapped = wrapped.ok_or(StoreError::NoSuchAccount)?;
         let key = Arc::new(vault.open_account_key(account, &wrapped)?);
-        self.keys.put(epoch, account, key.clone());
+        self.keys.put(epoch, account, (key.clone(), Instant::now()));
         Ok(key)
     }
 }

@@ -13,7 +13,7 @@ use crate::filing::{
     Account, Arrival, Contact, Conversation, ExistingMessage, Facts, HeldTwin, Identity, Mark, Owner,
     thread_keys,
 };
-use crate::id::{AccountId, ContactId, ConversationId, DeliveryId, MessageId, UserId};
+use crate::id::{AccountId, ContactId, ConversationId, DeliveryId, EventId, MessageId, UserId};
 use crate::store::engine::Connection;
 use crate::store::facts::{
     Directory, KnownConversation, MAX_MERGES, ThreadEntry, address_keys, day, own_message_id, owner_id,
@@ -70,8 +70,10 @@ impl Directory {
         served_domains: &[String],
     ) -> Result<(), sqlx::Error> {
         let keys = wanted.accounts.iter().map(|account| One(account.uuid())).collect();
-        for (id, name, settings) in select::<_, (Uuid, String, String)>(connection, &ACCOUNTS, keys).await? {
+        type Found = (Uuid, String, String, Option<Uuid>);
+        for (id, name, settings, last_event) in select::<_, Found>(connection, &ACCOUNTS, keys).await? {
             let id = AccountId::from_uuid(id);
+            self.last_events.extend(last_event.map(|event| (id, EventId::from_uuid(event))));
             let settings =
                 serde_json::from_str(&settings).map_err(|error| sqlx::Error::Decode(Box::new(error)))?;
             self.accounts.insert(id, Account { id, name, settings, served_domains: served_domains.to_vec() });

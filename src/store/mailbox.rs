@@ -150,7 +150,8 @@ pub(in crate::store) const REPLY_CONVERSATION: &str = "WITH RECURSIVE chain (acc
 
 /// RCPT is answered within 5 seconds.
 const LOOKUP_LIMIT: Duration = Duration::from_millis(4500);
-const REMEMBERED: Duration = Duration::from_secs(30);
+/// Announcements of changes may be lost; this is the net.
+pub(in crate::store) const REMEMBERED: Duration = Duration::from_secs(30);
 const MAX_ADDRESSES: usize = 65_536;
 
 #[cfg(test)]

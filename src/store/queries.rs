@@ -8,7 +8,9 @@ use crate::store::statement::{Row, Statement};
 pub(in crate::store) static ACCOUNTS: Statement = Statement::new(
     "WITH w(a) AS (VALUES",
     1,
-    ") SELECT t.account_id, t.name, t.settings FROM w CROSS JOIN accounts t WHERE t.account_id = w.a",
+    ") SELECT t.account_id, t.name, t.settings, \
+     (SELECT e.event_id FROM events e WHERE e.account_id = w.a ORDER BY e.event_id DESC LIMIT 1) \
+     FROM w CROSS JOIN accounts t WHERE t.account_id = w.a",
 );
 
 pub(in crate::store) static IDENTITIES: Statement = Statement::new(

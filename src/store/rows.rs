@@ -1,9 +1,11 @@
 //! The rows of a batch, table by table, and how they are written: one statement a table (more only beyond 256 rows).
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use uuid::Uuid;
 
+use crate::id::{AccountId, EventId};
 use crate::store::engine::{Connection, Value, query};
 use crate::store::statement::{Insert, Row, Statement, insert, row};
 
@@ -42,6 +44,17 @@ impl Rows {
         insert(connection, self.addresses).await?;
         insert(connection, self.events).await?;
         merge(connection, &self.merges).await
+    }
+
+    /// Makes the ids of an account's events follow the one before: the clock of another node, or ours before it was
+    /// set, may have been ahead, and whoever pulls events asks for those behind the last one seen.
+    pub(in crate::store) fn events_after(&mut self, last: &mut HashMap<AccountId, EventId>) {
+        for event in &mut self.events {
+            let account = AccountId::from_uuid(event.account_id);
+            let id = EventId::from_uuid(event.event_id).behind(last.get(&account).copied());
+            event.event_id = id.uuid();
+            last.insert(account, id);
+        }
     }
 
     /// One row for each key: a statement may not meet the same row twice (PostgreSQL refuses, and it saves work).
@@ -93,7 +106,7 @@ pub(in crate::store) struct MergeRow {
 }
 
 fn gather<R, K: Eq + std::hash::Hash>(rows: &mut Vec<R>, key: impl Fn(&R) -> K, join: impl Fn(&mut R, R)) {
-    let mut places = std::collections::HashMap::new();
+    let mut places = HashMap::new();
     let mut gathered: Vec<R> = Vec::with_capacity(rows.len());
     for row in rows.drain(..) {
         let place = *places.entry(key(&row)).or_insert(gathered.len());

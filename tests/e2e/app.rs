@@ -16,6 +16,7 @@ use tempfile::TempDir;
 
 use crate::api::Api;
 use crate::mail::Sender;
+use crate::postgres;
 
 /// A running server. Dropping it kills it; if the test is failing, its log is printed.
 pub(crate) struct TestApp {
@@ -76,7 +77,12 @@ impl TestApp {
     async fn begin(zone: Zone, extras: Extras) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let zone = ZoneServer::start(zone).await.unwrap();
-        write_config(folder.path(), zone.addr());
+        let config = write_config(folder.path(), zone.addr());
+        if let Some(url) = postgres::database_if_wanted().await {
+            let text = std::fs::read_to_string(&config).unwrap();
+            let sqlite = format!("sqlite://{}/data/syncmx.db", folder.path().display());
+            std::fs::write(&config, text.replace(&sqlite, &url)).unwrap();
+        }
         let (child, smtp, http) = launch(folder.path(), &extras).await;
         let api = Api::new(http, TOKEN);
         api.wait_until_ready().await;
@@ -252,7 +258,7 @@ pub(crate) async fn first_line<T: Send + 'static>(
 async fn launch(folder: &Path, extras: &Extras) -> (Child, SocketAddr, SocketAddr) {
     let config = folder.join("syncmx.toml");
     let log = std::fs::File::options().create(true).append(true).open(folder.join(LOG)).unwrap();
-    let arguments = ["serve", "--config", config.to_str().unwrap()];
+    let arguments = ["serve", "--migrate", "--config", config.to_str().unwrap()];
     let mut command = match &extras.socket {
         Some(socket) => program_on(socket, &arguments),
         None => program(&arguments),

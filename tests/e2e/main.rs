@@ -1,7 +1,7 @@
 //! End to end: the real program on free loopback ports, real SMTP with STARTTLS, the real API, its own DNS zone where
 //! every other name does not exist, a scratch data folder.
 //!
-//! Each test starts its own server, so that none sees another's mail.
+//! With `SYNCMX_TEST_ENGINE=postgres` the servers keep their mail in PostgreSQL. Each test starts its own server, so that none sees another's mail.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 #![expect(clippy::panic, reason = "a test fails by panicking")]
@@ -19,6 +19,8 @@ mod endpoint;
 mod filing;
 mod front;
 mod mail;
+#[path = "../support/postgres.rs"]
+mod postgres;
 mod refusals;
 mod replies;
 mod review;

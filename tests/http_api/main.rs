@@ -1,4 +1,5 @@
-//! The HTTP API as a client sees it: a real server on a free loopback port over a real store.
+//! The HTTP API as a client sees it: a real server on a free loopback port over a real store: SQLite, or
+//! with `SYNCMX_TEST_ENGINE=postgres` PostgreSQL.
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on may stop")]
 
 mod accounts;
@@ -7,6 +8,8 @@ mod document;
 mod feeds;
 mod guard;
 mod mail;
+#[path = "../support/postgres.rs"]
+mod postgres;
 mod repeated;
 mod review;
 mod server;

@@ -18,6 +18,8 @@ use syncmx::mta_sts;
 use syncmx::smtp::{Client, Envelope, ForwardPath, Recipient};
 use syncmx::store::{Filed, Lookup, Store, Submission};
 use syncmx::time::Timestamp;
+
+use crate::postgres;
 use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
 
@@ -83,9 +85,13 @@ impl Server {
         let keys = Arc::new(Keys::generate().unwrap());
         let served = ServedDomains::new(vec!["sync.example.test".into()], vec!["reply.example.test".into()]);
         let settings = config::Store {
-            url: config::StoreUrl::Sqlite(folder.path().join("syncmx.db")),
+            url: match postgres::database_if_wanted().await {
+                Some(url) => config::StoreUrl::Postgres(url.parse().unwrap()),
+                None => config::StoreUrl::Sqlite(folder.path().join("syncmx.db")),
+            },
             blobs: config::BlobsUrl::Folder(folder.path().join("blobs")),
         };
+        Store::migrate(&settings).await.unwrap();
         let store = Store::open(&settings, keys.clone(), served.clone()).await.unwrap();
         let admin = store.ensure_admin_token(None).await.unwrap().unwrap();
         let listener = tokio::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();

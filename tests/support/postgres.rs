@@ -17,7 +17,7 @@ use sqlx::{AssertSqlSafe, ConnectOptions, Connection, PgConnection};
 pub(crate) struct Cluster {
     folder: PathBuf,
     /// Its standard input keeps the server running.
-    _shell: Child,
+    shell: Child,
     databases: AtomicU32,
 }
 
@@ -28,7 +28,8 @@ pub(crate) fn cluster() -> Option<&'static Cluster> {
 }
 
 impl Cluster {
-    fn start() -> Option<Self> {
+    /// One of the caller's own, to be mistreated; stopped when it is dropped.
+    pub(crate) fn start() -> Option<Self> {
         let Some(programs) = programs() else {
             println!("skipped: PostgreSQL is not installed");
             return None;
@@ -53,7 +54,7 @@ impl Cluster {
             .stderr(Stdio::null())
             .spawn()
             .unwrap();
-        let cluster = Self { folder, _shell: shell, databases: AtomicU32::new(0) };
+        let cluster = Self { folder, shell, databases: AtomicU32::new(0) };
         cluster.wait();
         Some(cluster)
     }
@@ -88,15 +89,45 @@ impl Cluster {
         connect(&self.url(database)).await
     }
 
-    /// What the server has written to its log.
-    pub(crate) fn log(&self) -> String {
-        std::fs::read_to_string(self.folder.join("log")).unwrap_or_default()
+    /// Sends a signal to the server and, if it is one that stops or continues, to its processes.
+    pub(crate) fn signal(&self, signal: &str) {
+        let server = std::fs::read_to_string(self.folder.join("pid")).unwrap().trim().to_owned();
+        let mut script = format!("kill -{signal} {server}");
+        if signal != "KILL" {
+            script.push_str(&format!(
+                "; for child in $(ps -o pid= --ppid {server}); do kill -{signal} $child; done"
+            ));
+        }
+        // A process that is gone needs no signal.
+        let _ = Command::new("sh").args(["-c", &script]).stderr(Stdio::null()).status();
     }
 }
 
+impl Drop for Cluster {
+    /// The folder goes when the shell is done.
+    fn drop(&mut self) {
+        self.signal("CONT");
+        drop(self.shell.stdin.take());
+        let _ = self.shell.wait();
+    }
+}
+
+/// A fresh database, where the tests are to run on PostgreSQL (`SYNCMX_TEST_ENGINE=postgres`) and it is installed.
+pub(crate) async fn database_if_wanted() -> Option<String> {
+    let wanted = std::env::var("SYNCMX_TEST_ENGINE").is_ok_and(|engine| engine == "postgres");
+    if !wanted {
+        return None;
+    }
+    Some(cluster()?.database().await)
+}
+
 pub(crate) async fn connect(url: &str) -> PgConnection {
+    try_connect(url).await.unwrap()
+}
+
+pub(crate) async fn try_connect(url: &str) -> Result<PgConnection, sqlx::Error> {
     let options: sqlx::postgres::PgConnectOptions = url.parse().unwrap();
-    options.connect().await.unwrap()
+    options.connect().await
 }
 
 /// The folder of `initdb` and `postgres`, the newest first where there are several.
@@ -128,17 +159,26 @@ fn id(arguments: &[&str]) -> Option<u32> {
     String::from_utf8(output.stdout).ok()?.trim().parse().ok()
 }
 
-/// `$1` the programs, `$2` the folder. The server is ours to stop: by a signal, and with it the folder.
+/// `$1` the programs, `$2` the folder. The server is started again when it dies; it is ours to stop, and with it goes
+/// the folder.
 const SCRIPT: &str = r#"
 set -eu
 exec 3<&0 </dev/null
 "$1/initdb" --no-sync -A trust -U syncmx -E UTF8 --locale=C "$2/data" >"$2/log" 2>&1
-"$1/postgres" -D "$2/data" -k "$2" -c listen_addresses= -c max_connections=200 >>"$2/log" 2>&1 3<&- &
-server=$!
-trap 'kill -INT $server; wait $server; rm -rf "$2"' EXIT
+(
+    trap 'kill -INT $server; wait $server || :; exit 0' TERM
+    while :; do
+        "$1/postgres" -D "$2/data" -k "$2" -c listen_addresses= -c max_connections=200 >>"$2/log" 2>&1 3<&- &
+        server=$!
+        echo $server >"$2/pid"
+        wait $server || :
+        sleep 1 & wait $!
+    done
+) 3<&- &
+keeper=$!
+trap 'kill $keeper; wait $keeper || :; cd /; rm -rf "$2"' EXIT
 trap 'exit 1' TERM INT HUP
-until "$1/pg_ctl" status -D "$2/data" >/dev/null 2>&1 && [ -S "$2/.s.PGSQL.5432" ] \
-    && grep -q 'ready to accept connections' "$2/log"; do sleep 0.05; kill -0 $server; done
+until grep -q 'ready to accept connections' "$2/log"; do sleep 0.05; kill -0 $keeper; done
 touch "$2/ready"
 cat <&3 >/dev/null
 "#;

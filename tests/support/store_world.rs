@@ -104,16 +104,13 @@ impl World {
     }
 
     pub(crate) async fn on(engine: Engine) -> Self {
-        let folder = tempfile::tempdir().unwrap();
+        let (folder, settings) = place(engine).await;
+        Self::in_place(engine, folder, settings).await
+    }
+
+    /// In a database that is empty, or of an earlier version.
+    pub(crate) async fn in_place(engine: Engine, folder: tempfile::TempDir, settings: config::Store) -> Self {
         let keys = Arc::new(Keys::generate().unwrap());
-        let settings = match engine {
-            Engine::Postgres => {
-                let url = postgres::cluster().unwrap().database().await;
-                let url = StoreUrl::Postgres(url.parse().unwrap());
-                config::Store { url, ..settings(&folder) }
-            }
-            Engine::Sqlite => settings(&folder),
-        };
         Store::migrate(&settings).await.unwrap();
         let store = Store::open(&settings, keys.clone(), served()).await.unwrap();
         let other = beside(&settings.url).await;
@@ -263,10 +260,21 @@ pub(crate) async fn beside(url: &StoreUrl) -> Other {
     match url {
         StoreUrl::Postgres(url) => Other::Postgres(postgres::connect(&url.to_string()).await),
         StoreUrl::Sqlite(path) => {
-            let options = SqliteConnectOptions::new().filename(path).foreign_keys(true);
+            let options =
+                SqliteConnectOptions::new().filename(path).foreign_keys(true).create_if_missing(true);
             Other::Sqlite(options.connect().await.unwrap())
         }
     }
+}
+
+/// A folder and a fresh, empty database.
+pub(crate) async fn place(engine: Engine) -> (tempfile::TempDir, config::Store) {
+    let folder = tempfile::tempdir().unwrap();
+    let mut settings = settings(&folder);
+    if engine == Engine::Postgres {
+        settings.url = StoreUrl::Postgres(postgres::cluster().unwrap().database().await.parse().unwrap());
+    }
+    (folder, settings)
 }
 
 /// With SQLite.

@@ -335,6 +335,8 @@ impl Change {
         events::filed(&mut rows, outcome, filing);
         // It happens now; the message itself says when it came.
         rows.events.iter_mut().for_each(|event| event.at = self.now.as_millis());
+        let last = self.last_event(account).await?;
+        rows.events_after(&mut last.map(|last| (account, last)).into_iter().collect());
         // The blob stays: the message names it from now on.
         query("DELETE FROM held WHERE account_id = $1 AND delivery_id = $2")
             .bind(account.uuid())

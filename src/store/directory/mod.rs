@@ -54,7 +54,7 @@ pub use webhooks::{
 
 use crate::id::{AccountId, ConversationId, EventId};
 use crate::store::blobs::BlobName;
-use crate::store::engine::{Connection, Transaction, query};
+use crate::store::engine::{Connection, Transaction, query, query_scalar};
 use crate::store::{Store, StoreError};
 use crate::time::Timestamp;
 
@@ -167,6 +167,15 @@ impl Change {
         &mut self.tx
     }
 
+    async fn last_event(&mut self, account: AccountId) -> Result<Option<EventId>, StoreError> {
+        let last: Option<uuid::Uuid> =
+            query_scalar("SELECT event_id FROM events WHERE account_id = $1 ORDER BY event_id DESC LIMIT 1")
+                .bind(account.uuid())
+                .fetch_optional(self.on(account).await?)
+                .await?;
+        Ok(last.map(EventId::from_uuid))
+    }
+
     /// Puts an event into the outbox. `data` holds ids and headers, never text.
     async fn emit(
         &mut self,
@@ -175,7 +184,7 @@ impl Change {
         conversation: Option<ConversationId>,
         data: &Value,
     ) -> Result<EventId, StoreError> {
-        let event = EventId::next();
+        let event = EventId::generate().behind(self.last_event(account).await?);
         query(
             "INSERT INTO events (account_id, event_id, type, at, conversation_id, data) VALUES ($1, $2, $3, $4, $5, $6)",
         )

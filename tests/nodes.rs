@@ -1,0 +1,377 @@
+//! Several programs on one database, and what the database itself promises: its schema, its migrations, and what is
+//! left of a filing when a PostgreSQL server dies, hangs or answers too late.
+
+#![expect(clippy::unwrap_used, clippy::cognitive_complexity, reason = "a test stops where it fails")]
+
+#[path = "support/store_world.rs"]
+mod store_world;
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use sqlx::migrate::Migrator;
+use store_world::postgres as server;
+use store_world::*;
+use syncmx::config::{self, StoreUrl};
+use syncmx::filing::{Decision, Outcome};
+use syncmx::id::EventId;
+use syncmx::store::directory::MarkState;
+use syncmx::store::views::{Key, Slice};
+use syncmx::store::{Lookup, Store, StoreError};
+use uuid::Uuid;
+
+async fn two_nodes_file_one_mail_once(engine: Engine) {
+    let mut world = World::on(engine).await;
+    let beside = Store::open(&world.settings, world.keys.clone(), served()).await.unwrap();
+    for n in 0..30 {
+        let mail = email(&format!("{n}@praxis.test"), USER, &["ana@patient.test"]);
+        let (here, there) = (world.submit(mail.clone()), world.submit(mail));
+        let (here, there) = tokio::join!(world.store.file(here), beside.file(there));
+        let mut outcomes = [here, there].map(|filed| filed.unwrap().decided[0].1.outcome().as_str());
+        outcomes.sort_unstable();
+        assert_eq!(outcomes, [Outcome::Duplicate.as_str(), Outcome::Filed.as_str()], "mail {n}");
+    }
+    assert_eq!(world.count("SELECT count(*) FROM messages").await, 30);
+    assert_eq!(world.count("SELECT count(*) FROM contacts").await, 1);
+    assert_eq!(world.count("SELECT count(*) FROM events WHERE type = 'contact.created'").await, 1);
+    assert_eq!(world.count("SELECT filings FROM daily_filings").await, 30);
+    beside.close().await;
+}
+
+async fn r62_an_address_that_one_node_rotates_away_is_refused_by_the_other(engine: Engine) {
+    let world = World::on(engine).await;
+    let beside = Store::open(&world.settings, world.keys.clone(), served()).await.unwrap();
+    let old = ask(&format!("{SYNC_LOCAL}@sync.example.test"));
+    assert_eq!(beside.mailbox(&old).await.unwrap(), Lookup::Found(world.sync_mailbox()));
+    let rotated = Instant::now();
+    let mut change = world.store.change().await.unwrap();
+    change.rotate_sync_address(world.account, world.user).await.unwrap();
+    change.commit().await.unwrap();
+    assert_eq!(world.store.mailbox(&old).await.unwrap(), Lookup::Off(world.account));
+    while beside.mailbox(&old).await.unwrap() != Lookup::Off(world.account) {
+        // Sooner than what is remembered would end by itself.
+        assert!(rotated.elapsed() < Duration::from_secs(25), "the other node never hears of it");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+async fn a_change_waits_for_a_filing_in_its_account_and_both_are_done(engine: Engine) {
+    let mut world = World::on(engine).await;
+    let ana = world.add_contact("ana@patient.test").await;
+    let beside = Store::open(&world.settings, world.keys.clone(), served()).await.unwrap();
+    for n in 0..20 {
+        let filing = world.file(email(&format!("{n}@praxis.test"), USER, &["ana@patient.test"]));
+        let changing = async {
+            let mut change = beside.change().await.unwrap();
+            let state = if n % 2 == 0 { MarkState::Off } else { MarkState::On };
+            change.set_mark(world.account, ana, world.user, state).await.unwrap();
+            change.commit().await.unwrap();
+        };
+        let (filed, ()) = tokio::join!(filing, changing);
+        filed.unwrap();
+    }
+    assert_eq!(world.count("SELECT count(*) FROM messages").await, 20);
+    assert_eq!(world.count("SELECT count(*) FROM sync_marks WHERE state = 'on'").await, 1);
+}
+
+async fn events_come_behind_the_last_one_whatever_the_clocks_say(engine: Engine) {
+    let mut world = World::on(engine).await;
+    let ana = world.add_contact("ana@patient.test").await;
+    // Of a node whose clock is an hour ahead.
+    let ahead = Uuid::from_u128(Uuid::now_v7().as_u128() + (3_600_000 << 80));
+    let insert = "INSERT INTO events (account_id, event_id, type, at, data) VALUES ($1, $2, 'x', 0, '{}')";
+    on!(&mut world.other, |other| {
+        sqlx::query(insert).bind(world.account.uuid()).bind(ahead).execute(other).await.map(|_| ()).unwrap();
+    });
+    world.file(email("1@praxis.test", USER, &["ana@patient.test"])).await.unwrap();
+    let mut change = world.store.change().await.unwrap();
+    change.set_mark(world.account, ana, world.user, MarkState::Off).await.unwrap();
+    change.commit().await.unwrap();
+    world.file(email("2@praxis.test", USER, &["ana@patient.test"])).await.unwrap();
+    let seen = Slice { limit: 50, after: Some(Key::of_id(EventId::from_uuid(ahead).uuid())) };
+    let page = world.store.events(world.account, seen).await.unwrap();
+    let kinds: Vec<&str> = page.items.iter().map(|event| event.kind.as_str()).collect();
+    assert_eq!(kinds, ["contact.sync_on", "message.filed", "contact.sync_off", "message.filed"]);
+}
+
+async fn a_nul_in_a_mail_reaches_no_row(engine: Engine) {
+    let mut world = World::on(engine).await;
+    let mut mail = email("1@praxis.test", USER, &["ana@patient.test"]);
+    mail.subject = "a\0b".to_owned();
+    mail.text = "\0".to_owned();
+    world.file(mail.clone()).await.unwrap();
+    assert_eq!(world.text("SELECT subject FROM messages").await, "a\u{fffd}b");
+    assert_eq!(world.file(mail).await.unwrap().decided[0].1.outcome(), Outcome::Duplicate);
+}
+
+/// Each earlier version with rows in it.
+async fn a_migration_keeps_the_data_of_every_version_before(engine: Engine) {
+    let migrator = Migrator::new(migrations().as_path()).await.unwrap();
+    let versions: Vec<i64> = migrator.iter().map(|migration| migration.version).collect();
+    for version in &versions {
+        let (folder, settings) = place(engine).await;
+        let mut other = beside(&settings.url).await;
+        on!(&mut other, |other| migrator.run_to(*version, other).await.unwrap());
+        let account = Uuid::now_v7();
+        on!(&mut other, |other| {
+            for statement in EARLIER_ROWS {
+                sqlx::query(*statement)
+                    .bind(account)
+                    .bind(Uuid::max())
+                    .execute(&mut *other)
+                    .await
+                    .map(|_| ())
+                    .unwrap();
+            }
+        });
+        let mut world = World::in_place(engine, folder, settings).await;
+        world.file(email("2@praxis.test", USER, &["ana@patient.test"])).await.unwrap();
+        assert_eq!(
+            world.words("SELECT subject FROM messages ORDER BY sent_at").await,
+            "Earlier About 2@praxis.test"
+        );
+        assert_eq!(world.text("SELECT email FROM contacts WHERE name = 'Earlier'").await, "old@patient.test");
+        let applied: Vec<(i64,)> = world.rows("SELECT version FROM _sqlx_migrations ORDER BY version").await;
+        assert!(applied.len() >= versions.len(), "{applied:?} after {version}");
+    }
+}
+
+/// In the shape of the first version: later ones only add.
+const EARLIER_ROWS: &[&str] = &[
+    "INSERT INTO accounts SELECT $1, 'Earlier', '{}', '\\x00', 0 WHERE $1 <> $2",
+    "INSERT INTO contacts (account_id, contact_id, name, name_key, email, email_key, other_emails, created_by, created_at)
+     VALUES ($1, $2, 'Earlier', 'earlier', 'old@patient.test', 'old@patient.test', '[]', 'api', 0)",
+    "INSERT INTO conversations (account_id, conversation_id, contact_id, subject, created_at, last_at)
+     VALUES ($1, $2, $2, 'Earlier', 0, 0)",
+    "INSERT INTO messages (account_id, message_id, conversation_id, contact_id, direction, kind, sender, subject, sent_at,
+     received_at, message_id_header, text, new_text, has_html, flags, attachments, digest, size_bytes)
+     VALUES ($1, $2, $2, $2, 'inbound', 'mail', 'verified', 'Earlier', 0, 0, '1@praxis.test', '', '', FALSE, '[]', '[]', '\\x00', 1)",
+];
+
+fn migrations() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("src/store/migrations/common")
+}
+
+async fn every_key_leads_with_the_account(engine: Engine) {
+    let mut world = World::on(engine).await;
+    let (primary, foreign) = match engine {
+        Engine::Postgres => (
+            "SELECT c.relname::text, (SELECT a.attname::text FROM pg_index i JOIN pg_attribute a
+             ON a.attrelid = i.indrelid AND a.attnum = i.indkey[0] WHERE i.indrelid = c.oid AND i.indisprimary)
+             FROM pg_class c WHERE c.relkind IN ('r', 'p') AND c.relnamespace = 'public'::regnamespace",
+            "SELECT k.conrelid::regclass::text, a.attname::text || ' ' || b.attname::text FROM pg_constraint k
+             JOIN pg_attribute a ON a.attrelid = k.conrelid AND a.attnum = k.conkey[1]
+             JOIN pg_attribute b ON b.attrelid = k.confrelid AND b.attnum = k.confkey[1] WHERE k.contype = 'f'",
+        ),
+        Engine::Sqlite => (
+            "SELECT m.name, (SELECT c.name FROM pragma_table_info(m.name) c WHERE c.pk = 1) FROM sqlite_master m
+             WHERE m.type = 'table' AND m.name NOT LIKE 'sqlite%'",
+            "SELECT m.name, f.\"from\" || ' ' || f.\"to\" FROM sqlite_master m, pragma_foreign_key_list(m.name) f
+             WHERE m.type = 'table' AND f.seq = 0",
+        ),
+    };
+    let tables: Vec<(String, Option<String>)> = world.rows(primary).await;
+    assert!(tables.len() > 10, "{tables:?}");
+    for (table, first) in tables.iter().filter(|(table, _)| table != "_sqlx_migrations") {
+        assert_eq!(first.as_deref(), Some("account_id"), "the primary key of {table}");
+    }
+    let keys: Vec<(String, String)> = world.rows(foreign).await;
+    assert!(keys.len() > 5, "{keys:?}");
+    for (table, columns) in keys {
+        assert_eq!(columns, "account_id account_id", "a foreign key of {table}");
+    }
+}
+
+/// Every joined table is bound to the account of what it is joined to.
+#[test]
+fn r4_no_statement_joins_across_accounts() {
+    let mut joins = 0;
+    for path in rust_files(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src/store")) {
+        let text = std::fs::read_to_string(&path).unwrap();
+        let code: String = text
+            .lines()
+            .take_while(|line| !line.starts_with("#[cfg(test)]"))
+            .filter(|line| !line.trim_start().starts_with("//"))
+            .collect::<Vec<_>>()
+            .join("\n");
+        for (at, _) in code.match_indices("JOIN ") {
+            let rest = code.get(at + 5..).unwrap();
+            let mut words = rest.split_whitespace();
+            let (table, alias) = (words.next().unwrap(), words.next().unwrap());
+            let near: String = rest.chars().take(500).collect();
+            assert!(
+                near.contains(&format!("{alias}.account_id = ")),
+                "{}: JOIN {table} {alias}",
+                path.display()
+            );
+            joins += 1;
+        }
+    }
+    assert!(joins > 10, "{joins}");
+}
+
+fn rust_files(folder: &Path) -> Vec<PathBuf> {
+    let mut files = Vec::new();
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            files.extend(rust_files(&path));
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            files.push(path);
+        }
+    }
+    files
+}
+
+#[tokio::test]
+async fn a_postgres_schema_that_is_behind_is_refused_until_somebody_migrates() {
+    if !Engine::Postgres.is_there() {
+        return;
+    }
+    let (_folder, settings) = place(Engine::Postgres).await;
+    let keys = std::sync::Arc::new(syncmx::keys::Keys::generate().unwrap());
+    let behind = Store::open(&settings, keys.clone(), served()).await.unwrap_err();
+    assert!(matches!(behind, StoreError::SchemaBehind { .. }), "{behind:?}");
+    assert!(behind.one_line().contains("run `syncmx migrate`"), "{}", behind.one_line());
+    // Nodes that start together.
+    let (one, other) = tokio::join!(Store::migrate(&settings), Store::migrate(&settings));
+    assert_eq!(one.unwrap(), other.unwrap());
+    Store::open(&settings, keys, served()).await.unwrap();
+}
+
+/// A server of the test's own.
+async fn own_server() -> Option<(server::Cluster, World)> {
+    let cluster = server::Cluster::start()?;
+    let (folder, sqlite) = place(Engine::Sqlite).await;
+    let url = StoreUrl::Postgres(cluster.database().await.parse().unwrap());
+    let settings = config::Store { url, ..sqlite };
+    Some((cluster, World::in_place(Engine::Postgres, folder, settings).await))
+}
+
+/// Sent again until it is answered, as a sender does.
+async fn retry(world: &World, id: &str) -> Decision {
+    let deadline = Instant::now() + Duration::from_secs(120);
+    loop {
+        match world.file(email(id, USER, &["ana@patient.test"])).await {
+            Ok(filed) => return filed.decided[0].1.clone(),
+            Err(error) => {
+                assert!(Instant::now() < deadline, "the store never recovers: {}", error.one_line())
+            }
+        }
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+}
+
+async fn connect_again(world: &mut World) {
+    let deadline = Instant::now() + Duration::from_secs(60);
+    let StoreUrl::Postgres(url) = &world.settings.url else { return };
+    while server::try_connect(&url.to_string()).await.is_err() {
+        assert!(Instant::now() < deadline, "the server is not there again");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    world.other = beside(&world.settings.url).await;
+}
+
+#[tokio::test]
+async fn x2_a_server_that_dies_loses_nothing_and_is_used_again_when_it_is_back() {
+    let Some((cluster, mut world)) = own_server().await else { return };
+    assert_eq!(retry(&world, "before@praxis.test").await.outcome(), Outcome::Filed);
+    cluster.signal("KILL");
+    let failed = world.file(email("during@praxis.test", USER, &["ana@patient.test"])).await;
+    let during = retry(&world, "during@praxis.test").await.outcome();
+    assert_eq!(during, if failed.is_ok() { Outcome::Duplicate } else { Outcome::Filed });
+    connect_again(&mut world).await;
+    assert_eq!(world.count("SELECT count(*) FROM messages").await, 2);
+    assert_eq!(retry(&world, "before@praxis.test").await.outcome(), Outcome::Duplicate);
+    world.store.ping().await.unwrap();
+    // It listens again, too.
+    let old = ask(&format!("{SYNC_LOCAL}@sync.example.test"));
+    let listening = "SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'LISTEN%'";
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while world.count(listening).await == 0 {
+        assert!(Instant::now() < deadline, "it listens no more");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    assert_eq!(world.store.mailbox(&old).await.unwrap(), Lookup::Found(world.sync_mailbox()));
+}
+
+#[tokio::test]
+async fn x3_a_server_that_hangs_is_an_error_and_the_retry_is_filed_once() {
+    let Some((cluster, mut world)) = own_server().await else { return };
+    assert_eq!(retry(&world, "before@praxis.test").await.outcome(), Outcome::Filed);
+    world.store.forget_addresses();
+    cluster.signal("STOP");
+    let asked = ask(&format!("{SYNC_LOCAL}@sync.example.test"));
+    let filing = world.file(email("during@praxis.test", USER, &["ana@patient.test"]));
+    let answers = async { tokio::join!(filing, world.store.mailbox(&asked)) };
+    let answers = tokio::time::timeout(Duration::from_secs(60), Box::pin(answers)).await;
+    cluster.signal("CONT");
+    let (filed, found) = answers.expect("a session would have waited for more than a minute");
+    assert!(filed.is_err(), "{filed:?}");
+    assert!(found.is_err(), "{found:?}");
+    assert_eq!(retry(&world, "after@praxis.test").await.outcome(), Outcome::Filed);
+    retry(&world, "during@praxis.test").await;
+    assert_eq!(world.count("SELECT count(*) FROM messages").await, 3);
+    assert_eq!(world.store.mailbox(&asked).await.unwrap(), Lookup::Found(world.sync_mailbox()));
+}
+
+/// The server takes longer over the commit than we wait, and does it all the same.
+#[tokio::test]
+async fn a_commit_whose_answer_never_comes_is_an_error_and_its_retry_a_duplicate() {
+    if !Engine::Postgres.is_there() {
+        return;
+    }
+    let mut world = World::on(Engine::Postgres).await;
+    assert_eq!(retry(&world, "before@praxis.test").await.outcome(), Outcome::Filed);
+    world.run("CREATE FUNCTION slowly() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN PERFORM pg_sleep(9); RETURN NULL; END'").await;
+    world.run("CREATE CONSTRAINT TRIGGER slow AFTER INSERT ON messages DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION slowly()").await;
+    let filed = world.file(email("late@praxis.test", USER, &["ana@patient.test"])).await;
+    assert!(filed.is_err(), "{filed:?}");
+    // Waits for the commit that is under way.
+    world.run("DROP TRIGGER slow ON messages").await;
+    assert_eq!(world.count("SELECT count(*) FROM messages").await, 2, "the server did commit");
+    assert_eq!(retry(&world, "late@praxis.test").await.outcome(), Outcome::Duplicate);
+    assert_eq!(world.count("SELECT count(*) FROM messages").await, 2);
+}
+
+/// Somebody who does not take the account's lock files the same mail in between: the unique key tells.
+#[tokio::test]
+async fn a_filing_that_was_beaten_is_decided_anew_and_found_to_be_a_duplicate() {
+    if !Engine::Postgres.is_there() {
+        return;
+    }
+    let mut world = World::on(Engine::Postgres).await;
+    assert_eq!(retry(&world, "1@praxis.test").await.outcome(), Outcome::Filed);
+    world.run("BEGIN").await;
+    world.run("INSERT INTO messages (account_id, message_id, conversation_id, contact_id, direction, kind, sender, subject, sent_at,
+        received_at, message_id_header, text, new_text, has_html, flags, attachments, digest, size_bytes)
+        SELECT account_id, gen_random_uuid(), conversation_id, contact_id, direction, kind, sender, subject, sent_at, received_at,
+        '2@praxis.test', text, new_text, has_html, flags, attachments, decode(rpad(encode('2@praxis.test', 'hex'), 64, '0'), 'hex'),
+        size_bytes FROM messages").await;
+    let store = world.store.clone();
+    let submission = world.submit(email("2@praxis.test", USER, &["ana@patient.test"]));
+    let filing = tokio::spawn(async move { store.file(submission).await });
+    // It has not seen the other's row, and waits at the key for what becomes of it.
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while world.count("SELECT count(*) FROM pg_locks WHERE NOT granted").await == 0 {
+        assert!(Instant::now() < deadline && !filing.is_finished(), "it does not wait");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    world.run("COMMIT").await;
+    let filed = filing.await.unwrap().unwrap();
+    assert_eq!(filed.decided[0].1.outcome(), Outcome::Duplicate);
+    assert_eq!(
+        world.count("SELECT count(*) FROM messages WHERE message_id_header = '2@praxis.test'").await,
+        1
+    );
+}
+
+on_both_engines! {
+    two_nodes_file_one_mail_once,
+    r62_an_address_that_one_node_rotates_away_is_refused_by_the_other,
+    a_change_waits_for_a_filing_in_its_account_and_both_are_done,
+    events_come_behind_the_last_one_whatever_the_clocks_say,
+    a_nul_in_a_mail_reaches_no_row,
+    a_migration_keeps_the_data_of_every_version_before,
+    every_key_leads_with_the_account,
+}
