@@ -875,6 +875,16 @@ fn r57_odd_files_and_odd_headers_are_flagged() {
 }
 
 #[test]
+fn r39_the_envelope_picks_the_mailbox_and_no_header_does() {
+    let mut world = world().from("ana@patient.test").to(&["lena-1@sync.test", "lena@praxis.test"]);
+    world.mailbox = Mailbox::Sync(UserMailbox { account: world.account, user: world.tom });
+    world.facts.owner = Some(Owner { user: world.tom, name: "Tom".to_owned(), sync_on: true });
+    let filing = world.filed();
+    assert_eq!(filing.user, Some(world.tom), "whatever address stands in To");
+    assert_eq!(filing.marks, [(world.tom, world.ana.id)]);
+}
+
+#[test]
 fn r55_r56_r57_r71_what_is_on_a_filed_message_stands_in_its_trace() {
     let mut world = world();
     world.email = crate::message::parse(
