@@ -70,7 +70,7 @@ impl<'a> Case<'a> {
             Some(identity) if identity.verified => "an address of a user",
             Some(_) => "an address that a user has added and not yet proven",
             None if self.eligible_contact_at(&self.author.address).is_some() => "the address of a contact",
-            None => "which is nobody's whom the account knows",
+            None => "whom the account does not know",
         }
     }
 

@@ -6,7 +6,8 @@
 use crate::address::Mailbox;
 use crate::filing::case::{Authenticity, Case, Feed};
 use crate::filing::{
-    Arrival, Decision, Facts, Held, HeldTwin, Reason, Trace, domains_of, journal, outbound, routed, senders,
+    Arrival, Decision, Facts, Held, HeldTwin, Reason, Trace, domains_of, journal, notes, outbound, routed,
+    senders,
 };
 use crate::id::MessageId;
 use crate::message::{self, From};
@@ -18,6 +19,9 @@ use crate::message::{self, From};
 pub fn decide(arrival: &Arrival<'_>, facts: &Facts) -> (Decision, Trace) {
     let mut trace = Trace::default();
     let decision = judge(arrival, facts, &mut trace);
+    if let Decision::Filed(filing) = &decision {
+        notes::say(arrival, filing, &mut trace);
+    }
     let decision = waits_already(arrival, facts, &decision, &mut trace).unwrap_or(decision);
     if matches!(decision, Decision::Discarded(_)) {
         trace.leave_out(&domains_of(arrival.verdict, arrival.email, arrival.reverse_path));

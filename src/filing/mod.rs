@@ -11,6 +11,7 @@ mod facts;
 mod history;
 mod journal;
 mod keys;
+mod notes;
 mod outbound;
 mod outcome;
 mod review;

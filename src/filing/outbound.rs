@@ -102,7 +102,7 @@ fn unknown_recipient<'a>(case: &Case<'a>, feed: Feed, trace: &mut Trace) -> Resu
     let first = case.to().find(|to| case.standing(&to.address) == Standing::Eligible);
     match (first, case.facts.account.settings.unknown_to) {
         (Some(to), UnknownTo::Create) => {
-            trace.say("R24", format!("no To address is a contact: {} becomes one", to.address));
+            trace.say("R24", format!("nobody in To is a contact yet: {} becomes one", to.address));
             Ok(Owner::New(FilingContact::Create {
                 id: case.arrival.fresh.contact,
                 name: to.name.clone().unwrap_or_else(|| to.address.as_str().to_owned()),

@@ -6,7 +6,7 @@ use crate::filing::case::Case;
 use crate::filing::decide::duplicate;
 use crate::filing::outbound::flag_internal_history;
 use crate::filing::{
-    Arrival, Decision, Direction, Facts, Filing, FilingContact, Reason, Sender, Trace, thread,
+    Arrival, Decision, Direction, Facts, Filing, FilingContact, Reason, Sender, Trace, notes, thread,
 };
 use crate::id::{ContactId, ConversationId, UserId};
 use crate::message::{From, Kind};
@@ -49,6 +49,7 @@ pub fn file_held(
         filing.sent_at = thread::plausible(original.date.or(arrival.email.date), arrival.received_at);
     }
     mark(&case, &mut filing, user.filter(|_| !is_forward), contact, &mut trace);
+    notes::say(arrival, &filing, &mut trace);
     Some((Decision::Filed(Box::new(filing)), trace))
 }
 

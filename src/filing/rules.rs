@@ -874,6 +874,45 @@ fn r57_odd_files_and_odd_headers_are_flagged() {
     assert_eq!((filing.flags.as_slice(), filing.sender), (&["dup_headers"][..], Sender::Unverified));
 }
 
+#[test]
+fn r39_the_envelope_picks_the_mailbox_and_no_header_does() {
+    let mut world = world().from("ana@patient.test").to(&["lena-1@sync.test", "lena@praxis.test"]);
+    world.mailbox = Mailbox::Sync(UserMailbox { account: world.account, user: world.tom });
+    world.facts.owner = Some(Owner { user: world.tom, name: "Tom".to_owned(), sync_on: true });
+    let filing = world.filed();
+    assert_eq!(filing.user, Some(world.tom), "whatever address stands in To");
+    assert_eq!(filing.marks, [(world.tom, world.ana.id)]);
+}
+
+#[test]
+fn r55_r56_r57_r71_what_is_on_a_filed_message_stands_in_its_trace() {
+    let mut world = world();
+    world.email = crate::message::parse(
+        b"From: lena@praxis.test\r\nTo: ana@patient.test\r\nCc: ben@patient.test\r\nMIME-Version: 1.0\r\n\
+        Content-Type: multipart/mixed; boundary=b\r\n\r\n--b\r\n\r\nHello\r\n--b\r\n\
+        Content-Type: text/calendar\r\n\r\nBEGIN:VCALENDAR\r\nMETHOD:CANCEL\r\nBEGIN:VEVENT\r\nSUMMARY:x\r\nEND:VEVENT\r\n--b\r\n\
+        Content-Type: application/pdf; name=a.pdf\r\n\r\n\x7fELF\r\n--b--\r\n",
+    )
+    .unwrap();
+    world.facts.same_message_id.push(ExistingMessage {
+        id: MessageId::generate(),
+        digest: [9; 32],
+        contact: world.ana.id,
+    });
+    for (rule, words) in [
+        ("R25", "one more contact"),
+        ("R43", "no Message-ID"),
+        ("R55", "CANCEL"),
+        ("R56", "attachment 1"),
+        ("R57", "attachment 1"),
+        ("R71", "same Message-ID"),
+    ] {
+        let (_, trace) = world.decide();
+        let spoke = trace.steps.iter().any(|step| step.rule == rule && step.said.contains(words));
+        assert!(spoke, "{rule}: {trace:?}");
+    }
+}
+
 /// 10,000 in Cc and 500 known people against a hundred references: a look at each pair would take minutes.
 #[test]
 fn r23_a_crowd_and_a_long_thread_are_decided_in_a_moment() {

@@ -57,10 +57,10 @@ pub(super) fn filing(
     trace: &mut Trace,
 ) -> Filing {
     let Some((best, _)) = known_conversation(case).filter(|(_, known)| known.id == contact.id()) else {
-        trace.say("R40", "begins a new conversation");
+        trace.say("R40", "it belongs to no known conversation and begins a new one");
         return filing_on(case, contact, user, Thread::New(case.arrival.fresh.conversation));
     };
-    trace.say("R40", format!("joins the conversation found by {}", explain(&best.key)));
+    trace.say("R40", format!("it joins the conversation found by {}", explain(&best.key)));
     let (oldest, merges) = one_conversation(case, best);
     if !merges.is_empty() {
         trace.say("R41", "it shows that conversations of this contact are one: they become the oldest");

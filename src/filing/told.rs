@@ -25,7 +25,7 @@ pub fn tell_message(email: &Email) -> String {
         count => said.push_str(&format!(" with {count} attachments")),
     }
     if email.meeting.is_some() {
-        said.push_str(", one of them a meeting");
+        said.push_str(" and a meeting");
     }
     if email.protection.is_encrypted {
         said.push_str("; a part of it is encrypted");
