@@ -7,7 +7,7 @@ tests='--test smtp_session'
 copy=$(mktemp -d)
 trap 'rm -rf "$copy"' EXIT
 mkdir "$copy/src" && cd "$here"
-cp -R Cargo.toml Cargo.lock .clippy.toml tests fixtures certs "$copy/"
+cp -R Cargo.toml Cargo.lock .clippy.toml README.md benches tests fixtures certs "$copy/"
 export CARGO_TARGET_DIR="${CARGO_TARGET_DIR:-$here/target}" RUST_BACKTRACE=0
 missed=0
 
