@@ -217,9 +217,11 @@ fn smtp_server(
     Ok(server.map_err(|error| Failure::unreachable(&error))?.watching_disks(disks))
 }
 
-/// SQLite has one serving process: what another one was about to send, it will not send any more.
+/// SQLite has one serving process: what another one was about to send, it will not send any more. Of a PostgreSQL
+/// database other nodes may hold leases; those of a dead one end by themselves.
 async fn start_outbox(config: &Config, store: &Store) -> Result<outbox::Worker, Failure> {
-    match config.store.url {
+    match &config.store.url {
+        StoreUrl::Postgres(_) => {}
         StoreUrl::Sqlite(_) => store.end_leases().await.map_err(|error| Failure::unreachable(&error))?,
     }
     outbox::Worker::start(config, store).map_err(|error| Failure::unreachable(&error))

@@ -65,7 +65,7 @@ impl TestApp {
     /// With a zone and settings of the environment, each `NAME=value`.
     pub(crate) async fn start_in(zone: Zone, environment: &[&str]) -> Self {
         let environment = environment.iter().map(|setting| (*setting).to_owned()).collect();
-        Self::begin(zone, Extras { environment, socket: None }).await
+        Self::begin(zone, Extras { environment, ..Extras::default() }).await
     }
 
     /// With the demo's zone, on an SMTP socket handed over as systemd does.

@@ -17,6 +17,8 @@ mod app;
 #[path = "../e2e/mail.rs"]
 mod mail;
 mod postfix;
+#[path = "../support/postgres.rs"]
+mod postgres;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};

@@ -84,7 +84,7 @@ impl Store {
             sql.push(" AND attempt_id < ").push_bind(after.id);
         }
         sql.push(" ORDER BY attempt_id DESC LIMIT ").push_bind(slice.fetch_limit());
-        let rows: Vec<Row> = sql.build_query_as().fetch_all(self.reader()).await?;
+        let rows: Vec<Row> = sql.build().fetch_all(self.reader()).await?;
         let attempts = rows.into_iter().map(attempt_of).collect();
         Ok(slice.page(attempts, |attempt: &Attempt| Key::of_id(attempt.id.uuid())))
     }
