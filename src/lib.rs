@@ -16,6 +16,7 @@ mod inherited;
 pub mod intake;
 pub mod keys;
 pub mod message;
+pub mod outbox;
 mod reload;
 pub mod smtp;
 pub mod store;
