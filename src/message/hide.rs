@@ -220,8 +220,8 @@ fn quoted_printable(octets: &[u8]) -> Vec<u8> {
         let mut column = 0;
         for (n, octet) in line.iter().enumerate() {
             let ends_line = n + 1 == line.len();
-            let is_plain = matches!(octet, b'!'..=b'<' | b'>'..=b'~')
-                || matches!(octet, b' ' | b'\t') && !ends_line;
+            let is_plain =
+                matches!(octet, b'!'..=b'<' | b'>'..=b'~') || matches!(octet, b' ' | b'\t') && !ends_line;
             let width = if is_plain { 1 } else { 3 };
             if column + width > QUOTED_LINE {
                 out.push_str("=\r\n");
@@ -343,7 +343,8 @@ mod tests {
 
     #[test]
     fn what_names_nobody_keeps_every_octet() {
-        let body = "--b\r\nContent-Transfer-Encoding: quoted-printable\r\n\r\nodd =3d case =\r\n\r\n--b--\r\n";
+        let body =
+            "--b\r\nContent-Transfer-Encoding: quoted-printable\r\n\r\nodd =3d case =\r\n\r\n--b--\r\n";
         let raw = format!("Content-Type: multipart/mixed; boundary=b\r\nX: y\r\n\r\n{body}");
         assert_eq!(hide(raw.as_bytes()), format!("Content-Type: multipart/mixed; boundary=b\r\n\r\n{body}"));
     }
@@ -364,7 +365,9 @@ mod tests {
 
     #[test]
     fn base64_is_that_of_rfc_4648() {
-        for (octets, expected) in [("", ""), ("f", "Zg=="), ("fo", "Zm8="), ("foo", "Zm9v"), ("foob", "Zm9vYg==")] {
+        for (octets, expected) in
+            [("", ""), ("f", "Zg=="), ("fo", "Zm8="), ("foo", "Zm9v"), ("foob", "Zm9vYg==")]
+        {
             assert_eq!(base64(octets.as_bytes()), expected);
         }
     }

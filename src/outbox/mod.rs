@@ -4,4 +4,5 @@
 //! (in the store, only while the lease is still ours). Who is killed between sending and settling leaves a lease
 //! that ends, and the next one sends the same thing with the same id again.
 
+pub mod compose;
 pub mod schedule;
