@@ -27,7 +27,7 @@ use crate::reload::InUse;
 use crate::smtp::listener::Server;
 use crate::smtp::session::TlsPolicy;
 use crate::smtp::tls::Certificates;
-use crate::store::Store;
+use crate::store::{Relays, Store};
 
 /// A running server.
 pub struct App {
@@ -185,7 +185,8 @@ async fn http_listener(
 pub async fn open_store(config: &Config) -> Result<(Arc<Keys>, Store), Failure> {
     let keys = Keys::load_or_create(&config.keys.file).map_err(|error| Failure::unreachable(&error))?;
     let keys = Arc::new(keys);
-    let store = Store::open(&config.store, Arc::clone(&keys), served_domains(config))
+    let relays = if config.relay.is_some() { Relays::Yes } else { Relays::No };
+    let store = Store::open_with(&config.store, Arc::clone(&keys), served_domains(config), relays)
         .await
         .map_err(|error| Failure::unreachable(&error))?;
     Ok((keys, store))

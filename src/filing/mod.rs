@@ -13,6 +13,7 @@ mod journal;
 mod keys;
 mod outbound;
 mod outcome;
+mod relay;
 mod review;
 mod routed;
 #[cfg(test)]
@@ -35,6 +36,7 @@ pub use outcome::{
     Decision, Direction, Filing, FilingContact, Held, INTERNAL_HISTORY, Outcome, Participant, Reason, Role,
     Sender, Thread,
 };
+pub use relay::{MAX_RELAYED_AN_HOUR, Relay, RelayFacts, relay};
 pub use review::file_held;
 pub use settings::{
     AttachmentLimits, AttachmentPolicy, AttachmentPreset, ForwardReplies, ForwardWord, JournalSource,

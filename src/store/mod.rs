@@ -14,9 +14,13 @@ mod facts;
 mod keyring;
 mod load;
 mod mailbox;
+mod notices;
 mod queries;
 mod read;
 mod record;
+mod relay;
+mod relay_content;
+mod relay_jobs;
 mod rows;
 pub mod seal;
 mod statement;
@@ -42,6 +46,9 @@ use crate::store::mailbox::Addresses;
 use crate::store::seal::Vault;
 
 pub use mailbox::Lookup;
+pub use notices::Confirmation;
+pub use relay_content::{CopyFacts, DigestFacts, Gone};
+pub use relay_jobs::{RelayJob, RelayJobView, RelayKind, RelayQueue, Settled};
 pub use submission::{Filed, Refusal, Submission};
 pub use writer::Batches;
 
@@ -62,6 +69,17 @@ struct Inner {
     addresses: Arc<Addresses>,
     keyring: Arc<Keyring>,
     writer: writer::Handle,
+    /// Where there is a relay: the domain of its Message-IDs.
+    relay_domain: Option<String>,
+}
+
+/// Whether there is a smarthost that copies and notices can go through.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Relays {
+    /// Nothing is sent.
+    No,
+    /// What is to be sent is put into the queue.
+    Yes,
 }
 
 /// Why the store could not do what was asked.
@@ -161,6 +179,20 @@ impl Store {
         keys: Arc<Keys>,
         served: ServedDomains,
     ) -> Result<Self, StoreError> {
+        Self::open_with(config, keys, served, Relays::No).await
+    }
+
+    /// The same; with a relay, copies are put into its queue.
+    ///
+    /// # Errors
+    /// As for [`Self::open`].
+    pub async fn open_with(
+        config: &config::Store,
+        keys: Arc<Keys>,
+        served: ServedDomains,
+        relays: Relays,
+    ) -> Result<Self, StoreError> {
+        let relay_domain = (relays == Relays::Yes).then(|| served.reply_domain().to_owned());
         let StoreUrl::Sqlite(path) = &config.url;
         if let Some(folder) = path.parent() {
             blobs::create_folder(folder)?;
@@ -179,12 +211,14 @@ impl Store {
             write: write.clone(),
             keys: keys.clone(),
             served_domains: served.all(),
+            relay_domain: relay_domain.clone(),
             addresses: addresses.clone(),
             keyring: keyring.clone(),
             data_version: AtomicI64::new(0),
             counters: Arc::default(),
         });
-        let inner = Inner { read, write, keys, vault, served, blobs, addresses, keyring, writer };
+        let inner =
+            Inner { read, write, keys, vault, served, blobs, addresses, keyring, writer, relay_domain };
         Ok(Self { inner: Arc::new(inner) })
     }
 

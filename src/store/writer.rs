@@ -28,6 +28,8 @@ pub(in crate::store) struct Desk {
     pub(in crate::store) write: SqlitePool,
     pub(in crate::store) keys: Arc<Keys>,
     pub(in crate::store) served_domains: Vec<String>,
+    /// Where there is a relay: the domain of its Message-IDs.
+    pub(in crate::store) relay_domain: Option<String>,
     pub(in crate::store) addresses: Arc<Addresses>,
     pub(in crate::store) keyring: Arc<Keyring>,
     /// As last seen; another process has committed when it changes.

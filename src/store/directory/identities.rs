@@ -87,7 +87,10 @@ impl Change {
         .bind(verified_at)
         .execute(&mut *self.tx)
         .await?;
-        Ok(())
+        match verification {
+            Verification::Trusted => Ok(()),
+            Verification::Wanted => self.ask_for_confirmation(account, user, &address).await,
+        }
     }
 }
 

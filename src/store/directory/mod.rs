@@ -90,9 +90,9 @@ impl DirectoryError {
 #[derive(Debug)]
 #[must_use = "nothing is written before commit"]
 pub struct Change {
-    tx: Transaction<'static, Sqlite>,
-    store: Store,
-    now: Timestamp,
+    pub(in crate::store) tx: Transaction<'static, Sqlite>,
+    pub(in crate::store) store: Store,
+    pub(in crate::store) now: Timestamp,
     /// To be removed once no row names them any more.
     blobs: Vec<BlobName>,
     addresses: Addresses,
@@ -137,7 +137,7 @@ impl Change {
     }
 
     /// Puts an event into the outbox. `data` holds ids and headers, never text.
-    async fn emit(
+    pub(in crate::store) async fn emit(
         &mut self,
         account: AccountId,
         kind: &str,
