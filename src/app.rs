@@ -23,6 +23,7 @@ use crate::http::{self, AppState};
 use crate::inherited::Inherited;
 use crate::intake::Intake;
 use crate::keys::Keys;
+use crate::outbox::relay::Relay;
 use crate::reload::InUse;
 use crate::smtp::listener::Server;
 use crate::smtp::session::TlsPolicy;
@@ -41,6 +42,7 @@ pub struct App {
     in_use: InUse,
     smtp_task: tokio::task::JoinHandle<()>,
     http_task: tokio::task::JoinHandle<std::io::Result<()>>,
+    relay_task: Option<tokio::task::JoinHandle<()>>,
     store: Store,
 }
 
@@ -53,6 +55,7 @@ impl App {
         let served = served_domains(config);
         let (keys, store) = open_store(config).await?;
         write_admin_token(&store, config.data_folder(), admin_token).await?;
+        let relay = relay(config, &store, &keys)?;
         let authenticator = Authenticator::new(&config.dns, &config.smtp.hostname)
             .map_err(|error| Failure::unreachable(&error))?;
         let certificates = Certificates::load(&config.tls, config.data_folder(), &config.smtp.hostname)
@@ -78,8 +81,20 @@ impl App {
         let intake = Intake::new(store.clone(), authenticator, served, config.smtp.hostname.clone());
         let smtp_task = tokio::spawn(server.serve(Arc::new(intake), shutdown.clone()));
         let http_task = tokio::spawn(http::serve(listener, state, http_shutdown.clone()));
+        let relay_task = relay.map(|relay| tokio::spawn(relay.run(shutdown.clone())));
         tokio::spawn(housekeeping::run(store.clone(), shutdown.clone()));
-        Ok(Self { smtp, http, shutdown, http_shutdown, certificates, in_use, smtp_task, http_task, store })
+        Ok(Self {
+            smtp,
+            http,
+            shutdown,
+            http_shutdown,
+            certificates,
+            in_use,
+            smtp_task,
+            http_task,
+            relay_task,
+            store,
+        })
     }
 
     /// Tells whoever started us where we listen, in one line on standard output.
@@ -132,9 +147,25 @@ impl App {
             Ok(served) => complain_of(served.err(), "http"),
             Err(failed) => complain_of(Some(failed), "http"),
         }
+        if let Some(mut relaying) = self.relay_task
+            && tokio::time::timeout(RELAY_GRACE, &mut relaying).await.is_err()
+        {
+            // Its lease is released at the next start; the mail goes out again with the same Message-ID.
+            relaying.abort();
+        }
         self.store.close().await;
         info!("server.stopped");
     }
+}
+
+/// The relay, if one is configured.
+fn relay(config: &Config, store: &Store, keys: &Arc<Keys>) -> Result<Option<Relay>, Failure> {
+    let Some(settings) = config.relay.clone() else { return Ok(None) };
+    let served = served_domains(config);
+    let (hostname, public_url) = (config.smtp.hostname.clone(), config.http.public_url.clone());
+    Relay::new(store.clone(), keys.clone(), settings, served.reply_domain(), hostname, public_url)
+        .map(Some)
+        .map_err(|error| Failure::Usage(format!("relay.dkim_key: {}", one_line(&error))))
 }
 
 /// The domains of the configuration.
@@ -225,3 +256,6 @@ pub fn metrics_handle() -> PrometheusHandle {
     let _second = metrics::set_global_recorder(recorder);
     handle
 }
+
+/// What is being sent may take so long to finish.
+const RELAY_GRACE: std::time::Duration = std::time::Duration::from_secs(20);

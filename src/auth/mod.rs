@@ -15,6 +15,7 @@ mod header;
 mod iprev;
 mod results;
 mod signature;
+pub mod signing;
 mod spf;
 mod tags;
 mod verify;

@@ -184,6 +184,21 @@ pub(super) enum ReplyAddressCommand {
     },
 }
 
+/// `relay …`
+#[derive(Debug, Subcommand)]
+pub(super) enum RelayCommand {
+    /// List copies and notices, newest first: sent, waiting (attempts, next attempt, last reply) or failed.
+    List {
+        /// The account's id.
+        account: String,
+        /// `waiting`, `sending`, `sent`, `failed` or `cancelled`.
+        #[arg(long)]
+        state: Option<String>,
+        #[command(flatten)]
+        output: Output,
+    },
+}
+
 /// `held …`
 #[derive(Debug, Subcommand)]
 pub(super) enum HeldCommand {
@@ -342,6 +357,12 @@ pub(super) async fn reply_address(
     let ReplyAddressCommand::Mint { account, contact, user, conversation, output } = command;
     let body = json!({"contact_id": contact, "user_id": user, "conversation_id": conversation});
     request(config, "POST", &format!("/accounts/{account}/reply-addresses"), Some(body), output).await
+}
+
+pub(super) async fn relay(config: &Config, command: RelayCommand) -> Result<ExitCode, Failure> {
+    let RelayCommand::List { account, state, output } = command;
+    let path = format!("/accounts/{account}/relay-jobs{}", query(&[("state", state)]));
+    request(config, "GET", &path, None, output).await
 }
 
 pub(super) async fn held(config: &Config, command: HeldCommand) -> Result<ExitCode, Failure> {

@@ -6,6 +6,7 @@
 mod admin;
 pub mod demo;
 mod demo_command;
+mod dkim_key;
 mod explain;
 mod inspect;
 mod local_api;
@@ -85,6 +86,11 @@ enum Command {
     /// List held mail, file or discard it.
     #[command(subcommand)]
     Held(admin::HeldCommand),
+    /// Show what goes through the smarthost.
+    #[command(subcommand)]
+    Relay(admin::RelayCommand),
+    /// Make a DKIM key for what the relay sends, and print the records to publish.
+    DkimKey(dkim_key::Arguments),
     /// Create, list and delete API tokens.
     #[command(subcommand)]
     Token(admin::TokenCommand),
@@ -121,6 +127,8 @@ async fn carry_out(command: Command, config: Config, file: Option<&Path>) -> Res
         Command::Contact(command) => admin::contact(&config, command).await,
         Command::ReplyAddress(command) => admin::reply_address(&config, command).await,
         Command::Held(command) => admin::held(&config, command).await,
+        Command::Relay(command) => admin::relay(&config, command).await,
+        Command::DkimKey(arguments) => dkim_key::run(&config, &arguments),
         Command::Token(command) => admin::token(&config, command).await,
         Command::Trace(arguments) => trace::run(&config, arguments).await,
     }

@@ -5,6 +5,7 @@
 
 mod api;
 mod auth;
+mod confirm;
 mod extract;
 mod idempotency;
 mod openapi;
@@ -31,8 +32,8 @@ pub use serve::serve;
 
 use crate::address::ServedDomains;
 use crate::http::api::{
-    accounts, contacts, content, deliveries, events, held, import, marks, messages, reply_addresses, tokens,
-    users,
+    accounts, contacts, content, deliveries, events, held, import, marks, messages, relay_jobs,
+    reply_addresses, tokens, users,
 };
 use crate::http::problem::Problem;
 use crate::http::rate::RateLimit;
@@ -89,6 +90,7 @@ pub fn router(state: AppState) -> Router {
     let app = App(Arc::new(Shared { state, rate: RateLimit::default(), openapi }));
     let (api, _) = api(Some(&app)).split_for_parts();
     api.route("/api/v1/openapi.json", get(ops::openapi_json))
+        .route("/confirm/{token}", get(confirm::show).post(confirm::confirm))
         .route("/healthz", get(ops::healthz))
         .route("/readyz", get(ops::readyz))
         .route("/metrics", get(ops::metrics))
@@ -156,6 +158,7 @@ fn operation() -> OpenApiRouter<App> {
         .routes(routes!(deliveries::list_deliveries))
         .routes(routes!(deliveries::read_delivery))
         .routes(routes!(events::list_events))
+        .routes(routes!(relay_jobs::list_relay_jobs))
         .routes(routes!(tokens::create_token, tokens::list_tokens))
         .routes(routes!(tokens::delete_token))
 }

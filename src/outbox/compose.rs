@@ -70,6 +70,15 @@ impl Header<'_> {
     }
 }
 
+/// Content fields and body of a text of ours.
+#[must_use]
+pub fn plain_text(text: &str) -> Vec<u8> {
+    let text = text.replace("\r\n", "\n").replace('\n', "\r\n");
+    let lines: Vec<String> = text.as_bytes().chunks(BODY_LINE_OCTETS).map(base64).collect();
+    let fields = "Content-Type: text/plain; charset=utf-8\r\nContent-Transfer-Encoding: base64";
+    format!("{fields}\r\n\r\n{}\r\n", lines.join("\r\n")).into_bytes()
+}
+
 /// The thread of a message of ours: what it referred to, then `source` (the message that it is a copy of), each once,
 /// without ids that name a hidden address.
 #[must_use]
@@ -206,6 +215,8 @@ fn newest(references: &[String]) -> impl Iterator<Item = &String> {
 pub const LOOP_FIELD: &str = "X-Syncmx-Loop";
 /// References that we write: the oldest and the newest.
 const MAX_REFERENCES: usize = 50;
+/// 57 octets are 76 digits (RFC 2045 section 6.8).
+const BODY_LINE_OCTETS: usize = 57;
 /// Longer ones are nobody's.
 const MAX_ID: usize = 250;
 const MAX_NAME: usize = 120;

@@ -5,4 +5,8 @@
 //! that ends, and the next one sends the same thing with the same id again.
 
 pub mod compose;
+mod copy;
+mod notice;
+pub mod relay;
 pub mod schedule;
+pub mod smarthost;

@@ -71,6 +71,8 @@ struct Inner {
     writer: writer::Handle,
     /// Where there is a relay: the domain of its Message-IDs.
     relay_domain: Option<String>,
+    /// Whether no other process sends from this store.
+    sends_alone: bool,
 }
 
 /// Whether there is a smarthost that copies and notices can go through.
@@ -193,6 +195,7 @@ impl Store {
         relays: Relays,
     ) -> Result<Self, StoreError> {
         let relay_domain = (relays == Relays::Yes).then(|| served.reply_domain().to_owned());
+        let sends_alone = matches!(config.url, StoreUrl::Sqlite(_));
         let StoreUrl::Sqlite(path) = &config.url;
         if let Some(folder) = path.parent() {
             blobs::create_folder(folder)?;
@@ -217,8 +220,19 @@ impl Store {
             data_version: AtomicI64::new(0),
             counters: Arc::default(),
         });
-        let inner =
-            Inner { read, write, keys, vault, served, blobs, addresses, keyring, writer, relay_domain };
+        let inner = Inner {
+            read,
+            write,
+            keys,
+            vault,
+            served,
+            blobs,
+            addresses,
+            keyring,
+            writer,
+            relay_domain,
+            sends_alone,
+        };
         Ok(Self { inner: Arc::new(inner) })
     }
 

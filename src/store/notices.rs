@@ -176,7 +176,14 @@ impl Change {
         .bind(self.now.plus_days(-1).as_millis())
         .fetch_one(&mut *self.tx)
         .await?;
-        if of_address > 0 || lately >= CONFIRMATIONS_A_DAY {
+        let is_proven: Option<i64> = sqlx::query_scalar(
+            "SELECT verified_at FROM user_emails WHERE account_id = $1 AND email_key = $2 AND verified_at IS NOT NULL",
+        )
+        .bind(account.uuid())
+        .bind(address.key())
+        .fetch_optional(&mut *self.tx)
+        .await?;
+        if is_proven.is_some() || of_address > 0 || lately >= CONFIRMATIONS_A_DAY {
             return Ok(());
         }
         let id = Uuid::now_v7();

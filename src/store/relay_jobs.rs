@@ -170,11 +170,14 @@ impl Store {
         Ok(claimed)
     }
 
-    /// At the start of the one process that sends (SQLite): the leases of one that died are nobody's.
+    /// At the start: where one process alone sends (SQLite), the leases of one that died are nobody's.
     ///
     /// # Errors
     /// If the database fails.
     pub async fn release_relay_jobs(&self, now: Timestamp) -> Result<u64, StoreError> {
+        if !self.inner.sends_alone {
+            return Ok(0);
+        }
         let mut tx = self.begin().await?;
         let released =
             sqlx::query("UPDATE relay_jobs SET state = 'waiting', next_at = $1 WHERE state = 'sending'")
