@@ -234,9 +234,11 @@ impl Config {
         variables.sort();
         for (name, value) in variables {
             set(&mut table, &name, &value)?;
-            table.clone().try_into::<Self>().map_err(|error| {
-                ConfigError(format!("environment: {name}: {}", first_line(error.message())))
-            })?;
+            // What is missing now may come with another variable; at the end nothing may.
+            let wrong = table.clone().try_into::<Self>().err();
+            if let Some(error) = wrong.filter(|error| !error.message().starts_with("missing field")) {
+                return Err(ConfigError(format!("environment: {name}: {}", first_line(error.message()))));
+            }
         }
         let config: Self =
             table.try_into().map_err(|error| ConfigError(first_line(error.message()).to_owned()))?;
@@ -637,6 +639,11 @@ mod tests {
         let error =
             Config::load(None, environment("SYNCMX_SMTP__MAX_RECIPIENTS", "many")).unwrap_err().to_string();
         assert!(error.starts_with("environment: SYNCMX_SMTP__MAX_RECIPIENTS:"), "{error}");
+        let host = ("SYNCMX_RELAY__SMARTHOST".to_owned(), "smtp://u:p@127.0.0.1:25".to_owned());
+        let from = ("SYNCMX_RELAY__FROM".to_owned(), "no-reply@reply.test".to_owned());
+        assert!(Config::load(None, [from.clone(), host.clone()]).unwrap().relay.is_some());
+        let error = Config::load(None, [host]).unwrap_err().to_string();
+        assert!(error.contains("missing field `from`"), "{error}");
         let error = Config::load(None, environment("SYNCMX_SMTP__NOPE", "1")).unwrap_err().to_string();
         assert!(error.contains("unknown field `nope`"), "{error}");
     }

@@ -16,5 +16,7 @@ mod filing;
 mod front;
 mod mail;
 mod refusals;
+mod relay;
 mod review;
+mod sink;
 mod start;
