@@ -147,12 +147,7 @@ impl App {
             Ok(served) => complain_of(served.err(), "http"),
             Err(failed) => complain_of(Some(failed), "http"),
         }
-        if let Some(mut relaying) = self.relay_task
-            && tokio::time::timeout(RELAY_GRACE, &mut relaying).await.is_err()
-        {
-            // Its lease is released at the next start; the mail goes out again with the same Message-ID.
-            relaying.abort();
-        }
+        finish(self.relay_task).await;
         self.store.close().await;
         info!("server.stopped");
     }
@@ -166,6 +161,16 @@ fn relay(config: &Config, store: &Store, keys: &Arc<Keys>) -> Result<Option<Rela
     Relay::new(store.clone(), keys.clone(), settings, served.reply_domain(), hostname, public_url)
         .map(Some)
         .map_err(|error| Failure::Usage(format!("relay.dkim_key: {}", one_line(&error))))
+}
+
+/// Lets the relay finish what it is sending. What it is cut off from goes out again after the next start, with the
+/// same Message-ID.
+async fn finish(relaying: Option<tokio::task::JoinHandle<()>>) {
+    if let Some(mut relaying) = relaying
+        && tokio::time::timeout(RELAY_GRACE, &mut relaying).await.is_err()
+    {
+        relaying.abort();
+    }
 }
 
 /// The domains of the configuration.

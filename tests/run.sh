@@ -55,11 +55,11 @@ install_missing() {
     install_peers
 }
 
-# The senders of tests/peers: mail programs of others, and nodemailer below target/.
+# What tests/peers talks to: mail programs of others, and nodemailer and dkimpy below target/.
 install_peers() {
     [[ ${steps[*]} == all || " ${steps[*]} " == *" test "* ]] || return 0
     local missing=() pair
-    for pair in postfix:postfix swaks:swaks msmtp:msmtp python3:python3 node:nodejs npm:npm; do
+    for pair in postfix:postfix swaks:swaks msmtp:msmtp python3:python3 pip3:python3-pip node:nodejs npm:npm; do
         command -v "${pair%%:*}" >/dev/null || missing+=("${pair##*:}")
     done
     # What swaks needs for STARTTLS.
@@ -67,6 +67,8 @@ install_peers() {
     [ ${#missing[@]} = 0 ] || apt_install "${missing[@]}"
     [ -d target/peers/node_modules/nodemailer ] ||
         npm install --prefix target/peers --no-audit --no-fund --silent nodemailer@10
+    [ -d target/peers/python/dkim ] ||
+        python3 -m pip install --quiet --target target/peers/python dkimpy==1.1.8
 }
 
 apt_install() {

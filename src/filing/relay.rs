@@ -24,6 +24,8 @@ pub struct RelayFacts {
     pub staff: Option<EmailAddress>,
     /// Copies of this conversation within the last hour.
     pub lately: u32,
+    /// Whether a copy of this very message has gone on before.
+    pub is_done: bool,
 }
 
 /// Whether a copy goes on. Says in the trace why not, where one could be expected.
@@ -37,6 +39,7 @@ pub fn relay(arrival: &Arrival<'_>, facts: &Facts, decision: &Decision, trace: &
     match decision {
         Decision::Filed(filing) => choose(&case, conversation, filing, trace),
         // It came in through another address before; what the reply address stands for is still to be done.
+        Decision::Duplicate(_) if facts.relay.as_ref().is_some_and(|relay| relay.is_done) => None,
         Decision::Duplicate(existing) if facts.same_message_id.iter().any(|known| known.id == *existing) => {
             match routed::judge(&case, &mut Trace::default()) {
                 Decision::Filed(filing) => choose(&case, conversation, &filing, trace),

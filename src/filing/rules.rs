@@ -171,7 +171,8 @@ impl World {
     /// With a relay that forwards to the user.
     fn with_relay(mut self) -> Self {
         self.reverse_path = Some(address("bounces@elsewhere.test"));
-        self.facts.relay = Some(RelayFacts { staff: Some(address("lena@praxis.test")), lately: 0 });
+        self.facts.relay =
+            Some(RelayFacts { staff: Some(address("lena@praxis.test")), ..RelayFacts::default() });
         self.facts.account.settings.forward_replies = ForwardReplies::Word(ForwardWord::User);
         self
     }
@@ -807,7 +808,8 @@ fn r50_what_a_machine_sent_goes_on_to_nobody() {
 fn r49_twenty_copies_an_hour_and_conversation_and_not_one_more() {
     let lately = |lately| {
         let mut world = world().from("ana@patient.test").routed().with_relay();
-        world.facts.relay = Some(RelayFacts { staff: Some(address("lena@praxis.test")), lately });
+        world.facts.relay =
+            Some(RelayFacts { staff: Some(address("lena@praxis.test")), lately, is_done: false });
         world
     };
     assert_eq!(lately(MAX_RELAYED_AN_HOUR - 1).relayed().0, Some(Relay::Staff));
@@ -822,6 +824,8 @@ fn r46_a_mail_that_a_sync_address_brought_in_before_still_goes_on() {
     assert_eq!(world.decide().0, Decision::Duplicate(id));
     assert_eq!(world.relayed().0, Some(Relay::Contact));
     world.clone().unproven(DmarcPolicy::None).stays_silent();
+    world.facts.relay = Some(RelayFacts { is_done: true, ..RelayFacts::default() });
+    world.stays_silent();
 }
 
 #[test]

@@ -316,7 +316,7 @@ const RECIPIENT_PAUSE: Duration = Duration::from_secs(60 * 60);
 /// Messages of one session.
 const JOBS_AT_ONCE: u32 = 8;
 /// Longer than all of them can take: eight times the limits of [`crate::outbox::smarthost`].
-const LEASE_MILLIS: i64 = 75 * 60 * 1000;
+const LEASE_MILLIS: i64 = 90 * 60 * 1000;
 
 #[cfg(test)]
 mod tests {

@@ -238,7 +238,7 @@ impl Session {
         for (command, wanted) in commands {
             let (code, said) = self.say(&command).await?;
             if code != wanted && !(wanted == 250 && (251..300).contains(&code)) {
-                let handed = judge(code, said)?;
+                let handed = judge(code, &said)?;
                 expect(250, self.say("RSET").await?)?;
                 return Ok(handed);
             }
@@ -250,7 +250,7 @@ impl Session {
         }
         let reply = tokio::time::timeout(END_LIMIT, self.client.read()).await;
         let reply = reply.unwrap_or(Err(mail_send::Error::Timeout)).map_err(broken)?;
-        judge(reply.code, text(reply.esc, &reply.message))
+        judge(reply.code, &text(reply.esc, &reply.message))
     }
 
     /// Says goodbye.
@@ -259,7 +259,7 @@ impl Session {
     }
 }
 
-fn judge(code: u16, said: String) -> Result<Handed, Broken> {
+fn judge(code: u16, said: &str) -> Result<Handed, Broken> {
     let said = format!("{code} {said}");
     match code {
         200..=299 => Ok(Handed::Taken(said)),
@@ -364,9 +364,9 @@ mod tests {
 
     #[test]
     fn the_first_digit_decides_what_becomes_of_a_message() {
-        assert!(matches!(judge(250, String::new()), Ok(Handed::Taken(_))));
-        assert!(matches!(judge(451, String::new()), Ok(Handed::Later(_))));
-        assert!(matches!(judge(554, String::new()), Ok(Handed::Refused(_))));
-        assert!(judge(421, String::new()).is_err());
+        assert!(matches!(judge(250, ""), Ok(Handed::Taken(_))));
+        assert!(matches!(judge(451, ""), Ok(Handed::Later(_))));
+        assert!(matches!(judge(554, ""), Ok(Handed::Refused(_))));
+        assert!(judge(421, "").is_err());
     }
 }

@@ -145,11 +145,12 @@ fn decide<'a>(
         if let Decision::Held(held) = &decision {
             directory.learn_held(&arrival, delivery, held.user);
         }
-        if relay.is_some() {
-            directory.learn_relayed(&arrival);
-        }
         let rcpt = effects::path_text(&recipient.path);
-        outcomes.push(Outcome { delivery, arrival, rcpt, facts, decision, trace, copy, relay });
+        let outcome = Outcome { delivery, arrival, rcpt, facts, decision, trace, copy, relay };
+        if relay.is_some() {
+            directory.learn_relayed(&arrival, outcome.message());
+        }
+        outcomes.push(outcome);
     }
     Ok(outcomes)
 }

@@ -76,7 +76,7 @@ impl Directory {
             .and_then(|owner| self.filed_today.get(&(id, owner.user, day(arrival.received_at))).copied());
         let same_message_id = self.messages.get(&(id, own_message_id(arrival.email)));
         let held_already = self.held.get(&(id, own_message_id(arrival.email)));
-        let relay = self.relay_facts(id, reply_conversation.as_ref());
+        let relay = self.relay_facts(id, reply_conversation.as_ref(), same_message_id);
         Some(Facts {
             account,
             owner,

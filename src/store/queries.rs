@@ -95,6 +95,13 @@ pub(in crate::store) static RELAYED: Statement = Statement::new(
      WHERE t.account_id = w.a AND t.conversation_id = w.k AND t.created_at > w.d",
 );
 
+/// Which of these messages have gone on.
+pub(in crate::store) static RELAYED_MESSAGES: Statement = Statement::new(
+    "WITH w(a, k) AS (VALUES",
+    2,
+    ") SELECT t.account_id, t.job_id FROM w CROSS JOIN relay_jobs t WHERE t.account_id = w.a AND t.job_id = w.k",
+);
+
 /// Which of these (account, id) are the blob of a message or held delivery. One statement: a held message that is
 /// filed meanwhile moves from one table to the other.
 pub(in crate::store) static BLOBS_IN_USE: Statement = Statement::new(
@@ -107,7 +114,8 @@ pub(in crate::store) static BLOBS_IN_USE: Statement = Statement::new(
 
 /// Every query of the filing path, to look at its plan.
 #[cfg(test)]
-static ALL: [(&str, &Statement); 13] = [
+static ALL: [(&str, &Statement); 14] = [
+    ("relayed messages", &RELAYED_MESSAGES),
     ("staff addresses", &STAFF_ADDRESSES),
     ("relayed", &RELAYED),
     ("held", &HELD),

@@ -5,12 +5,12 @@ use std::collections::{HashMap, HashSet};
 use uuid::Uuid;
 
 use crate::address::{EmailAddress, Mailbox};
-use crate::filing::{Arrival, Conversation, Decision, Relay, RelayFacts};
-use crate::id::{AccountId, ConversationId, UserId};
+use crate::filing::{Arrival, Conversation, Decision, ExistingMessage, Relay, RelayFacts};
+use crate::id::{AccountId, ConversationId, MessageId, UserId};
 use crate::store::batch::Outcome;
 use crate::store::engine::Connection;
 use crate::store::facts::Directory;
-use crate::store::queries::{OfDay, RELAYED, STAFF_ADDRESSES, Two};
+use crate::store::queries::{OfDay, RELAYED, RELAYED_MESSAGES, STAFF_ADDRESSES, Two};
 use crate::store::rows::{RelayJobRow, Rows, ThreadIdRow};
 use crate::store::statement::select;
 
@@ -21,6 +21,8 @@ pub(in crate::store) struct Relaying {
     staff: HashMap<(AccountId, UserId), EmailAddress>,
     /// Copies within the last hour.
     lately: HashMap<(AccountId, ConversationId), u32>,
+    /// Messages of which a copy has gone on.
+    done: HashSet<(AccountId, MessageId)>,
 }
 
 impl Directory {
@@ -40,6 +42,7 @@ impl Directory {
             let since = arrival.received_at.as_millis() - HOUR_MILLIS;
             conversations.insert(OfDay(account.uuid(), conversation.id.uuid(), since));
         }
+        let has_reply = !conversations.is_empty();
         type Verified = (Uuid, Uuid, String, i64);
         let mut staff: Vec<Verified> =
             select(connection, &STAFF_ADDRESSES, users.into_iter().collect()).await?;
@@ -56,6 +59,13 @@ impl Directory {
             let key = (AccountId::from_uuid(account), ConversationId::from_uuid(conversation));
             *relaying.lately.entry(key).or_default() += 1;
         }
+        let known = self.messages.iter().flat_map(|((account, _), messages)| {
+            messages.iter().map(|message| Two(account.uuid(), message.id.uuid()))
+        });
+        let known = if has_reply { known.collect() } else { Vec::new() };
+        for (account, message) in select::<_, (Uuid, Uuid)>(connection, &RELAYED_MESSAGES, known).await? {
+            relaying.done.insert((AccountId::from_uuid(account), MessageId::from_uuid(message)));
+        }
         self.relaying = Some(relaying);
         Ok(())
     }
@@ -65,21 +75,25 @@ impl Directory {
         &self,
         account: AccountId,
         conversation: Option<&Conversation>,
+        same: Option<&Vec<ExistingMessage>>,
     ) -> Option<RelayFacts> {
         let relaying = self.relaying.as_ref()?;
         let Some(conversation) = conversation else { return Some(RelayFacts::default()) };
         let staff = conversation.user.and_then(|user| relaying.staff.get(&(account, user)).cloned());
         let lately = relaying.lately.get(&(account, conversation.id)).copied().unwrap_or(0);
-        Some(RelayFacts { staff, lately })
+        let is_done =
+            same.into_iter().flatten().any(|message| relaying.done.contains(&(account, message.id)));
+        Some(RelayFacts { staff, lately, is_done })
     }
 
     /// One more copy of this conversation.
-    pub(in crate::store) fn learn_relayed(&mut self, arrival: &Arrival<'_>) {
+    pub(in crate::store) fn learn_relayed(&mut self, arrival: &Arrival<'_>, message: Option<MessageId>) {
         let Mailbox::Reply(reply) = arrival.mailbox else { return };
         let account = arrival.mailbox.account();
         let Some(conversation) = self.conversation(account, reply.conversation) else { return };
         if let Some(relaying) = &mut self.relaying {
             *relaying.lately.entry((account, conversation.id)).or_default() += 1;
+            relaying.done.extend(message.map(|message| (account, message)));
         }
     }
 }

@@ -6,6 +6,7 @@ use uuid::Uuid;
 
 use crate::id::{AccountId, ConversationId, UserId};
 use crate::store::directory::{Change, DirectoryError};
+use crate::store::facts::day;
 use crate::store::views::{Key, Page, Slice};
 use crate::store::{Store, StoreError};
 use crate::time::Timestamp;
@@ -240,6 +241,23 @@ impl Store {
 }
 
 impl Change {
+    /// R3: what was sent, failed or cancelled before `before` is forgotten; so are links that are over.
+    pub(in crate::store) async fn expire_relay(
+        &mut self,
+        account: AccountId,
+        now: Timestamp,
+        before: Timestamp,
+    ) -> Result<(), DirectoryError> {
+        for (statement, limit) in [
+            ("DELETE FROM relay_jobs WHERE account_id = $1 AND settled_at < $2", before.as_millis()),
+            ("DELETE FROM email_confirmations WHERE account_id = $1 AND expires_at < $2", now.as_millis()),
+            ("DELETE FROM relay_digests WHERE account_id = $1 AND day < $2", day(before)),
+        ] {
+            sqlx::query(statement).bind(account.uuid()).bind(limit).execute(&mut *self.tx).await?;
+        }
+        Ok(())
+    }
+
     async fn settle_relay_job(&mut self, job: &RelayJob, settled: &Settled) -> Result<(), DirectoryError> {
         let (state, next_at, reply) = match settled {
             Settled::Again { at, reply } => ("waiting", *at, reply.as_str()),

@@ -124,6 +124,9 @@ async fn r46_r49_both_sides_write_from_their_own_mailboxes_and_neither_is_shown(
     assert_eq!(second["conversation_id"], message["conversation_id"]);
     assert_eq!(world.wait_for_state("sent").await["attempts"], 1);
     assert_eq!(world.sink.got().len(), 2, "the sync address forwards nothing");
+    // "\0desk\0s:cret"; and the log names neither.
+    assert!(world.sink.logins().iter().all(|login| login == "PLAIN AGRlc2sAczpjcmV0"));
+    assert!(!world.app.log().contains("cret"), "{}", world.app.log());
 }
 
 #[tokio::test]

@@ -35,6 +35,7 @@ pub(crate) struct Sink {
 struct State {
     manner: Manner,
     got: Vec<Got>,
+    logins: Vec<String>,
 }
 
 impl Sink {
@@ -43,7 +44,8 @@ impl Sink {
         let ip = IpAddr::V4(Ipv4Addr::new(127, 0, 1, last));
         let listener = TcpListener::bind((ip, 0)).await.unwrap();
         let address = listener.local_addr().unwrap();
-        let state = Arc::new(Mutex::new(State { manner: Manner::Taking, got: Vec::new() }));
+        let state =
+            Arc::new(Mutex::new(State { manner: Manner::Taking, got: Vec::new(), logins: Vec::new() }));
         let task = Some(tokio::spawn(serve(listener, state.clone())));
         Self { address, state, task }
     }
@@ -51,7 +53,7 @@ impl Sink {
     /// The settings of a server that relays through it, each `NAME=value`.
     pub(crate) fn settings(&self) -> [String; 2] {
         [
-            format!("SYNCMX_RELAY__SMARTHOST=smtp://{}", self.address),
+            format!("SYNCMX_RELAY__SMARTHOST=smtp://desk:s%3Acret@{}", self.address),
             "SYNCMX_RELAY__FROM=no-reply@reply.example.test".to_owned(),
         ]
     }
@@ -71,6 +73,15 @@ impl Sink {
     pub(crate) async fn open(&mut self) {
         let listener = TcpListener::bind(self.address).await.unwrap();
         self.task = Some(tokio::spawn(serve(listener, self.state.clone())));
+    }
+
+    /// What was said behind AUTH.
+    pub(crate) fn logins(&self) -> Vec<String> {
+        self.state.lock().unwrap().logins.clone()
+    }
+
+    pub(crate) const fn address(&self) -> SocketAddr {
+        self.address
     }
 
     pub(crate) fn got(&self) -> Vec<Got> {
@@ -128,7 +139,13 @@ async fn session(stream: TcpStream, state: Arc<Mutex<State>>) -> Option<()> {
         let manner = state.lock().unwrap().manner;
         let path = || line.split(['<', '>']).nth(1).unwrap_or_default().to_owned();
         let answer = match line.get(..4).unwrap_or_default() {
-            "EHLO" => "250-sink.test\r\n250-8BITMIME\r\n250-ENHANCEDSTATUSCODES\r\n250 SIZE 50000000\r\n",
+            "EHLO" => {
+                "250-sink.test\r\n250-8BITMIME\r\n250-ENHANCEDSTATUSCODES\r\n250-AUTH CRAM-MD5 PLAIN\r\n250 SIZE 50000000\r\n"
+            }
+            "AUTH" => {
+                state.lock().unwrap().logins.push(line.get(5..).unwrap_or_default().trim().to_owned());
+                "235 2.7.0 welcome\r\n"
+            }
             "MAIL" => {
                 sender = path();
                 "250 2.1.0 ok\r\n"

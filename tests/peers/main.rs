@@ -17,6 +17,10 @@ mod app;
 #[path = "../e2e/mail.rs"]
 mod mail;
 mod postfix;
+#[expect(dead_code, reason = "the end-to-end tests use more of it")]
+#[path = "../e2e/sink.rs"]
+mod sink;
+mod smarthost;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
