@@ -139,39 +139,42 @@ impl Relay {
         }
     }
 
+    /// Over one session, or a new one behind a mail that ended it: such a mail must not hold up the others.
     async fn send_all(&self, jobs: Vec<RelayJob>, draining: &CancellationToken) -> Result<(), ()> {
-        let mut session = match self.config.smarthost.open(&self.hostname).await {
-            Ok(session) => Ok(session),
-            Err(broken) => {
-                // No recipient has been named yet: there is nothing personal in it.
-                error!(because = %broken, "relay.smarthost_away");
-                Err(broken)
-            }
-        };
+        let (mut session, mut away, mut result) = (None, None, Ok(()));
         for job in jobs {
-            let settled = match &mut session {
+            if session.is_none() && away.is_none() && !draining.is_cancelled() {
+                match self.config.smarthost.open(&self.hostname).await {
+                    Ok(open) => session = Some(open),
+                    Err(broken) => {
+                        // No recipient has been named yet: there is nothing personal in it.
+                        error!(because = %broken, "relay.smarthost_away");
+                        away = Some(broken);
+                    }
+                }
+            }
+            let settled = match (&mut session, &away) {
                 _ if draining.is_cancelled() => {
                     Settled::Again { at: Timestamp::now(), reply: "the server was stopped".to_owned() }
                 }
-                Ok(open) => match self.send(open, &job).await {
+                (Some(open), _) => match self.send(open, &job).await {
                     Ok(settled) => settled,
                     Err(broken) => {
-                        let settled = again(&job, broken.to_string(), SMARTHOST_PAUSE);
-                        session = Err(broken);
-                        settled
+                        (session, result) = (None, Err(()));
+                        again(&job, broken.to_string(), SMARTHOST_PAUSE)
                     }
                 },
-                Err(broken) => again(&job, broken.to_string(), SMARTHOST_PAUSE),
+                (None, away) => {
+                    result = Err(());
+                    again(&job, away.as_ref().map(Broken::to_string).unwrap_or_default(), SMARTHOST_PAUSE)
+                }
             };
             self.settle(&job, &settled).await;
         }
-        match session {
-            Ok(session) => {
-                session.close().await;
-                Ok(())
-            }
-            Err(_) => Err(()),
+        if let Some(session) = session {
+            session.close().await;
         }
+        result
     }
 
     /// One job, up to what the smarthost said.

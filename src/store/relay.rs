@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 use uuid::Uuid;
 
 use crate::address::{EmailAddress, Mailbox};
-use crate::filing::{Arrival, Conversation, Decision, ExistingMessage, Relay, RelayFacts};
+use crate::filing::{Arrival, Conversation, ExistingMessage, Relay, RelayFacts};
 use crate::id::{AccountId, ConversationId, MessageId, UserId};
 use crate::store::batch::Outcome;
 use crate::store::engine::Connection;
@@ -103,14 +103,8 @@ pub(in crate::store) fn job(rows: &mut Rows, outcome: &Outcome<'_>, relay: Relay
     let Some(message) = outcome.message() else { return };
     let Some(conversation) = &outcome.facts.reply_conversation else { return };
     let account_id = outcome.arrival.mailbox.account().uuid();
-    let author = match &outcome.decision {
-        Decision::Filed(filing) => filing.user,
-        Decision::Deferred(_)
-        | Decision::Discarded(_)
-        | Decision::Duplicate(_)
-        | Decision::Held(_)
-        | Decision::Rejected(_) => None,
-    };
+    let from = outcome.arrival.email.from.address();
+    let author = outcome.facts.identities.iter().find(|identity| Some(&identity.address) == from);
     let at = outcome.arrival.received_at.as_millis();
     rows.relay_jobs.push(RelayJobRow {
         account_id,
@@ -120,7 +114,7 @@ pub(in crate::store) fn job(rows: &mut Rows, outcome: &Outcome<'_>, relay: Relay
             Relay::Staff => "staff",
         },
         conversation_id: Some(conversation.id.uuid()),
-        user_id: author.or(conversation.user).map(UserId::uuid),
+        user_id: author.map(|identity| identity.user).or(conversation.user).map(UserId::uuid),
         email_key: None,
         state: "waiting",
         attempts: 0,

@@ -46,14 +46,14 @@ async fn set(app: &TestApp, desk: &Desk, settings: Value) {
 }
 
 impl World {
-    async fn from_anna(&self, id: &str, to: &str, fields: &str) -> Answers {
+    async fn anna_writes(&self, id: &str, to: &str, fields: &str) -> Answers {
         let from = "Anna Bergmann <anna.bergmann@web-post.test>";
         let text = "May I come earlier?\r\n";
         let raw = Draft { id, from, to, fields, text, ..Draft::default() }.raw();
         self.app.send(&ANNA, to, &raw).await
     }
 
-    async fn from_lena(&self, id: &str, to: &str, fields: &str, text: &str) -> Answers {
+    async fn lena_writes(&self, id: &str, to: &str, fields: &str, text: &str) -> Answers {
         let raw = Draft { id, to, fields, text, ..Draft::default() }.raw();
         self.app.send(&LENA, to, &raw).await
     }
@@ -83,7 +83,7 @@ fn address_in(field: &str) -> String {
 #[tokio::test]
 async fn r46_r49_both_sides_write_from_their_own_mailboxes_and_neither_is_shown() {
     let world = world(1).await;
-    let (delivery, _) = world.desk.expect_filed(&world.from_anna("p1", &world.reply, "").await).await;
+    let (delivery, _) = world.desk.expect_filed(&world.anna_writes("p1", &world.reply, "").await).await;
     assert_rule_spoke(&delivery, "R49");
     let copy = world.sink.wait_for(1).await;
     assert_eq!(copy.recipient, STAFF);
@@ -102,7 +102,7 @@ async fn r46_r49_both_sides_write_from_their_own_mailboxes_and_neither_is_shown(
         "Yes.\r\n\r\n-- \r\nLena <{STAFF}>\r\n\r\nOn Monday, Lena Albrecht <Lena.Albrecht@praxis-morgenrot.test> wrote:\r\n> hello\r\n"
     );
     let (delivery, message) =
-        world.desk.expect_filed(&world.from_lena("s1", &back, &fields, &text).await).await;
+        world.desk.expect_filed(&world.lena_writes("s1", &back, &fields, &text).await).await;
     assert_rule_spoke(&delivery, "R46");
     assert_eq!(message["direction"], "outbound");
     let answer = world.sink.wait_for(2).await;
@@ -127,6 +127,30 @@ async fn r46_r49_both_sides_write_from_their_own_mailboxes_and_neither_is_shown(
     // "\0desk\0s:cret"; and the log names neither.
     assert!(world.sink.logins().iter().all(|login| login == "PLAIN AGRlc2sAczpjcmV0"));
     assert!(!world.app.log().contains("cret"), "{}", world.app.log());
+}
+
+#[tokio::test]
+async fn r51_a_bounce_of_a_copy_is_on_the_conversation_and_goes_to_nobody() {
+    let world = world(11).await;
+    world.desk.expect_filed(&world.lena_writes("s1", &world.reply, "", "Yes.\r\n").await).await;
+    let copy = world.sink.wait_for(1).await;
+    assert_eq!(copy.recipient, PATIENT);
+    let raw = format!(
+        "From: MAILER-DAEMON@web-post.test\r\nTo: {}\r\nSubject: Undelivered Mail Returned to Sender\r\n\
+         Date: Sun, 22 Nov 2026 02:44:05 +0000\r\nMessage-ID: <dsn@web-post.test>\r\nMIME-Version: 1.0\r\n\
+         Content-Type: multipart/report; report-type=delivery-status; boundary=b\r\n\r\n--b\r\n\r\nGone.\r\n\
+         --b\r\nContent-Type: message/delivery-status\r\n\r\nReporting-MTA: dns; mx.web-post.test\r\n\r\n\
+         Final-Recipient: rfc822; {PATIENT}\r\nAction: failed\r\nStatus: 5.1.1\r\n\r\n--b\r\n\
+         Content-Type: text/rfc822-headers\r\n\r\nMessage-ID: {}\r\n--b--\r\n",
+        copy.sender,
+        copy.field("Message-ID")
+    );
+    let daemon = crate::mail::Sender { mail_from: "", ..ANNA };
+    let (_, bounce) =
+        world.desk.expect_filed(&world.app.send(&daemon, &copy.sender, raw.as_bytes()).await).await;
+    assert_eq!(bounce["kind"], "bounce");
+    assert_eq!(bounce["contact_id"], world.desk.anna.as_str());
+    assert_eq!(world.jobs().await.len(), 1);
 }
 
 #[tokio::test]
@@ -186,7 +210,7 @@ async fn a_smarthost_that_is_away_costs_time_and_no_mail() {
     // A retry of the patient's mail after a lost 250 sends nothing again.
     let again = world.app.send(&ANNA, &world.reply, &raw).await;
     world.desk.expect(&again, "250 2.0.0", "duplicate", "duplicate").await;
-    world.desk.expect_filed(&world.from_anna("p2", &world.reply, "").await).await;
+    world.desk.expect_filed(&world.anna_writes("p2", &world.reply, "").await).await;
     world.sink.wait_for(2).await;
     world.wait_for_state("sent").await;
     let ids: Vec<String> = world.sink.got().iter().map(|got| got.field("Message-ID")).collect();
@@ -198,7 +222,7 @@ async fn a_smarthost_that_is_away_costs_time_and_no_mail() {
 async fn after_kill_9_between_sending_and_settling_the_copy_comes_again_with_the_same_id() {
     let mut world = world(4).await;
     world.sink.be(Manner::Silent);
-    world.desk.expect_filed(&world.from_anna("p1", &world.reply, "").await).await;
+    world.desk.expect_filed(&world.anna_writes("p1", &world.reply, "").await).await;
     let first = world.sink.wait_for(1).await;
     assert_eq!(world.wait_for_state("sending").await["attempts"], 1);
     world.app.kill();
@@ -215,7 +239,7 @@ async fn after_kill_9_between_sending_and_settling_the_copy_comes_again_with_the
 async fn what_the_smarthost_refuses_is_failed_visible_and_an_event() {
     let world = world(5).await;
     world.sink.be(Manner::Refusing);
-    world.desk.expect_filed(&world.from_anna("p1", &world.reply, "").await).await;
+    world.desk.expect_filed(&world.anna_writes("p1", &world.reply, "").await).await;
     let failed = world.wait_for_state("failed").await;
     assert_eq!(failed["last_reply"], "550 5.1.1 nobody here");
     assert_eq!(failed["attempts"], 1);
@@ -224,7 +248,7 @@ async fn what_the_smarthost_refuses_is_failed_visible_and_an_event() {
     assert_eq!(event.unwrap()["data"]["message_id"], failed["id"], "{events:#}");
     // The session goes on behind a refusal.
     world.sink.be(Manner::Taking);
-    world.desk.expect_filed(&world.from_anna("p2", &world.reply, "").await).await;
+    world.desk.expect_filed(&world.anna_writes("p2", &world.reply, "").await).await;
     world.sink.wait_for(1).await;
     let listed = world.desk.get("/relay-jobs?state=failed").await;
     assert_eq!(listed["items"].as_array().unwrap().len(), 1);
@@ -240,7 +264,7 @@ async fn what_the_smarthost_refuses_is_failed_visible_and_an_event() {
 #[tokio::test]
 async fn a_thousand_rounds_of_two_responders_stop_by_themselves() {
     let world = world(6).await;
-    let mut answers = world.from_anna("round-0", &world.reply, "").await;
+    let mut answers = world.anna_writes("round-0", &world.reply, "").await;
     let mut copies = 0;
     for round in 1..=1_000 {
         let (delivery, _) = world.desk.expect_filed(&answers).await;
@@ -254,19 +278,19 @@ async fn a_thousand_rounds_of_two_responders_stop_by_themselves() {
             address_in(&Got { sender: String::new(), recipient: String::new(), text }.field("Reply-To"));
         let id = format!("round-{round}");
         answers = match recipient.as_str() {
-            STAFF => world.from_lena(&id, &back, "", "I have your mail.\r\n").await,
-            _ => world.from_anna(&id, &back, "").await,
+            STAFF => world.lena_writes(&id, &back, "", "I have your mail.\r\n").await,
+            _ => world.anna_writes(&id, &back, "").await,
         };
     }
     assert_eq!(copies, 20);
     // And those that do say so are never sent on.
     let fields = "Auto-Submitted: auto-replied\r\n";
     let (delivery, message) =
-        world.desk.expect_filed(&world.from_anna("away", &world.reply, fields).await).await;
+        world.desk.expect_filed(&world.anna_writes("away", &world.reply, fields).await).await;
     assert_rule_spoke(&delivery, "R50");
     assert_eq!(message["kind"], "auto_reply");
     // What bears our header is cut at once.
-    let looped = world.from_anna("loop", &world.reply, "X-Syncmx-Loop: 1\r\n").await;
+    let looped = world.anna_writes("loop", &world.reply, "X-Syncmx-Loop: 1\r\n").await;
     world.desk.expect(&looped, "554 5.4.6", "rejected", "loop").await;
 }
 
@@ -285,7 +309,7 @@ async fn what_is_sent_is_signed_so_that_our_own_authenticator_believes_it() {
             format!("SYNCMX_RELAY__DKIM_KEY={}", key.display()),
         ];
         let world = world_with(last, &settings).await;
-        world.desk.expect_filed(&world.from_anna("p1", &world.reply, "").await).await;
+        world.desk.expect_filed(&world.anna_writes("p1", &world.reply, "").await).await;
         let copy = world.sink.wait_for(1).await;
         assert!(copy.field("DKIM-Signature").contains("d=reply.example.test"), "{}", copy.text);
         let (mail, zone) = (folder.path().join("copy.eml"), folder.path().join("zone"));
@@ -328,7 +352,8 @@ async fn r12_a_link_proves_an_address_once_and_sets_free_what_waits() {
     let page = page.text().await.unwrap();
     assert!(page.contains(new) && page.contains("<button"), "{page}");
     assert!(world.desk.timeline(&world.desk.anna).await.is_empty(), "looking changes nothing");
-    let forged = url.replace(&token[40..44], "0000").replace(&token[44..48], "ffff");
+    let last = if url.ends_with('0') { '1' } else { '0' };
+    let forged = format!("{}/confirm/{}{last}", world.app.api.base, token.get(..63).unwrap());
     assert_eq!(client.post(&forged).send().await.unwrap().status(), StatusCode::NOT_FOUND);
     assert_eq!(client.post(&url).send().await.unwrap().status(), StatusCode::OK);
     assert_eq!(world.desk.timeline(&world.desk.anna).await.len(), 1, "what waited is filed");
@@ -362,7 +387,7 @@ async fn a_user_is_told_once_a_day_that_mail_waits_and_nothing_of_it() {
     world.app.terminate().await;
     world.app.start_again().await;
     world.desk = world.desk.at(&world.app);
-    world.desk.expect_filed(&world.from_anna("p1", &world.reply, "").await).await;
+    world.desk.expect_filed(&world.anna_writes("p1", &world.reply, "").await).await;
     assert_eq!(world.sink.wait_for(2).await.recipient, STAFF);
     assert_eq!(world.jobs().await.iter().filter(|job| job["kind"] == "digest").count(), 1);
 }

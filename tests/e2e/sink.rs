@@ -53,7 +53,7 @@ impl Sink {
     /// The settings of a server that relays through it, each `NAME=value`.
     pub(crate) fn settings(&self) -> [String; 2] {
         [
-            format!("SYNCMX_RELAY__SMARTHOST=smtp://desk:s%3Acret@{}", self.address),
+            format!("SYNCMX_RELAY__SMARTHOST=smtp://desk:s%3Acret@{}:{}", self.address.ip(), self.port()),
             "SYNCMX_RELAY__FROM=no-reply@reply.example.test".to_owned(),
         ]
     }
@@ -80,8 +80,8 @@ impl Sink {
         self.state.lock().unwrap().logins.clone()
     }
 
-    pub(crate) const fn address(&self) -> SocketAddr {
-        self.address
+    pub(crate) const fn port(&self) -> u16 {
+        self.address.port()
     }
 
     pub(crate) fn got(&self) -> Vec<Got> {

@@ -36,8 +36,8 @@ impl Smarthost {
             "{HOST}:{starttls} inet n - n - - smtpd\n{HOST}:{tls} inet n - n - - smtpd {wrapper}\n{MASTER_CF}"
         );
         let certificate = folder.path().join("smarthost.pem");
-        let next = sink.address();
-        let postfix = Postfix::start_as(|own| main_cf(own, &certificate, next.port()), &master)?;
+        let next = sink.port();
+        let postfix = Postfix::start_as(|own| main_cf(own, &certificate, next), &master)?;
         Some(Self { postfix, sink, folder, starttls, tls })
     }
 
