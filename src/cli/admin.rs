@@ -197,6 +197,15 @@ pub(super) enum RelayCommand {
         #[command(flatten)]
         output: Output,
     },
+    /// Send a failed or cancelled one again.
+    Retry {
+        /// The account's id.
+        account: String,
+        /// The job's id.
+        job: String,
+        #[command(flatten)]
+        output: Output,
+    },
 }
 
 /// `held …`
@@ -360,9 +369,16 @@ pub(super) async fn reply_address(
 }
 
 pub(super) async fn relay(config: &Config, command: RelayCommand) -> Result<ExitCode, Failure> {
-    let RelayCommand::List { account, state, output } = command;
-    let path = format!("/accounts/{account}/relay-jobs{}", query(&[("state", state)]));
-    request(config, "GET", &path, None, output).await
+    let (method, path, output) = match command {
+        RelayCommand::List { account, state, output } => {
+            let query = query(&[("state", state)]);
+            ("GET", format!("/accounts/{account}/relay-jobs{query}"), output)
+        }
+        RelayCommand::Retry { account, job, output } => {
+            ("POST", format!("/accounts/{account}/relay-jobs/{job}/retry"), output)
+        }
+    };
+    request(config, method, &path, None, output).await
 }
 
 pub(super) async fn held(config: &Config, command: HeldCommand) -> Result<ExitCode, Failure> {

@@ -26,6 +26,8 @@ pub struct RelayFacts {
     pub lately: u32,
     /// Whether a copy of this very message has gone on before.
     pub is_done: bool,
+    /// RFC 8689: the sender asked for TLS on all of its way, which is more than we ask of a smarthost.
+    pub requires_tls: bool,
 }
 
 /// Whether a copy goes on. Says in the trace why not, where one could be expected.
@@ -112,6 +114,9 @@ fn obstacle(
     // Neither marks every machine as one; together with the cap below they end a conversation of two machines.
     if case.arrival.reverse_path.is_none() || case.email.is_bulk {
         return Some(("R50", "a machine sent it"));
+    }
+    if relay.requires_tls {
+        return Some(("RFC8689", "its sender asked for TLS on all of its way"));
     }
     let Some(target) = target else {
         return because("there is no address to send it to");

@@ -809,11 +809,14 @@ fn r49_twenty_copies_an_hour_and_conversation_and_not_one_more() {
     let lately = |lately| {
         let mut world = world().from("ana@patient.test").routed().with_relay();
         world.facts.relay =
-            Some(RelayFacts { staff: Some(address("lena@praxis.test")), lately, is_done: false });
+            Some(RelayFacts { staff: Some(address("lena@praxis.test")), lately, ..RelayFacts::default() });
         world
     };
     assert_eq!(lately(MAX_RELAYED_AN_HOUR - 1).relayed().0, Some(Relay::Staff));
     lately(MAX_RELAYED_AN_HOUR).stays("R49");
+    let mut requires_tls = lately(0);
+    requires_tls.facts.relay.as_mut().unwrap().requires_tls = true;
+    requires_tls.stays("RFC8689");
 }
 
 #[test]

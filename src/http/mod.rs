@@ -159,6 +159,7 @@ fn operation() -> OpenApiRouter<App> {
         .routes(routes!(deliveries::read_delivery))
         .routes(routes!(events::list_events))
         .routes(routes!(relay_jobs::list_relay_jobs))
+        .routes(routes!(relay_jobs::retry_relay_job))
         .routes(routes!(tokens::create_token, tokens::list_tokens))
         .routes(routes!(tokens::delete_token))
 }

@@ -12,15 +12,26 @@ use super::scan::{Part, Shape, Tree};
 use super::transfer::Encoding;
 use crate::address::EmailAddress;
 
+/// Why there is no content for others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum CannotHide {
+    /// The message breaks a structural limit.
+    #[error(transparent)]
+    TooComplex(#[from] TooComplex),
+    /// A part that cannot be written anew names an address that is to stay private.
+    #[error("a part that cannot be changed ({0}) names an address that is to stay private")]
+    Sealed(&'static str),
+}
+
 /// The fields that say how the body is to be read, an empty line, and the body; lines end in CRLF.
 ///
 /// # Errors
-/// [`TooComplex`] if the message breaks a structural limit.
+/// If the message breaks a structural limit, or a signature or the like names a hidden address.
 pub fn content_without(
     raw: &[u8],
     hidden: &[EmailAddress],
     instead: &EmailAddress,
-) -> Result<Vec<u8>, TooComplex> {
+) -> Result<Vec<u8>, CannotHide> {
     let tree = Tree::scan(raw)?;
     let veil = Veil { hidden, instead: instead.as_str() };
     let Some(root) = tree.parts.first() else { return Ok(b"\r\n".to_vec()) };
@@ -40,7 +51,7 @@ pub fn content_without(
         let between = raw.get(at..part.body.start).unwrap_or_default();
         out.extend_from_slice(&with_crlf(&veil.over(between)));
         let body = tree.body(index);
-        match veiled_leaf(&tree, index, part, &veil) {
+        match veiled_leaf(&tree, index, part, &veil)? {
             Some(changed) => out.extend_from_slice(&with_crlf(&changed)),
             None => out.extend_from_slice(&with_crlf(body)),
         }
@@ -51,20 +62,33 @@ pub fn content_without(
 }
 
 /// The body of a leaf in its own encoding, if it is text and names somebody who is to stay private.
-fn veiled_leaf(tree: &Tree<'_>, index: usize, part: &Part<'_>, veil: &Veil<'_>) -> Option<Vec<u8>> {
+fn veiled_leaf(
+    tree: &Tree<'_>,
+    index: usize,
+    part: &Part<'_>,
+    veil: &Veil<'_>,
+) -> Result<Option<Vec<u8>>, CannotHide> {
     let kind = part.content_type.value.as_str();
     let is_text = kind.starts_with("text/") || kind.starts_with("message/");
-    if !is_text || veil.hidden.is_empty() {
-        return None;
+    let sealed = SEALED.iter().copied().find(|sealed| *sealed == kind);
+    if veil.hidden.is_empty() || !(is_text || sealed.is_some()) {
+        return Ok(None);
     }
     let decoded = tree.decoded(index);
-    let Cow::Owned(changed) = veil.over(&decoded) else { return None };
-    match part.encoding {
-        Encoding::Base64 => Some(base64_lines(&changed)),
-        Encoding::Identity => Some(changed),
-        Encoding::QuotedPrintable => Some(quoted_printable(&changed)),
-        // Nobody sends text that way; it cannot be written anew without its file name.
-        Encoding::Uuencode => None,
+    if is_text && let Cow::Owned(changed) = veil.over(&decoded) {
+        return match part.encoding {
+            Encoding::Base64 => Ok(Some(base64_lines(&changed))),
+            Encoding::Identity => Ok(Some(changed)),
+            Encoding::QuotedPrintable => Ok(Some(quoted_printable(&changed))),
+            // It cannot be written anew without its file name; nobody sends text that way.
+            Encoding::Uuencode => Err(CannotHide::Sealed("uuencoded text")),
+        };
+    }
+    // UTF-16 writes an address with a NUL beside each letter.
+    let letters: Vec<u8> = decoded.iter().copied().filter(|octet| *octet != 0).collect();
+    match veil.over(&letters) {
+        Cow::Borrowed(_) => Ok(None),
+        Cow::Owned(_) => Err(CannotHide::Sealed(sealed.unwrap_or("text in UTF-16"))),
     }
 }
 
@@ -244,6 +268,15 @@ fn quoted_printable(octets: &[u8]) -> Vec<u8> {
 /// What of the header says how to read the body; nothing else of it is for others.
 const CONTENT_FIELDS: [&str; 4] =
     ["Content-Type", "Content-Transfer-Encoding", "Content-Disposition", "Content-Language"];
+/// What names its author inside, and breaks when it is changed.
+const SEALED: [&str; 6] = [
+    "application/ms-tnef",
+    "application/pgp-keys",
+    "application/pkcs7-mime",
+    "application/pkcs7-signature",
+    "application/x-pkcs7-mime",
+    "application/x-pkcs7-signature",
+];
 const AT_SIGNS: [&[u8]; 5] = [b"@", b"%40", b"&#64;", b"&#x40;", b"&commat;"];
 const BASE64: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
 /// 57 octets are 76 digits.
@@ -339,6 +372,27 @@ mod tests {
         let shown = hide(raw.as_bytes());
         assert!(shown.contains("From: r-1@reply.test\r\nSubject: x\r\n\r\nr-1@reply.test\r\n--b"), "{shown}");
         assert!(shown.contains(&pdf), "{shown}");
+    }
+
+    #[test]
+    fn r46_what_cannot_be_changed_and_names_somebody_is_not_for_others() {
+        let hidden = [address("lena@praxis.test")];
+        let part = |kind: &str, octets: &[u8]| {
+            let raw = format!(
+                "Content-Type: multipart/mixed; boundary=b\r\n\r\n--b\r\nContent-Type: {kind}\r\n\
+                 Content-Transfer-Encoding: base64\r\n\r\n{}\r\n--b--\r\n",
+                base64(octets)
+            );
+            content_without(raw.as_bytes(), &hidden, &address("r-1@reply.test")).err()
+        };
+        let wide: Vec<u8> = "Lena@praxis.test".bytes().flat_map(|octet| [octet, 0]).collect();
+        let certificate = b"\x16\x10lena@praxis.test\x00";
+        let smime = "application/pkcs7-signature";
+        assert_eq!(part(smime, certificate), Some(CannotHide::Sealed(smime)));
+        assert_eq!(part(smime, b"\x16\x10tom@praxis.test"), None);
+        assert_eq!(part("application/ms-tnef", &wide), Some(CannotHide::Sealed("application/ms-tnef")));
+        assert_eq!(part("text/plain; charset=utf-16", &wide), Some(CannotHide::Sealed("text in UTF-16")));
+        assert_eq!(part("application/pdf", certificate), None, "what staff attaches is theirs to choose");
     }
 
     #[test]

@@ -40,7 +40,7 @@ mod tnef;
 mod transfer;
 
 pub use confirmation::{Confirmation, confirmation};
-pub use hide::{base64, content_without};
+pub use hide::{CannotHide, base64, content_without};
 pub use journal::open_journal;
 use parse::open_attachment as attachment_of;
 pub use parse::{html, open_attachment, parse};

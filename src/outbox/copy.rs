@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 
 use crate::address::EmailAddress;
-use crate::message::{self, Email, From, TooComplex};
+use crate::message::{self, CannotHide, Email, From};
 use crate::outbox::compose::{Header, names_one_of, thread, without};
 use crate::store::{CopyFacts, RelayKind};
 
@@ -20,7 +20,7 @@ pub(super) fn compose(
     originals: &Originals,
     message_id: &str,
     loop_mark: &str,
-) -> Result<Vec<u8>, TooComplex> {
+) -> Result<Vec<u8>, CannotHide> {
     let email = message::parse(&facts.raw)?;
     let is_for_contact = kind == RelayKind::Contact;
     let hidden = if is_for_contact { private_addresses(facts, &email) } else { Vec::new() };

@@ -128,7 +128,10 @@ fn decide<'a>(
 ) -> Result<Vec<Outcome<'a>>, Result<Answer, StoreError>> {
     let mut outcomes: Vec<Outcome<'a>> = Vec::with_capacity(prepared.deliveries.len());
     for ((delivery, arrival), recipient) in prepared.arrivals().zip(&prepared.envelope.recipients) {
-        let facts = directory.facts(&arrival).ok_or(Err(StoreError::NoSuchAccount))?;
+        let mut facts = directory.facts(&arrival).ok_or(Err(StoreError::NoSuchAccount))?;
+        if let Some(relay) = &mut facts.relay {
+            relay.requires_tls = prepared.envelope.requiretls;
+        }
         let (decision, trace, relay) = catch_unwind(AssertUnwindSafe(|| judge(&arrival, &facts)))
             .map_err(|_| Err(StoreError::Defect("the rules panicked")))?;
         let copy = match copy_to_keep(prepared, delivery, &arrival, &decision) {

@@ -83,7 +83,7 @@ impl Directory {
         let lately = relaying.lately.get(&(account, conversation.id)).copied().unwrap_or(0);
         let is_done =
             same.into_iter().flatten().any(|message| relaying.done.contains(&(account, message.id)));
-        Some(RelayFacts { staff, lately, is_done })
+        Some(RelayFacts { staff, lately, is_done, requires_tls: false })
     }
 
     /// One more copy of this conversation.

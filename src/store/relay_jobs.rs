@@ -258,6 +258,34 @@ impl Change {
         Ok(())
     }
 
+    /// A failed or cancelled job waits again, and is tried at once; those of the last 3 days go on being tried.
+    ///
+    /// # Errors
+    /// `NotFound`, or `Conflict` for one that waits or was sent.
+    pub async fn retry_relay_job(&mut self, account: AccountId, job: Uuid) -> Result<(), DirectoryError> {
+        let state: Option<String> =
+            sqlx::query_scalar("SELECT state FROM relay_jobs WHERE account_id = $1 AND job_id = $2")
+                .bind(account.uuid())
+                .bind(job)
+                .fetch_optional(&mut *self.tx)
+                .await?;
+        let state = state.ok_or(DirectoryError::NotFound("relay job"))?;
+        if state != "failed" && state != "cancelled" {
+            return Err(DirectoryError::Conflict(format!("it is {state}")));
+        }
+        sqlx::query(
+            "UPDATE relay_jobs SET state = 'waiting', next_at = $3, settled_at = NULL
+             WHERE account_id = $1 AND job_id = $2 AND state = $4",
+        )
+        .bind(account.uuid())
+        .bind(job)
+        .bind(self.now.as_millis())
+        .bind(state)
+        .execute(&mut *self.tx)
+        .await?;
+        Ok(())
+    }
+
     async fn settle_relay_job(&mut self, job: &RelayJob, settled: &Settled) -> Result<(), DirectoryError> {
         let (state, next_at, reply) = match settled {
             Settled::Again { at, reply } => ("waiting", *at, reply.as_str()),

@@ -258,6 +258,12 @@ async fn what_the_smarthost_refuses_is_failed_visible_and_an_event() {
         .unwrap();
     let listed = String::from_utf8(listed.stdout).unwrap();
     assert!(listed.contains("failed") && listed.contains("550 5.1.1"), "{listed}");
+    // Once the reason is mended, it can be sent after all.
+    let id = failed["id"].as_str().unwrap();
+    let retry = ["relay", "retry", &world.desk.account, id, "--config", config.to_str().unwrap()];
+    assert!(program(&retry).status().unwrap().success());
+    assert_eq!(world.sink.wait_for(2).await.recipient, STAFF);
+    assert!(!program(&retry).status().unwrap().success(), "nothing to retry");
 }
 
 /// Both sides have a responder that answers every mail and does not say that it is a machine.

@@ -41,6 +41,7 @@ const ROUTES: &[&str] = &[
     "POST /api/v1/accounts/{account}/held/{delivery}:discard",
     "POST /api/v1/accounts/{account}/held/{delivery}:file",
     "POST /api/v1/accounts/{account}/messages",
+    "POST /api/v1/accounts/{account}/relay-jobs/{job}/retry",
     "POST /api/v1/accounts/{account}/reply-addresses",
     "POST /api/v1/accounts/{account}/users",
     "POST /api/v1/accounts/{account}/users/{user}/emails",

@@ -2,12 +2,14 @@
 
 use axum::Json;
 use axum::extract::State;
+use axum::response::Response;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
 use crate::http::App;
 use crate::http::extract::{Ids, Listed, Params, slice};
+use crate::http::idempotency::Once;
 use crate::http::problem::{Answer, Problem};
 use crate::id::AccountId;
 use crate::store::RelayJobView;
@@ -90,6 +92,22 @@ pub(in crate::http) async fn list_relay_jobs(
     }
     let jobs = app.store.relay_jobs(account, params.state.as_deref(), slice).await?;
     Ok(Listed::json(jobs, RelayJob::from))
+}
+
+/// Sends a failed or cancelled job again.
+#[utoipa::path(post, path = "/accounts/{account}/relay-jobs/{job}/retry", tag = "relay",
+    params(("account" = Uuid, Path), ("job" = Uuid, Path)),
+    responses((status = 204, description = "It waits again")))]
+pub(in crate::http) async fn retry_relay_job(
+    State(app): State<App>,
+    principal: Principal,
+    Ids((account, job)): Ids<(AccountId, Uuid)>,
+    once: Once,
+) -> Answer<Response> {
+    app.enter(&principal, account, &[Scope::Review]).await?;
+    let mut change = app.store.change().await?;
+    change.retry_relay_job(account, job).await?;
+    once.answer_nothing(change).await
 }
 
 const STATES: [&str; 5] = ["cancelled", "failed", "sending", "sent", "waiting"];
