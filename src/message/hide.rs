@@ -5,9 +5,9 @@
 //! again in the same one; everything else keeps its octets, so that signatures of untouched content still hold.
 
 use std::borrow::Cow;
-use std::fmt::Write as _;
 
 use super::TooComplex;
+use super::encode::{base64_lines, quoted_printable};
 use super::scan::{Part, Shape, Tree};
 use super::transfer::Encoding;
 use crate::address::EmailAddress;
@@ -212,59 +212,6 @@ fn with_crlf(octets: &[u8]) -> Cow<'_, [u8]> {
     Cow::Owned(out)
 }
 
-/// Base64 in lines of 76 (RFC 2045 section 6.8).
-fn base64_lines(octets: &[u8]) -> Vec<u8> {
-    let lines = octets.chunks(LINE_OCTETS).map(base64);
-    lines.collect::<Vec<_>>().join("\r\n").into_bytes()
-}
-
-/// Base64 on one line.
-#[must_use]
-pub fn base64(octets: &[u8]) -> String {
-    let mut out = String::with_capacity(octets.len().div_ceil(3) * 4);
-    for group in octets.chunks(3) {
-        let bits = group.iter().fold(0_usize, |bits, octet| bits << 8 | usize::from(*octet))
-            << (8 * (3 - group.len()));
-        for digit in 0..4 {
-            let index = bits >> (18 - 6 * digit) & 63;
-            let is_padding = digit > group.len();
-            out.push(if is_padding { '=' } else { BASE64.get(index).copied().map_or('A', char::from) });
-        }
-    }
-    out
-}
-
-/// RFC 2045 section 6.7, line breaks as they are.
-fn quoted_printable(octets: &[u8]) -> Vec<u8> {
-    let mut out = String::with_capacity(octets.len() + octets.len() / 8);
-    let mut lines = octets.split(|octet| *octet == b'\n').peekable();
-    while let Some(line) = lines.next() {
-        let is_last = lines.peek().is_none();
-        let line = if is_last { line } else { line.strip_suffix(b"\r").unwrap_or(line) };
-        let mut column = 0;
-        for (n, octet) in line.iter().enumerate() {
-            let ends_line = n + 1 == line.len();
-            let is_plain =
-                matches!(octet, b'!'..=b'<' | b'>'..=b'~') || matches!(octet, b' ' | b'\t') && !ends_line;
-            let width = if is_plain { 1 } else { 3 };
-            if column + width > QUOTED_LINE {
-                out.push_str("=\r\n");
-                column = 0;
-            }
-            column += width;
-            if is_plain {
-                out.push(char::from(*octet));
-            } else {
-                let _infallible = write!(out, "={octet:02X}");
-            }
-        }
-        if !is_last {
-            out.push_str("\r\n");
-        }
-    }
-    out.into_bytes()
-}
-
 /// What of the header says how to read the body; nothing else of it is for others.
 const CONTENT_FIELDS: [&str; 4] =
     ["Content-Type", "Content-Transfer-Encoding", "Content-Disposition", "Content-Language"];
@@ -278,16 +225,14 @@ const SEALED: [&str; 6] = [
     "application/x-pkcs7-signature",
 ];
 const AT_SIGNS: [&[u8]; 5] = [b"@", b"%40", b"&#64;", b"&#x40;", b"&commat;"];
-const BASE64: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-/// 57 octets are 76 digits.
-const LINE_OCTETS: usize = 57;
-/// One less than 76: room for the soft break.
-const QUOTED_LINE: usize = 75;
 /// A local part has at most 64 octets (RFC 5321 section 4.5.3.1.1).
 const MAX_TAG: usize = 64;
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
+    use super::super::encode::base64;
     use super::*;
 
     fn address(text: &str) -> EmailAddress {
@@ -409,20 +354,29 @@ mod tests {
         check("\n.\n", "\r\n.\r\n");
     }
 
-    #[test]
-    fn quoted_printable_lines_stay_short_and_keep_white_space() {
-        let long = format!("{} end \r\nx=y\u{fc}", "ab ".repeat(60));
-        let encoded = quoted_printable(long.as_bytes());
-        assert!(encoded.split(|octet| *octet == b'\n').all(|line| line.len() <= 77));
-        assert_eq!(Encoding::QuotedPrintable.decode(&encoded).as_ref(), long.as_bytes());
-    }
+    proptest! {
+        #[test]
+        fn r46_no_text_however_torn_shows_a_hidden_address(
+            before in "[ -~\r\n]{0,40}", tag in "(\\+[a-z]{1,5})?", behind in "[ -~\r\n]{0,40}", encoding in 0..3
+        ) {
+            let text = format!("{before} lena{tag}@Praxis.test {behind}");
+            let (label, body) = match encoding {
+                0 => ("8bit", text.clone()),
+                1 => ("base64", base64(text.as_bytes())),
+                _ => ("quoted-printable", text.bytes().map(|octet| format!("={octet:02X}")).collect()),
+            };
+            let raw = format!("Content-Transfer-Encoding: {label}\r\n\r\n{body}");
+            let hidden = [address("lena@praxis.test")];
+            let content = content_without(raw.as_bytes(), &hidden, &address("r-1@reply.test")).expect("text");
+            let tree = Tree::scan(&content).expect("within limits");
+            let shown = String::from_utf8_lossy(&tree.decoded(0)).to_lowercase();
+            prop_assert!(!shown.contains("@praxis.test") || text.to_lowercase().matches("@praxis.test").count() > 1, "{shown}");
+            prop_assert!(shown.contains(" r-1@reply.test "), "{shown}");
+        }
 
-    #[test]
-    fn base64_is_that_of_rfc_4648() {
-        for (octets, expected) in
-            [("", ""), ("f", "Zg=="), ("fo", "Zm8="), ("foo", "Zm9v"), ("foob", "Zm9vYg==")]
-        {
-            assert_eq!(base64(octets.as_bytes()), expected);
+        #[test]
+        fn octets_of_any_sort_are_read_without_a_panic(raw in proptest::collection::vec(any::<u8>(), 0..300)) {
+            let _ = content_without(&raw, &[address("lena@praxis.test")], &address("r-1@reply.test"));
         }
     }
 }

@@ -13,6 +13,7 @@ mod charset;
 mod confirmation;
 mod date;
 mod digest;
+mod encode;
 mod encoded_word;
 mod entities;
 mod fields;
@@ -40,7 +41,8 @@ mod tnef;
 mod transfer;
 
 pub use confirmation::{Confirmation, confirmation};
-pub use hide::{CannotHide, base64, content_without};
+pub use encode::base64;
+pub use hide::{CannotHide, content_without};
 pub use journal::open_journal;
 use parse::open_attachment as attachment_of;
 pub use parse::{html, open_attachment, parse};

@@ -266,6 +266,24 @@ async fn what_the_smarthost_refuses_is_failed_visible_and_an_event() {
     assert!(!program(&retry).status().unwrap().success(), "nothing to retry");
 }
 
+#[tokio::test]
+async fn a_mail_that_ends_the_session_does_not_hold_up_the_next() {
+    let mut world = world(12).await;
+    world.sink.close().await;
+    world.sink.be(Manner::Frail);
+    let from = PATIENT;
+    let raw = Draft { id: "1", from, to: &world.reply, text: "poison\r\n", ..Draft::default() }.raw();
+    world.desk.expect_filed(&world.app.send(&ANNA, &world.reply, &raw).await).await;
+    world.desk.expect_filed(&world.anna_writes("2", &world.reply, "").await).await;
+    world.sink.open().await;
+    assert!(world.sink.wait_for(1).await.text.contains("May I come earlier?"));
+    world.wait_for_state("sent").await;
+    let waits = world.desk.get("/relay-jobs?state=waiting").await;
+    assert_eq!(waits["items"].as_array().unwrap().len(), 1, "{waits:#}");
+    world.sink.be(Manner::Taking);
+    assert!(world.sink.wait_for(2).await.text.contains("poison"));
+}
+
 /// Both sides have a responder that answers every mail and does not say that it is a machine.
 #[tokio::test]
 async fn a_thousand_rounds_of_two_responders_stop_by_themselves() {

@@ -11,6 +11,8 @@ use tokio::task::JoinHandle;
 /// What it does with mail.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Manner {
+    /// Hangs up behind a message that holds the word `poison`.
+    Frail,
     /// Takes the message, and never says so.
     Silent,
     /// `550` to each recipient.
@@ -158,6 +160,9 @@ async fn session(stream: TcpStream, state: Arc<Mutex<State>>) -> Option<()> {
             "DATA" => {
                 writer.write_all(b"354 go on\r\n").await.ok()?;
                 let text = data(&mut lines).await?;
+                if manner == Manner::Frail && text.contains("poison") {
+                    return None;
+                }
                 let got = Got { sender: sender.clone(), recipient: recipient.clone(), text };
                 state.lock().unwrap().got.push(got);
                 if manner == Manner::Silent {
