@@ -28,12 +28,13 @@ use crate::intake::Intake;
 use crate::keys::Keys;
 use crate::mta_sts::Policy;
 use crate::outbox;
+use crate::outbox::relay::Relay;
 use crate::reload::{self, InUse};
 use crate::smtp::listener::Server;
 use crate::smtp::session::TlsPolicy;
 use crate::smtp::tls::Certificates;
-use crate::store::Store;
 use crate::store::examine::Schema;
+use crate::store::{Relays, Store};
 
 /// A running server.
 pub struct App {
@@ -49,6 +50,7 @@ pub struct App {
     smtp_task: JoinHandle<()>,
     http_task: JoinHandle<std::io::Result<()>>,
     outbox: outbox::Worker,
+    relay_task: Option<JoinHandle<()>>,
     store: Store,
 }
 
@@ -61,6 +63,7 @@ impl App {
         let served = served_domains(config);
         let (keys, store) = open_store(config).await?;
         write_admin_token(&store, config.data_folder(), admin_token).await?;
+        let relay = relay(config, &store, &keys)?;
         let authenticator = Authenticator::new(&config.dns, &config.smtp.hostname)
             .map_err(|error| Failure::unreachable(&error))?;
         let certificates = Certificates::load(&config.tls, config.data_folder(), &config.smtp.hostname)
@@ -88,6 +91,7 @@ impl App {
         let smtp_task = tokio::spawn(server.serve(Arc::new(intake), shutdown.clone()));
         let http_task = tokio::spawn(http::serve(listener, state, http_shutdown.clone()));
         let outbox = start_outbox(config, &store).await?;
+        let relay_task = relay.map(|relay| tokio::spawn(relay.run(shutdown.clone())));
         tokio::spawn(housekeeping::run(store.clone(), shutdown.clone()));
         tokio::spawn(reload::watch_keys(config.keys.file.clone(), keys.clone(), shutdown.clone()));
         Ok(Self {
@@ -101,6 +105,7 @@ impl App {
             smtp_task,
             http_task,
             outbox,
+            relay_task,
             store,
         })
     }
@@ -156,6 +161,7 @@ impl App {
         self.http_shutdown.cancel();
         finish_http(self.http_task, ends - CLOSE_LIMIT).await;
         finish_outbox(self.outbox, ends - CLOSE_LIMIT).await;
+        finish_relay(self.relay_task, ends - CLOSE_LIMIT).await;
         close_store(&self.store, ends).await;
         info!("server.stopped");
     }
@@ -165,6 +171,25 @@ impl App {
 const STOP_LIMIT: Duration = Duration::from_secs(27);
 /// What of it is kept for the writer's last batch.
 const CLOSE_LIMIT: Duration = Duration::from_secs(5);
+
+/// The relay, if one is configured.
+fn relay(config: &Config, store: &Store, keys: &Arc<Keys>) -> Result<Option<Relay>, Failure> {
+    let Some(settings) = config.relay.clone() else { return Ok(None) };
+    let served = served_domains(config);
+    let (hostname, public_url) = (config.smtp.hostname.clone(), config.http.public_url.clone());
+    Relay::new(store.clone(), keys.clone(), settings, served.reply_domain(), hostname, public_url)
+        .map(Some)
+        .map_err(|error| Failure::Usage(format!("relay.dkim_key: {}", one_line(&error))))
+}
+
+/// Lets the relay finish what it is sending. What it is cut off from goes out again after the next start, with the
+/// same Message-ID.
+async fn finish_relay(relaying: Option<JoinHandle<()>>, ends: Instant) {
+    let Some(mut relaying) = relaying else { return };
+    if timeout_at(ends, &mut relaying).await.is_err() {
+        relaying.abort();
+    }
+}
 
 /// The domains of the configuration.
 #[must_use]
@@ -255,7 +280,8 @@ pub async fn open_store(config: &Config) -> Result<(Arc<Keys>, Store), Failure> 
     }
     let keys = Keys::load_or_create(&config.keys.file).map_err(|error| Failure::unreachable(&error))?;
     let keys = Arc::new(keys);
-    let store = Store::open(&config.store, Arc::clone(&keys), served_domains(config))
+    let relays = if config.relay.is_some() { Relays::Yes } else { Relays::No };
+    let store = Store::open_with(&config.store, Arc::clone(&keys), served_domains(config), relays)
         .await
         .map_err(|error| Failure::unreachable(&error))?;
     Ok((keys, store))

@@ -11,6 +11,8 @@ use std::time::Duration;
 use serde::{Deserialize, Deserializer};
 use toml::{Table, Value};
 
+use crate::address::EmailAddress;
+use crate::outbox::smarthost::Smarthost;
 use crate::store::PostgresUrl;
 
 /// Everything that can be set.
@@ -251,10 +253,15 @@ pub enum LogFormat {
 pub struct Relay {
     /// `smtp://host:port`.
     #[serde(deserialize_with = "smtp_url")]
-    pub smarthost: String,
+    pub smarthost: Smarthost,
     /// The From address of notices.
     #[serde(deserialize_with = "mail_address")]
-    pub from: String,
+    pub from: EmailAddress,
+    /// The selector of the key that signs what is sent.
+    #[serde(default, deserialize_with = "selector")]
+    pub dkim_selector: Option<String>,
+    /// Its file.
+    pub dkim_key: Option<PathBuf>,
 }
 
 /// `[scan]`
@@ -299,10 +306,9 @@ impl Config {
         variables.sort();
         for (name, value) in variables {
             set(&mut table, &name, &value)?;
-            // What is missing may be in the next one.
-            if let Err(error) = table.clone().try_into::<Self>()
-                && !error.message().starts_with("missing field")
-            {
+            // What is missing now may come with another variable; at the end nothing may.
+            let wrong = table.clone().try_into::<Self>().err();
+            if let Some(error) = wrong.filter(|error| !error.message().starts_with("missing field")) {
                 return Err(ConfigError(format!("environment: {name}: {}", first_line(error.message()))));
             }
         }
@@ -327,6 +333,10 @@ impl Config {
     fn checked(self) -> Result<Self, ConfigError> {
         if self.tls.certificate.is_some() != self.tls.key.is_some() {
             return Err(ConfigError("tls: certificate and key go together".to_owned()));
+        }
+        if self.relay.as_ref().is_some_and(|relay| relay.dkim_selector.is_some() != relay.dkim_key.is_some())
+        {
+            return Err(ConfigError("relay: dkim_selector and dkim_key go together".to_owned()));
         }
         if self.smtp.listen.is_empty() {
             return Err(ConfigError("smtp.listen: at least one address".to_owned()));
@@ -485,9 +495,7 @@ fn domain_list<'de, D: Deserializer<'de>>(input: D) -> Result<Vec<String>, D::Er
 }
 
 fn is_domain(name: &str) -> bool {
-    name.is_ascii()
-        && crate::address::EmailAddress::parse(&format!("a@{name}")).is_some()
-        && !name.starts_with('[')
+    name.is_ascii() && EmailAddress::parse(&format!("a@{name}")).is_some() && !name.starts_with('[')
 }
 
 fn store_url<'de, D: Deserializer<'de>>(input: D) -> Result<StoreUrl, D::Error> {
@@ -569,26 +577,28 @@ fn web_url<'de, D: Deserializer<'de>>(input: D) -> Result<String, D::Error> {
     Err(serde::de::Error::custom(format!("`{url}` is not http://… or https://…")))
 }
 
-fn smtp_url<'de, D: Deserializer<'de>>(input: D) -> Result<String, D::Error> {
+fn smtp_url<'de, D: Deserializer<'de>>(input: D) -> Result<Smarthost, D::Error> {
     let url = String::deserialize(input)?;
-    let server = url.strip_prefix("smtp://").map(|rest| rest.rsplit('@').next().unwrap_or_default());
-    let is_right = server
-        .and_then(|server| server.rsplit_once(':'))
-        .is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok());
-    let shown = without_password(&url);
-    if is_right {
-        Ok(url)
-    } else {
-        Err(serde::de::Error::custom(format!("`{shown}` is not smtp://HOST:PORT")))
-    }
+    Smarthost::parse(&url).ok_or_else(|| {
+        let shown = url.rsplit('@').next().unwrap_or_default();
+        serde::de::Error::custom(format!(
+            "`{shown}` is not smtp://HOST:PORT (or smtp+starttls://, smtps://; USER:PASSWORD@ before HOST)"
+        ))
+    })
 }
 
-fn mail_address<'de, D: Deserializer<'de>>(input: D) -> Result<String, D::Error> {
+fn mail_address<'de, D: Deserializer<'de>>(input: D) -> Result<EmailAddress, D::Error> {
     let address = String::deserialize(input)?;
-    if crate::address::EmailAddress::parse(&address).is_some() {
-        return Ok(address);
+    EmailAddress::parse(&address)
+        .ok_or_else(|| serde::de::Error::custom(format!("`{address}` is no address")))
+}
+
+fn selector<'de, D: Deserializer<'de>>(input: D) -> Result<Option<String>, D::Error> {
+    let selector = String::deserialize(input)?;
+    if is_domain(&selector) {
+        return Ok(Some(selector));
     }
-    Err(serde::de::Error::custom(format!("`{address}` is no address")))
+    Err(serde::de::Error::custom(format!("`{selector}` is no selector (example: s2026)")))
 }
 
 /// `SYNCMX_SMTP__LISTEN` is a setting; `SYNCMX_CONFIG` is not.
@@ -724,6 +734,11 @@ mod tests {
         let error =
             Config::load(None, environment("SYNCMX_SMTP__MAX_RECIPIENTS", "many")).unwrap_err().to_string();
         assert!(error.starts_with("environment: SYNCMX_SMTP__MAX_RECIPIENTS:"), "{error}");
+        let host = ("SYNCMX_RELAY__SMARTHOST".to_owned(), "smtp://u:p@127.0.0.1:25".to_owned());
+        let from = ("SYNCMX_RELAY__FROM".to_owned(), "no-reply@reply.test".to_owned());
+        assert!(Config::load(None, [from.clone(), host.clone()]).unwrap().relay.is_some());
+        let error = Config::load(None, [host]).unwrap_err().to_string();
+        assert!(error.contains("missing field `from`"), "{error}");
         let error = Config::load(None, environment("SYNCMX_SMTP__NOPE", "1")).unwrap_err().to_string();
         assert!(error.contains("unknown field `nope`"), "{error}");
     }

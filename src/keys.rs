@@ -11,6 +11,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use aws_lc_rs::{constant_time, hmac};
 use serde::{Deserialize, Serialize};
+use uuid::Uuid;
 use zeroize::{Zeroize, ZeroizeOnDrop};
 
 use crate::address::EmailAddress;
@@ -204,6 +205,31 @@ impl Keys {
         let mut hash = [0; 16];
         hash.iter_mut().zip(tag.as_ref()).for_each(|(to, from)| *to = *from);
         hash
+    }
+
+    /// What a confirmation link proves its origin with (R12).
+    #[must_use]
+    pub fn confirmation_tag(&self, id: Uuid, account: Uuid, user: Uuid, email_key: &str) -> [u8; 16] {
+        let parts = [id.as_bytes().as_slice(), account.as_bytes(), user.as_bytes(), email_key.as_bytes()];
+        self.tag(b"syncmx confirmation 1\0", &parts)
+    }
+
+    /// The value of our loop header for an account's mail: tells the operator whose it is, and nobody else.
+    #[must_use]
+    pub fn loop_mark(&self, account: Uuid) -> String {
+        let tag = self.tag(b"syncmx loop 1\0", &[account.as_bytes()]);
+        tag.iter().map(|octet| format!("{octet:02x}")).collect()
+    }
+
+    /// 16 octets of HMAC-SHA-256 over a purpose and what follows it: no tag serves two purposes.
+    fn tag(&self, purpose: &[u8], parts: &[&[u8]]) -> [u8; 16] {
+        let mut context =
+            hmac::Context::with_key(&hmac::Key::new(hmac::HMAC_SHA256, self.address_hash.expose()));
+        context.update(purpose);
+        parts.iter().for_each(|part| context.update(part));
+        let mut tag = [0; 16];
+        tag.iter_mut().zip(context.sign().as_ref()).for_each(|(to, from)| *to = *from);
+        tag
     }
 
     fn parse(text: &str) -> Result<Self, String> {

@@ -55,7 +55,8 @@ install_missing() {
     install_peers
 }
 
-# The senders of tests/peers: mail programs of others, and nodemailer below target/. What verifies webhooks stands beside it.
+# What the tests talk to: mail programs of others and PostgreSQL; below target/ nodemailer, dkimpy, an S3 server, and
+# what verifies webhooks.
 install_peers() {
     [[ ${steps[*]} == all || " ${steps[*]} " == *" test "* ]] || return 0
     local missing=() pair
@@ -72,6 +73,8 @@ install_peers() {
         python3 -m pip install --quiet --disable-pip-version-check --target target/peers/python 'moto[server]==5.2.5'
     [ -d target/peers/node_modules/standardwebhooks ] ||
         npm install --prefix target/peers --no-audit --no-fund --silent standardwebhooks@1
+    [ -d target/peers/python/dkim ] ||
+        python3 -m pip install --quiet --target target/peers/python dkimpy==1.1.8
 }
 
 apt_install() {

@@ -17,6 +17,7 @@ mod iprev;
 mod probe;
 mod results;
 mod signature;
+pub mod signing;
 mod spf;
 mod tags;
 mod verify;

@@ -193,6 +193,30 @@ pub(super) enum ReplyAddressCommand {
     },
 }
 
+/// `relay …`
+#[derive(Debug, Subcommand)]
+pub(super) enum RelayCommand {
+    /// List copies and notices, newest first: sent, waiting (attempts, next attempt, last reply) or failed.
+    List {
+        /// The account's id.
+        account: String,
+        /// `waiting`, `sending`, `sent`, `failed` or `cancelled`.
+        #[arg(long)]
+        state: Option<String>,
+        #[command(flatten)]
+        output: Output,
+    },
+    /// Send a failed or cancelled one again.
+    Retry {
+        /// The account's id.
+        account: String,
+        /// The job's id.
+        job: String,
+        #[command(flatten)]
+        output: Output,
+    },
+}
+
 /// `held …`
 #[derive(Debug, Subcommand)]
 pub(super) enum HeldCommand {
@@ -362,6 +386,19 @@ pub(super) async fn reply_address(
         }
     };
     request(config, "POST", &path, body, output).await
+}
+
+pub(super) async fn relay(config: &Config, command: RelayCommand) -> Result<ExitCode, Failure> {
+    let (method, path, output) = match command {
+        RelayCommand::List { account, state, output } => {
+            let query = query(&[("state", state)]);
+            ("GET", format!("/accounts/{account}/relay-jobs{query}"), output)
+        }
+        RelayCommand::Retry { account, job, output } => {
+            ("POST", format!("/accounts/{account}/relay-jobs/{job}/retry"), output)
+        }
+    };
+    request(config, method, &path, None, output).await
 }
 
 pub(super) async fn held(config: &Config, command: HeldCommand) -> Result<ExitCode, Failure> {

@@ -88,7 +88,7 @@ fn remarks(config: &Config, addresses: &[IpAddr]) -> Vec<String> {
         lines.push(format!("; {} {TTL_SECONDS} IN PTR {host}.", Name::from(*ip)));
     }
     if let Some(relay) = &config.relay {
-        let (smarthost, from) = (records::smarthost(relay), records::relay_domain(relay));
+        let (smarthost, from) = (relay.smarthost.host(), records::relay_domain(relay));
         lines.push(format!("; SPF: if {smarthost} sends from other addresses, put what its operator says"));
         lines.push(
             "; (mostly include:…) in the place of its name. DKIM: publish the record of whoever signs."
@@ -129,7 +129,6 @@ mod tests {
     use hickory_proto::serialize::txt::Parser;
 
     use super::*;
-    use crate::config::Relay;
 
     fn config(settings: &[(&str, &str)]) -> Config {
         let settings = settings.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
@@ -142,16 +141,15 @@ mod tests {
             ("SYNCMX_TLS__CERTIFICATE", concat!(env!("CARGO_MANIFEST_DIR"), "/certs/dev/fullchain.pem")),
             ("SYNCMX_TLS__KEY", concat!(env!("CARGO_MANIFEST_DIR"), "/certs/dev/key.pem")),
         ];
-        for (settings, given) in [
-            (&[][..], &[][..]),
-            (&with_key, &["192.0.2.1", "2001:db8::25"]),
-            (&[("SYNCMX_TLS__MTA_STS", "off")], &["192.0.2.1"]),
-        ] {
-            let mut config = config(settings);
-            config.relay = (!given.is_empty()).then(|| Relay {
-                smarthost: "smtp://smart.provider.test:587".to_owned(),
-                from: "no-reply@elsewhere.test".to_owned(),
-            });
+        let with_relay = [
+            ("SYNCMX_RELAY__SMARTHOST", "smtp://smart.provider.test:587"),
+            ("SYNCMX_RELAY__FROM", "no-reply@elsewhere.test"),
+            ("SYNCMX_TLS__MTA_STS", "off"),
+        ];
+        for (settings, given) in
+            [(&[][..], &[][..]), (&with_key, &["192.0.2.1", "2001:db8::25"]), (&with_relay, &["192.0.2.1"])]
+        {
+            let config = config(settings);
             let addresses: Vec<IpAddr> = given.iter().map(|text| text.parse().unwrap()).collect();
             let text = fragment(&config, &addresses).join("\n") + "\n";
             let (_, sets) = Parser::new(text.clone(), None, Some(Name::root())).parse().unwrap();

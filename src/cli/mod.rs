@@ -8,6 +8,7 @@ mod certificate;
 mod check;
 pub mod demo;
 mod demo_command;
+mod dkim_key;
 mod dns;
 mod explain;
 mod inspect;
@@ -104,6 +105,11 @@ enum Command {
     /// List held mail, file or discard it.
     #[command(subcommand)]
     Held(admin::HeldCommand),
+    /// Show what goes through the smarthost.
+    #[command(subcommand)]
+    Relay(admin::RelayCommand),
+    /// Make a DKIM key for what the relay sends, and print the records to publish.
+    DkimKey(dkim_key::Arguments),
     /// Create, list and delete API tokens.
     #[command(subcommand)]
     Token(admin::TokenCommand),
@@ -153,6 +159,8 @@ async fn carry_out(command: Command, config: Config, file: Option<&Path>) -> Res
         Command::ReplyAddress(command) => admin::reply_address(&config, command).await,
         Command::Keys(command) => keys::run(&config, &command),
         Command::Held(command) => admin::held(&config, command).await,
+        Command::Relay(command) => admin::relay(&config, command).await,
+        Command::DkimKey(arguments) => dkim_key::run(&config, &arguments),
         Command::Token(command) => admin::token(&config, command).await,
         Command::Trace(arguments) => trace::run(&config, arguments).await,
     }

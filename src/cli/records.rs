@@ -6,6 +6,7 @@
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
+use crate::auth::signing;
 use crate::config::{Config, Relay};
 use crate::mta_sts::{self, Policy};
 
@@ -108,12 +109,16 @@ pub(super) fn spf(config: &Config, domain: &str) -> Record {
 }
 
 /// A domain that never sends revokes every key (RFC 6376 section 3.6.1). Where the smarthost signs, its operator names
-/// the record.
+/// the record; a key that cannot be read has none.
 pub(super) fn dkim(config: &Config, domain: &str) -> Option<Record> {
-    (!is_sending(config, domain)).then(|| {
+    if !is_sending(config, domain) {
         let name = format!("*._domainkey.{domain}");
-        Record::new(&name, Kind::Txt, "v=DKIM1; p=", "never signs (RFC 6376)")
-    })
+        return Some(Record::new(&name, Kind::Txt, "v=DKIM1; p=", "never signs (RFC 6376)"));
+    }
+    let relay = config.relay.as_ref()?;
+    let name = format!("{}._domainkey.{domain}", relay.dkim_selector.as_ref()?);
+    let key = signing::key_record(relay.dkim_key.as_ref()?).ok()?;
+    Some(Record::new(&name, Kind::Txt, key, "signs what is sent (RFC 6376)"))
 }
 
 pub(super) fn dmarc(config: &Config, domain: &str) -> Record {
@@ -150,18 +155,11 @@ pub(super) fn is_sending(config: &Config, domain: &str) -> bool {
 
 /// The domain of the notices' From.
 pub(super) fn relay_domain(relay: &Relay) -> String {
-    relay.from.rsplit_once('@').map_or("", |(_, domain)| domain).to_ascii_lowercase()
-}
-
-/// The host of `smtp://user@host:port`, without brackets.
-pub(super) fn smarthost(relay: &Relay) -> &str {
-    let rest = relay.smarthost.split_once("://").map_or("", |(_, rest)| rest);
-    let server = rest.rsplit('@').next().unwrap_or_default();
-    server.rsplit_once(':').map_or(server, |(host, _)| host).trim_matches(['[', ']'])
+    relay.from.domain().to_ascii_lowercase()
 }
 
 fn smarthost_term(relay: &Relay) -> String {
-    let host = smarthost(relay);
+    let host = relay.smarthost.host();
     match host.parse() {
         Ok(IpAddr::V4(ip)) => format!("ip4:{ip}"),
         Ok(IpAddr::V6(ip)) => format!("ip6:{ip}"),
@@ -243,11 +241,13 @@ mod tests {
     #[test]
     fn with_a_relay_the_reply_domain_sends_through_the_smarthost() {
         let relay = |smarthost: &str| {
-            let (smarthost, from) = (smarthost.to_owned(), "no-reply@reply.example.test".to_owned());
-            Config { relay: Some(Relay { smarthost, from }), ..Config::default() }
+            config(&[
+                ("SYNCMX_RELAY__SMARTHOST", smarthost),
+                ("SYNCMX_RELAY__FROM", "no-reply@reply.example.test"),
+            ])
         };
         for (smarthost, term) in [
-            ("smtp://u@smart.provider.test:587", "a:smart.provider.test"),
+            ("smtp://u:p@smart.provider.test:587", "a:smart.provider.test"),
             ("smtp://192.0.2.7:25", "ip4:192.0.2.7"),
             ("smtp://[2001:db8::7]:25", "ip6:2001:db8::7"),
         ] {

@@ -7,7 +7,7 @@ use std::net::IpAddr;
 
 use crate::address::{EmailAddress, Mailbox};
 use crate::auth::Verdict;
-use crate::filing::{Settings, ThreadKey};
+use crate::filing::{RelayFacts, Settings, ThreadKey};
 use crate::id::{AccountId, ContactId, ConversationId, DeliveryId, MessageId, UserId};
 use crate::message::Email;
 use crate::time::Timestamp;
@@ -70,6 +70,8 @@ pub struct Facts {
     pub held_already: Vec<HeldTwin>,
     /// Explicit filings of the owner since midnight UTC (R52).
     pub filed_today: u32,
+    /// What the relay knows of `reply_conversation`; none where there is no relay.
+    pub relay: Option<RelayFacts>,
 }
 
 /// The account.

@@ -8,8 +8,9 @@ use crate::address::{EmailAddress, Mailbox, NamedAddress, ReplyMailbox, UserMail
 use crate::auth::{AlignedBy, Alignment, Arc, AuthResult, Dkim, DmarcPolicy, Uncovered, Verdict};
 use crate::filing::{
     Account, Arrival, Contact, Conversation, Decision, Direction, ExistingMessage, Facts, Filing,
-    FilingContact, FreshIds, HeldTwin, Identity, JournalSource, KnownReference, Mark, Owner, Reason, Role,
-    Sender, Settings, Thread, ThreadKey, Trace, UnknownTo, decide, thread_keys,
+    FilingContact, ForwardReplies, ForwardWord, FreshIds, HeldTwin, Identity, JournalSource, KnownReference,
+    MAX_RELAYED_AN_HOUR, Mark, Owner, Reason, Relay, RelayFacts, Role, Sender, Settings, Thread, ThreadKey,
+    Trace, UnknownTo, decide, relay, thread_keys,
 };
 use crate::id::{AccountId, ContactId, ConversationId, DeliveryId, MessageId, UserId};
 use crate::message::{Email, Forwarded, Frame, From, Journal, Kind, Protection, ReplyText, Report};
@@ -28,6 +29,7 @@ struct World {
     mailbox: Mailbox,
     verdict: Verdict,
     email: Email,
+    reverse_path: Option<EmailAddress>,
     facts: Facts,
 }
 
@@ -112,18 +114,54 @@ fn world() -> World {
         same_message_id: Vec::new(),
         held_already: Vec::new(),
         filed_today: 0,
+        relay: None,
     };
     let mailbox = Mailbox::Sync(UserMailbox { account, user: lena });
-    World { account, lena, tom, ana, ben, mailbox, verdict: aligned("praxis.test"), email: email(), facts }
+    World {
+        account,
+        lena,
+        tom,
+        ana,
+        ben,
+        mailbox,
+        verdict: aligned("praxis.test"),
+        email: email(),
+        reverse_path: None,
+        facts,
+    }
 }
 
 impl World {
     fn decide(&self) -> (Decision, Trace) {
-        let arrival = Arrival {
+        decide(&self.arrival(), &self.facts)
+    }
+
+    /// Whether a copy goes on, and what was said about it.
+    fn relayed(&self) -> (Option<Relay>, Trace) {
+        let (decision, _) = self.decide();
+        let mut trace = Trace::default();
+        let relayed = relay(&self.arrival(), &self.facts, &decision, &mut trace);
+        (relayed, trace)
+    }
+
+    #[track_caller]
+    fn stays(&self, rule: &str) {
+        let (relayed, trace) = self.relayed();
+        assert_eq!(relayed, None, "{trace:?}");
+        assert_eq!(trace.steps.first().map(|step| step.rule), Some(rule), "{trace:?}");
+    }
+
+    #[track_caller]
+    fn stays_silent(&self) {
+        assert_eq!(self.relayed(), (None, Trace::default()));
+    }
+
+    fn arrival(&self) -> Arrival<'_> {
+        Arrival {
             mailbox: &self.mailbox,
             verdict: &self.verdict,
             email: &self.email,
-            reverse_path: None,
+            reverse_path: self.reverse_path.as_ref(),
             client_ip: IpAddr::V4(Ipv4Addr::new(192, 0, 2, 7)),
             received_at: NOW,
             size_bytes: 1000,
@@ -132,8 +170,16 @@ impl World {
                 conversation: ConversationId::generate(),
                 message: MessageId::generate(),
             },
-        };
-        decide(&arrival, &self.facts)
+        }
+    }
+
+    /// With a relay that forwards to the user.
+    fn with_relay(mut self) -> Self {
+        self.reverse_path = Some(address("bounces@elsewhere.test"));
+        self.facts.relay =
+            Some(RelayFacts { staff: Some(address("lena@praxis.test")), ..RelayFacts::default() });
+        self.facts.account.settings.forward_replies = ForwardReplies::Word(ForwardWord::User);
+        self
     }
 
     #[track_caller]
@@ -702,6 +748,99 @@ fn r70_a_retry_of_a_held_message_is_not_held_again() {
     world.ends("held", Reason::ContactOnlyInCc, "R27");
     world.facts.held_already.push(twin);
     world.ends("duplicate", Reason::Duplicate, "R70");
+}
+
+#[test]
+fn r46_a_users_answer_goes_on_to_the_contact_and_to_nobody_else() {
+    let world = world().routed().with_relay();
+    let (relayed, trace) = world.relayed();
+    assert_eq!(relayed, Some(Relay::Contact), "{trace:?}");
+    let mut without = world.clone();
+    without.facts.relay = None;
+    without.stays("R46");
+    world.clone().unproven(DmarcPolicy::None).stays_silent();
+    world.clone().to(&["r-abc@reply.test", "ana@patient.test"]).stays("R46");
+    let mut internal = world.clone();
+    internal.facts.account.settings.internal_domains.push("patient.test".to_owned());
+    internal.stays("R46");
+    let mut never = world.clone();
+    never.facts.account.settings.never_log.push("ana@patient.test".to_owned());
+    never.stays("R46");
+    let mut by_sync_address = world;
+    by_sync_address.mailbox =
+        Mailbox::Sync(UserMailbox { account: by_sync_address.account, user: by_sync_address.lena });
+    by_sync_address.stays_silent();
+}
+
+#[test]
+fn r49_an_answer_goes_on_to_staff_as_the_setting_says() {
+    let world = world().from("ana@patient.test").routed().with_relay();
+    assert_eq!(world.relayed().0, Some(Relay::Staff));
+    assert_eq!(world.clone().unproven(DmarcPolicy::None).relayed().0, Some(Relay::Staff), "R48 files it");
+    world.clone().unproven(DmarcPolicy::Reject).stays_silent();
+    let set = |forward_replies| {
+        let mut world = world.clone();
+        world.facts.account.settings.forward_replies = forward_replies;
+        world
+    };
+    let to = |text: &str| set(ForwardReplies::Address(text.to_owned()));
+    set(ForwardReplies::Word(ForwardWord::Off)).stays_silent();
+    assert_eq!(to("desk@praxis.test").relayed().0, Some(Relay::Staff));
+    to("r-abc@reply.test").stays("R49");
+    to("lena-secret@sync.test").stays("R49");
+    to("ana@patient.test").stays("R49");
+    to("no address").stays("R49");
+    let mut nobody = world.clone();
+    nobody.facts.relay = Some(RelayFacts::default());
+    nobody.stays("R49");
+    let mut without = world;
+    without.facts.relay = None;
+    without.stays("R49");
+}
+
+#[test]
+fn r50_what_a_machine_sent_goes_on_to_nobody() {
+    for author in ["ana@patient.test", "lena@praxis.test"] {
+        let world = world().from(author).routed().with_relay();
+        for (kind, rule) in [(Kind::AutoReply, "R50"), (Kind::Bounce, "R51"), (Kind::Complaint, "R51")] {
+            let mut machine = world.clone();
+            machine.email.kind = kind;
+            machine.stays(rule);
+        }
+        let mut null_sender = world.clone();
+        null_sender.reverse_path = None;
+        null_sender.stays("R50");
+        let mut bulk = world.clone();
+        bulk.email.is_bulk = true;
+        bulk.stays("R50");
+    }
+}
+
+#[test]
+fn r49_twenty_copies_an_hour_and_conversation_and_not_one_more() {
+    let lately = |lately| {
+        let mut world = world().from("ana@patient.test").routed().with_relay();
+        world.facts.relay =
+            Some(RelayFacts { staff: Some(address("lena@praxis.test")), lately, ..RelayFacts::default() });
+        world
+    };
+    assert_eq!(lately(MAX_RELAYED_AN_HOUR - 1).relayed().0, Some(Relay::Staff));
+    lately(MAX_RELAYED_AN_HOUR).stays("R49");
+    let mut requires_tls = lately(0);
+    requires_tls.facts.relay.as_mut().unwrap().requires_tls = true;
+    requires_tls.stays("RFC8689");
+}
+
+#[test]
+fn r46_a_mail_that_a_sync_address_brought_in_before_still_goes_on() {
+    let mut world = world().routed().with_relay();
+    let (id, contact) = (MessageId::generate(), world.ana.id);
+    world.facts.same_message_id.push(ExistingMessage { id, digest: world.email.digest, contact });
+    assert_eq!(world.decide().0, Decision::Duplicate(id));
+    assert_eq!(world.relayed().0, Some(Relay::Contact));
+    world.clone().unproven(DmarcPolicy::None).stays_silent();
+    world.facts.relay = Some(RelayFacts { is_done: true, ..RelayFacts::default() });
+    world.stays_silent();
 }
 
 #[test]

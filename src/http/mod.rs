@@ -5,6 +5,7 @@
 
 mod api;
 mod auth;
+mod confirm;
 mod extract;
 mod idempotency;
 mod openapi;
@@ -33,7 +34,7 @@ use crate::address::ServedDomains;
 use crate::http::api::event_stream::Streams;
 use crate::http::api::{
     accounts, contacts, content, conversations, deliveries, events, held, import, marks, messages,
-    reply_addresses, tokens, users, webhooks,
+    relay_jobs, reply_addresses, tokens, users, webhooks,
 };
 use crate::http::problem::Problem;
 use crate::http::rate::RateLimit;
@@ -95,6 +96,7 @@ pub fn router(state: AppState) -> Router {
         App(Arc::new(Shared { state, rate: RateLimit::default(), streams: Streams::default(), openapi }));
     let (api, _) = api(Some(&app)).split_for_parts();
     api.route("/api/v1/openapi.json", get(ops::openapi_json))
+        .route("/confirm/{token}", get(confirm::show).post(confirm::confirm))
         .route("/healthz", get(ops::healthz))
         .route("/readyz", get(ops::readyz))
         .route("/metrics", get(ops::metrics))
@@ -177,6 +179,8 @@ fn operation() -> OpenApiRouter<App> {
         )
         .routes(routes!(webhooks::list_attempts))
         .routes(routes!(webhooks::list_dead_letters))
+        .routes(routes!(relay_jobs::list_relay_jobs))
+        .routes(routes!(relay_jobs::retry_relay_job))
         .routes(routes!(tokens::create_token, tokens::list_tokens))
         .routes(routes!(tokens::delete_token))
 }

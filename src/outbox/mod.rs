@@ -8,12 +8,17 @@
 //! a conversation and hands what became of it to the `settler`. `webhook` makes one HTTP request, `signature` signs it,
 //! `guard` decides which addresses may be called, `schedule` when to try again.
 
+pub mod compose;
+mod copy;
 mod courier;
 mod guard;
 mod ledger;
+mod notice;
+pub mod relay;
 pub mod schedule;
 mod settler;
 mod signature;
+pub mod smarthost;
 mod webhook;
 mod worker;
 
@@ -51,6 +56,7 @@ pub const EVENT_TYPES: &[&str] = &[
     "message.filed",
     "message.held",
     "purge.done",
+    "relay.failed",
     "reply.received",
     "user.forwarding_confirmation",
 ];

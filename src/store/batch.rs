@@ -5,7 +5,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use crate::filing::{self, Arrival, Decision, Facts, Trace};
+use crate::filing::{self, Arrival, Decision, Facts, Relay, Trace};
 use crate::id::{AccountId, DeliveryId, MessageId};
 use crate::store::StoreError;
 use crate::store::effects;
@@ -43,6 +43,8 @@ pub(in crate::store) struct Outcome<'a> {
     pub(in crate::store) trace: Trace,
     /// The sealed message, if the decision keeps it.
     pub(in crate::store) copy: Option<&'a SealedCopy>,
+    /// Whether a copy goes on, and to whom (R46, R49).
+    pub(in crate::store) relay: Option<Relay>,
 }
 
 impl Desk {
@@ -80,6 +82,9 @@ impl Desk {
         } else {
             Directory::load(transaction, &arrivals, &self.served_domains).await?
         };
+        if self.relay_domain.is_some() && !arrivals.is_empty() {
+            directory.load_relaying(transaction, &arrivals).await?;
+        }
         let mut rows = Rows::default();
         let mut answers = Vec::with_capacity(jobs.len());
         for (index, job) in jobs.iter().enumerate() {
@@ -105,7 +110,7 @@ impl Desk {
         let decided: Vec<(DeliveryId, Decision)> =
             outcomes.iter().map(|outcome| (outcome.delivery, outcome.decision.clone())).collect();
         let reply = filing::answer(&decided);
-        effects::submission(rows, &self.keys, prepared, outcomes, &reply);
+        effects::submission(rows, &self.keys, prepared, outcomes, &reply, self.relay_domain.as_deref());
         let kept = outcomes.iter().filter_map(|outcome| outcome.copy).map(|copy| copy.id).collect();
         Answer::Filed(Filed { reply, decided }, kept)
     }
@@ -129,8 +134,11 @@ fn decide<'a>(
 ) -> Result<Vec<Outcome<'a>>, Result<Answer, StoreError>> {
     let mut outcomes: Vec<Outcome<'a>> = Vec::with_capacity(prepared.deliveries.len());
     for ((delivery, arrival), recipient) in prepared.arrivals().zip(&prepared.envelope.recipients) {
-        let facts = directory.facts(&arrival).ok_or(Err(StoreError::NoSuchAccount))?;
-        let (decision, trace) = catch_unwind(AssertUnwindSafe(|| filing::decide(&arrival, &facts)))
+        let mut facts = directory.facts(&arrival).ok_or(Err(StoreError::NoSuchAccount))?;
+        if let Some(relay) = &mut facts.relay {
+            relay.requires_tls = prepared.envelope.requiretls;
+        }
+        let (decision, trace, relay) = catch_unwind(AssertUnwindSafe(|| judge(&arrival, &facts)))
             .map_err(|_| Err(StoreError::Defect("the rules panicked")))?;
         let copy = match copy_to_keep(prepared, delivery, &arrival, &decision) {
             Keep::Copy(copy) if outcomes.iter().any(|outcome| outcome.keeps(copy.id)) => {
@@ -147,9 +155,20 @@ fn decide<'a>(
             directory.learn_held(&arrival, delivery, held.user);
         }
         let rcpt = effects::path_text(&recipient.path);
-        outcomes.push(Outcome { delivery, arrival, rcpt, facts, decision, trace, copy });
+        let outcome = Outcome { delivery, arrival, rcpt, facts, decision, trace, copy, relay };
+        if relay.is_some() {
+            directory.learn_relayed(&arrival, outcome.message());
+        }
+        outcomes.push(outcome);
     }
     Ok(outcomes)
+}
+
+/// What becomes of it, and whether a copy goes on.
+fn judge(arrival: &Arrival<'_>, facts: &Facts) -> (Decision, Trace, Option<Relay>) {
+    let (decision, mut trace) = filing::decide(arrival, facts);
+    let relay = filing::relay(arrival, facts, &decision, &mut trace);
+    (decision, trace, relay)
 }
 
 impl Outcome<'_> {

@@ -15,6 +15,7 @@ use crate::store::directory::UnaddressedFeed;
 use crate::store::events;
 use crate::store::facts::own_message_id;
 use crate::store::record;
+use crate::store::relay;
 use crate::store::rows::{ConfirmationRow, DeliveryAddressRow, DeliveryRow, HeldRow, Rows};
 use crate::store::submission::{Place, Prepared, Refusal};
 use crate::wire::{AuthView, PersonView, StepView};
@@ -26,6 +27,7 @@ pub(in crate::store) fn submission(
     prepared: &Prepared,
     outcomes: &[Outcome<'_>],
     reply: &Reply,
+    relay_domain: Option<&str>,
 ) {
     let auth = AuthView::from(&*prepared.verdict);
     let nameless: Arc<str> = json(&auth.clone().without_names()).into();
@@ -45,6 +47,9 @@ pub(in crate::store) fn submission(
             | Decision::Discarded(_)
             | Decision::Duplicate(_)
             | Decision::Rejected(_) => {}
+        }
+        if let (Some(relay), Some(domain)) = (outcome.relay, relay_domain) {
+            relay::job(rows, outcome, relay, domain);
         }
         let is_discarded = matches!(outcome.decision, Decision::Discarded(_));
         let auth = if is_discarded { &nameless } else { &auth };

@@ -14,6 +14,7 @@ use crate::filing::{
 };
 use crate::id::{AccountId, ContactId, ConversationId, DeliveryId, EventId, MessageId, UserId};
 use crate::message::{Email, Kind};
+use crate::store::relay::Relaying;
 use crate::time::Timestamp;
 
 /// All that is known for a batch, by account.
@@ -38,6 +39,8 @@ pub(in crate::store) struct Directory {
     /// By Message-ID.
     pub(in crate::store) held: HashMap<(AccountId, String), Vec<HeldTwin>>,
     pub(in crate::store) filed_today: HashMap<(AccountId, UserId, i64), u32>,
+    /// None where there is no relay.
+    pub(in crate::store) relaying: Option<Relaying>,
 }
 
 /// A conversation as the table has it.
@@ -78,6 +81,7 @@ impl Directory {
             .and_then(|owner| self.filed_today.get(&(id, owner.user, day(arrival.received_at))).copied());
         let same_message_id = self.messages.get(&(id, own_message_id(arrival.email)));
         let held_already = self.held.get(&(id, own_message_id(arrival.email)));
+        let relay = self.relay_facts(id, reply_conversation.as_ref(), same_message_id);
         Some(Facts {
             account,
             owner,
@@ -90,6 +94,7 @@ impl Directory {
             same_message_id: same_message_id.cloned().unwrap_or_default(),
             held_already: held_already.cloned().unwrap_or_default(),
             filed_today: filed_today.unwrap_or(0),
+            relay,
         })
     }
 

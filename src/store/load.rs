@@ -35,7 +35,10 @@ impl Store {
     pub async fn facts_for(&self, arrival: &Arrival<'_>) -> Result<Facts, StoreError> {
         // One read transaction: all facts of one point in time.
         let mut reader = self.reader().begin_reading().await?;
-        let directory = Directory::load(&mut reader, &[*arrival], &self.inner.served.all()).await?;
+        let mut directory = Directory::load(&mut reader, &[*arrival], &self.inner.served.all()).await?;
+        if self.inner.relay_domain.is_some() {
+            directory.load_relaying(&mut reader, &[*arrival]).await?;
+        }
         directory.facts(arrival).ok_or(StoreError::NoSuchAccount)
     }
 }

@@ -16,11 +16,15 @@ mod facts;
 mod keyring;
 mod load;
 mod mailbox;
+mod notices;
 pub mod outbox;
 mod outbox_tidy;
 mod queries;
 mod read;
 mod record;
+mod relay;
+mod relay_content;
+mod relay_jobs;
 mod rows;
 pub mod seal;
 mod statement;
@@ -50,6 +54,9 @@ use crate::store::seal::{MasterKeyId, Vault};
 pub use bell::{Ring, Rings};
 pub use engine::{BadPostgresUrl, PostgresUrl};
 pub use mailbox::Lookup;
+pub use notices::Confirmation;
+pub use relay_content::{CopyFacts, DigestFacts, Gone};
+pub use relay_jobs::{RelayJob, RelayJobView, RelayKind, RelayQueue, Settled};
 pub use submission::{Filed, Refusal, Submission};
 pub use writer::Batches;
 
@@ -72,6 +79,19 @@ struct Inner {
     bell: Bell,
     writer: writer::Handle,
     closed: CancellationToken,
+    /// Where there is a relay: the domain of its Message-IDs.
+    relay_domain: Option<String>,
+    /// Whether no other process sends from this store.
+    sends_alone: bool,
+}
+
+/// Whether there is a smarthost that copies and notices can go through.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Relays {
+    /// Nothing is sent.
+    No,
+    /// What is to be sent is put into the queue.
+    Yes,
 }
 
 /// Why the store could not do what was asked.
@@ -227,6 +247,21 @@ impl Store {
         keys: Arc<Keys>,
         served: ServedDomains,
     ) -> Result<Self, StoreError> {
+        Self::open_with(config, keys, served, Relays::No).await
+    }
+
+    /// The same; with a relay, copies are put into its queue.
+    ///
+    /// # Errors
+    /// As for [`Self::open`].
+    pub async fn open_with(
+        config: &config::Store,
+        keys: Arc<Keys>,
+        served: ServedDomains,
+        relays: Relays,
+    ) -> Result<Self, StoreError> {
+        let relay_domain = (relays == Relays::Yes).then(|| served.reply_domain().to_owned());
+        let sends_alone = matches!(config.url, StoreUrl::Sqlite(_));
         create_data_folder(&config.url)?;
         let blobs = Blobs::open(&config.blobs)?;
         let (addresses, keyring) = (Arc::new(Addresses::new()), Arc::new(Keyring::new()));
@@ -246,13 +281,28 @@ impl Store {
             filing,
             keys: keys.clone(),
             served_domains: served.all(),
+            relay_domain: relay_domain.clone(),
             addresses: addresses.clone(),
             keyring: keyring.clone(),
             bell: bell.clone(),
             data_version: AtomicI64::new(0),
             counters: Arc::default(),
         });
-        let inner = Inner { read, write, keys, vault, served, blobs, addresses, keyring, bell, writer, closed };
+        let inner = Inner {
+            read,
+            write,
+            keys,
+            vault,
+            served,
+            blobs,
+            addresses,
+            keyring,
+            bell,
+            writer,
+            closed,
+            relay_domain,
+            sends_alone,
+        };
         Ok(Self { inner: Arc::new(inner) })
     }
 

@@ -331,10 +331,7 @@ impl Store {
 }
 
 impl Settlement {
-    async fn write(
-        &self,
-        transaction: &mut Connection,
-    ) -> Result<bool, StoreError> {
+    async fn write(&self, transaction: &mut Connection) -> Result<bool, StoreError> {
         let (account, webhook) = (self.key.account.uuid(), self.key.webhook.uuid());
         let ours = query(
             "UPDATE webhooks SET passed = $4, leased_until = $5, leased_by = $6

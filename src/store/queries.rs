@@ -87,6 +87,29 @@ pub(in crate::store) static MARKS: Statement = Statement::new(
      WHERE t.account_id = w.a AND t.contact_id = w.k",
 );
 
+/// The verified addresses of users (R49).
+pub(in crate::store) static STAFF_ADDRESSES: Statement = Statement::new(
+    "WITH w(a, k) AS (VALUES",
+    2,
+    ") SELECT t.account_id, t.user_id, t.address, t.verified_at FROM w CROSS JOIN user_emails t \
+     WHERE t.account_id = w.a AND t.user_id = w.k AND t.verified_at IS NOT NULL",
+);
+
+/// A row for each copy of a conversation since a time; bounded by the brake that counts them.
+pub(in crate::store) static RELAYED: Statement = Statement::new(
+    "WITH w(a, k, d) AS (VALUES",
+    3,
+    ") SELECT t.account_id, t.conversation_id FROM w CROSS JOIN relay_jobs t \
+     WHERE t.account_id = w.a AND t.conversation_id = w.k AND t.created_at > w.d",
+);
+
+/// Which of these messages have gone on.
+pub(in crate::store) static RELAYED_MESSAGES: Statement = Statement::new(
+    "WITH w(a, k) AS (VALUES",
+    2,
+    ") SELECT t.account_id, t.job_id FROM w CROSS JOIN relay_jobs t WHERE t.account_id = w.a AND t.job_id = w.k",
+);
+
 /// Which of these (account, id) are the blob of a message or held delivery. One statement: a held message that is
 /// filed meanwhile moves from one table to the other.
 pub(in crate::store) static BLOBS_IN_USE: Statement = Statement::new(
@@ -99,7 +122,10 @@ pub(in crate::store) static BLOBS_IN_USE: Statement = Statement::new(
 
 /// Every query of the filing path, to look at its plan.
 #[cfg(test)]
-static ALL: [(&str, &Statement); 12] = [
+static ALL: [(&str, &Statement); 15] = [
+    ("relayed messages", &RELAYED_MESSAGES),
+    ("staff addresses", &STAFF_ADDRESSES),
+    ("relayed", &RELAYED),
     ("held", &HELD),
     ("accounts", &ACCOUNTS),
     ("identities", &IDENTITIES),
@@ -124,7 +150,7 @@ pub(in crate::store) struct Two(pub(in crate::store) Uuid, pub(in crate::store) 
 /// An account and a folded address or Message-ID.
 pub(in crate::store) struct Text(pub(in crate::store) Uuid, pub(in crate::store) String);
 
-/// Account, user, day.
+/// Account, user, day; or account, conversation, time.
 #[derive(PartialEq, Eq, Hash)]
 pub(in crate::store) struct OfDay(
     pub(in crate::store) Uuid,

@@ -17,6 +17,7 @@ pub(in crate::store) struct Rows {
     pub(in crate::store) messages: Vec<MessageRow>,
     pub(in crate::store) participants: Vec<ParticipantRow>,
     pub(in crate::store) thread_ids: Vec<ThreadIdRow>,
+    pub(in crate::store) relay_jobs: Vec<RelayJobRow>,
     pub(in crate::store) marks: Vec<MarkRow>,
     pub(in crate::store) merges: Vec<MergeRow>,
     pub(in crate::store) daily_filings: Vec<DailyFilingRow>,
@@ -36,6 +37,7 @@ impl Rows {
         insert(connection, self.messages).await?;
         insert(connection, self.participants).await?;
         insert(connection, self.thread_ids).await?;
+        insert(connection, self.relay_jobs).await?;
         insert(connection, self.marks).await?;
         insert(connection, self.daily_filings).await?;
         insert(connection, self.confirmations).await?;
@@ -69,6 +71,7 @@ impl Rows {
             |row| (row.account_id, row.message_id_header.clone(), row.conversation_id),
             |first, later| first.is_own |= later.is_own,
         );
+        gather(&mut self.relay_jobs, |row| (row.account_id, row.job_id), |_, _| {});
         gather(
             &mut self.marks,
             |row| (row.account_id, row.contact_id, row.user_id),
@@ -202,6 +205,22 @@ row! {
         message_id_header: String,
         conversation_id: Uuid,
         is_own: bool,
+    }
+}
+
+row! {
+    /// Something to send (R46, R49): one message goes on once.
+    RelayJobRow into "relay_jobs", then "ON CONFLICT (account_id, job_id) DO NOTHING" {
+        account_id: Uuid,
+        job_id: Uuid,
+        kind: &'static str,
+        conversation_id: Option<Uuid>,
+        user_id: Option<Uuid>,
+        email_key: Option<String>,
+        state: &'static str,
+        attempts: i64,
+        next_at: i64,
+        created_at: i64,
     }
 }
 

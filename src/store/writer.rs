@@ -33,6 +33,8 @@ pub(in crate::store) struct Desk {
     pub(in crate::store) filing: Pool,
     pub(in crate::store) keys: Arc<Keys>,
     pub(in crate::store) served_domains: Vec<String>,
+    /// Where there is a relay: the domain of its Message-IDs.
+    pub(in crate::store) relay_domain: Option<String>,
     pub(in crate::store) addresses: Arc<Addresses>,
     pub(in crate::store) keyring: Arc<Keyring>,
     pub(in crate::store) bell: Bell,

@@ -244,8 +244,12 @@ fn json(text: &str) -> Value {
 /// The octets of the base64 part, decoded without the code under test.
 fn base64_part(raw: &str) -> Vec<u8> {
     let part = raw.split("X-Attachment-Id: f_m3k9b0a10\r\n\r\n").nth(1).unwrap();
-    let text: Vec<u8> =
-        part.lines().take_while(|line| !line.starts_with("--")).flat_map(str::bytes).collect();
+    decode_base64(part.split("--").next().unwrap())
+}
+
+/// Base64 in lines.
+pub(crate) fn decode_base64(lines: &str) -> Vec<u8> {
+    let text: Vec<u8> = lines.lines().flat_map(str::bytes).collect();
     let value = |byte: u8| ALPHABET.iter().position(|letter| *letter == byte).unwrap_or(0);
     let padding = text.iter().filter(|byte| **byte == b'=').count();
     let mut bytes = Vec::new();

@@ -22,8 +22,10 @@ mod mail;
 #[path = "../support/postgres.rs"]
 mod postgres;
 mod refusals;
+mod relay;
 mod replies;
 mod review;
+mod sink;
 mod start;
 mod streams;
 mod webhooks;

@@ -19,6 +19,10 @@ mod mail;
 mod postfix;
 #[path = "../support/postgres.rs"]
 mod postgres;
+#[expect(dead_code, reason = "the end-to-end tests use more of it")]
+#[path = "../e2e/sink.rs"]
+mod sink;
+mod smarthost;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};

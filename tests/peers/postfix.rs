@@ -1,6 +1,6 @@
 //! Postfix as a full sending MTA: its own configuration, queue and log under a temporary folder, started and stopped here.
 //!
-//! Its clean-up, queue manager, TLS and pipelining are its own; it listens nowhere. Needs root, as Postfix does.
+//! Its clean-up, queue manager, TLS and pipelining are its own; as a sender it listens nowhere. Needs root, as Postfix does.
 
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::{Path, PathBuf};
@@ -58,13 +58,18 @@ async fn postfix_keeps_what_is_put_off_and_delivers_it_later() {
 }
 
 /// A running Postfix; dropping it stops it.
-struct Postfix {
+pub(crate) struct Postfix {
     folder: TempDir,
 }
 
 impl Postfix {
     /// With our listener as its relay host.
     fn start(app: &TestApp) -> Option<Self> {
+        Self::start_as(|folder| main_cf(folder, app.smtp.port()), MASTER_CF)
+    }
+
+    /// With this configuration; its `main.cf` may name its folder.
+    pub(crate) fn start_as(main_cf: impl Fn(&Path) -> String, master_cf: &str) -> Option<Self> {
         if !is_installed("postfix") {
             skip("postfix");
             return None;
@@ -80,9 +85,8 @@ impl Postfix {
             std::fs::create_dir(folder.path().join(name)).unwrap();
         }
         let postfix = Self { folder };
-        std::fs::write(postfix.conf().join("main.cf"), main_cf(postfix.folder.path(), app.smtp.port()))
-            .unwrap();
-        std::fs::write(postfix.conf().join("master.cf"), MASTER_CF).unwrap();
+        std::fs::write(postfix.conf().join("main.cf"), main_cf(postfix.folder.path())).unwrap();
+        std::fs::write(postfix.conf().join("master.cf"), master_cf).unwrap();
         let (user, group) = ids_of("postfix");
         chown(postfix.folder.path().join("data"), Some(user), Some(group)).unwrap();
         let output = postfix.command("postfix").arg("start").output().unwrap();
@@ -128,7 +132,7 @@ impl Postfix {
         panic!("Postfix never logs `{words}`:\n{}", self.log());
     }
 
-    fn log(&self) -> String {
+    pub(crate) fn log(&self) -> String {
         std::fs::read_to_string(self.folder.path().join("postfix.log")).unwrap_or_default()
     }
 
@@ -197,7 +201,7 @@ fn main_cf(folder: &Path, port: u16) -> String {
 }
 
 /// Everything that a sender needs, nothing that listens, nothing in a chroot.
-const MASTER_CF: &str = "\
+pub(crate) const MASTER_CF: &str = "\
 pickup    unix  n  -  n  1  1  pickup
 cleanup   unix  n  -  n  -  0  cleanup
 qmgr      unix  n  -  n  300  1  qmgr

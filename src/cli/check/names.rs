@@ -147,7 +147,7 @@ async fn spf(config: &Config, probe: &Probe, name: &str) -> Line {
 /// What SPF says of each address of the smarthost.
 async fn smarthost_results(config: &Config, probe: &Probe, name: &str) -> Vec<AuthResult> {
     let Some(relay) = &config.relay else { return Vec::new() };
-    let host = records::smarthost(relay);
+    let host = relay.smarthost.host();
     let addresses = match host.parse() {
         Ok(ip) => vec![ip],
         Err(_) => probe.addresses(host).await.unwrap_or_default(),
@@ -283,12 +283,13 @@ mod tests {
                     b.test. TXT \"v=spf1 -all\"\nc.test. TXT \"v=spf1 ip4:192.0.2.7 ~all\"\n\
                     d.test. TXT \"v=spf1 ip4:192.0.2.7 ?all\"\n";
         let (_server, probe) = probe(zone).await;
-        let mut config = Config::default();
-        config.domains.reply = ["a.test", "b.test", "c.test", "d.test"].map(str::to_owned).to_vec();
-        config.relay = Some(config::Relay {
-            smarthost: "smtp://smart.test:587".to_owned(),
-            from: "no-reply@a.test".to_owned(),
-        });
+        let settings = [
+            ("SYNCMX_DOMAINS__REPLY", r#"["a.test", "b.test", "c.test", "d.test"]"#),
+            ("SYNCMX_RELAY__SMARTHOST", "smtp://smart.test:587"),
+            ("SYNCMX_RELAY__FROM", "no-reply@a.test"),
+        ];
+        let settings = settings.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned()));
+        let config = Config::load(None, settings).unwrap();
         let state = async |name| spf(&config, &probe, name).await.state();
         assert_eq!(state("a.test").await, "ok");
         assert_eq!(state("b.test").await, "red");

@@ -11,6 +11,7 @@ pub(super) mod held;
 pub(super) mod import;
 pub(super) mod marks;
 pub(super) mod messages;
+pub(super) mod relay_jobs;
 pub(super) mod reply_addresses;
 mod sanitize;
 pub(super) mod tokens;

@@ -171,6 +171,8 @@ const STATEMENTS: &[&str] = &[
     "DELETE FROM held WHERE account_id = $1 AND contact_id = $2",
     "DELETE FROM events WHERE account_id = $1 AND conversation_id IN
      (SELECT conversation_id FROM conversations WHERE account_id = $1 AND contact_id = $2)",
+    "DELETE FROM relay_jobs WHERE account_id = $1 AND conversation_id IN
+     (SELECT conversation_id FROM conversations WHERE account_id = $1 AND contact_id = $2)",
     "DELETE FROM thread_ids WHERE account_id = $1 AND conversation_id IN
      (SELECT conversation_id FROM conversations WHERE account_id = $1 AND contact_id = $2)",
     "DELETE FROM participants WHERE account_id = $1 AND message_id IN

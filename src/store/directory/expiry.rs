@@ -99,6 +99,7 @@ impl Change {
     ) -> Result<Expired, DirectoryError> {
         let held = self.expire_held(account, now).await?;
         let traces = self.expire_traces(account, now.plus_days(-i64::from(settings.trace_days))).await?;
+        self.expire_relay(account, now, now.plus_days(-i64::from(settings.trace_days))).await?;
         let messages = match settings.content_days {
             Some(days) => self.expire_content(account, now.plus_days(-i64::from(days))).await?,
             None => 0,

@@ -221,7 +221,9 @@ impl Change {
         trace.steps.insert(0, Step { rule: "R36", said: said.into(), took_us: 0 });
         let copy = prepared.own_copy(held.delivery);
         let rcpt = held.rcpt.as_str().to_owned();
-        let outcome = Outcome { delivery: held.delivery, arrival, rcpt, facts, decision, trace, copy };
+        // Whoever decided has read it; a forged staff mail must not go on to a contact by a click (R47).
+        let relay = None;
+        let outcome = Outcome { delivery: held.delivery, arrival, rcpt, facts, decision, trace, copy, relay };
         self.settle(held, &prepared, &outcome, accepted).await
     }
 

@@ -88,7 +88,10 @@ impl Change {
         .bind(verified_at)
         .execute(self.on(account).await?)
         .await?;
-        Ok(())
+        match verification {
+            Verification::Trusted => Ok(()),
+            Verification::Wanted => self.ask_for_confirmation(account, user, &address).await,
+        }
     }
 }
 

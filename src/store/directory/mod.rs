@@ -96,11 +96,11 @@ impl DirectoryError {
 #[derive(Debug)]
 #[must_use = "nothing is written before commit"]
 pub struct Change {
-    tx: Transaction,
+    pub(in crate::store) tx: Transaction,
     /// Accounts in which nobody else writes until this ends.
     locked: Vec<AccountId>,
-    store: Store,
-    now: Timestamp,
+    pub(in crate::store) store: Store,
+    pub(in crate::store) now: Timestamp,
     /// To be removed once no row names them any more.
     blobs: Vec<BlobName>,
     addresses: Addresses,
@@ -154,7 +154,7 @@ impl Change {
 
     /// The transaction, to read and write in this account: from now on nobody else writes there, so that what was
     /// read holds until the commit.
-    async fn on(&mut self, account: AccountId) -> Result<&mut Connection, StoreError> {
+    pub(in crate::store) async fn on(&mut self, account: AccountId) -> Result<&mut Connection, StoreError> {
         if !self.locked.contains(&account) {
             self.tx.lock_accounts(&[account]).await?;
             self.locked.push(account);
@@ -177,7 +177,7 @@ impl Change {
     }
 
     /// Puts an event into the outbox. `data` holds ids and headers, never text.
-    async fn emit(
+    pub(in crate::store) async fn emit(
         &mut self,
         account: AccountId,
         kind: &str,

@@ -144,12 +144,8 @@ impl Store {
         first: Uuid,
         last: Uuid,
     ) -> Result<Vec<Webhook>, StoreError> {
-        let rows: Vec<Row> = query_as(SELECT)
-            .bind(account.uuid())
-            .bind(first)
-            .bind(last)
-            .fetch_all(self.reader())
-            .await?;
+        let rows: Vec<Row> =
+            query_as(SELECT).bind(account.uuid()).bind(first).bind(last).fetch_all(self.reader()).await?;
         Ok(rows.into_iter().map(webhook_of).collect())
     }
 }
