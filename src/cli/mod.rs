@@ -4,21 +4,28 @@
 //! wrong is one line on standard error.
 
 mod admin;
+mod certificate;
+mod check;
 pub mod demo;
 mod demo_command;
+mod dns;
 mod explain;
 mod inspect;
 mod local_api;
+mod log_sink;
 mod migrate;
 mod output;
+mod records;
 mod trace;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::{Parser, Subcommand};
 
 use crate::app::App;
+use crate::cli::log_sink::LogSink;
 use crate::config::{Config, LogFormat};
 use crate::store::Store;
 
@@ -70,6 +77,10 @@ enum Command {
     Migrate(migrate::Arguments),
     /// Run on a throw-away data folder with a demo practice, and show what becomes of its mail.
     Demo(demo_command::Arguments),
+    /// Ask the real world whether mail can come in: DNS, certificate, ports, store, clock, disk.
+    Check(check::Arguments),
+    /// Print the zone records to publish for the configured domains.
+    Dns(dns::Arguments),
     /// Explain what would become of mails, rule by rule; stores nothing.
     Explain(explain::Arguments),
     /// Authenticate and parse mails; needs no store.
@@ -115,17 +126,21 @@ pub fn run() -> ExitCode {
         Ok(runtime) => runtime,
         Err(error) => return fail(&Failure::unreachable(&error)),
     };
-    match runtime.block_on(Box::pin(carry_out(arguments.command, config, arguments.config.as_deref()))) {
-        Ok(code) => code,
-        Err(failure) => fail(&failure),
-    }
+    let done = runtime.block_on(Box::pin(carry_out(arguments.command, config, arguments.config.as_deref())));
+    // A disk that hangs keeps its thread, and must not keep the process.
+    runtime.shutdown_timeout(LEFTOVER_LIMIT);
+    done.unwrap_or_else(|failure| fail(&failure))
 }
+
+const LEFTOVER_LIMIT: Duration = Duration::from_secs(1);
 
 async fn carry_out(command: Command, config: Config, file: Option<&Path>) -> Result<ExitCode, Failure> {
     match command {
         Command::Serve(arguments) => serve(&config, file, &arguments).await,
         Command::Migrate(arguments) => migrate::run(&config, &arguments).await,
         Command::Demo(arguments) => demo_command::run(arguments).await,
+        Command::Check(arguments) => check::run(&config, file, &arguments).await,
+        Command::Dns(arguments) => dns::run(&config, &arguments),
         Command::Explain(arguments) => explain::run(&config, arguments).await,
         Command::Inspect(arguments) => inspect::run(&config, arguments).await,
         Command::Account(command) => admin::account(&config, command).await,
@@ -143,7 +158,17 @@ async fn serve(
     file: Option<&Path>,
     arguments: &ServeArguments,
 ) -> Result<ExitCode, Failure> {
-    start_logging(config);
+    let log = start_logging(config);
+    let served = serve_until_stopped(config, file, arguments).await;
+    log.flush();
+    served
+}
+
+async fn serve_until_stopped(
+    config: &Config,
+    file: Option<&Path>,
+    arguments: &ServeArguments,
+) -> Result<ExitCode, Failure> {
     if arguments.migrate {
         Store::migrate(&config.store).await.map_err(|error| Failure::unreachable(&error))?;
     }
@@ -161,24 +186,22 @@ fn environment() -> impl Iterator<Item = (String, String)> {
 }
 
 /// Logs go to standard error; standard output is for what was asked.
-fn start_logging(config: &Config) {
+fn start_logging(config: &Config) -> LogSink {
     use tracing_subscriber::layer::SubscriberExt;
     use tracing_subscriber::util::SubscriberInitExt;
     let filter: tracing_subscriber::filter::Targets = config.log.level.parse().unwrap_or_default();
     let registry = tracing_subscriber::registry().with(filter);
+    let sink = LogSink::start(std::io::stderr());
     // A second start in one process (tests) keeps the first subscriber.
     let _second = match config.log.format {
         LogFormat::Json => {
-            registry.with(tracing_subscriber::fmt::layer().json().with_writer(std::io::stderr)).try_init()
+            registry.with(tracing_subscriber::fmt::layer().json().with_writer(sink.clone())).try_init()
         }
         LogFormat::Text => registry
-            .with(
-                tracing_subscriber::fmt::layer()
-                    .with_ansi(output::is_coloured())
-                    .with_writer(std::io::stderr),
-            )
+            .with(tracing_subscriber::fmt::layer().with_ansi(output::is_coloured()).with_writer(sink.clone()))
             .try_init(),
     };
+    sink
 }
 
 fn fail(failure: &Failure) -> ExitCode {

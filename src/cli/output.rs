@@ -5,7 +5,17 @@ use std::io::{IsTerminal, Write};
 /// Whether standard error may carry colours.
 #[must_use]
 pub(super) fn is_coloured() -> bool {
-    std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+    std::io::stderr().is_terminal() && !is_colour_refused()
+}
+
+/// Whether standard output may carry colours.
+#[must_use]
+pub(super) fn is_stdout_coloured() -> bool {
+    std::io::stdout().is_terminal() && !is_colour_refused()
+}
+
+fn is_colour_refused() -> bool {
+    std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty())
 }
 
 /// One line on standard output. A reader that has gone away is no error.
@@ -16,4 +26,11 @@ pub(super) fn line(text: &str) {
 /// One JSON value on a line.
 pub(super) fn json(value: &impl serde::Serialize) {
     line(&serde_json::to_string(value).unwrap_or_default());
+}
+
+/// How far a long work has come: one line on standard error, which the next replaces on a terminal.
+pub(super) fn progress(text: &str) {
+    let mut err = std::io::stderr().lock();
+    let _gone =
+        if std::io::stderr().is_terminal() { write!(err, "\r{text}\x1b[K") } else { writeln!(err, "{text}") };
 }

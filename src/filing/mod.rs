@@ -20,6 +20,7 @@ mod rules;
 mod senders;
 mod settings;
 mod thread;
+mod told;
 mod trace;
 
 pub use answer::answer;
@@ -41,4 +42,5 @@ pub use settings::{
     Settings, UnknownTo,
 };
 pub use thread::derived_message_id;
-pub use trace::{Step, Trace};
+pub use told::{tell_message, tell_verdict};
+pub use trace::{Step, Trace, domains_of, without_names};

@@ -3,7 +3,7 @@
 use crate::auth::DmarcPolicy;
 use crate::filing::case::{Authenticity, Case, Standing};
 use crate::filing::outbound::{look_up_failed, unproven};
-use crate::filing::senders::held;
+use crate::filing::senders::{disconnected, held};
 use crate::filing::{Conversation, Decision, Direction, FilingContact, Reason, Sender, Trace, thread};
 
 pub(super) fn judge(case: &Case<'_>, trace: &mut Trace) -> Decision {
@@ -21,11 +21,14 @@ pub(super) fn judge(case: &Case<'_>, trace: &mut Trace) -> Decision {
         return filed(case, conversation, Direction::Inbound, Sender::Unknown);
     }
     if let Some(identity) = case.author_identity().filter(|identity| identity.verified) {
+        if let Some(refused) = disconnected(identity, trace) {
+            return refused;
+        }
         if let Some(refused) = unproven(case, identity.user, trace) {
             return refused;
         }
         trace.say("R46", "a user answered through the reply address");
-        return filed(case, conversation, Direction::Outbound, Sender::Verified);
+        return filed(case, conversation, Direction::Outbound, thread::proven_sender(case));
     }
     let contact = case.contact(conversation.contact);
     if contact.is_some_and(|contact| contact.email.as_ref() == Some(&case.author.address)) {
@@ -37,20 +40,23 @@ pub(super) fn judge(case: &Case<'_>, trace: &mut Trace) -> Decision {
 /// R45, R48.
 fn from_the_contact(case: &Case<'_>, conversation: &Conversation, trace: &mut Trace) -> Decision {
     match (&case.authenticity, case.policy()) {
-        (Authenticity::Aligned(_), _) => {
-            trace.say("R45", "the token is valid and From is the conversation's contact");
-            filed(case, conversation, Direction::Inbound, Sender::Verified)
+        (Authenticity::Aligned(_) | Authenticity::Remembered(_), _) => {
+            trace.say("R45", "the reply address is valid and From is the conversation's contact");
+            filed(case, conversation, Direction::Inbound, thread::proven_sender(case))
         }
         (Authenticity::Unknown, _) => look_up_failed(trace),
         (Authenticity::NotAligned, DmarcPolicy::Quarantine | DmarcPolicy::Reject) => {
-            trace.say("R48", "From is the contact, not aligned, and the domain asks for strictness");
+            trace.say(
+                "R48",
+                "From is the contact, nothing proves it, and its domain asks not to believe such mail",
+            );
             let why = "It claims to come from the contact, but its domain says that such mail is not to be believed.";
             held(case, Reason::UnverifiedSender, why, conversation.user, Some(conversation.contact))
         }
         (Authenticity::NotAligned, DmarcPolicy::None) => {
             trace.say(
                 "R48",
-                "From is the contact, not aligned; its domain asks for nothing: filed as unverified",
+                "From is the contact, nothing proves it, and its domain asks for nothing: filed as unverified",
             );
             filed(case, conversation, Direction::Inbound, Sender::Unverified)
         }
@@ -60,14 +66,14 @@ fn from_the_contact(case: &Case<'_>, conversation: &Conversation, trace: &mut Tr
 /// R47.
 fn from_somebody_else(case: &Case<'_>, conversation: &Conversation, trace: &mut Trace) -> Decision {
     if case.standing(&case.author.address) == Standing::NeverLog {
-        trace.say("R20", "the author is on the never-log list");
+        trace.say("R20", "the author is on the account's list of people who are never logged");
         return Decision::Discarded(Reason::NeverLog);
     }
     let (user, contact) = (conversation.user, Some(conversation.contact));
     match case.authenticity {
-        Authenticity::Aligned(_) => {}
+        Authenticity::Aligned(_) | Authenticity::Remembered(_) => {}
         Authenticity::NotAligned => {
-            trace.say("R47", "the token is valid, but From is somebody else and not aligned");
+            trace.say("R47", "the reply address is valid, but From is somebody else, and nothing proves it");
             return held(
                 case,
                 Reason::UnverifiedSender,
@@ -79,7 +85,7 @@ fn from_somebody_else(case: &Case<'_>, conversation: &Conversation, trace: &mut 
         Authenticity::Unknown => return look_up_failed(trace),
     }
     if case.contact_at(&case.author.address).is_some() {
-        trace.say("R47", "the token is valid, but From is another contact of the account");
+        trace.say("R47", "the reply address is valid, but From is another contact of the account");
         return held(
             case,
             Reason::OtherContact,
@@ -88,7 +94,7 @@ fn from_somebody_else(case: &Case<'_>, conversation: &Conversation, trace: &mut 
             contact,
         );
     }
-    trace.say("R47", "the token is valid and From is somebody else, aligned");
+    trace.say("R47", "the reply address is valid and From is somebody else, proven");
     filed(case, conversation, Direction::Inbound, Sender::Unknown)
 }
 

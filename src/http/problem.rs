@@ -102,9 +102,11 @@ impl From<StoreError> for Problem {
             | StoreError::Locked { .. }
             | StoreError::TimedOut => Self::unavailable("the store cannot be used now"),
             StoreError::NoSuchAccount => Self::not_found("account"),
-            StoreError::Corrupt { .. }
-            | StoreError::Damaged { .. }
-            | StoreError::Defect(_)
+            StoreError::Corrupt { .. } | StoreError::Damaged { .. } => Self::new(
+                StatusCode::INTERNAL_SERVER_ERROR,
+                "the stored content is damaged and cannot be read; the operator finds out more with `syncmx check --blobs`",
+            ),
+            StoreError::Defect(_)
             | StoreError::Migration(_)
             | StoreError::SchemaBehind { .. }
             | StoreError::SchemaNewer { .. }

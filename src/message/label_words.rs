@@ -578,6 +578,15 @@ pub(super) const VERBS: &[&str] = &[
     "говорит",
     "a répondu",
     "님이",
+    "쓴 글",
+    // Where nothing but the name is given.
+    "quoting",
+    "zitat von",
+    "citando a",
+    "citando",
+    "citat från",
+    "cytowanie",
+    "citaat van",
 ];
 
 pub(super) const OPENERS: &[&str] = &[
@@ -775,7 +784,8 @@ pub(super) const SENT_BEHIND: &[&str] =
     &["gesendet", "傳送", "から送信", "에서 보냄", "gönderildi", "küldve", "verzonden", "verstuurd"];
 
 pub(super) const DEVICES: &[&str] = &[
-    "iphone",
+    // Without its end, which is declined in some languages.
+    "iphon",
     "ipad",
     "ipod",
     "android",

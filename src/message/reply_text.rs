@@ -28,11 +28,30 @@ pub(super) fn split(text: &str, marks: &[(Mark, Range<usize>)]) -> ReplyText {
     sign(&lines, &mut classes);
     let has_new =
         lines.iter().zip(&classes).any(|(line, class)| *class != Class::Quoted && !line.trim().is_empty());
-    if !has_new {
-        // Nothing but a quote: then the quote is what the author sends.
+    if !has_new && !is_introduced(&lines, marks, &mut finder) {
+        // Nothing but lines that look quoted, and nobody is quoted: then they are what the author sends.
         classes.iter_mut().for_each(|class| *class = Class::New);
     }
     assemble(&lines, &classes)
+}
+
+/// Whether the text begins as clients begin a quote: its author has written nothing at all.
+fn is_introduced(lines: &[&str], marks: &[(Mark, Range<usize>)], finder: &mut Finder) -> bool {
+    let is_text = |at: &usize| !lines[*at].trim().is_empty() && !is_rule(lines[*at].trim());
+    let Some(first) = (0..lines.len()).find(is_text) else { return false };
+    if labels::is_forward_separator(lines[first]) {
+        // What is passed on is what its author sends.
+        return false;
+    }
+    // A whole block: a person, too, may begin a text with two fields.
+    if labels::is_original_separator(lines[first]) || quoted_header::read(window(lines, first), 3).is_some() {
+        return true;
+    }
+    let end = (first..lines.len().min(first + MAX_INTRODUCTION))
+        .find(|end| finder.lines_ending_at(lines, *end) == end + 1 - first);
+    let is_marked = |line: &&str| line.trim().is_empty() || line.trim_start().starts_with('>');
+    let has_mark = marks.iter().any(|(mark, _)| *mark == Mark::Quote);
+    end.is_some_and(|end| has_mark || lines[end + 1..].iter().all(is_marked))
 }
 
 /// Lines; one that holds text and the start of an attribution counts as two.
@@ -155,7 +174,8 @@ fn quote_at(lines: &[&str], at: usize, finder: &mut Finder) -> Option<Quote> {
         });
     }
     if line.starts_with('>') || line.starts_with(" >") {
-        return Some(Quote::Lines(at..end_of_marked(lines, at)));
+        let end = end_of_marked(lines, at);
+        return Some(if is_header_alone(lines, at, end) { Quote::Rest } else { Quote::Lines(at..end) });
     }
     if line.trim().is_empty() {
         return None;
@@ -164,6 +184,12 @@ fn quote_at(lines: &[&str], at: usize, finder: &mut Finder) -> Option<Quote> {
         || labels::is_forward_separator(line)
         || quoted_header::read(window(lines, at), 2).is_some();
     is_start.then_some(Quote::Rest)
+}
+
+/// Some clients mark the header block and leave bare what stands below it.
+fn is_header_alone(lines: &[&str], start: usize, end: usize) -> bool {
+    (start..end.min(start + 2))
+        .any(|at| quoted_header::read(&lines[at..end], 2).is_some_and(|block| at + block.lines >= end))
 }
 
 /// The lines that a header block can take.
@@ -189,13 +215,27 @@ fn with_rule_above(lines: &[&str], start: usize) -> usize {
     let mut first = start;
     for at in (start.saturating_sub(3)..start).rev() {
         let line = lines[at].trim();
-        if is_rule(line) || labels::is_original_separator(line) || labels::is_forward_separator(line) {
+        if is_rule(line)
+            || is_between_rules(line)
+            || labels::is_original_separator(line)
+            || labels::is_forward_separator(line)
+        {
             first = at;
         } else if !line.is_empty() {
             break;
         }
     }
     first
+}
+
+/// `----- Original Message -----`, in whatever language.
+fn is_between_rules(line: &str) -> bool {
+    let is_mark = |c: char| matches!(c, '-' | '_' | '=' | '*');
+    let inner = line.trim_matches(is_mark);
+    line.len() <= MAX_SEPARATOR_OCTETS
+        && line.starts_with(is_mark)
+        && inner.split_whitespace().count() <= MAX_SEPARATOR_WORDS
+        && line.len() - inner.len() >= 2 * MIN_RULE_OCTETS
 }
 
 /// A rule that is long enough to divide a page.
@@ -287,6 +327,13 @@ fn is_signature_separator(line: &str) -> bool {
     is_dashes || bare == "—"
 }
 
+/// A separator with words in it is no longer than this.
+const MAX_SEPARATOR_OCTETS: usize = 120;
+const MAX_SEPARATOR_WORDS: usize = 6;
+/// Dashes on each side of its words.
+const MIN_RULE_OCTETS: usize = 3;
+/// Lines of an attribution that opens a mail.
+const MAX_INTRODUCTION: usize = 6;
 /// Lines of text that may stand below a footer, for it to be one.
 const MAX_BELOW_FOOTER: usize = 3;
 
@@ -351,6 +398,23 @@ mod tests {
     fn interleaved_answers_keep_their_quotes() {
         let text = "> one?\n\nYes.\n\n> two?\n\nNo.";
         check(text, text, None, None);
+    }
+
+    #[test]
+    fn a_mail_of_a_quote_alone_has_no_new_text() {
+        let all_quoted = |text: &str| check(text, "", Some(text), None);
+        all_quoted("On Mon, Jan 5, 2026 at 9:00 AM Tom <tom@x.test> wrote:\n> Call her.\n>\n> Tom");
+        all_quoted(
+            "-----Original Message-----\nFrom: Tom <tom@x.test>\nSent: Monday\nTo: Jo\nSubject: x\n\nCall her.",
+        );
+        all_quoted(
+            "________________________________\nVon: Tom <tom@x.test>\nGesendet: Montag\nAn: Jo\nBetreff: x\n\nRuf an.",
+        );
+        // Nobody is quoted by name: the author sends a passage.
+        check("> A passage\n> of a text", "> A passage\n> of a text", None, None);
+        // Further words, unmarked: who wrote which is not certain, and nothing may be hidden.
+        let mixed = "On Mon, Jan 5, 2026 at 9:00 AM Tom <tom@x.test> wrote:\n\nCall her.\n\nI have called.";
+        check(mixed, mixed, None, None);
     }
 
     /// An unoptimised build is thirty times slower.

@@ -49,7 +49,7 @@ fn tell(room: &RoomSwitch, free_bytes: u64, needed_bytes: u64) {
 
 /// Room for two of the largest messages (its body, and what is stored of it), and never less than the database and its
 /// log want.
-const fn needed_bytes(max_message_bytes: u64) -> u64 {
+pub(crate) const fn needed_bytes(max_message_bytes: u64) -> u64 {
     let two_messages = max_message_bytes.saturating_mul(2);
     if two_messages > LEAST_BYTES { two_messages } else { LEAST_BYTES }
 }
@@ -59,7 +59,7 @@ fn least_free_bytes(folders: &[PathBuf]) -> Option<u64> {
 }
 
 /// What is free for those without privileges.
-fn free_bytes(folder: &Path) -> io::Result<u64> {
+pub(crate) fn free_bytes(folder: &Path) -> io::Result<u64> {
     let stat = rustix::fs::statvfs(folder)?;
     Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
 }

@@ -10,6 +10,7 @@ pub mod directory;
 mod effects;
 mod engine;
 mod events;
+pub mod examine;
 mod facts;
 mod keyring;
 mod load;
@@ -21,6 +22,7 @@ mod rows;
 pub mod seal;
 mod statement;
 mod submission;
+mod turns;
 pub mod views;
 mod writer;
 
@@ -39,7 +41,7 @@ use crate::store::blobs::Blobs;
 use crate::store::engine::{Pool, Pools, Transaction, query};
 use crate::store::keyring::Keyring;
 use crate::store::mailbox::Addresses;
-use crate::store::seal::Vault;
+use crate::store::seal::{MasterKeyId, Vault};
 
 pub use engine::{BadPostgresUrl, PostgresUrl};
 pub use mailbox::Lookup;
@@ -83,7 +85,7 @@ pub enum StoreError {
     /// A batch could not be written; nothing of it is on disk.
     #[error("the database could not write")]
     Commit(#[source] Arc<sqlx::Error>),
-    /// The file is there, but is no database that can be read.
+    /// The file is there, but it, or the part that was asked for, cannot be read.
     #[error("{path} is not a database, or is damaged")]
     Corrupt {
         /// The database.
@@ -99,7 +101,7 @@ pub enum StoreError {
     },
     /// A statement or connection failed.
     #[error("the database failed")]
-    Database(#[from] sqlx::Error),
+    Database(#[source] sqlx::Error),
     /// Another process holds the database.
     #[error("{path} is locked by another process")]
     Locked {
@@ -156,11 +158,31 @@ pub enum StoreError {
         detail: String,
     },
     /// The accounts' keys were sealed with another master key.
-    #[error("the key file does not fit {database}: its content was sealed with another master key")]
+    #[error(
+        "the key file does not fit {database}: its content was sealed with {}, the key file holds master key {has}",
+        shown(*needs)
+    )]
     WrongMasterKey {
         /// The database.
         database: String,
+        /// The key that it was sealed with, where it says so.
+        needs: Option<MasterKeyId>,
+        /// The key of the key file.
+        has: MasterKeyId,
     },
+}
+
+impl From<sqlx::Error> for StoreError {
+    fn from(error: sqlx::Error) -> Self {
+        if engine::is_damage(&error) {
+            return Self::Corrupt { path: "a part of the database".into() };
+        }
+        Self::Database(error)
+    }
+}
+
+fn shown(needed: Option<MasterKeyId>) -> String {
+    needed.map_or_else(|| "another master key".to_owned(), |id| format!("master key {id}"))
 }
 
 impl StoreError {

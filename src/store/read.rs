@@ -61,7 +61,8 @@ impl Store {
     ) -> Result<Option<Vec<u8>>, StoreError> {
         let damaged = |detail: String| StoreError::Damaged { name: id.to_string(), detail };
         let (content_key, sealed) = match content {
-            None | Some((None, _, _) | (_, None, None)) => return Ok(None),
+            None | Some((None, _, _)) => return Ok(None),
+            Some((Some(_), None, None)) => return Err(damaged("its row holds nothing".to_owned())),
             Some((Some(key), Some(raw), _)) => (key, raw),
             Some((Some(key), None, Some(blob))) => {
                 let name =

@@ -1,5 +1,5 @@
-//! The writers (with SQLite there is one): each takes what is waiting, decides and writes it in one transaction,
-//! commits once, answers all.
+//! The writers (with SQLite there is one): each takes what is waiting, the accounts in turns, decides and writes it in
+//! one transaction, commits once, answers all.
 //!
 //! There is no artificial delay: while one batch is written, the next one gathers. Nobody else writes to the accounts
 //! of a batch from its first read to its commit, so that two messages at once cannot miss each other. A batch that
@@ -16,6 +16,7 @@ use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
+use crate::id::AccountId;
 use crate::keys::Keys;
 use crate::store::StoreError;
 use crate::store::batch::Failure;
@@ -23,6 +24,7 @@ use crate::store::engine::{self, Fault, Pool};
 use crate::store::keyring::Keyring;
 use crate::store::mailbox::Addresses;
 use crate::store::submission::{Filed, Prepared, Refusal};
+use crate::store::turns::Turns;
 
 /// What the writer works with.
 #[derive(Debug)]
@@ -69,7 +71,26 @@ pub(in crate::store) struct Handle {
 }
 
 /// What the writers take their jobs from. While one waits there for work, the others wait behind it.
-type Queue = tokio::sync::Mutex<mpsc::Receiver<Job>>;
+type Queue = tokio::sync::Mutex<Waiting>;
+
+#[derive(Debug)]
+struct Waiting {
+    arriving: mpsc::Receiver<Job>,
+    /// Behind the channel, so that an account that floods it waits for itself.
+    turns: Turns<Job>,
+}
+
+impl Waiting {
+    /// The next jobs, at most `limit`.
+    fn take(&mut self, limit: usize) -> Vec<Job> {
+        while self.turns.len() < MAX_WAITING
+            && let Ok(job) = self.arriving.try_recv()
+        {
+            self.turns.push(job.work.account(), job);
+        }
+        std::iter::from_fn(|| self.turns.pop()).take(limit).collect()
+    }
+}
 
 /// Jobs that are to be tried together.
 #[derive(Debug)]
@@ -91,6 +112,19 @@ pub(in crate::store) struct Job {
 pub(in crate::store) enum Work {
     File(Box<Prepared>),
     Record(Vec<Refusal>),
+}
+
+impl Work {
+    /// Whose it is; the first recipient's, where there are several.
+    fn account(&self) -> AccountId {
+        let first = match self {
+            Self::File(prepared) => {
+                prepared.envelope.recipients.first().map(|recipient| recipient.mailbox.account())
+            }
+            Self::Record(refusals) => refusals.first().map(|refusal| refusal.account),
+        };
+        first.unwrap_or(AccountId::OPERATOR)
+    }
 }
 
 #[derive(Debug)]
@@ -130,7 +164,8 @@ impl Handle {
         let (jobs, waiting) = mpsc::channel(MAX_WAITING);
         let stop = CancellationToken::new();
         let counters = desk.counters.clone();
-        let (desk, queue) = (Arc::new(desk), Arc::new(Queue::new(waiting)));
+        let (desk, queue) =
+            (Arc::new(desk), Arc::new(Queue::new(Waiting { arriving: waiting, turns: Turns::new() })));
         let write = |_| tokio::spawn(desk.clone().run(queue.clone(), stop.clone()));
         let tasks = (0..desk.filing.writers()).map(write).collect();
         Self { counters, jobs, stop, tasks: Mutex::new(tasks) }
@@ -178,44 +213,43 @@ impl Desk {
     async fn run(self: Arc<Self>, queue: Arc<Queue>, stop: CancellationToken) {
         let mut idle = tokio::time::interval(IDLE_LOOK);
         idle.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut batch = Vec::with_capacity(MAX_BATCH);
         loop {
             let mut waiting = queue.lock().await;
-            tokio::select! {
-                biased;
-                () = stop.cancelled(), if !waiting.is_closed() => waiting.close(),
-                taken = waiting.recv_many(&mut batch, MAX_BATCH) => {
-                    drop(waiting);
-                    if taken == 0 {
-                        break;
-                    }
-                    self.turn(&queue, &mut batch).await;
+            let Waiting { arriving, turns } = &mut *waiting;
+            if turns.is_empty() {
+                tokio::select! {
+                    biased;
+                    () = stop.cancelled(), if !arriving.is_closed() => arriving.close(),
+                    arrived = arriving.recv() => match arrived {
+                        Some(job) => turns.push(job.work.account(), job),
+                        None => break,
+                    },
+                    _ = idle.tick() => self.look_for_changes().await,
                 }
-                _ = idle.tick() => self.look_for_changes().await,
+            }
+            let batch = waiting.take(MAX_BATCH);
+            drop(waiting);
+            if !batch.is_empty() {
+                self.turn(&queue, batch).await;
             }
         }
     }
 
-    /// One batch. Jobs are taken only when a transaction is ours: until then their sessions may give up.
-    async fn turn(&self, queue: &Queue, batch: &mut Vec<Job>) {
+    /// One batch. Its jobs may be given up by their sessions until a transaction is ours.
+    async fn turn(&self, queue: &Queue, mut jobs: Vec<Job>) {
         let transaction = match self.filing.begin_writing().await {
             Ok(transaction) => transaction,
-            Err(error) => return answer_all(std::mem::take(batch), &Arc::new(error)),
+            Err(error) => return answer_all(jobs, &Arc::new(error)),
         };
         // Where another writer waits for jobs, there are none.
         if let Ok(mut waiting) = queue.try_lock() {
-            while batch.len() < MAX_BATCH
-                && let Ok(job) = waiting.try_recv()
-            {
-                batch.push(job);
-            }
+            jobs.extend(waiting.take(MAX_BATCH.saturating_sub(jobs.len())));
         }
-        batch.retain(|job| job.ticket.take());
-        if batch.is_empty() {
+        jobs.retain(|job| job.ticket.take());
+        if jobs.is_empty() {
             return;
         }
         let ends = Instant::now() + TURN_LIMIT;
-        let jobs = std::mem::take(batch);
         let written = self.write_batch(transaction, &jobs, work_deadline(ends)).await;
         let mut pieces = Vec::new();
         self.settle(Piece { jobs, decided_anew: false }, written, &mut pieces, ends);
@@ -297,6 +331,7 @@ impl Job {
     }
 }
 
+/// The next jobs that are still wanted.
 fn work_deadline(ends: Instant) -> Instant {
     ends.min(Instant::now() + WORK_LIMIT)
 }

@@ -197,4 +197,76 @@ async fn r57_hostile_names_nuls_and_a_huge_calendar_are_filed_harmless() {
     assert_eq!(names, ["x", "invoicefdp.exe", "visit.ics"]);
     assert_eq!((&list[0]["status"], &list[1]["status"]), (&"stored".into(), &"skipped".into()));
     assert!(list[2]["size"].as_u64().unwrap() > 5_000_000);
+    // R55
+    let meeting = &message["meeting"];
+    assert_eq!((&meeting["title"], &meeting["method"]), (&"Visit".into(), &"PUBLISH".into()));
+    assert_eq!(meeting["start"], "2026-11-22T10:00:00.000Z");
+}
+
+#[tokio::test]
+async fn a_crowd_in_cc_and_a_long_thread_together_are_decided_in_time() {
+    let fold = |n: usize| if n.is_multiple_of(20) { "\r\n " } else { "" };
+    let mut fields = "Cc: a0@c.test".to_owned();
+    (1..10_000).for_each(|n| fields.push_str(&format!(",{}a{n}@c.test", fold(n))));
+    fields.push_str("\r\nReferences: ");
+    (0..5_000).for_each(|n| fields.push_str(&format!("{}<{n}@l>", fold(n))));
+    let raw = filed_as("crowded", "anna.bergmann@web-post.test", &format!("{fields}\r\n"), "Hello");
+    check("a crowd and a thread", raw.as_bytes(), "250 2.0.0", "filed", "filed").await;
+}
+
+#[tokio::test]
+async fn r10_display_names_that_look_like_addresses_name_nobody() {
+    let raw = format!(
+        "From: \"anna.bergmann@web-post.test\" <lena.albrecht@praxis-morgenrot.test>\r\n\
+         To: \"tom@praxis-morgenrot.test, x@y.test\" <anna.bergmann@web-post.test>\r\n{REST}Message-ID: <names@e2e.test>\r\n\r\nHello\r\n"
+    );
+    check("names like addresses", raw.as_bytes(), "250 2.0.0", "filed", "filed").await;
+}
+
+#[tokio::test]
+async fn undisclosed_recipients_are_nobody() {
+    let raw = filed_as("undisclosed", "undisclosed-recipients:;", "", "Hello");
+    check("undisclosed", raw.as_bytes(), "250 2.0.0", "held", "unknown_contact").await;
+}
+
+#[tokio::test]
+async fn m2_two_content_types_that_differ_are_refused() {
+    let fields = "Content-Type: text/plain\r\nContent-Type: multipart/mixed; boundary=b\r\n";
+    let raw = filed_as("types", "anna.bergmann@web-post.test", fields, "--b\r\n\r\nHello\r\n--b--");
+    check("two types", raw.as_bytes(), "550 5.6.0", "rejected", "bad_syntax").await;
+}
+
+/// A program that calls itself a document, a `winmail.dat` whose lengths lie, and something encrypted.
+#[tokio::test]
+async fn r56_r57_a_disguised_program_is_skipped_and_what_cannot_be_read_is_kept() {
+    let app = TestApp::start().await;
+    let desk = Desk::open(&app).await;
+    let part = |kind: &str, name: &str, base64: &str| {
+        format!(
+            "--b\r\nContent-Type: {kind}\r\nContent-Transfer-Encoding: base64\r\nContent-Disposition: attachment; \
+             filename=\"{name}\"\r\n\r\n{base64}\r\n"
+        )
+    };
+    let text = format!(
+        "--b\r\nContent-Type: text/plain\r\n\r\nThe bill.\r\n{}{}{}{}--b--",
+        // MZ and the zeros behind it.
+        part("application/pdf", "invoice.pdf", "TVqQAAMAAAAEAAAA//8AALgAAAA="),
+        part("application/octet-stream", "report.pdf", "JVBERi0xLjcK"),
+        // The signature of TNEF, then an attribute of four gigabytes.
+        part("application/ms-tnef", "winmail.dat", "eJ8+IgEAAQiQAQD/////AAAA"),
+        // -----BEGIN PGP MESSAGE-----
+        part("application/pgp-encrypted", "secret.asc", "LS0tLS1CRUdJTiBQR1AgTUVTU0FHRS0tLS0tCg=="),
+    );
+    let fields = "MIME-Version: 1.0\r\nContent-Type: multipart/mixed; boundary=b\r\n";
+    let raw = filed_as("disguised", "anna.bergmann@web-post.test", fields, &text);
+    let answers = app.send(&LENA, &desk.sync, raw.as_bytes()).await;
+    let (_, message) = desk.expect_filed(&answers).await;
+    let list = message["attachments"].as_array().unwrap();
+    let shown = |n: usize| (list[n]["status"].as_str().unwrap(), list[n]["content_type"].as_str().unwrap());
+    assert_eq!(shown(0), ("skipped", "application/vnd.microsoft.portable-executable"));
+    assert!(list[0]["why"].as_str().unwrap().contains("program"), "{list:?}");
+    assert_eq!(shown(1), ("stored", "application/pdf"));
+    assert_eq!(shown(2).0, "stored");
+    assert_eq!(list[3]["filename"], "secret.asc");
+    assert_eq!(message["flags"], serde_json::json!(["attachment_type_mismatch", "encrypted"]));
 }

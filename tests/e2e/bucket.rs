@@ -68,7 +68,7 @@ async fn r2_without_its_bucket_a_large_mail_is_deferred_and_a_small_one_is_filed
 }
 
 /// Text that no compressor makes small.
-fn noise(octets: usize) -> String {
+pub(crate) fn noise(octets: usize) -> String {
     let mut state = 0x9e37_79b9_7f4a_7c15_u64;
     let mut text = String::with_capacity(octets + 80);
     while text.len() < octets {

@@ -116,6 +116,44 @@ async fn r30_an_unproven_mail_of_a_contact_is_filed_as_unverified_by_a_person() 
     assert_eq!((&message["direction"], &message["sender"]), (&"inbound".into(), &"unverified".into()));
 }
 
+#[tokio::test]
+async fn r13_a_person_may_remember_who_signs_for_an_address_and_take_it_back() {
+    let app = TestApp::start().await;
+    let desk = Desk::open(&app).await;
+    let user = format!("/users/{}", desk.user);
+    let body = serde_json::json!({"address": "lena@privat.test", "verified": true});
+    desk.post(&format!("{user}/emails"), body).await;
+    // Anna's mail service signs: nothing proves that Lena wrote.
+    let mail = |id| Draft { id, from: "Lena <lena@privat.test>", ..Draft::default() }.raw();
+    let first = app.send(&ANNA, &desk.sync, &mail("as-1")).await;
+    let held_mail = desk.expect(&first, "250 2.0.0", "held", "unverified_sender").await;
+    let id = held_mail["id"].as_str().unwrap();
+    json(&app, &["file", &desk.account, id, "--contact", &desk.anna, "--remember-signer"]).await;
+    let profile = desk.get(&user).await;
+    let signer = &profile["remembered_signers"][0];
+    assert_eq!(
+        (&signer["address"], &signer["domain"]),
+        (&"lena@privat.test".into(), &"web-post.test".into())
+    );
+
+    let (delivery, message) = desk.expect_filed(&app.send(&ANNA, &desk.sync, &mail("as-2")).await).await;
+    assert_rule_spoke(&delivery, "R13");
+    assert_eq!((&message["direction"], &message["sender"]), (&"outbound".into(), &"verified".into()));
+    // Another signer, or none, is no better than before.
+    let unsigned = app.send(&FORGER, &desk.sync, &mail("as-3")).await;
+    let unsigned = desk.expect(&unsigned, "250 2.0.0", "held", "unverified_sender").await;
+    let id = unsigned["id"].as_str().unwrap();
+    let arguments = ["file", &desk.account, id, "--contact", &desk.anna, "--remember-signer"];
+    let refused = held(&app, &arguments).await;
+    assert_eq!(refused.status.code(), Some(1), "there is no signature to remember");
+
+    let body = serde_json::json!({"address": "lena@privat.test", "domain": "web-post.test"});
+    let forgotten = desk.post(&format!("{user}/signers:forget"), body).await;
+    assert_eq!(forgotten["remembered_signers"], serde_json::json!([]));
+    let again = app.send(&ANNA, &desk.sync, &mail("as-4")).await;
+    desk.expect(&again, "250 2.0.0", "held", "unverified_sender").await;
+}
+
 /// Text that does not pack well, so that the sealed mail is too large for a row.
 fn random_words() -> String {
     let mut state = 7_u64;

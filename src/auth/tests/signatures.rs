@@ -1,7 +1,8 @@
 //! Which signatures count.
 
 use super::{BODY, FROM_GOOD, World, base64, key_record};
-use crate::auth::{AlignedBy, Alignment, AuthResult, Dkim};
+use crate::address::EmailAddress;
+use crate::auth::{AlignedBy, Alignment, AuthResult, Dkim, Original, Subject, Uncovered};
 
 #[track_caller]
 fn check(dkim: &[Dkim], result: AuthResult, why: Option<&str>) {
@@ -136,4 +137,53 @@ async fn a_large_mail_is_digested_off_the_reactor_with_the_same_result() {
     check(&world.verify("ana@good.test", &raw).await.dkim, AuthResult::Pass, None);
     let changed = world.verify("ana@good.test", &raw.replacen("again", "Again", 1)).await;
     check(&changed.dkim, AuthResult::Fail, Some("the body has changed"));
+}
+
+#[tokio::test]
+async fn r28_an_attached_original_is_proven_by_its_own_signature_alone() {
+    let world = World::new().await;
+    let original = world.signed_good();
+    let (good, evil) =
+        (EmailAddress::parse("ana@good.test").unwrap(), EmailAddress::parse("ana@evil.test").unwrap());
+    let verdict = async |raw: &str, from: &EmailAddress| {
+        let subject = Subject {
+            client_ip: [203, 0, 113, 1].into(),
+            helo: "mail.good.test",
+            mail_from: None,
+            from: None,
+            original: Some(Original { raw: raw.as_bytes(), from }),
+        };
+        world.authenticator.verify(subject, b"Subject: Fwd\r\n\r\n").await
+    };
+    let found = verdict(&original, &good).await;
+    assert_eq!(found.alignment, Alignment::NotAligned);
+    let expected = Alignment::Aligned { by: AlignedBy::Dkim, domain: "good.test".to_owned() };
+    assert_eq!(found.original, Some(expected));
+    assert_eq!(verdict(&original, &evil).await.original, Some(Alignment::NotAligned), "another author");
+    let changed = original.replace("One line", "Another line");
+    assert_eq!(verdict(&changed, &good).await.original, Some(Alignment::NotAligned));
+    assert_eq!(
+        verdict("From: ana@good.test\r\n\r\nx\r\n", &good).await.original,
+        Some(Alignment::NotAligned)
+    );
+}
+
+#[tokio::test]
+async fn m3_fields_that_no_aligned_signature_covers_are_named() {
+    let world = World::new().await;
+    let head = "To: b@x.test\r\nSubject: One\r\nFrom: ana@good.test\r\n";
+    let uncovered = async |names: &[&str], above: &str, client: [u8; 4]| {
+        let signature = world.sign("d=good.test", names, head, BODY);
+        let raw = format!("{above}{signature}{head}\r\n{BODY}");
+        world.verify_sent("ana@good.test", "ana@good.test", client, &raw).await.uncovered
+    };
+    let stranger = [203, 0, 113, 1];
+    assert_eq!(uncovered(&["from", "to", "subject"], "", stranger).await, Uncovered::default());
+    assert_eq!(uncovered(&["from", "to"], "", stranger).await.unsigned, ["Subject"]);
+    let replayed = uncovered(&["from", "to", "subject"], "Subject: Two\r\n", stranger).await;
+    assert_eq!((replayed.unsigned.is_empty(), replayed.added), (true, vec!["Subject"]));
+    let oversigned = uncovered(&["from", "from", "to", "subject", "subject"], "", stranger).await;
+    assert_eq!(oversigned, Uncovered::default());
+    // SPF proves the client: nobody stood in between.
+    assert_eq!(uncovered(&["from"], "", [192, 0, 2, 7]).await, Uncovered::default());
 }

@@ -12,4 +12,4 @@ pub mod practice;
 pub mod run;
 pub mod sign;
 pub mod table;
-mod trust;
+pub(in crate::cli) mod trust;

@@ -10,10 +10,10 @@ use rustls::{DigitallySignedStruct, Error, SignatureScheme};
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 
 #[derive(Debug)]
-pub(super) struct AnyCertificate(Arc<CryptoProvider>);
+pub(in crate::cli) struct AnyCertificate(Arc<CryptoProvider>);
 
 impl AnyCertificate {
-    pub(super) const fn new(provider: Arc<CryptoProvider>) -> Self {
+    pub(in crate::cli) const fn new(provider: Arc<CryptoProvider>) -> Self {
         Self(provider)
     }
 }

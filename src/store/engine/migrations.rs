@@ -4,12 +4,15 @@
 //! up to date there. A PostgreSQL database may have other nodes at work, so that somebody says when.
 
 use sqlx::migrate::{MigrateError, Migrator};
-use sqlx::{PgPool, SqlitePool};
+use sqlx::sqlite::SqliteConnectOptions;
+use sqlx::{
+    ConnectOptions as _, Database, Executor, FromRow, IntoArguments, PgPool, Postgres, Sqlite, SqlitePool,
+};
 
 use crate::config::StoreUrl;
 use crate::store::StoreError;
 use crate::store::engine::postgres::{self, PostgresUrl};
-use crate::store::engine::sqlite;
+use crate::store::engine::{self, sqlite};
 
 /// The latest version, once the schema has it.
 pub(in crate::store) fn latest() -> i64 {
@@ -44,17 +47,9 @@ pub(super) async fn run_sqlite(write: &SqlitePool, path: &std::path::Path) -> Re
 
 /// Refuses a schema that is behind or ahead of this program.
 pub(super) async fn check(pool: &PgPool, url: &PostgresUrl) -> Result<(), StoreError> {
-    let there: bool = sqlx::query_scalar("SELECT to_regclass('_sqlx_migrations') IS NOT NULL")
-        .fetch_one(pool)
-        .await
-        .map_err(|error| postgres::explain(error, url))?;
-    let mut applied: Vec<i64> = Vec::new();
-    if there {
-        applied = sqlx::query_scalar("SELECT version FROM _sqlx_migrations WHERE success ORDER BY version")
-            .fetch_all(pool)
-            .await
-            .map_err(|error| postgres::explain(error, url))?;
-    }
+    let mut connection = pool.acquire().await.map_err(|error| postgres::explain(error, url))?;
+    let applied = applied::<Postgres>(&mut *connection, POSTGRES_HAS_MIGRATIONS).await;
+    let applied = applied.map_err(|error| postgres::explain(error, url))?.unwrap_or_default();
     let (migrator, database) = (migrator(), url.to_string());
     if let Some(version) = applied.iter().copied().find(|version| !migrator.version_exists(*version)) {
         return Err(StoreError::SchemaNewer { database, version });
@@ -63,6 +58,73 @@ pub(super) async fn check(pool: &PgPool, url: &PostgresUrl) -> Result<(), StoreE
         Some(missing) => Err(StoreError::SchemaBehind { database, version: missing.version }),
         None => Ok(()),
     }
+}
+
+/// How the schema stands to this program.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Schema {
+    /// There is no database yet, or nothing in it.
+    Absent,
+    /// So many migrations are still to be made.
+    Behind(usize),
+    /// The same.
+    Current,
+    /// It is of a later program; the first version that is unknown here.
+    Newer(i64),
+}
+
+/// Looks at a database without creating or changing it.
+pub(in crate::store) async fn survey(url: &StoreUrl) -> Result<Schema, StoreError> {
+    let applied = match url {
+        StoreUrl::Postgres(url) => {
+            let mut connection = postgres::connect_alone(url).await?;
+            applied::<Postgres>(&mut connection, POSTGRES_HAS_MIGRATIONS).await
+        }
+        StoreUrl::Sqlite(path) if !path.exists() => return Ok(Schema::Absent),
+        StoreUrl::Sqlite(path) => {
+            let options = SqliteConnectOptions::new().filename(path).read_only(true);
+            match options.disable_statement_logging().connect().await {
+                Ok(mut connection) => {
+                    let exists = "SELECT count(*) > 0 FROM sqlite_master WHERE name = '_sqlx_migrations'";
+                    applied::<Sqlite>(&mut connection, exists).await
+                }
+                Err(error) => Err(error),
+            }
+        }
+    };
+    let Some(applied) = applied.map_err(|error| engine::explain(error, url))? else {
+        return Ok(Schema::Absent);
+    };
+    let migrator = migrator();
+    if let Some(later) = applied.iter().find(|version| !migrator.version_exists(**version)) {
+        return Ok(Schema::Newer(*later));
+    }
+    match migrator.iter().filter(|migration| !applied.contains(&migration.version)).count() {
+        0 => Ok(Schema::Current),
+        missing => Ok(Schema::Behind(missing)),
+    }
+}
+
+/// The versions that a database has; none without the table of them.
+async fn applied<DB: Database>(
+    connection: &mut DB::Connection,
+    exists: &'static str,
+) -> Result<Option<Vec<i64>>, sqlx::Error>
+where
+    for<'c> &'c mut DB::Connection: Executor<'c, Database = DB>,
+    DB::Arguments: IntoArguments<DB>,
+    (bool,): for<'r> FromRow<'r, DB::Row>,
+    (i64,): for<'r> FromRow<'r, DB::Row>,
+{
+    let (exists,): (bool,) = sqlx::query_as(exists).fetch_one(&mut *connection).await?;
+    if !exists {
+        return Ok(None);
+    }
+    let rows: Vec<(i64,)> =
+        sqlx::query_as("SELECT version FROM _sqlx_migrations WHERE success ORDER BY version")
+            .fetch_all(&mut *connection)
+            .await?;
+    Ok(Some(rows.into_iter().map(|(version,)| version).collect()))
 }
 
 fn explain(
@@ -78,3 +140,5 @@ fn explain(
         StoreError::Migration(error)
     }
 }
+
+const POSTGRES_HAS_MIGRATIONS: &str = "SELECT to_regclass('_sqlx_migrations') IS NOT NULL";

@@ -91,6 +91,18 @@ pub(in crate::store) fn fault(error: &sqlx::Error) -> Fault {
     if is_about_values { Fault::Rows } else { Fault::Engine }
 }
 
+/// Whether what was read is not what was written.
+pub(in crate::store) fn is_damage(error: &sqlx::Error) -> bool {
+    match error {
+        sqlx::Error::ColumnDecode { .. } | sqlx::Error::Decode(_) => true,
+        sqlx::Error::Database(database) => match database.try_downcast_ref::<PgDatabaseError>() {
+            Some(error) => postgres::is_damage(error),
+            None => sqlite::is_damage(error),
+        },
+        _ => false,
+    }
+}
+
 /// Whether the same may work when it is tried again, because somebody else was at it at the same time. With SQLite
 /// nobody is.
 pub(in crate::store) fn is_race(error: &sqlx::Error) -> bool {

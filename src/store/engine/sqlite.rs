@@ -96,6 +96,11 @@ pub(super) fn fault(error: &sqlx::Error) -> Fault {
     }
 }
 
+/// Whether what was read is not what was written.
+pub(super) fn is_damage(error: &sqlx::Error) -> bool {
+    matches!(code(error), Some(CORRUPT | NOT_A_DATABASE))
+}
+
 /// One clear line for what can go wrong with the file.
 pub(super) fn explain(error: sqlx::Error, path: &Path) -> StoreError {
     let path: PathBuf = path.to_owned();

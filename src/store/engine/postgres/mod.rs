@@ -119,6 +119,11 @@ fn is_socket(options: &PgConnectOptions) -> bool {
     options.get_socket().is_some() || options.get_host().starts_with('/')
 }
 
+/// `data_corrupted`, `index_corrupted` (PostgreSQL, appendix A).
+pub(super) fn is_damage(error: &PgDatabaseError) -> bool {
+    matches!(error.code(), "XX001" | "XX002")
+}
+
 /// One clear line.
 pub(super) fn explain(error: sqlx::Error, url: &PostgresUrl) -> StoreError {
     StoreError::Away { database: url.to_string(), source: error }

@@ -1,0 +1,237 @@
+//! Bad stores: another's keys, no keys, a newer schema, a torn file, a flipped bit. What cannot be used is refused with
+//! one clear line; what is damaged is named, and the rest goes on.
+
+use std::path::{Path, PathBuf};
+use std::process::{Output, Stdio};
+use std::time::Duration;
+
+use reqwest::Method;
+use serde_json::Value;
+use sqlx::ConnectOptions;
+use sqlx::sqlite::SqliteConnectOptions;
+use syncmx::keys::Keys;
+use syncmx::store::seal::Vault;
+
+use crate::api::Desk;
+use crate::app::{TestApp, program};
+use crate::bucket::noise;
+use crate::mail::{Draft, LENA};
+
+async fn run(app: &TestApp, arguments: &[&str]) -> Output {
+    let config = app.folder().join("syncmx.toml");
+    let mut command = program(arguments);
+    // Only what lies here is looked at: nobody answers on port 1.
+    command.args(["--config", config.to_str().unwrap()]).env("SYNCMX_DNS__SERVERS", "[\"127.0.0.1:1\"]");
+    command.env("SYNCMX_DNS__TIMEOUT", "100ms").stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    let mut tries = tokio::time::interval(Duration::from_millis(20));
+    for _ in 0..3000 {
+        tries.tick().await;
+        if child.try_wait().unwrap().is_some() {
+            return child.wait_with_output().unwrap();
+        }
+    }
+    child.kill().unwrap();
+    panic!("{arguments:?} does not end: {:?}", child.wait_with_output().unwrap());
+}
+
+/// `serve` ends with 3 and one line with these words; `check` has a red line of the store, or the keys, with them.
+async fn refuses(app: &TestApp, check: &str, words: &[&str]) {
+    let output = run(app, &["serve"]).await;
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_eq!((output.status.code(), said.lines().count()), (Some(3), 1), "{said}");
+    let (code, lines) = checked(app, &[]).await;
+    assert_eq!(code, 1);
+    let line = lines.iter().find(|line| line["check"] == check).unwrap();
+    assert_eq!(line["state"], "red", "{line}");
+    assert!(line["mend"].is_string(), "{line}");
+    for word in words {
+        assert!(said.contains(word), "no `{word}` in {said}");
+        assert!(line["said"].as_str().unwrap().contains(word), "no `{word}` in {line}");
+    }
+}
+
+async fn checked(app: &TestApp, arguments: &[&str]) -> (i32, Vec<Value>) {
+    let output = run(app, &[&["check", "--json"], arguments].concat()).await;
+    let said = String::from_utf8(output.stdout).unwrap();
+    let lines = said.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    (output.status.code().unwrap(), lines)
+}
+
+/// The subjects of the red lines about stored messages.
+async fn damaged(app: &TestApp) -> Vec<String> {
+    let (_, lines) = checked(app, &["--blobs"]).await;
+    let (mut of_content, rest): (Vec<Value>, Vec<Value>) =
+        lines.into_iter().partition(|line| line["check"] == "content");
+    let sum = of_content.pop().unwrap();
+    let named =
+        of_content.iter().map(|line| line["subject"].as_str().unwrap().to_owned()).collect::<Vec<_>>();
+    assert_eq!(sum["state"], if named.is_empty() { "ok" } else { "red" }, "{sum}");
+    assert!(sum["said"].as_str().unwrap().ends_with(&format!("read, {} damaged", named.len())), "{sum}");
+    assert!(!rest.iter().any(|line| line["check"] == "database"), "{rest:#?}");
+    named
+}
+
+async fn database(app: &TestApp, statement: &'static str) {
+    let path = app.folder().join("data/syncmx.db");
+    let mut database = SqliteConnectOptions::new().filename(path).connect().await.unwrap();
+    sqlx::query(statement).execute(&mut database).await.unwrap();
+}
+
+fn flip(path: &Path) {
+    let mut octets = std::fs::read(path).unwrap();
+    let middle = octets.len() / 2;
+    octets[middle] ^= 1;
+    std::fs::write(path, octets).unwrap();
+}
+
+fn blobs(folder: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(folder).unwrap().map(Result::unwrap) {
+        let path = entry.path();
+        if path.is_dir() { found.extend(blobs(&path)) } else { found.push(path) }
+    }
+    found
+}
+
+#[tokio::test]
+async fn a_wrong_master_key_refuses_and_says_which_one_is_needed() {
+    let mut app = TestApp::start().await;
+    app.kill();
+    let path = app.folder().join("data/keys.toml");
+    let id = || Vault::new(Keys::load_or_create(&path).unwrap().master).master_id().to_string();
+    let (right, needed) = (std::fs::read_to_string(&path).unwrap(), id());
+    let line = right.lines().find(|line| line.starts_with("master")).unwrap();
+    std::fs::write(&path, right.replace(line, &format!("master = \"{}\"", "5e".repeat(32)))).unwrap();
+    let has = id();
+    assert_ne!(needed, has);
+    let (needs, holds) = (format!("master key {needed}"), format!("holds master key {has}"));
+    refuses(&app, "store", &[&needs, &holds]).await;
+    // Neither says more of a key than its id.
+    assert!(!format!("{needs}{holds}").contains("5e5e5e5e"));
+
+    std::fs::remove_file(&path).unwrap();
+    refuses(&app, "keys", &["missing"]).await;
+    assert!(!path.exists(), "no key file is made that does not fit");
+    std::fs::write(&path, right).unwrap();
+    refuses(&app, "keys", &["readable by others"]).await;
+    std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+    app.start_again().await;
+}
+
+#[tokio::test]
+async fn a_store_of_a_newer_version_refuses_and_says_so() {
+    let mut app = TestApp::start().await;
+    app.kill();
+    database(&app, "INSERT INTO _sqlx_migrations VALUES (9999, 'later', '2026-11-22', 1, x'00', 0)").await;
+    refuses(&app, "store", &["schema version 9999", "newer than this program"]).await;
+}
+
+#[tokio::test]
+async fn a_torn_database_refuses_and_says_so() {
+    let mut app = TestApp::start().await;
+    let desk = Desk::open(&app).await;
+    desk.expect_filed(&app.send(&LENA, &desk.sync, &Draft::default().raw()).await).await;
+    assert_eq!(app.terminate().await.code(), Some(0));
+    // All of it into the one file.
+    database(&app, "PRAGMA wal_checkpoint(TRUNCATE)").await;
+    let file = std::fs::File::options().write(true).open(app.folder().join("data/syncmx.db")).unwrap();
+    let length = file.metadata().unwrap().len();
+    for left in [length / 2, 20_000, 100] {
+        file.set_len(left).unwrap();
+        refuses(&app, "store", &["is not a database, or is damaged"]).await;
+    }
+}
+
+#[tokio::test]
+async fn a_flipped_bit_costs_one_message_which_is_named() {
+    let app = TestApp::start().await;
+    let desk = Desk::open(&app).await;
+    let large = noise(200 << 10);
+    let mut ids = Vec::new();
+    for (id, text) in [("in-a-blob", large.as_str()), ("sound", "short\r\n"), ("in-a-row", "small\r\n")] {
+        let raw = Draft { id, text, ..Draft::default() }.raw();
+        let (_, message) = desk.expect_filed(&app.send(&LENA, &desk.sync, &raw).await).await;
+        ids.push(message["id"].as_str().unwrap().to_owned());
+    }
+    // R24: it names nobody.
+    let held = String::from_utf8(Draft { id: "held", ..Draft::default() }.raw()).unwrap();
+    let to = "To: Anna Bergmann <anna.bergmann@web-post.test>\r\n";
+    let held = app.send(&LENA, &desk.sync, held.replace(to, "").as_bytes()).await;
+    let held = desk.delivery(&held).await;
+    assert_eq!(held["outcome"], "held", "{held}");
+    assert_eq!(damaged(&app).await, [""; 0]);
+
+    flip(&blobs(&app.folder().join("data/blobs")).pop().unwrap());
+    let flipped = "UPDATE messages SET raw = CAST(substr(raw, 1, 40) || x'00ff' || substr(raw, 43) AS BLOB) \
+                   WHERE message_id_header = 'in-a-row@e2e.test'";
+    database(&app, flipped).await;
+    database(&app, "UPDATE held SET content_key = zeroblob(length(content_key))").await;
+    for (id, is_sound) in ids.iter().zip([false, true, false]) {
+        for what in ["raw", "html"] {
+            let path = format!("/accounts/{}/messages/{id}/{what}", desk.account);
+            let (status, problem) = app.api.call(Method::GET, &path, None).await;
+            if is_sound {
+                assert!(status.is_success() || what == "html" && status == 404, "{path}: {status}");
+            } else if what == "raw" {
+                assert_eq!(status, 500, "{path}");
+                let detail = problem["detail"].as_str().unwrap();
+                assert!(detail.contains("damaged") && detail.contains("check --blobs"), "{detail}");
+            }
+        }
+    }
+    // The rest goes on: what is in rows is shown, and mail is filed.
+    assert_eq!(desk.timeline(&desk.anna).await.len(), 3);
+    let next = Draft { id: "next", ..Draft::default() }.raw();
+    desk.expect_filed(&app.send(&LENA, &desk.sync, &next).await).await;
+
+    let held = format!("held message {}", held["id"].as_str().unwrap());
+    let expected = [format!("message {}", ids[0]), format!("message {}", ids[2]), held];
+    assert_eq!(damaged(&app).await, expected);
+    std::fs::remove_file(blobs(&app.folder().join("data/blobs")).pop().unwrap()).unwrap();
+    assert_eq!(damaged(&app).await, expected, "a blob that is gone is damage too");
+}
+
+#[tokio::test]
+async fn a_page_that_was_overwritten_is_found_and_named() {
+    let mut app = TestApp::start().await;
+    let desk = Desk::open(&app).await;
+    // Not small once compressed: its row goes over several pages.
+    let text = noise(40 << 10);
+    let mut ids = Vec::new();
+    for id in ["one", "two"] {
+        let raw = Draft { id, text: &text, ..Draft::default() }.raw();
+        let (_, message) = desk.expect_filed(&app.send(&LENA, &desk.sync, &raw).await).await;
+        ids.push(message["id"].as_str().unwrap().to_owned());
+    }
+    assert_eq!(app.terminate().await.code(), Some(0));
+    database(&app, "PRAGMA wal_checkpoint(TRUNCATE)").await;
+    let path = app.folder().join("data/syncmx.db");
+    let mut database = SqliteConnectOptions::new().filename(&path).connect().await.unwrap();
+    let raw: Vec<u8> =
+        sqlx::query_scalar("SELECT raw FROM messages WHERE message_id_header = 'one@e2e.test'")
+            .fetch_one(&mut database)
+            .await
+            .unwrap();
+    drop(database);
+    let mut octets = std::fs::read(&path).unwrap();
+    // One of these does not lie across a page's end.
+    let mut places = [20_000, 22_000].into_iter().map(|at| memchr::memmem::find(&octets, &raw[at..at + 32]));
+    let place = places.find_map(|place| place).unwrap();
+    let page = place - place % 8192;
+    octets[page..page + 8192].fill(0xff);
+    std::fs::write(&path, octets).unwrap();
+
+    app.start_again().await;
+    let desk = desk.at(&app);
+    let (status, _) =
+        app.api.call(Method::GET, &format!("/accounts/{}/messages/{}/raw", desk.account, ids[0]), None).await;
+    assert_eq!(status, 500);
+    desk.bytes(&format!("/messages/{}/raw", ids[1])).await;
+    let (code, lines) = checked(&app, &["--blobs"]).await;
+    assert_eq!(code, 1);
+    let red = |check: &str| lines.iter().any(|line| line["check"] == check && line["state"] == "red");
+    assert!(red("content") && red("database"), "{lines:#?}");
+    let named = format!("message {}", ids[0]);
+    assert!(lines.iter().any(|line| line["subject"] == named.as_str()), "{lines:#?}");
+}
