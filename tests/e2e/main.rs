@@ -18,8 +18,6 @@ mod durability;
 mod filing;
 mod front;
 mod mail;
-#[path = "../support/postgres.rs"]
-mod postgres;
 mod refusals;
 mod review;
 mod start;
