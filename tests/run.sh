@@ -16,6 +16,8 @@ main() {
     step fmt cargo fmt --check
     step clippy cargo clippy --locked --all-targets -- -D warnings
     step test cargo test --locked --no-fail-fast
+    # The rest of the tests asks both engines by itself.
+    step test env SYNCMX_TEST_ENGINE=postgres cargo test --locked --no-fail-fast --test http_api --test e2e
     step doc env RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps
     step scores scores
     unchanged
@@ -65,6 +67,12 @@ install_peers() {
     done
     # What swaks needs for STARTTLS.
     perl -MNet::SSLeay -e1 2>/dev/null || missing+=(libnet-ssleay-perl)
+    # The tests start servers of their own: Debian's package is to make and start none.
+    if ! compgen -G '/usr/lib/postgresql/*/bin/postgres' >/dev/null && ! command -v postgres >/dev/null; then
+        missing+=(postgresql)
+        [ -e /etc/postgresql-common/createcluster.conf ] ||
+            as_root sh -c 'mkdir -p /etc/postgresql-common && echo "create_main_cluster = false" >/etc/postgresql-common/createcluster.conf'
+    fi
     [ ${#missing[@]} = 0 ] || apt_install "${missing[@]}"
     [ -d target/peers/node_modules/nodemailer ] ||
         npm install --prefix target/peers --no-audit --no-fund --silent nodemailer@10
@@ -77,18 +85,20 @@ install_peers() {
         python3 -m pip install --quiet --target target/peers/python dkimpy==1.1.8
 }
 
+as_root() {
+    if [ "$(id -u)" = 0 ]; then "$@"; else sudo "$@"; fi
+}
+
 apt_install() {
-    local as_root=()
-    [ "$(id -u)" = 0 ] || as_root=(sudo)
     if ! command -v apt-get >/dev/null; then
         echo "missing, and no apt-get to install them: $*" >&2
         exit 1
     fi
     echo "== installing $*"
-    "${as_root[@]}" apt-get update -qq
+    as_root apt-get update -qq
     # Postfix is to start no service of its own.
-    echo "postfix postfix/main_mailer_type select No configuration" | "${as_root[@]}" debconf-set-selections || true
-    "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$@"
+    echo "postfix postfix/main_mailer_type select No configuration" | as_root debconf-set-selections || true
+    as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends -o Dpkg::Options::=--force-confold "$@"
 }
 
 # The checks must leave the working tree as they found it, whatever had been changed before.

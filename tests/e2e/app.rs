@@ -1,5 +1,8 @@
 //! The program under test: started, asked over SMTP and HTTP, killed.
 
+#[path = "../support/postgres.rs"]
+mod postgres;
+
 use std::fmt::Write as _;
 use std::io::{BufRead, BufReader};
 use std::net::{SocketAddr, TcpListener};
@@ -16,7 +19,6 @@ use tempfile::TempDir;
 
 use crate::api::Api;
 use crate::mail::Sender;
-use crate::postgres;
 
 /// A running server. Dropping it kills it; if the test is failing, its log is printed.
 pub(crate) struct TestApp {

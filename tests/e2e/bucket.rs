@@ -1,4 +1,4 @@
-//! Large mails in an S3 bucket: a real server of that protocol (moto, from PyPI), which fails, lies and comes back.
+//! Large mails in an S3 bucket: a real server of that protocol (moto, from `PyPI`), which fails, lies and comes back.
 
 use std::net::{SocketAddr, TcpListener};
 use std::process::{Child, Command, Stdio};

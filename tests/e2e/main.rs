@@ -19,8 +19,6 @@ mod endpoint;
 mod filing;
 mod front;
 mod mail;
-#[path = "../support/postgres.rs"]
-mod postgres;
 mod refusals;
 mod relay;
 mod replies;

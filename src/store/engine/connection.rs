@@ -45,7 +45,8 @@ pub(in crate::store) enum SqliteHeld {
 impl Pool {
     pub(in crate::store) async fn acquire(&self) -> Result<Connection, sqlx::Error> {
         Ok(match self {
-            Self::Postgres(pool) => Connection::Postgres(PgHeld::acquire(pool).await?),
+            // Boxed: else every future that reads anything would have room for the making of a connection.
+            Self::Postgres(pool) => Connection::Postgres(Box::pin(PgHeld::acquire(pool)).await?),
             Self::Sqlite(pool) => Connection::Sqlite(SqliteHeld::Idle(pool.acquire().await?)),
         })
     }
@@ -54,7 +55,7 @@ impl Pool {
     pub(in crate::store) async fn begin_reading(&self) -> Result<Transaction, sqlx::Error> {
         Ok(Transaction(match self {
             Self::Postgres(pool) => Connection::Postgres(
-                PgHeld::begin(pool, "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await?,
+                Box::pin(PgHeld::begin(pool, "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")).await?,
             ),
             Self::Sqlite(pool) => Connection::Sqlite(SqliteHeld::Begun(pool.begin().await?)),
         }))
@@ -63,9 +64,9 @@ impl Pool {
     /// A transaction that writes. With SQLite it waits for its turn and is then the only one.
     pub(in crate::store) async fn begin_writing(&self) -> Result<Transaction, sqlx::Error> {
         Ok(Transaction(match self {
-            Self::Postgres(pool) => {
-                Connection::Postgres(PgHeld::begin(pool, "BEGIN ISOLATION LEVEL READ COMMITTED").await?)
-            }
+            Self::Postgres(pool) => Connection::Postgres(
+                Box::pin(PgHeld::begin(pool, "BEGIN ISOLATION LEVEL READ COMMITTED")).await?,
+            ),
             Self::Sqlite(pool) => {
                 Connection::Sqlite(SqliteHeld::Begun(pool.begin_with(sqlite::BEGIN).await?))
             }
@@ -133,7 +134,7 @@ impl Connection {
 
     pub(super) async fn execute(&mut self, text: SqlStr, values: Vec<Value>) -> Result<u64, sqlx::Error> {
         match self {
-            Self::Postgres(held) => held.execute(text, Value::for_postgres(values)?).await,
+            Self::Postgres(held) => Box::pin(held.execute(text, Value::for_postgres(values)?)).await,
             Self::Sqlite(held) => {
                 let query = sqlx::query_with(text, Value::for_sqlite(values)?);
                 Ok(query.execute(&mut **held).await?.rows_affected())
@@ -147,7 +148,7 @@ impl Connection {
         values: Vec<Value>,
     ) -> Result<Vec<T>, sqlx::Error> {
         match self {
-            Self::Postgres(held) => held.fetch_all(text, Value::for_postgres(values)?).await,
+            Self::Postgres(held) => Box::pin(held.fetch_all(text, Value::for_postgres(values)?)).await,
             Self::Sqlite(held) => {
                 sqlx::query_as_with(text, Value::for_sqlite(values)?).fetch_all(&mut **held).await
             }

@@ -93,14 +93,13 @@ pub(in crate::store) fn fault(error: &sqlx::Error) -> Fault {
 
 /// Whether what was read is not what was written.
 pub(in crate::store) fn is_damage(error: &sqlx::Error) -> bool {
-    match error {
-        sqlx::Error::ColumnDecode { .. } | sqlx::Error::Decode(_) => true,
-        sqlx::Error::Database(database) => match database.try_downcast_ref::<PgDatabaseError>() {
+    if let sqlx::Error::Database(database) = error {
+        return match database.try_downcast_ref::<PgDatabaseError>() {
             Some(error) => postgres::is_damage(error),
             None => sqlite::is_damage(error),
-        },
-        _ => false,
+        };
     }
+    matches!(error, sqlx::Error::ColumnDecode { .. } | sqlx::Error::Decode(_))
 }
 
 /// Whether the same may work when it is tried again, because somebody else was at it at the same time. With SQLite
