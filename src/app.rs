@@ -7,12 +7,15 @@ use std::io::Write;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
-use tracing::{error, info};
+use tracing::{error, info, warn};
 
 use crate::address::ServedDomains;
 use crate::auth::Authenticator;
@@ -23,6 +26,7 @@ use crate::http::{self, AppState};
 use crate::inherited::Inherited;
 use crate::intake::Intake;
 use crate::keys::Keys;
+use crate::mta_sts::Policy;
 use crate::reload::InUse;
 use crate::smtp::listener::Server;
 use crate::smtp::session::TlsPolicy;
@@ -39,8 +43,8 @@ pub struct App {
     http_shutdown: CancellationToken,
     certificates: Certificates,
     in_use: InUse,
-    smtp_task: tokio::task::JoinHandle<()>,
-    http_task: tokio::task::JoinHandle<std::io::Result<()>>,
+    smtp_task: JoinHandle<()>,
+    http_task: JoinHandle<std::io::Result<()>>,
     store: Store,
 }
 
@@ -74,6 +78,7 @@ impl App {
             metrics: metrics_handle(),
             draining: shutdown.clone(),
             public_url: config.http.public_url.clone(),
+            mta_sts: Policy::of(config),
         };
         let intake = Intake::new(store.clone(), authenticator, served, config.smtp.hostname.clone());
         let smtp_task = tokio::spawn(server.serve(Arc::new(intake), shutdown.clone()));
@@ -125,22 +130,41 @@ impl App {
     pub async fn stop(self) {
         info!("server.draining");
         self.shutdown.cancel();
+        let ends = Instant::now() + STOP_LIMIT;
+        // Its grace period is shorter than ours.
         complain_of(self.smtp_task.await.err(), "smtp");
         // Until now /readyz has said 503, which is how a load balancer learns of it.
         self.http_shutdown.cancel();
-        match self.http_task.await {
-            Ok(served) => complain_of(served.err(), "http"),
-            Err(failed) => complain_of(Some(failed), "http"),
-        }
-        self.store.close().await;
+        finish_http(self.http_task, ends - CLOSE_LIMIT).await;
+        close_store(&self.store, ends).await;
         info!("server.stopped");
     }
 }
+
+/// From SIGTERM to the end, whatever hangs (row X14: 30 seconds).
+const STOP_LIMIT: Duration = Duration::from_secs(27);
+/// What of it is kept for the writer's last batch.
+const CLOSE_LIMIT: Duration = Duration::from_secs(5);
 
 /// The domains of the configuration.
 #[must_use]
 pub fn served_domains(config: &Config) -> ServedDomains {
     ServedDomains::new(config.domains.sync.clone(), config.domains.reply.clone())
+}
+
+async fn close_store(store: &Store, ends: Instant) {
+    if timeout_at(ends, store.close()).await.is_err() {
+        // What was not committed was not answered 250.
+        warn!("the store is too slow to be closed in order");
+    }
+}
+
+async fn finish_http(task: JoinHandle<std::io::Result<()>>, ends: Instant) {
+    match timeout_at(ends, task).await {
+        Ok(Ok(served)) => complain_of(served.err(), "http"),
+        Ok(Err(failed)) => complain_of(Some(failed), "http"),
+        Err(_) => warn!("HTTP requests cut off"),
+    }
 }
 
 fn complain_of<E: std::error::Error + 'static>(failure: Option<E>, part: &'static str) {

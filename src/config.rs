@@ -62,6 +62,9 @@ pub struct Smtp {
     /// Networks (CIDR) whose connections must begin with a PROXY header.
     #[serde(deserialize_with = "networks")]
     pub proxy_protocol_from: Vec<String>,
+    /// Networks (CIDR) that get `554 5.7.1` in place of a banner.
+    #[serde(deserialize_with = "networks")]
+    pub refuse_from: Vec<String>,
     /// How long to wait for the client.
     pub timeouts: Timeouts,
 }
@@ -88,6 +91,36 @@ pub struct Tls {
     pub key: Option<PathBuf>,
     /// Whether MAIL outside TLS is answered 530 5.7.0.
     pub require: bool,
+    /// What senders are told to do where TLS with us fails.
+    pub mta_sts: MtaStsMode,
+}
+
+/// `tls.mta_sts`: the mode of the policy that we publish (RFC 8461 section 5).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum MtaStsMode {
+    /// Not to deliver.
+    Enforce,
+    /// The policy is withdrawn: what a sender remembers counts no longer.
+    None,
+    /// No policy is published.
+    Off,
+    /// To report it and to deliver all the same.
+    #[default]
+    Testing,
+}
+
+impl MtaStsMode {
+    /// The word in the policy and in the configuration.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Enforce => "enforce",
+            Self::None => "none",
+            Self::Off => "off",
+            Self::Testing => "testing",
+        }
+    }
 }
 
 /// `[domains]`
@@ -251,9 +284,12 @@ impl Config {
         variables.sort();
         for (name, value) in variables {
             set(&mut table, &name, &value)?;
-            table.clone().try_into::<Self>().map_err(|error| {
-                ConfigError(format!("environment: {name}: {}", first_line(error.message())))
-            })?;
+            // What is missing may be in the next one.
+            if let Err(error) = table.clone().try_into::<Self>()
+                && !error.message().starts_with("missing field")
+            {
+                return Err(ConfigError(format!("environment: {name}: {}", first_line(error.message()))));
+            }
         }
         let config: Self =
             table.try_into().map_err(|error| ConfigError(first_line(error.message()).to_owned()))?;
@@ -294,6 +330,7 @@ impl Default for Smtp {
             max_connections: 10_000,
             max_connections_per_ip: 50,
             proxy_protocol_from: Vec::new(),
+            refuse_from: Vec::new(),
             timeouts: Timeouts::default(),
         }
     }

@@ -6,23 +6,29 @@
 //! once cannot miss each other.
 
 use std::borrow::Cow;
-use std::io::{Read, Seek, SeekFrom};
-use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use metrics::counter;
+use tokio::time::timeout;
 use tracing::{Instrument, error, info, info_span, warn};
 
-use crate::address::{Asked, EmailAddress, ServedDomains};
-use crate::auth::{self, Authenticator, Subject, Verdict};
+use crate::address::{Asked, EmailAddress, Mailbox, ServedDomains};
+use crate::auth::{self, Authenticator};
 use crate::filing::{Outcome, Reason, Step};
 use crate::id::{AccountId, DeliveryId};
-use crate::message::{self, Email, TooComplex};
-use crate::smtp::{Body, BodyDefect, Client, Envelope, ForwardPath, Handler, RecipientAnswer, Reply, reply};
+use crate::poison::{Attempt, Poison};
+use crate::postmaster::Allowance;
+use crate::smtp::{
+    Body, BodyDefect, Client, Envelope, ForwardPath, Handler, Hindrance, Received, Recipient,
+    RecipientAnswer, Reply, Unserved, reply,
+};
 use crate::store::{Lookup, Refusal, Store, StoreError, Submission};
 use crate::time::Timestamp;
+use crate::workbench::{self, Workbench};
+
+pub use crate::examine::{ExamineError, Examined, SubjectParts, examine};
 
 /// Judges and files what the SMTP front receives.
 #[derive(Clone)]
@@ -31,70 +37,63 @@ pub struct Intake {
     authenticator: Authenticator,
     served: ServedDomains,
     hostname: String,
-}
-
-/// What a message says and how far it is proven: the same for `serve`, `explain` and `inspect`.
-pub struct Examined {
-    /// The parsed message.
-    pub email: Email,
-    /// What authentication found.
-    pub verdict: Verdict,
-    /// R33: the octets of the message, where it was taken out of a journal report.
-    pub inner: Option<Bytes>,
-    /// What SMTP and authentication have to say in the trace.
-    pub steps: Vec<Step>,
+    workbench: Workbench,
+    poison: Arc<Poison>,
+    postmaster: Arc<Allowance>,
 }
 
 impl Intake {
     /// With the parts it leads through.
     #[must_use]
-    pub const fn new(
-        store: Store,
-        authenticator: Authenticator,
-        served: ServedDomains,
-        hostname: String,
-    ) -> Self {
-        Self { store, authenticator, served, hostname }
+    pub fn new(store: Store, authenticator: Authenticator, served: ServedDomains, hostname: String) -> Self {
+        let (workbench, poison) = (Workbench::new(workbench::OCTETS), Arc::default());
+        let postmaster = Arc::new(Allowance::new(Instant::now()));
+        Self { store, authenticator, served, hostname, workbench, poison, postmaster }
     }
 
-    async fn file(&self, envelope: Envelope, body: Body) -> Result<Reply, StoreError> {
+    async fn file(&self, envelope: &Arc<Envelope>, body: Body) -> Result<Reply, StoreError> {
         let received_at = Timestamp::now();
         let deliveries: Vec<DeliveryId> =
             envelope.recipients.iter().map(|_| DeliveryId::generate()).collect();
+        let size_bytes = envelope.received_octets;
+        let end = End { envelope, deliveries: &deliveries, at: received_at, size_bytes };
         if let Some(defect) = envelope.defect {
-            return self
-                .refuse(&envelope, &deliveries, received_at, size_of(&body), refusal_of(defect))
-                .await;
+            return self.end(end, refusal_of(defect)).await;
         }
-        let size_bytes = size_of(&body);
-        let received = match read(body).await {
+        let is_for_postmaster = |recipient: &Recipient| recipient.mailbox == Mailbox::Postmaster;
+        if envelope.recipients.iter().any(is_for_postmaster)
+            && !self.postmaster.take(size_bytes, Instant::now())
+            && envelope.recipients.iter().all(is_for_postmaster)
+        {
+            return self.end(end, postmaster_full()).await;
+        }
+        let place = self.workbench.place(size_bytes).await;
+        let received = match body.read(place).await {
             Ok(received) => received,
             Err(error) => {
                 error!(error = &error as &dyn std::error::Error, "intake.body_unreadable");
-                return Ok(reply::STORE_UNAVAILABLE);
+                return self.end(end, unreadable()).await;
             }
         };
-        let subject = SubjectParts::of(&envelope);
-        let received = without_foreign_trace(received, &self.hostname);
+        let received = Arc::new(without_foreign_trace(received, &self.hostname));
+        if self.poison.judge(received.as_bytes()) == Attempt::Over {
+            return self.end(end, poisonous(&ExamineError::Failed)).await;
+        }
+        let subject = SubjectParts::of(envelope);
         let (examined, takes_no_mail) =
-            tokio::join!(examine(&self.authenticator, &subject, &received), self.has_null_mx(&envelope));
+            tokio::join!(examine(&self.authenticator, &subject, &received), self.has_null_mx(envelope));
         let examined = match examined {
-            Ok(_) if takes_no_mail => {
-                return self.refuse(&envelope, &deliveries, received_at, size_bytes, null_mx()).await;
-            }
+            Ok(_) if takes_no_mail => return self.end(end, null_mx()).await,
             Ok(examined) => examined,
-            Err(limit) => {
-                let refused = (Reason::BadSyntax, reply::TOO_COMPLEX, step("SMTP", limit.to_string()));
-                return self.refuse(&envelope, &deliveries, received_at, size_bytes, refused).await;
-            }
+            Err(error) => return self.end(end, self.not_examined(&error, received.as_bytes())).await,
         };
         let Some(first) = deliveries.first().copied() else { return Ok(reply::STORE_UNAVAILABLE) };
         let trace_fields =
-            auth::trace_fields(&envelope, &examined.verdict, &self.hostname, first, received_at);
+            auth::trace_fields(envelope, &examined.verdict, &self.hostname, first, received_at);
         let submission = Submission {
             received_at,
-            raw: with_trace_fields(trace_fields, examined.inner.as_ref().unwrap_or(&received)),
-            envelope: Arc::new(envelope),
+            raw: with_trace_fields(&trace_fields, received, examined.inner),
+            envelope: Arc::clone(envelope),
             verdict: Arc::new(examined.verdict),
             email: Arc::new(examined.email),
             size_bytes,
@@ -108,6 +107,30 @@ impl Intake {
         Ok(filed.reply)
     }
 
+    /// The reader did not get through.
+    fn not_examined(&self, error: &ExamineError, raw: &[u8]) -> Answer {
+        if let ExamineError::TooComplex(limit) = error {
+            return rejected(Reason::BadSyntax, reply::TOO_COMPLEX, step("SMTP", limit.to_string()));
+        }
+        error!(error = error as &dyn std::error::Error, size_bytes = raw.len(), "intake.message_not_read");
+        counter!("syncmx_messages_not_read_total").increment(1);
+        match self.poison.failed(raw) {
+            Attempt::Again => Answer {
+                outcome: Outcome::Deferred,
+                ..rejected(Reason::BadSyntax, reply::NOT_READ, step("MESSAGE", error.to_string()))
+            },
+            Attempt::Over => poisonous(error),
+        }
+    }
+
+    /// Mail that was not filed in time, or not at all, by our fault: a trace of it is tried for a moment.
+    async fn put_off(&self, envelope: &Envelope, said: &'static str) -> Reply {
+        let deliveries: Vec<DeliveryId> =
+            envelope.recipients.iter().map(|_| DeliveryId::generate()).collect();
+        let end = End { envelope, deliveries: &deliveries, at: Timestamp::now(), size_bytes: 0 };
+        self.end(end, unavailable(said)).await.unwrap_or(reply::STORE_UNAVAILABLE)
+    }
+
     /// Row C23. A look-up that fails for now proves nothing: filing decides by what else is known.
     async fn has_null_mx(&self, envelope: &Envelope) -> bool {
         match &envelope.reverse_path {
@@ -116,15 +139,10 @@ impl Intake {
         }
     }
 
-    /// Refuses a whole transaction before there is a message to judge.
-    async fn refuse(
-        &self,
-        envelope: &Envelope,
-        deliveries: &[DeliveryId],
-        at: Timestamp,
-        size_bytes: u64,
-        (reason, reply, step): (Reason, Reply, Step),
-    ) -> Result<Reply, StoreError> {
+    /// Ends a whole transaction without a message that is filed.
+    async fn end(&self, end: End<'_>, answer: Answer) -> Result<Reply, StoreError> {
+        let End { envelope, deliveries, at, size_bytes } = end;
+        let Answer { outcome, reason, reply, step } = answer;
         let Some(first) = deliveries.first() else { return Ok(reply) };
         let reply = reply.with_trace(*first);
         let refusals = envelope.recipients.iter().zip(deliveries).map(|(recipient, delivery)| Refusal {
@@ -135,13 +153,49 @@ impl Intake {
             mail_from: envelope.reverse_path.clone(),
             rcpt: path_text(&recipient.path),
             reason,
-            outcome: Outcome::Rejected,
+            outcome,
             reply: reply.clone(),
             size_bytes,
             steps: vec![step.clone()],
         });
         self.store.record(refusals.collect()).await?;
-        announce(*first, Outcome::Rejected, reason, size_bytes);
+        announce(*first, outcome, reason, size_bytes);
+        Ok(reply)
+    }
+
+    /// R3: a trace for each of these recipients that is ours. Who is not is not named in any account.
+    async fn leave_trace(&self, client: &Client, unserved: &Unserved) -> Result<Reply, StoreError> {
+        let (outcome, reason, said) = hindrance(unserved.cause);
+        let mut refusals: Vec<Refusal> = Vec::new();
+        for path in &unserved.recipients {
+            let account = match self.store.mailbox(&self.served.classify(path)).await? {
+                Lookup::Found(mailbox) => mailbox.account(),
+                Lookup::Off(account) => account,
+                Lookup::Unknown => continue,
+            };
+            let delivery = DeliveryId::generate();
+            let first = refusals.first().map_or(delivery, |first| first.delivery);
+            refusals.push(Refusal {
+                delivery,
+                account,
+                at: Timestamp::now(),
+                client: client.clone(),
+                mail_from: unserved.reverse_path.clone(),
+                rcpt: path_text(path),
+                reason,
+                outcome,
+                reply: unserved.reply.clone().with_trace(first),
+                size_bytes: 0,
+                steps: vec![step("SMTP", said)],
+            });
+        }
+        let Some(reply) = refusals.first().map(|first| first.reply.clone()) else {
+            return Ok(unserved.reply.clone());
+        };
+        for refusal in &refusals {
+            announce(refusal.delivery, outcome, reason, 0);
+        }
+        self.store.record(refusals).await?;
         Ok(reply)
     }
 
@@ -154,6 +208,9 @@ impl Intake {
     ) -> Result<RecipientAnswer, StoreError> {
         let asked = self.served.classify(path);
         let (account, reason, reply, said) = match (&asked, self.store.mailbox(&asked).await?) {
+            (_, Lookup::Found(Mailbox::Postmaster)) if !self.postmaster.has_room(0, Instant::now()) => {
+                return Ok(RecipientAnswer::Refused(reply::DAILY_LIMIT));
+            }
             (_, Lookup::Found(mailbox)) => return Ok(RecipientAnswer::Accepted(mailbox)),
             (_, Lookup::Off(account)) => (
                 account,
@@ -209,83 +266,50 @@ impl Handler for Intake {
         })
     }
 
-    async fn message(&self, envelope: Envelope, body: Body) -> Reply {
-        let span = info_span!("message", recipients = envelope.recipients.len());
-        self.file(envelope, body).instrument(span).await.unwrap_or_else(|error| {
+    async fn unserved(&self, client: &Client, unserved: Unserved) -> Reply {
+        self.leave_trace(client, &unserved).await.unwrap_or_else(|error| {
             warn!(error = &error as &dyn std::error::Error, "store.unavailable");
-            reply::STORE_UNAVAILABLE
+            unserved.reply
         })
     }
-}
 
-/// Parses and authenticates one message.
-///
-/// # Errors
-/// If the message breaks a structural limit.
-pub async fn examine(
-    authenticator: &Authenticator,
-    subject: &SubjectParts,
-    raw: &Bytes,
-) -> Result<Examined, TooComplex> {
-    let started = Instant::now();
-    let email = parse(raw.clone()).await?;
-    let journaled = match raw.len() {
-        0..=PARSE_IN_PLACE_OCTETS => message::open_journal(raw, &email)?,
-        _ => open_large_journal(raw.clone(), email.clone()).await?,
-    };
-    let parsed = started.elapsed();
-    // R33: of a journal report it is the reporter who is judged.
-    let verdict = authenticator.verify(subject.with_author(&email), raw).await;
-    let (email, inner) = match journaled {
-        Some((inner, octets)) => (inner, Some(Bytes::from(octets))),
-        None => (email, None),
-    };
-    let steps = vec![
-        timed("MESSAGE", explain_email(&email), parsed),
-        timed("AUTH", explain_verdict(&verdict), started.elapsed() - parsed),
-    ];
-    Ok(Examined { email, verdict, inner, steps })
-}
-
-/// Where a message comes from, owned.
-#[derive(Clone, Debug)]
-pub struct SubjectParts {
-    /// The client's address.
-    pub client_ip: IpAddr,
-    /// The EHLO or HELO argument.
-    pub helo: String,
-    /// The reverse-path.
-    pub mail_from: Option<EmailAddress>,
-}
-
-impl SubjectParts {
-    fn of(envelope: &Envelope) -> Self {
-        Self {
-            client_ip: envelope.client.ip,
-            helo: envelope.client.helo.clone(),
-            mail_from: envelope.reverse_path.clone(),
+    async fn message(&self, envelope: Envelope, body: Body) -> Reply {
+        let span = info_span!("message", recipients = envelope.recipients.len());
+        let envelope = Arc::new(envelope);
+        async {
+            match timeout(FILE_LIMIT, Box::pin(self.file(&envelope, body))).await {
+                Ok(Ok(reply)) => reply,
+                Ok(Err(error)) => {
+                    warn!(error = &error as &dyn std::error::Error, "store.unavailable");
+                    self.put_off(&envelope, "the store did not take the message").await
+                }
+                Err(_) => {
+                    warn!("filing took too long");
+                    self.put_off(&envelope, "judging and filing took too long").await
+                }
+            }
         }
-    }
-
-    fn with_author<'a>(&'a self, email: &'a Email) -> Subject<'a> {
-        Subject {
-            client_ip: self.client_ip,
-            helo: &self.helo,
-            mail_from: self.mail_from.as_ref(),
-            from: email.from.address(),
-        }
+        .instrument(span)
+        .await
     }
 }
 
-/// Large messages are parsed where they cannot keep other sessions waiting.
-async fn parse(raw: Bytes) -> Result<Email, TooComplex> {
-    if raw.len() <= PARSE_IN_PLACE_OCTETS {
-        return message::parse(&raw);
-    }
-    match tokio::task::spawn_blocking(move || message::parse(&raw)).await {
-        Ok(parsed) => parsed,
-        Err(failed) => std::panic::resume_unwind(failed.into_panic()),
-    }
+/// A transaction that ends without a filed message.
+#[derive(Clone, Copy)]
+struct End<'a> {
+    envelope: &'a Envelope,
+    /// One for each recipient.
+    deliveries: &'a [DeliveryId],
+    at: Timestamp,
+    size_bytes: u64,
+}
+
+/// How it ends.
+struct Answer {
+    outcome: Outcome,
+    reason: Reason,
+    reply: Reply,
+    step: Step,
 }
 
 fn announce(delivery: DeliveryId, outcome: Outcome, reason: Reason, size_bytes: u64) {
@@ -294,63 +318,96 @@ fn announce(delivery: DeliveryId, outcome: Outcome, reason: Reason, size_bytes: 
     counter!("syncmx_messages_total", "outcome" => outcome, "reason" => reason).increment(1);
 }
 
-async fn open_large_journal(raw: Bytes, wrapper: Email) -> Result<Option<(Email, Vec<u8>)>, TooComplex> {
-    match tokio::task::spawn_blocking(move || message::open_journal(&raw, &wrapper)).await {
-        Ok(opened) => opened,
-        Err(failed) => std::panic::resume_unwind(failed.into_panic()),
+/// What is found in the message that only we may write is taken out.
+fn without_foreign_trace(received: Received, hostname: &str) -> Received {
+    let cleaned = match auth::without_foreign_trace(received.as_bytes(), hostname) {
+        Cow::Borrowed(_) => None,
+        Cow::Owned(cleaned) => Some(cleaned),
+    };
+    match cleaned {
+        Some(cleaned) => received.replaced_by(cleaned),
+        None => received,
     }
 }
 
-async fn read(body: Body) -> std::io::Result<Bytes> {
-    match body {
-        Body::Memory(bytes) => Ok(Bytes::from(bytes)),
-        Body::File { mut file, size_bytes } => tokio::task::spawn_blocking(move || {
-            let mut bytes = Vec::with_capacity(usize::try_from(size_bytes).unwrap_or_default());
-            file.seek(SeekFrom::Start(0))?;
-            file.read_to_end(&mut bytes)?;
-            Ok(Bytes::from(bytes))
-        })
-        .await
-        .map_err(std::io::Error::other)?,
-    }
-}
-
-fn without_foreign_trace(received: Bytes, hostname: &str) -> Bytes {
-    match auth::without_foreign_trace(&received, hostname) {
-        Cow::Borrowed(_) => received,
-        Cow::Owned(cleaned) => Bytes::from(cleaned),
-    }
-}
-
-fn with_trace_fields(mut trace_fields: Vec<u8>, received: &[u8]) -> Bytes {
-    trace_fields.extend_from_slice(received);
-    Bytes::from(trace_fields)
-}
-
-const fn size_of(body: &Body) -> u64 {
-    match body {
-        Body::File { size_bytes, .. } => *size_bytes,
-        Body::Memory(bytes) => bytes.len() as u64,
-    }
-}
-
-fn refusal_of(defect: BodyDefect) -> (Reason, Reply, Step) {
-    match defect {
-        BodyDefect::BareNewline => (
-            Reason::BadSyntax,
-            reply::BAD_SYNTAX,
-            step("SMTP", "a bare CR or LF inside DATA (RFC 5321 section 2.3.8)"),
-        ),
-        BodyDefect::Empty => (Reason::BadSyntax, reply::BAD_SYNTAX, step("SMTP", "there is no message")),
-        BodyDefect::TooLarge => {
-            (Reason::TooLarge, reply::TOO_LARGE, step("SMTP", "the message is over the size limit"))
+/// What is stored: our trace fields on top of the message, or of the one inside it.
+fn with_trace_fields(trace_fields: &[u8], received: Arc<Received>, inner: Option<Vec<u8>>) -> Bytes {
+    match (inner, Arc::try_unwrap(received)) {
+        (Some(inner), Ok(received)) => received.replaced_by(inner).with_front(trace_fields),
+        (None, Ok(received)) => received.with_front(trace_fields),
+        // Somebody still reads it: then, and only then, it is copied.
+        (inner, Err(received)) => {
+            [trace_fields, inner.as_deref().unwrap_or_else(|| received.as_bytes())].concat().into()
         }
     }
 }
 
-fn null_mx() -> (Reason, Reply, Step) {
+fn refusal_of(defect: BodyDefect) -> Answer {
+    match defect {
+        BodyDefect::BareNewline => rejected(
+            Reason::BadSyntax,
+            reply::BAD_SYNTAX,
+            step("SMTP", "a bare CR or LF inside DATA (RFC 5321 section 2.3.8)"),
+        ),
+        BodyDefect::Empty => {
+            rejected(Reason::BadSyntax, reply::BAD_SYNTAX, step("SMTP", "there is no message"))
+        }
+        BodyDefect::TooLarge => {
+            rejected(Reason::TooLarge, reply::TOO_LARGE, step("SMTP", "the message is over the size limit"))
+        }
+    }
+}
+
+fn null_mx() -> Answer {
     let said = "the sender's domain says with a null MX that it takes no mail: nobody writes from it";
-    (Reason::SenderNotAllowed, reply::NULL_MX, step("RFC7505", said))
+    rejected(Reason::SenderNotAllowed, reply::NULL_MX, step("RFC7505", said))
+}
+
+fn postmaster_full() -> Answer {
+    let said = "mail to postmaster and abuse has used up its share of the day";
+    let answer = rejected(Reason::DailyLimit, reply::DAILY_LIMIT, step("SMTP", said));
+    Answer { outcome: Outcome::Deferred, ..answer }
+}
+
+fn unreadable() -> Answer {
+    unavailable("the temporary file of the message could not be read")
+}
+
+fn unavailable(said: &'static str) -> Answer {
+    let answer = rejected(Reason::StoreUnavailable, reply::STORE_UNAVAILABLE, step("SMTP", said));
+    Answer { outcome: Outcome::Deferred, ..answer }
+}
+
+fn poisonous(error: &ExamineError) -> Answer {
+    let said = format!("{error}, more than once: it cannot be read");
+    rejected(Reason::BadSyntax, reply::TOO_COMPLEX, step("MESSAGE", said))
+}
+
+const fn rejected(reason: Reason, reply: Reply, step: Step) -> Answer {
+    Answer { outcome: Outcome::Rejected, reason, reply, step }
+}
+
+const fn hindrance(cause: Hindrance) -> (Outcome, Reason, &'static str) {
+    match cause {
+        Hindrance::NeedsSmtputf8 => (
+            Outcome::Rejected,
+            Reason::BadSyntax,
+            "an address with octets beyond ASCII, but MAIL did not say SMTPUTF8 (RFC 6531 section 3.5)",
+        ),
+        Hindrance::NoRoom => {
+            (Outcome::Deferred, Reason::NoRoom, "there was no room for the message, and it is to come again")
+        }
+        Hindrance::SessionSpent => (
+            Outcome::Deferred,
+            Reason::SessionLimit,
+            "the client had tried out too many addresses, and was closed before it sent the message",
+        ),
+        Hindrance::TooManyRecipients => (
+            Outcome::Deferred,
+            Reason::TooManyRecipients,
+            "more recipients than one transaction may have: this one is to come in another",
+        ),
+    }
 }
 
 fn path_text(path: &ForwardPath) -> String {
@@ -360,39 +417,9 @@ fn path_text(path: &ForwardPath) -> String {
     }
 }
 
-fn explain_email(email: &Email) -> String {
-    let mut said = format!("a {} message", email.kind.as_str());
-    if !email.attachments.is_empty() {
-        said.push_str(&format!(" with {} attachments", email.attachments.len()));
-    }
-    if !email.problems.is_empty() {
-        said.push_str(&format!("; odd: {}", email.problems.len()));
-    }
-    said
-}
-
-fn explain_verdict(verdict: &Verdict) -> String {
-    let dkim =
-        verdict.dkim.iter().map(|signature| format!("{} {}", signature.result.as_str(), signature.domain));
-    let dkim = dkim.collect::<Vec<_>>().join(", ");
-    format!(
-        "SPF {}, DKIM {}, DMARC {} (policy {}), ARC {}, iprev {}",
-        verdict.spf.result.as_str(),
-        if dkim.is_empty() { "none" } else { &dkim },
-        verdict.dmarc.result.as_str(),
-        verdict.dmarc.policy.as_str(),
-        verdict.arc.result.as_str(),
-        verdict.iprev.as_str(),
-    )
-}
-
 fn step(rule: &'static str, said: impl Into<Cow<'static, str>>) -> Step {
     Step { rule, said: said.into(), took_us: 0 }
 }
 
-fn timed(rule: &'static str, said: String, took: std::time::Duration) -> Step {
-    Step { rule, said: said.into(), took_us: u64::try_from(took.as_micros()).unwrap_or(u64::MAX) }
-}
-
-/// Up to this size parsing takes well under a millisecond.
-const PARSE_IN_PLACE_OCTETS: usize = 256 * 1024;
+/// Below what a session waits, so that there is time left for a trace.
+const FILE_LIMIT: Duration = Duration::from_secs(54);

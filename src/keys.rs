@@ -195,10 +195,25 @@ impl Keys {
             // The data folder: nobody else looks in.
             fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
         }
-        let mut handle = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
-        handle.write_all(HEADER.as_bytes())?;
-        handle.write_all(text.as_bytes())?;
-        handle.sync_all()
+        // Under its name it is whole and on disk, or not there: half a key file would end every later start.
+        let temporary = path.with_extension(format!("new-{}", std::process::id()));
+        let written = (|| {
+            let mut handle = fs::OpenOptions::new()
+                .write(true)
+                .create(true)
+                .truncate(true)
+                .mode(0o600)
+                .open(&temporary)?;
+            handle.write_all(HEADER.as_bytes())?;
+            handle.write_all(text.as_bytes())?;
+            handle.sync_all()?;
+            // Unlike a renaming, this fails where somebody else has made one meanwhile.
+            fs::hard_link(&temporary, path)
+        })();
+        let _gone = fs::remove_file(&temporary);
+        written?;
+        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+        fs::File::open(folder.unwrap_or(Path::new(".")))?.sync_all()
     }
 }
 
@@ -231,6 +246,8 @@ mod tests {
         let path = folder.path().join("sub/keys.toml");
         let made = Keys::load_or_create(&path).unwrap();
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        assert_eq!(fs::read_dir(path.parent().unwrap()).unwrap().count(), 1, "nothing else is left");
+        assert!(made.write_new(&path).is_err(), "a file that is there is never replaced");
         let read = Keys::load_or_create(&path).unwrap();
         assert_eq!(made.master.expose(), read.master.expose());
         assert_eq!(made.reply_tokens[0].secret.expose(), read.reply_tokens[0].secret.expose());

@@ -5,7 +5,7 @@
 
 use tracing::{error, info, warn};
 
-use crate::config::{Config, ConfigError};
+use crate::config::{Config, ConfigError, Smtp, Timeouts, Tls};
 use crate::smtp::listener::SettingsSwitch;
 use crate::smtp::session::TlsPolicy;
 
@@ -50,25 +50,40 @@ fn fixed_that_differ(old: &Config, new: &Config) -> Vec<&'static str> {
         .collect()
 }
 
-fn fixed(config: &Config) -> [(&'static str, String); 16] {
-    let (smtp, tls) = (&config.smtp, &config.tls);
-    [
-        ("smtp.listen", format!("{:?}", smtp.listen)),
-        ("smtp.hostname", smtp.hostname.clone()),
-        ("smtp.max_connections", smtp.max_connections.to_string()),
-        ("smtp.max_connections_per_ip", smtp.max_connections_per_ip.to_string()),
-        ("smtp.proxy_protocol_from", format!("{:?}", smtp.proxy_protocol_from)),
-        ("tls.certificate", format!("{:?}", tls.certificate)),
-        ("tls.key", format!("{:?}", tls.key)),
-        ("domains", format!("{:?}", config.domains)),
-        ("dns", format!("{:?}", config.dns)),
-        ("http", format!("{:?}", config.http)),
-        ("store", format!("{:?}", config.store)),
-        ("keys", format!("{:?}", config.keys)),
-        ("log", format!("{:?}", config.log)),
-        ("relay", format!("{:?}", config.relay)),
-        ("scan", format!("{:?}", config.scan)),
-        ("webhook", format!("{:?}", config.webhook)),
+/// Every field is named, so that a new one cannot be forgotten: `_` is what new sessions take up.
+fn fixed(config: &Config) -> Vec<(&'static str, String)> {
+    let Config { smtp, tls, domains, dns, http, store, keys, log, relay, scan, webhook } = config;
+    let Smtp {
+        listen,
+        hostname,
+        max_message_size: _,
+        max_recipients: _,
+        max_connections,
+        max_connections_per_ip,
+        proxy_protocol_from,
+        refuse_from,
+        timeouts: Timeouts { command: _, data: _ },
+    } = smtp;
+    let Tls { certificate, key, mta_sts, require: _ } = tls;
+    vec![
+        ("smtp.listen", format!("{listen:?}")),
+        ("smtp.hostname", hostname.clone()),
+        ("smtp.max_connections", max_connections.to_string()),
+        ("smtp.max_connections_per_ip", max_connections_per_ip.to_string()),
+        ("smtp.proxy_protocol_from", format!("{proxy_protocol_from:?}")),
+        ("smtp.refuse_from", format!("{refuse_from:?}")),
+        ("tls.certificate", format!("{certificate:?}")),
+        ("tls.key", format!("{key:?}")),
+        ("tls.mta_sts", mta_sts.as_str().to_owned()),
+        ("domains", format!("{domains:?}")),
+        ("dns", format!("{dns:?}")),
+        ("http", format!("{http:?}")),
+        ("store", format!("{store:?}")),
+        ("keys", format!("{keys:?}")),
+        ("log", format!("{log:?}")),
+        ("relay", format!("{relay:?}")),
+        ("scan", format!("{scan:?}")),
+        ("webhook", format!("{webhook:?}")),
     ]
 }
 
@@ -89,8 +104,75 @@ mod tests {
         check("SYNCMX_SMTP__LISTEN", "[\"127.0.0.1:2526\"]", &["smtp.listen"]);
         check("SYNCMX_SMTP__MAX_CONNECTIONS", "3", &["smtp.max_connections"]);
         check("SYNCMX_DNS__TIMEOUT", "1s", &["dns"]);
+        check("SYNCMX_TLS__MTA_STS", "enforce", &["tls.mta_sts"]);
         check("SYNCMX_LOG__LEVEL", "debug", &["log"]);
         check("SYNCMX_DOMAINS__SYNC", "[\"other.test\"]", &["domains"]);
+    }
+
+    /// Every key of the README's table, with a value that differs from its default, in the order of the table.
+    const OTHER_VALUES: &[(&str, &str)] = &[
+        ("smtp.listen", "[\"127.0.0.1:2526\"]"),
+        ("smtp.hostname", "mx2.example.test"),
+        ("smtp.max_message_size", "1MiB"),
+        ("smtp.max_recipients", "7"),
+        ("smtp.max_connections", "3"),
+        ("smtp.max_connections_per_ip", "3"),
+        ("smtp.proxy_protocol_from", "[\"192.0.2.0/24\"]"),
+        ("smtp.refuse_from", "[\"192.0.2.0/24\"]"),
+        ("smtp.timeouts.command", "7s"),
+        ("smtp.timeouts.data", "7s"),
+        ("tls.certificate", "a.pem"),
+        ("tls.key", "b.pem"),
+        ("tls.require", "true"),
+        ("domains.sync", "[\"other.test\"]"),
+        ("domains.reply", "[\"other.test\"]"),
+        ("dns.servers", "[\"127.0.0.1:53\"]"),
+        ("dns.timeout", "1s"),
+        ("http.listen", "127.0.0.1:8026"),
+        ("http.public_url", "http://127.0.0.1:8026"),
+        ("store.url", "sqlite://other.db"),
+        ("store.blobs", "file://other"),
+        ("keys.file", "other.toml"),
+        ("log.format", "json"),
+        ("log.level", "debug"),
+        ("relay.smarthost", "smtp://127.0.0.1:1025"),
+        ("scan.clamd", "127.0.0.1:3310"),
+        ("webhook.allow_private", "true"),
+    ];
+    const TAKEN_UP: [&str; 5] = [
+        "smtp.max_message_size",
+        "smtp.max_recipients",
+        "smtp.timeouts.command",
+        "smtp.timeouts.data",
+        "tls.require",
+    ];
+    /// Settings that the configuration wants together.
+    const TOGETHER: [(&str, &str, &str); 3] = [
+        ("tls.certificate", "tls.key", "b.pem"),
+        ("tls.key", "tls.certificate", "a.pem"),
+        ("relay.smarthost", "relay.from", "a@b.test"),
+    ];
+
+    #[test]
+    fn x17_each_setting_of_the_readme_is_taken_up_or_complained_of() {
+        let variable = |key: &str| format!("SYNCMX_{}", key.to_ascii_uppercase().replace('.', "__"));
+        let before = Config::load(None, []).unwrap();
+        for (key, value) in OTHER_VALUES {
+            let with = TOGETHER.iter().filter(|(first, _, _)| first == key);
+            let with = with.map(|(_, second, value)| (variable(second), (*value).to_owned()));
+            let environment = with.chain([(variable(key), (*value).to_owned())]);
+            let changed = Config::load(None, environment).unwrap();
+            let named = fixed_that_differ(&before, &changed);
+            let section = key.split('.').next().unwrap();
+            let is_named = named.contains(key) || named.contains(&section);
+            assert_eq!(is_named, !TAKEN_UP.contains(key), "{key}: {named:?}");
+        }
+        let readme = include_str!("../README.md");
+        let table = readme.split("<!-- settings:").nth(1).unwrap();
+        let rows = table.lines().skip(3).take_while(|line| line.starts_with('|'));
+        let listed: Vec<&str> = rows.map(|row| row.split('`').nth(1).unwrap()).collect();
+        let known: Vec<&str> = OTHER_VALUES.iter().map(|(key, _)| *key).collect();
+        assert_eq!(listed, known);
     }
 
     #[test]

@@ -10,7 +10,8 @@ use utoipa::ToSchema;
 use crate::address::{EmailAddress, NamedAddress};
 use crate::auth::{AuthResult, Verdict};
 use crate::filing::Step;
-use crate::message::Attachment;
+use crate::message::{Attachment, Meeting};
+use crate::time::Timestamp;
 
 /// What authentication found: `auth` of a delivery and of `inspect --json`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -65,7 +66,7 @@ pub struct AttachmentView {
     pub n: usize,
     /// The cleaned file name.
     pub filename: String,
-    /// The declared type.
+    /// The type that the content proves, else the declared one.
     pub content_type: String,
     /// Octets after decoding.
     pub size: u64,
@@ -75,8 +76,27 @@ pub struct AttachmentView {
     pub inline: bool,
     /// `stored` or `skipped` (R56).
     pub status: Cow<'static, str>,
-    /// Why it was skipped.
+    /// Why it was skipped; of one that is stored, what is odd about it (R57).
     pub why: Option<String>,
+}
+
+/// R55: what a calendar part says.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct MeetingView {
+    /// `REQUEST`, `REPLY`, `CANCEL`, … (RFC 5546).
+    pub method: Cow<'static, str>,
+    /// The title; null without scope `messages:content`.
+    pub title: Option<String>,
+    /// When it begins.
+    #[schema(format = DateTime)]
+    pub start: Option<String>,
+    /// When it ends.
+    #[schema(format = DateTime)]
+    pub end: Option<String>,
+    /// The organiser's address.
+    pub organiser: Option<String>,
+    /// A link to Zoom, Meet, Teams or the like; null without scope `messages:content`.
+    pub join_url: Option<String>,
 }
 
 /// Somebody in a header field.
@@ -108,6 +128,18 @@ impl From<&Verdict> for AuthView {
     }
 }
 
+impl AuthView {
+    /// R5: the results alone, not whose.
+    #[must_use]
+    pub fn without_names(mut self) -> Self {
+        for signature in &mut self.dkim {
+            signature.domain.clear();
+            signature.selector.clear();
+        }
+        self
+    }
+}
+
 impl From<&Step> for StepView {
     fn from(step: &Step) -> Self {
         Self { rule: Cow::Borrowed(step.rule), said: step.said.clone(), took_us: step.took_us }
@@ -124,7 +156,7 @@ impl From<&Attachment> for AttachmentView {
             sha256: hex(&attachment.sha256),
             inline: attachment.inline,
             status: Cow::Borrowed("stored"),
-            why: None,
+            why: attachment.mismatch.clone(),
         }
     }
 }
@@ -134,6 +166,19 @@ impl AttachmentView {
     #[must_use]
     pub fn skipped(self, why: String) -> Self {
         Self { status: Cow::Borrowed("skipped"), why: Some(why), ..self }
+    }
+}
+
+impl From<&Meeting> for MeetingView {
+    fn from(meeting: &Meeting) -> Self {
+        Self {
+            method: Cow::Borrowed(meeting.method.as_str()),
+            title: Some(meeting.title.clone()),
+            start: meeting.start.map(Timestamp::to_rfc3339),
+            end: meeting.end.map(Timestamp::to_rfc3339),
+            organiser: meeting.organiser.clone(),
+            join_url: meeting.join_url.clone(),
+        }
     }
 }
 

@@ -198,6 +198,7 @@ impl Mails {
             helo: case.helo.as_deref().unwrap_or("localhost"),
             mail_from: mail_from.as_ref(),
             from: from.as_ref(),
+            original: None,
         };
         self.authenticator.verify(subject, &raw).await
     }

@@ -17,7 +17,7 @@ use syncmx::config;
 use syncmx::smtp::listener::Server;
 use syncmx::smtp::session::TlsPolicy;
 use syncmx::smtp::tls::Certificates;
-use syncmx::smtp::{Body, Client, Envelope, ForwardPath, Handler, RecipientAnswer, Reply, reply};
+use syncmx::smtp::{Body, Client, Envelope, ForwardPath, Handler, RecipientAnswer, Reply, Unserved, reply};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
 
@@ -31,6 +31,10 @@ struct Nobody;
 impl Handler for Nobody {
     async fn recipient(&self, _: &Client, _: Option<&EmailAddress>, _: &ForwardPath) -> RecipientAnswer {
         RecipientAnswer::Accepted(Mailbox::Postmaster)
+    }
+
+    async fn unserved(&self, _: &Client, unserved: Unserved) -> Reply {
+        unserved.reply
     }
 
     async fn message(&self, _: Envelope, _: Body) -> Reply {

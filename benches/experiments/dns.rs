@@ -4,7 +4,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tokio::net::UdpSocket;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream, UdpSocket};
 use tokio::task::JoinSet;
 
 use crate::api::Desk;
@@ -16,6 +17,10 @@ use crate::{Row, Scale};
 #[derive(Clone, Copy, Debug)]
 enum Failing {
     BlackHole,
+    /// (g): answers the first hundred questions and then none.
+    DiesMidRun,
+    /// (f): 64 KB of text for each TXT question, over TCP.
+    HugeTexts,
     NxDomain,
     NxDomainAfter3s,
     ServFail,
@@ -30,6 +35,8 @@ pub(crate) async fn x6(scale: Scale) -> Vec<Row> {
         Failing::NxDomain,
         Failing::NxDomainAfter3s,
         Failing::TruncatedWithoutTcp,
+        Failing::HugeTexts,
+        Failing::DiesMidRun,
     ];
     for failing in cases {
         rows.push(one(failing, scale).await);
@@ -64,7 +71,12 @@ async fn one(failing: Failing, scale: Scale) -> Row {
     codes.dedup();
     let may_pass_later =
         matches!(failing, Failing::ServFail | Failing::BlackHole | Failing::TruncatedWithoutTcp);
-    let is_answered = !may_pass_later || codes == ["451 4.4.3"];
+    let is_answered = if matches!(failing, Failing::DiesMidRun) {
+        // Some found it alive, others did not.
+        codes.iter().all(|codes| codes == "451 4.4.3" || codes == "250 2.0.0")
+    } else {
+        codes == [if may_pass_later { "451 4.4.3" } else { "250 2.0.0" }]
+    };
     let measured = format!(
         "{} mails: {}; longest {:.1} s, all {:.1} s; NOOP p99 {:.1} ms",
         done.len(),
@@ -77,17 +89,30 @@ async fn one(failing: Failing, scale: Scale) -> Row {
     Row { id: "X6", what: format!("DNS: {failing:?}"), measured, passed }
 }
 
-/// Answers every question alike, on UDP; nothing listens on TCP.
+/// Answers every question alike, on UDP; on TCP only [`Failing::HugeTexts`] listens.
 async fn respond(failing: Failing) -> SocketAddr {
     let socket = Arc::new(UdpSocket::bind("127.0.0.1:0").await.unwrap());
     let address = socket.local_addr().unwrap();
+    if matches!(failing, Failing::HugeTexts) {
+        let listener = TcpListener::bind(address).await.unwrap();
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                tokio::spawn(tell_huge_texts(stream));
+            }
+        });
+    }
     tokio::spawn(async move {
-        let mut buffer = vec![0; 4096];
+        let (mut buffer, mut asked) = (vec![0; 4096], 0);
         while let Ok((read, client)) = socket.recv_from(&mut buffer).await {
+            asked += 1;
             let mut answer = buffer[..read].to_vec();
             let (flags, rcode) = match failing {
                 Failing::BlackHole => continue,
-                Failing::NxDomain | Failing::NxDomainAfter3s => (0x81, 0x83),
+                Failing::DiesMidRun if asked > 100 => continue,
+                Failing::HugeTexts if is_for_text(&answer) => (0x83, 0x80),
+                Failing::DiesMidRun | Failing::HugeTexts | Failing::NxDomain | Failing::NxDomainAfter3s => {
+                    (0x81, 0x83)
+                }
                 Failing::ServFail => (0x81, 0x82),
                 Failing::TruncatedWithoutTcp => (0x83, 0x80),
             };
@@ -102,4 +127,38 @@ async fn respond(failing: Failing) -> SocketAddr {
         }
     });
     address
+}
+
+/// Where the question ends: behind its name, type and class.
+fn question_end(message: &[u8]) -> usize {
+    let mut at = 12;
+    while message[at] != 0 {
+        at += usize::from(message[at]) + 1;
+    }
+    at + 5
+}
+
+fn is_for_text(message: &[u8]) -> bool {
+    let end = question_end(message);
+    message[end - 4..end - 2] == [0, 16]
+}
+
+/// One record of 250 strings of 255 octets for each question of a connection.
+async fn tell_huge_texts(mut stream: TcpStream) -> std::io::Result<()> {
+    loop {
+        let length = usize::from(stream.read_u16().await?);
+        let mut question = vec![0; length];
+        stream.read_exact(&mut question).await?;
+        question.truncate(question_end(&question));
+        // One answer and nothing more, whatever the question brought.
+        (question[2], question[3]) = (0x81, 0x80);
+        question[6..12].copy_from_slice(&[0, 1, 0, 0, 0, 0]);
+        let text: Vec<u8> = std::iter::repeat_n([&[255][..], &[b'x'; 255]].concat(), 250).flatten().collect();
+        let size = u16::try_from(text.len()).unwrap().to_be_bytes();
+        question.extend_from_slice(&[0xc0, 12, 0, 16, 0, 1, 0, 0, 0, 0]);
+        question.extend_from_slice(&size);
+        question.extend_from_slice(&text);
+        stream.write_u16(u16::try_from(question.len()).unwrap()).await?;
+        stream.write_all(&question).await?;
+    }
 }

@@ -1,4 +1,4 @@
-//! The experiments X6–X14 and X16 on the real program, on this machine, client included; prints one table.
+//! The experiments X6–X14, X16 and S16 on the real program, on this machine, client included; prints one table.
 //!
 //! `cargo bench --bench experiments -- [X7 X8 …] [--scale N]`: all or some, at N parts of a hundred of the full counts
 //! (10,000 idle and 2,000 dripping connections; 20 unless told). It is a tool and no test: it fails for nothing, and says
@@ -13,6 +13,7 @@ mod api;
 mod app;
 mod clients;
 mod dns;
+mod huge;
 mod load;
 #[expect(dead_code, reason = "the end-to-end tests use more of it")]
 #[path = "../../tests/e2e/mail.rs"]
@@ -44,7 +45,8 @@ async fn main() {
     let scale = arguments.iter().position(|argument| argument == "--scale");
     let scale = Scale(scale.map_or(20, |at| arguments[at + 1].parse().unwrap()));
     let wanted = |id: &str| {
-        let named: Vec<&String> = arguments.iter().filter(|argument| argument.starts_with('X')).collect();
+        let named: Vec<&String> =
+            arguments.iter().filter(|argument| argument.starts_with(['S', 'X'])).collect();
         named.is_empty() || named.iter().any(|name| *name == id)
     };
     let build = if cfg!(debug_assertions) { "debug" } else { "release" };
@@ -68,12 +70,17 @@ async fn main() {
         print(&order::x10_half_open(scale).await);
     }
     if wanted("X11") {
-        print(&load::x11_handshakes(scale).await);
-    }
-    if wanted("X12") {
-        for row in order::x12_huge().await {
+        for row in load::x11_handshakes(scale).await {
             print(&row);
         }
+    }
+    if wanted("X12") {
+        for row in huge::x12_huge().await {
+            print(&row);
+        }
+    }
+    if wanted("S16") {
+        print(&huge::s16_large_mails(scale).await);
     }
     if wanted("X14") {
         print(&order::x14_sigterm().await);

@@ -1,4 +1,4 @@
-//! X9, X10, X12, X14, X16: shortages, rudeness, shutdown, and certificates that change.
+//! X9, X10, X14, X16: shortages, rudeness, shutdown, and certificates that change.
 
 use std::process::Command;
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use tokio::net::TcpStream;
 
 use crate::api::Desk;
 use crate::app::TestApp;
-use crate::clients::{ask, connect_from, greeted, resident_kib};
+use crate::clients::{ask, connect_from, greeted};
 use crate::mail::{Draft, LENA};
 use crate::{Row, Scale};
 
@@ -86,56 +86,6 @@ pub(crate) async fn x10_half_open(scale: Scale) -> Row {
         what: format!("{count} peers that reset, leave after the banner, or reset after it"),
         measured: format!("{open} sessions left after {:.0} ms", began.elapsed().as_secs_f64() * 1e3),
         passed: open == "0" && is_alive,
-    }
-}
-
-pub(crate) async fn x12_huge() -> Vec<Row> {
-    let app = TestApp::start_with(&[MANY]).await;
-    let mut rows = Vec::new();
-    let from = "From: a@b.test\r\n";
-    let cases = [
-        (
-            "100,000 nested message/rfc822",
-            format!("{from}{}", "Content-Type: message/rfc822\r\n\r\n".repeat(100_000)),
-        ),
-        ("100,000 header fields", format!("{from}{}\r\nx\r\n", "X: y\r\n".repeat(100_000))),
-        ("one header field of 20 MB", format!("{from}X: {}\r\n\r\nx\r\n", "y".repeat(20_000_000))),
-        ("body of one line of 20 MB", format!("{from}\r\n{}\r\n", "y".repeat(20_000_000))),
-    ];
-    for (what, raw) in cases {
-        let before = resident_kib(app.pid());
-        let mut stream = greeted(app.smtp, 1).await.unwrap();
-        ask(&mut stream, b"MAIL FROM:<>\r\n").await.unwrap();
-        ask(&mut stream, b"RCPT TO:<postmaster@sync.example.test>\r\n").await.unwrap();
-        ask(&mut stream, b"DATA\r\n").await.unwrap();
-        let began = Instant::now();
-        stream.write_all(raw.as_bytes()).await.unwrap();
-        let answer = ask(&mut stream, b".\r\n").await.unwrap_or_default();
-        rows.push(huge_row(what, &answer, began, before, &app));
-    }
-    let before = resident_kib(app.pid());
-    let (mut stream, began) = (greeted(app.smtp, 1).await.unwrap(), Instant::now());
-    let block = vec![b'x'; 1 << 20];
-    for _ in 0..100 {
-        stream.write_all(&block).await.unwrap();
-    }
-    let answer = ask(&mut stream, b"\r\n").await.unwrap_or_default();
-    rows.push(huge_row("command of 100 MB without LF", &answer, began, before, &app));
-    rows
-}
-
-fn huge_row(what: &str, answer: &str, began: Instant, before: i64, app: &TestApp) -> Row {
-    let grown = (resident_kib(app.pid()) - before) / 1024;
-    let is_alive = answer.starts_with(['2', '5']);
-    Row {
-        id: "X12",
-        what: what.to_owned(),
-        measured: format!(
-            "`{}` after {:.2} s; {grown} MiB more resident memory",
-            answer.get(..9).unwrap_or("gone"),
-            began.elapsed().as_secs_f64()
-        ),
-        passed: is_alive && grown < 64,
     }
 }
 

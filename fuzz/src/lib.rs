@@ -161,6 +161,8 @@ struct Conversation {
     said: Vec<u8>,
     recipients: Vec<ForwardPath>,
     messages: Vec<Message>,
+    /// For how many recipients each.
+    traces: Vec<usize>,
     closed: Option<CloseReason>,
 }
 
@@ -190,6 +192,11 @@ impl Conversation {
                 Step::AskRecipient(path) => {
                     session.answer_recipient(answer(&path));
                     outcome.recipients.push(path);
+                }
+                Step::AskTrace(unserved) => {
+                    assert!(!unserved.recipients.is_empty() && unserved.reply.code >= 400);
+                    outcome.traces.push(unserved.recipients.len());
+                    session.answer_trace(&unserved.reply);
                 }
                 Step::Close(reason) => {
                     outcome.closed = Some(reason);
@@ -280,6 +287,7 @@ fn envelope(helo: &str, sender: &str, recipient: &str) -> Envelope {
         smtputf8: false,
         requiretls: false,
         defect: None,
+        received_octets: 0,
     }
 }
 

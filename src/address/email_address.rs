@@ -54,7 +54,8 @@ impl EmailAddress {
 
 impl PartialEq for EmailAddress {
     fn eq(&self, other: &Self) -> bool {
-        self.text.eq_ignore_ascii_case(&other.text) || self.key() == other.key()
+        let is_plain = self.text.is_ascii() && other.text.is_ascii();
+        self.text.eq_ignore_ascii_case(&other.text) || (!is_plain && self.key() == other.key())
     }
 }
 

@@ -12,13 +12,18 @@ use super::fields::Field;
 use super::results::Results;
 use super::signature::{Kind, Signature};
 use super::tags::Tags;
-use super::{Arc, AuthResult};
+use super::{Arc, AuthResult, domain};
 
 /// RFC 8617 section 4.2.1: a larger instance makes the chain invalid.
 pub(super) const MAX_SETS: usize = 50;
 
-/// Verifies the chain of a message. `now` in Unix seconds.
-pub(super) async fn verify(lookups: &Lookups<'_>, content: &Content<'_>, now: u64) -> Arc {
+/// Verifies the chain of a message whose normalised From domain is `from`. `now` in Unix seconds.
+pub(super) async fn verify(
+    lookups: &Lookups<'_>,
+    content: &Content<'_>,
+    from: Option<&str>,
+    now: u64,
+) -> Arc {
     let is_arc = |field: &&Field<'_>| {
         field.is("ARC-Seal") || field.is("ARC-Message-Signature") || field.is("ARC-Authentication-Results")
     };
@@ -35,11 +40,19 @@ pub(super) async fn verify(lookups: &Lookups<'_>, content: &Content<'_>, now: u6
         Ok(()) => Arc {
             result: AuthResult::Pass,
             last_sealer: Some(last.seal.domain.clone()),
-            attests_dmarc_pass: last.results.says("dmarc", "pass"),
+            attests_dmarc_pass: last.results.says("dmarc", "pass") && speaks_of(&last.results, from),
         },
         Err((AuthResult::TempError, _)) => failed(AuthResult::TempError),
         Err(_) => failed(AuthResult::Fail),
     }
+}
+
+/// Whether the sealer's DMARC result was for this From domain: a forwarder who rewrites From has judged another.
+fn speaks_of(results: &Results, from: Option<&str>) -> bool {
+    results.values("dmarc", "header.from").all(|value| {
+        let domain = value.rsplit_once('@').map_or(value, |(_, domain)| domain);
+        from.is_some() && domain::normalised(domain).as_deref() == from
+    })
 }
 
 struct Set<'m> {

@@ -81,7 +81,8 @@ pub(super) async fn check_key(
     let mut records = match lookups.txt(&name, Purpose::Other).await {
         Ok(records) => records,
         Err(Failure::NoDomain | Failure::NoRecord) => return Err((AuthResult::PermError, "there is no key")),
-        Err(Failure::OverBudget) => return Err((AuthResult::PermError, "too many look-ups")),
+        // Nobody may call a signature bad that nobody has looked at.
+        Err(Failure::OverBudget) => return Err((AuthResult::TempError, "too many look-ups")),
         Err(Failure::Temporary) => return Err((AuthResult::TempError, "the key could not be fetched")),
     };
     records.sort_unstable();

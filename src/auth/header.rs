@@ -198,6 +198,7 @@ mod tests {
             smtputf8: false,
             requiretls: false,
             defect: None,
+            received_octets: 0,
         }
     }
 
@@ -241,7 +242,7 @@ mod tests {
         let results = Results::parse(found[2].value);
         assert_eq!(results.authserv_id, HOST);
         let methods: Vec<(&str, &str)> =
-            results.methods.iter().map(|(method, result)| (method.as_str(), result.as_str())).collect();
+            results.methods.iter().map(|method| (method.name.as_str(), method.result.as_str())).collect();
         let spf = ("spf", "fail");
         let expected = [spf, spf, ("dkim", "fail"), ("dmarc", "none"), ("arc", "pass"), ("iprev", "none")];
         assert_eq!(methods, expected, "{text}");

@@ -6,6 +6,7 @@
 mod align;
 mod arc;
 mod content;
+mod coverage;
 mod dkim;
 mod dmarc;
 mod dns;
@@ -44,6 +45,20 @@ pub struct Verdict {
     pub client_name: Option<String>,
     /// R11: whether SPF or DKIM passed for a domain aligned with the From domain.
     pub alignment: Alignment,
+    /// What the proof of `alignment` leaves open.
+    pub uncovered: Uncovered,
+    /// R28: likewise of the original that was forwarded as an attachment, by its own signatures; none without one.
+    pub original: Option<Alignment>,
+}
+
+/// SMTP.md M2, M3: fields that people and programs act on, and that no aligned signature covers. Empty where the
+/// client itself is proven to send for the From domain (SPF): then nobody stood in between.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Uncovered {
+    /// Not signed at all: anybody who passed the message on may have written them.
+    pub unsigned: Vec<&'static str>,
+    /// Signed less often than they stand there: some of them were added.
+    pub added: Vec<&'static str>,
 }
 
 /// The result words of RFC 8601 section 2.7 that we use.
@@ -186,8 +201,19 @@ impl Verdict {
             iprev: AuthResult::None,
             client_name: None,
             alignment: Alignment::NotAligned,
+            uncovered: Uncovered { unsigned: Vec::new(), added: Vec::new() },
+            original: None,
         }
     }
+}
+
+/// The original of a message that was forwarded as an attachment (R28).
+#[derive(Clone, Copy, Debug)]
+pub struct Original<'a> {
+    /// Its octets.
+    pub raw: &'a [u8],
+    /// Its one From address.
+    pub from: &'a EmailAddress,
 }
 
 /// What authentication needs to know of the SMTP session and the message, beside its bytes.
@@ -201,6 +227,8 @@ pub struct Subject<'a> {
     pub mail_from: Option<&'a EmailAddress>,
     /// The one From address (R10); none if the message has none that is clean: then nothing aligns.
     pub from: Option<&'a EmailAddress>,
+    /// The attached original, if it was forwarded as one (R28).
+    pub original: Option<Original<'a>>,
 }
 
 #[cfg(test)]

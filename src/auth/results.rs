@@ -7,8 +7,19 @@
 pub(super) struct Results {
     /// The authserv-id, lower case, without quotes.
     pub authserv_id: String,
-    /// Method and result, lower case, in order.
-    pub methods: Vec<(String, String)>,
+    /// In order.
+    pub methods: Vec<Method>,
+}
+
+/// `dmarc=pass header.from=a.test`
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Method {
+    /// Lower case, without version.
+    pub name: String,
+    /// Lower case.
+    pub result: String,
+    /// `header.from` and the like with their values, lower case.
+    pub properties: Vec<(String, String)>,
 }
 
 impl Results {
@@ -32,8 +43,15 @@ impl Results {
 
     /// Whether a method is given with this result, and with no other.
     pub(super) fn says(&self, method: &str, result: &str) -> bool {
-        let mut found = self.methods.iter().filter(|(name, _)| name == method).peekable();
-        found.peek().is_some() && found.all(|(_, found)| found == result)
+        let mut found = self.methods.iter().filter(|known| known.name == method).peekable();
+        found.peek().is_some() && found.all(|known| known.result == result)
+    }
+
+    /// The values that a property of a method is given.
+    pub(super) fn values<'a>(&'a self, method: &'a str, property: &'a str) -> impl Iterator<Item = &'a str> {
+        let methods = self.methods.iter().filter(move |known| known.name == method);
+        let properties = methods.flat_map(|known| &known.properties);
+        properties.filter(move |(name, _)| name == property).map(|(_, value)| value.as_str())
     }
 }
 
@@ -51,13 +69,25 @@ fn authserv_id(clause: &[Token]) -> String {
     }
 }
 
-fn methods(clauses: impl Iterator<Item = Vec<Token>>) -> Vec<(String, String)> {
+fn methods(clauses: impl Iterator<Item = Vec<Token>>) -> Vec<Method> {
     clauses
         .filter_map(|clause| match clause.as_slice() {
-            [Token::Word(method), Token::Equals, Token::Word(result), ..] => {
+            [Token::Word(method), Token::Equals, Token::Word(result), rest @ ..] => {
                 // `method/version` names the method as well.
-                let method = method.split('/').next().unwrap_or_default();
-                Some((method.to_owned(), result.clone()))
+                let name = method.split('/').next().unwrap_or_default().to_owned();
+                Some(Method { name, result: result.clone(), properties: properties(rest) })
+            }
+            _ => None,
+        })
+        .collect()
+}
+
+fn properties(tokens: &[Token]) -> Vec<(String, String)> {
+    tokens
+        .windows(3)
+        .filter_map(|window| match window {
+            [Token::Word(name), Token::Equals, Token::Quoted(value) | Token::Word(value)] => {
+                Some((name.clone(), value.clone()))
             }
             _ => None,
         })

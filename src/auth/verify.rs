@@ -10,8 +10,8 @@ use super::content::Content;
 use super::dmarc::Candidate;
 use super::dns::{Dns, Failure, Lookups};
 use super::{
-    AlignedBy, Alignment, Arc as ArcChain, AuthResult, Dkim, Dmarc, DmarcPolicy, Spf, Subject, Verdict, arc,
-    dkim, dmarc, domain, iprev, spf,
+    AlignedBy, Alignment, Arc as ArcChain, AuthResult, Dkim, Dmarc, DmarcPolicy, Original, Spf, Subject,
+    Uncovered, Verdict, arc, coverage, dkim, dmarc, domain, iprev, spf,
 };
 use crate::config;
 use crate::time::Timestamp;
@@ -50,7 +50,7 @@ impl Authenticator {
         &self.hostname
     }
 
-    /// Checks a message as received. At most 30 look-ups and 20 s (SMTP.md M10).
+    /// Checks a message as received. At most 30 look-ups and 20 s (SMTP.md M10), those for its original included.
     pub async fn verify(&self, subject: Subject<'_>, raw: &[u8]) -> Verdict {
         let lookups = self.dns.lookups();
         let content = Content::of(raw).ok();
@@ -65,7 +65,7 @@ impl Authenticator {
         };
         let ((spf, spf_helo), (dkim, arc), (iprev, client_name), walk) = tokio::join!(
             check_both_spf(&lookups, &subject),
-            check_signatures(&lookups, content.as_ref(), now),
+            check_signatures(&lookups, content.as_ref(), from.as_deref(), now),
             iprev::check(&lookups, subject.client_ip),
             walk,
         );
@@ -73,7 +73,15 @@ impl Authenticator {
             Some(walk) => dmarc::evaluate(&lookups, walk, &candidates(&dkim, &spf)).await,
             None => (Dmarc { result: AuthResult::None, policy: DmarcPolicy::None }, Alignment::NotAligned),
         };
-        Verdict { spf, spf_helo, dkim, dmarc, arc, iprev, client_name, alignment }
+        let original = match subject.original {
+            Some(original) => Some(check_original(&lookups, original, now).await),
+            None => None,
+        };
+        let uncovered = match (&content, &from) {
+            (Some(content), Some(from)) => coverage::uncovered(content, &alignment, &dkim, &spf, from),
+            _ => Uncovered::default(),
+        };
+        Verdict { spf, spf_helo, dkim, dmarc, arc, iprev, client_name, alignment, uncovered, original }
     }
 
     /// SPF alone: of the sender's domain, or of the HELO name where `mail_from` is empty.
@@ -106,6 +114,22 @@ impl std::fmt::Debug for Authenticator {
     }
 }
 
+/// R28: whether a signature of the original's own still holds and is aligned with its From. What SPF said when it came
+/// in is gone; a signature that has expired since counts no more.
+async fn check_original(lookups: &Lookups<'_>, original: Original<'_>, now: u64) -> Alignment {
+    let (Ok(content), Some(from)) = (Content::of(original.raw), domain::normalised(original.from.domain()))
+    else {
+        return Alignment::NotAligned;
+    };
+    let dkim = dkim::verify(lookups, &content, now).await;
+    let candidates = signers(&dkim);
+    if candidates.is_empty() {
+        return Alignment::NotAligned;
+    }
+    let walk = dmarc::walk(lookups, &from).await;
+    dmarc::evaluate(lookups, &walk, &candidates).await.1
+}
+
 /// MAIL FROM, or HELO in its place where the reverse-path is null; and HELO.
 async fn check_both_spf(lookups: &Lookups<'_>, subject: &Subject<'_>) -> (Spf, Spf) {
     let helo = check_spf(lookups, subject.client_ip, subject.helo, "", subject.helo);
@@ -131,11 +155,12 @@ async fn check_spf(lookups: &Lookups<'_>, ip: IpAddr, helo: &str, local_part: &s
 async fn check_signatures(
     lookups: &Lookups<'_>,
     content: Option<&Content<'_>>,
+    from: Option<&str>,
     now: u64,
 ) -> (Vec<Dkim>, ArcChain) {
     match content {
         Some(content) => {
-            tokio::join!(dkim::verify(lookups, content, now), arc::verify(lookups, content, now))
+            tokio::join!(dkim::verify(lookups, content, now), arc::verify(lookups, content, from, now))
         }
         None => {
             (Vec::new(), ArcChain { result: AuthResult::None, last_sealer: None, attests_dmarc_pass: false })
@@ -145,11 +170,17 @@ async fn check_signatures(
 
 /// Signatures first: they outlive forwarding.
 fn candidates<'a>(dkim: &'a [Dkim], spf: &'a Spf) -> Vec<Candidate<'a>> {
-    let signers = dkim.iter().map(|dkim| (AlignedBy::Dkim, dkim.domain.as_str(), dkim.result));
-    let sender = spf.domain.iter().map(|domain| (AlignedBy::Spf, domain.as_str(), spf.result));
-    signers
-        .chain(sender)
-        .filter(|(_, _, result)| matches!(result, AuthResult::Pass | AuthResult::TempError))
-        .map(|(by, domain, result)| Candidate { by, domain, result })
+    let sender = spf.domain.iter().map(|domain| Candidate { by: AlignedBy::Spf, domain, result: spf.result });
+    signers(dkim).into_iter().chain(sender.filter(may_count)).collect()
+}
+
+fn signers(dkim: &[Dkim]) -> Vec<Candidate<'_>> {
+    dkim.iter()
+        .map(|dkim| Candidate { by: AlignedBy::Dkim, domain: &dkim.domain, result: dkim.result })
+        .filter(may_count)
         .collect()
+}
+
+const fn may_count(candidate: &Candidate<'_>) -> bool {
+    matches!(candidate.result, AuthResult::Pass | AuthResult::TempError)
 }

@@ -218,6 +218,9 @@ pub(super) enum HeldCommand {
         /// The primary email of the contact to be made.
         #[arg(long, value_name = "ADDRESS", requires = "create")]
         email: Option<String>,
+        /// Of mail in a user's name: from now on believe the domain that signed it.
+        #[arg(long)]
+        remember_signer: bool,
         #[command(flatten)]
         output: Output,
     },
@@ -350,9 +353,11 @@ pub(super) async fn held(config: &Config, command: HeldCommand) -> Result<ExitCo
             let query = query(&[("reason", reason), ("contact", contact), ("user", user)]);
             ("GET", format!("/accounts/{account}/held{query}"), None, output)
         }
-        HeldCommand::File { account, held, contact, create, email, output } => {
+        HeldCommand::File { account, held, contact, create, email, remember_signer, output } => {
             let new = create.zip(email).map(|(name, email)| json!({"name": name, "email": email}));
-            let body = json!({"contact_id": contact, "create_contact": new});
+            let body = json!({
+                "contact_id": contact, "create_contact": new, "remember_signer": remember_signer,
+            });
             ("POST", format!("/accounts/{account}/held/{held}:file"), Some(body), output)
         }
         HeldCommand::Discard { account, held, output } => {

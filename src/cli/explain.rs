@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use clap::Args;
 use serde::Serialize;
@@ -15,7 +16,7 @@ use crate::config::Config;
 use crate::filing::{self, Arrival, Decision, FreshIds, Outcome, Reason, Step};
 use crate::id::{ContactId, ConversationId, DeliveryId, MessageId};
 use crate::intake::{self, Examined};
-use crate::smtp::{ForwardPath, Reply, reply};
+use crate::smtp::{ForwardPath, Received, Reply, reply};
 use crate::store::{Lookup, Store};
 use crate::time::Timestamp;
 use crate::wire::{AuthView, StepView};
@@ -114,6 +115,7 @@ async fn explain(
         Ok(prepared) => prepared,
         Err(error) => return Ok(Err(error)),
     };
+    let raw = Arc::new(Received::from(Vec::from(raw)));
     let examined = match intake::examine(authenticator, &subject, &raw).await {
         Ok(examined) => examined,
         Err(error) => return Ok(Err(error.to_string())),
@@ -125,7 +127,7 @@ async fn explain(
         reverse_path: subject.mail_from.as_ref(),
         client_ip: subject.client_ip,
         received_at: Timestamp::now(),
-        size_bytes: raw.len() as u64,
+        size_bytes: raw.as_bytes().len() as u64,
         fresh: FreshIds {
             contact: ContactId::generate(),
             conversation: ConversationId::generate(),

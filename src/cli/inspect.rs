@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use clap::Args;
@@ -14,9 +15,10 @@ use crate::auth::Authenticator;
 use crate::cli::{Failure, output};
 use crate::config::Config;
 use crate::intake::{self, SubjectParts};
-use crate::message::{Attachment, Email, Forwarded, From, Kind, Meeting, Report};
+use crate::message::{Attachment, Email, Forwarded, From, Kind, Report};
+use crate::smtp::Received;
 use crate::time::Timestamp;
-use crate::wire::AuthView;
+use crate::wire::{AuthView, MeetingView};
 use crate::zone::{Zone, ZoneServer};
 
 /// `inspect FILE.eml…`
@@ -110,6 +112,7 @@ async fn inspect(
         return Ok((crate::message::parse(&raw).map_err(|error| error.to_string())?, None));
     };
     let subject = origin.subject(&raw)?;
+    let raw = Arc::new(Received::from(Vec::from(raw)));
     let examined = intake::examine(authenticator, &subject, &raw).await.map_err(|error| error.to_string())?;
     Ok((examined.email, Some(AuthView::from(&examined.verdict))))
 }
@@ -268,15 +271,6 @@ struct ReportView {
 }
 
 #[derive(Serialize)]
-struct MeetingView {
-    title: String,
-    start: Option<String>,
-    end: Option<String>,
-    organiser: Option<String>,
-    join_url: Option<String>,
-}
-
-#[derive(Serialize)]
 struct AttachmentView {
     n: usize,
     filename: String,
@@ -314,7 +308,7 @@ impl MessageView {
                     email.is_bulk.then_some("bulk")
                 }
             },
-            meeting: email.meeting.as_ref().map(MeetingView::of),
+            meeting: email.meeting.as_ref().map(MeetingView::from),
             attachments: email.attachments.iter().map(AttachmentView::of).collect(),
             problems: email.problems.clone(),
         }
@@ -358,18 +352,6 @@ impl ReportView {
             kind: if kind == Kind::Complaint { "complaint" } else { "bounce" },
             recipients: recipients.collect(),
             original_message_id: report.original_message_id.clone(),
-        }
-    }
-}
-
-impl MeetingView {
-    fn of(meeting: &Meeting) -> Self {
-        Self {
-            title: meeting.title.clone(),
-            start: meeting.start.map(Timestamp::to_rfc3339),
-            end: meeting.end.map(Timestamp::to_rfc3339),
-            organiser: meeting.organiser.clone(),
-            join_url: meeting.join_url.clone(),
         }
     }
 }

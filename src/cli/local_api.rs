@@ -11,6 +11,7 @@ use crate::app;
 use crate::cli::Failure;
 use crate::config::Config;
 use crate::http::{self, AppState};
+use crate::mta_sts::Policy;
 use crate::store::Store;
 use crate::store::directory::Principal;
 
@@ -30,6 +31,7 @@ impl LocalApi {
             metrics: app::metrics_handle(),
             draining: CancellationToken::new(),
             public_url: config.http.public_url.clone(),
+            mta_sts: Policy::of(config),
         };
         Ok(Self { router: http::router(state), store })
     }

@@ -9,15 +9,18 @@ mod demo_command;
 mod explain;
 mod inspect;
 mod local_api;
+mod log_sink;
 mod output;
 mod trace;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::{Parser, Subcommand};
 
 use crate::app::App;
+use crate::cli::log_sink::LogSink;
 use crate::config::{Config, LogFormat};
 
 /// Why a command did not do what was asked.
@@ -104,11 +107,13 @@ pub fn run() -> ExitCode {
         Ok(runtime) => runtime,
         Err(error) => return fail(&Failure::unreachable(&error)),
     };
-    match runtime.block_on(Box::pin(carry_out(arguments.command, config, arguments.config.as_deref()))) {
-        Ok(code) => code,
-        Err(failure) => fail(&failure),
-    }
+    let done = runtime.block_on(Box::pin(carry_out(arguments.command, config, arguments.config.as_deref())));
+    // A disk that hangs keeps its thread, and must not keep the process.
+    runtime.shutdown_timeout(LEFTOVER_LIMIT);
+    done.unwrap_or_else(|failure| fail(&failure))
 }
+
+const LEFTOVER_LIMIT: Duration = Duration::from_secs(1);
 
 async fn carry_out(command: Command, config: Config, file: Option<&Path>) -> Result<ExitCode, Failure> {
     match command {
@@ -127,7 +132,13 @@ async fn carry_out(command: Command, config: Config, file: Option<&Path>) -> Res
 }
 
 async fn serve(config: &Config, file: Option<&Path>) -> Result<ExitCode, Failure> {
-    start_logging(config);
+    let log = start_logging(config);
+    let served = serve_until_stopped(config, file).await;
+    log.flush();
+    served
+}
+
+async fn serve_until_stopped(config: &Config, file: Option<&Path>) -> Result<ExitCode, Failure> {
     let admin_token = std::env::var("SYNCMX_ADMIN_TOKEN").ok().filter(|token| !token.is_empty());
     let app = App::start(config, admin_token.as_deref()).await?;
     app.announce();
@@ -142,24 +153,22 @@ fn environment() -> impl Iterator<Item = (String, String)> {
 }
 
 /// Logs go to standard error; standard output is for what was asked.
-fn start_logging(config: &Config) {
+fn start_logging(config: &Config) -> LogSink {
     use tracing_subscriber::layer::SubscriberExt;
     use tracing_subscriber::util::SubscriberInitExt;
     let filter: tracing_subscriber::filter::Targets = config.log.level.parse().unwrap_or_default();
     let registry = tracing_subscriber::registry().with(filter);
+    let sink = LogSink::start(std::io::stderr());
     // A second start in one process (tests) keeps the first subscriber.
     let _second = match config.log.format {
         LogFormat::Json => {
-            registry.with(tracing_subscriber::fmt::layer().json().with_writer(std::io::stderr)).try_init()
+            registry.with(tracing_subscriber::fmt::layer().json().with_writer(sink.clone())).try_init()
         }
         LogFormat::Text => registry
-            .with(
-                tracing_subscriber::fmt::layer()
-                    .with_ansi(output::is_coloured())
-                    .with_writer(std::io::stderr),
-            )
+            .with(tracing_subscriber::fmt::layer().with_ansi(output::is_coloured()).with_writer(sink.clone()))
             .try_init(),
     };
+    sink
 }
 
 fn fail(failure: &Failure) -> ExitCode {

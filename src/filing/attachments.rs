@@ -2,7 +2,7 @@
 //! message is filed all the same; the raw message stays whole.
 
 use crate::filing::{AttachmentLimits, AttachmentPolicy, AttachmentPreset};
-use crate::message::Attachment;
+use crate::message::{Attachment, extension};
 
 /// An attachment that the record does not take.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -72,10 +72,22 @@ impl<'a> Limits<'a> {
             Allowed::AnyButExecutables if EXECUTABLE_EXTENSIONS.contains(&extension.as_str()) => {
                 return Some(format!("programs (.{extension}) are not kept"));
             }
-            Allowed::Only(allow) if !allow.iter().any(|allowed| allowed.eq_ignore_ascii_case(&extension)) => {
-                return Some(format!("files of this type (.{extension}) are not kept"));
+            // R57: the name may say anything, the content says what would run.
+            Allowed::AnyButExecutables if attachment.is_program => {
+                return Some("its content is a program, and programs are not kept".to_owned());
             }
-            Allowed::AnyButExecutables | Allowed::Only(_) => {}
+            Allowed::Only(allow) => {
+                let is_allowed =
+                    |wanted: &str| allow.iter().any(|allowed| allowed.eq_ignore_ascii_case(wanted));
+                if !is_allowed(&extension) {
+                    return Some(format!("files of this type (.{extension}) are not kept"));
+                }
+                let content = attachment.detected.filter(|_| attachment.mismatch.is_some());
+                if let Some(content) = content.filter(|content| !is_allowed(content)) {
+                    return Some(format!("its content is of a type (.{content}) that is not kept"));
+                }
+            }
+            Allowed::AnyButExecutables => {}
         }
         if let Some(max) = self.max_each.filter(|max| attachment.size > *max) {
             return Some(format!("larger than {} for one file", shown(max)));
@@ -84,11 +96,6 @@ impl<'a> Limits<'a> {
             .filter(|max| total.saturating_add(attachment.size) > *max)
             .map(|max| format!("over {} for all files of a message", shown(max)))
     }
-}
-
-/// What stands behind the last dot, lower case; of `invoice.pdf.exe` it is `exe`.
-fn extension(filename: &str) -> String {
-    filename.rsplit_once('.').map(|(_, extension)| extension.trim().to_lowercase()).unwrap_or_default()
 }
 
 fn shown(octets: u64) -> String {
@@ -169,6 +176,9 @@ mod tests {
             sha256: [0; 32],
             inline: false,
             content_id: None,
+            detected: None,
+            is_program: false,
+            mismatch: None,
         }
     }
 
@@ -192,6 +202,27 @@ mod tests {
     fn r56_outlook_takes_eleven_types_of_3_mb_each() {
         let outlook = AttachmentPolicy::Preset(AttachmentPreset::Outlook);
         check(&outlook, &[("a.JPG", 3 * MB), ("b.pdf", 3 * MB + 1), ("c.heic", 1), ("d.docx", MB)], &[1, 2]);
+    }
+
+    #[test]
+    fn r56_content_counts_as_well_as_the_name() {
+        let disguised = |name: &str, detected, is_program| Attachment {
+            detected: Some(detected),
+            is_program,
+            mismatch: Some("named as something else".to_owned()),
+            ..attachment(0, name, 1)
+        };
+        let (gmail, outlook) = (
+            AttachmentPolicy::Preset(AttachmentPreset::Gmail),
+            AttachmentPolicy::Preset(AttachmentPreset::Outlook),
+        );
+        let count = |file: &Attachment, policy| skipped(std::slice::from_ref(file), policy).len();
+        let program = disguised("invoice.pdf", "exe", true);
+        assert_eq!((count(&program, &gmail), count(&program, &outlook)), (1, 1));
+        let photo = disguised("photo.jpg", "heic", false);
+        assert_eq!((count(&photo, &gmail), count(&photo, &outlook)), (0, 1));
+        let image = disguised("photo.jpg", "png", false);
+        assert_eq!((count(&image, &gmail), count(&image, &outlook)), (0, 0));
     }
 
     #[test]

@@ -22,6 +22,8 @@ pub(super) struct Case<'a> {
     pub(super) facts: &'a Facts,
     pub(super) author: &'a NamedAddress,
     pub(super) authenticity: Authenticity,
+    /// R23: the eligible contacts who are on the message.
+    on_it: Vec<ContactId>,
 }
 
 /// R11: whether the author is proven.
@@ -29,6 +31,8 @@ pub(super) struct Case<'a> {
 pub(super) enum Authenticity {
     Aligned(String),
     NotAligned,
+    /// R13: not aligned, but signed by this domain, which has been accepted for the address.
+    Remembered(String),
     /// R14: a look-up failed for now, and nothing else aligned.
     Unknown,
 }
@@ -46,8 +50,14 @@ pub(super) enum Standing {
 
 impl<'a> Case<'a> {
     pub(super) fn new(arrival: &'a Arrival<'a>, facts: &'a Facts, author: &'a NamedAddress) -> Self {
-        let authenticity = authenticity(arrival, facts);
-        Self { arrival, email: arrival.email, facts, author, authenticity }
+        let authenticity = authenticity(arrival, facts, author);
+        let mut case = Self { arrival, email: arrival.email, facts, author, authenticity, on_it: Vec::new() };
+        let people = std::iter::once(author).chain(case.recipients());
+        let found = people.filter_map(|person| case.eligible_contact_at(&person.address));
+        case.on_it = found.map(|contact| contact.id).collect();
+        case.on_it.sort_unstable();
+        case.on_it.dedup();
+        case
     }
 
     pub(super) fn author_identity(&self) -> Option<&'a Identity> {
@@ -111,39 +121,73 @@ impl<'a> Case<'a> {
         self.facts.marks.iter().find(|mark| mark.user == user && mark.contact == contact).copied()
     }
 
-    /// Everybody in To and Cc, in order.
+    /// To, in order, as far as the rules look.
+    pub(super) fn to(&self) -> impl Iterator<Item = &'a NamedAddress> {
+        self.email.to.iter().take(MAX_RECIPIENTS)
+    }
+
+    /// Everybody in To and Cc, in order, as far as the rules look.
     pub(super) fn recipients(&self) -> impl Iterator<Item = &'a NamedAddress> {
-        self.email.to.iter().chain(&self.email.cc)
+        self.email.to.iter().chain(&self.email.cc).take(MAX_RECIPIENTS)
     }
 
     /// R23: whether this contact is on the message, as an eligible person.
     pub(super) fn has_on_it(&self, contact: ContactId) -> bool {
-        std::iter::once(self.author)
-            .chain(self.recipients())
-            .any(|person| self.eligible_contact_at(&person.address).is_some_and(|found| found.id == contact))
+        self.on_it.binary_search(&contact).is_ok()
     }
 }
 
 impl Authenticity {
     pub(super) const fn is_aligned(&self) -> bool {
-        matches!(self, Self::Aligned(_))
+        matches!(self, Self::Aligned(_) | Self::Remembered(_))
+    }
+
+    /// The rule that speaks.
+    pub(super) const fn rule(&self) -> &'static str {
+        match self {
+            Self::Aligned(_) | Self::NotAligned | Self::Unknown => "R11",
+            Self::Remembered(_) => "R13",
+        }
     }
 
     pub(super) fn explain(&self) -> String {
         match self {
             Self::Aligned(why) => why.clone(),
             Self::NotAligned => "nothing that is aligned with the From domain passed".to_owned(),
+            Self::Remembered(domain) => format!(
+                "nothing that is aligned with the From domain passed, but {domain} signed it, which has been accepted for this address"
+            ),
             Self::Unknown => "a look-up failed for now, and nothing else that is aligned passed".to_owned(),
         }
     }
 }
 
-fn authenticity(arrival: &Arrival<'_>, facts: &Facts) -> Authenticity {
+fn authenticity(arrival: &Arrival<'_>, facts: &Facts, author: &NamedAddress) -> Authenticity {
     // R33: the source was judged before; it vouches for what it reports.
     if arrival.email.journal.is_some() {
         return Authenticity::Aligned("reported by a declared journal source".to_owned());
     }
-    proven(arrival, facts)
+    match proven(arrival, facts) {
+        Authenticity::NotAligned => remembered(arrival, facts, author).unwrap_or(Authenticity::NotAligned),
+        known => known,
+    }
+}
+
+/// R13: a user's address, signed by a domain that a person has accepted for it. What the domain of the address itself
+/// says comes first: against `p=reject` nothing is remembered.
+fn remembered(arrival: &Arrival<'_>, facts: &Facts, author: &NamedAddress) -> Option<Authenticity> {
+    let is_users =
+        facts.identities.iter().any(|identity| identity.verified && identity.address == author.address);
+    if !is_users || arrival.verdict.dmarc.policy == DmarcPolicy::Reject {
+        return None;
+    }
+    let mut signatures =
+        arrival.verdict.dkim.iter().filter(|signature| facts.signers.contains(&signature.domain));
+    let passed = signatures.clone().find(|signature| signature.result == AuthResult::Pass);
+    if let Some(passed) = passed {
+        return Some(Authenticity::Remembered(passed.domain.clone()));
+    }
+    signatures.any(|signature| signature.result == AuthResult::TempError).then_some(Authenticity::Unknown)
 }
 
 /// R11.
@@ -177,6 +221,9 @@ pub(super) fn proven(arrival: &Arrival<'_>, facts: &Facts) -> Authenticity {
         (Alignment::Unknown, None) => Authenticity::Unknown,
     }
 }
+
+/// To and Cc beyond this many are on no record: no honest mail to a contact has so many, and each costs time.
+const MAX_RECIPIENTS: usize = 1_000;
 
 /// A never-log entry is an address or a domain.
 fn is_on_list(entry: &str, address: &EmailAddress) -> bool {

@@ -6,21 +6,21 @@
 use crate::address::Mailbox;
 use crate::filing::case::{Authenticity, Case, Feed};
 use crate::filing::{
-    Arrival, Decision, Facts, Held, HeldTwin, Reason, Trace, journal, outbound, routed, senders,
+    Arrival, Decision, Facts, Held, HeldTwin, Reason, Trace, domains_of, journal, outbound, routed, senders,
 };
 use crate::id::MessageId;
 use crate::message::{self, From};
 
 /// Decides what becomes of one message for one mailbox.
 ///
-/// For a discarded message the trace holds no address (R5).
+/// For a discarded message the trace holds no address and no domain (R5).
 #[must_use]
 pub fn decide(arrival: &Arrival<'_>, facts: &Facts) -> (Decision, Trace) {
     let mut trace = Trace::default();
     let decision = judge(arrival, facts, &mut trace);
     let decision = waits_already(arrival, facts, &decision, &mut trace).unwrap_or(decision);
     if matches!(decision, Decision::Discarded(_)) {
-        trace.leave_out_addresses();
+        trace.leave_out(&domains_of(arrival.verdict, arrival.email, arrival.reverse_path));
     }
     (decision, trace)
 }
@@ -31,6 +31,13 @@ fn judge(arrival: &Arrival<'_>, facts: &Facts, trace: &mut Trace) -> Decision {
     }
     if *arrival.mailbox == Mailbox::Postmaster {
         return for_postmaster(arrival, facts, trace);
+    }
+    if let Some(name) = arrival.email.contradiction {
+        trace.say(
+            "SMTP",
+            format!("there are {name} fields that contradict each other: readers would see different mails"),
+        );
+        return Decision::Rejected(Reason::BadSyntax);
     }
     if let Some(refused) = journal::undeclared(arrival, facts, trace) {
         return refused;
@@ -46,7 +53,7 @@ fn judge(arrival: &Arrival<'_>, facts: &Facts, trace: &mut Trace) -> Decision {
         return existing;
     }
     let case = Case::new(arrival, facts, author);
-    trace.say("R11", case.authenticity.explain());
+    trace.say(case.authenticity.rule(), case.authenticity.explain());
     if let Some(marker) = PRIVATE_MARKERS.iter().find(|marker| has_marker(&case.email.subject, marker)) {
         trace.say("R54", format!("the subject holds {marker}: its author does not want it filed"));
         return Decision::Discarded(Reason::PrivateMarker);
@@ -90,7 +97,8 @@ fn for_user(case: &Case<'_>, feed: Feed, trace: &mut Trace) -> Decision {
         return filed;
     }
     match case.author_identity() {
-        Some(identity) if identity.verified => outbound::judge(case, feed, identity.user, trace),
+        Some(identity) if identity.verified => senders::disconnected(identity, trace)
+            .unwrap_or_else(|| outbound::judge(case, feed, identity.user, trace)),
         identity => senders::judge(case, feed, owner, identity, trace),
     }
 }
@@ -99,7 +107,7 @@ fn for_user(case: &Case<'_>, feed: Feed, trace: &mut Trace) -> Decision {
 fn forwarding_confirmation(case: &Case<'_>, trace: &mut Trace) -> Option<Decision> {
     message::confirmation(case.email)?;
     match case.authenticity {
-        Authenticity::Aligned(_) => {
+        Authenticity::Aligned(_) | Authenticity::Remembered(_) => {
             trace.say(
                 "R34",
                 "Gmail asks to confirm a forwarding: its code and link are on the user's profile",

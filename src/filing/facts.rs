@@ -51,6 +51,8 @@ pub struct Facts {
     pub account: Account,
     /// The user of the sync or auto address, or of the reply conversation; none for a conversation without one.
     pub owner: Option<Owner>,
+    /// R13: the domains whose signatures on mail from the From address have been accepted, lower case.
+    pub signers: Vec<String>,
     /// Users' addresses among From, To and Cc, verified or not.
     pub identities: Vec<Identity>,
     /// Contacts whose primary email is among From, To and Cc (R22), oldest first (R21); and the contacts of
@@ -103,6 +105,8 @@ pub struct Identity {
     pub user: UserId,
     /// Whether it has been proven to be theirs.
     pub verified: bool,
+    /// Whether that user has sync on (R62).
+    pub sync_on: bool,
 }
 
 /// A contact.

@@ -41,4 +41,4 @@ pub use settings::{
     Settings, UnknownTo,
 };
 pub use thread::derived_message_id;
-pub use trace::{Step, Trace};
+pub use trace::{Step, Trace, domains_of, without_names};

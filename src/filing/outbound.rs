@@ -1,6 +1,6 @@
 //! From a user to a sync or auto address (R13, R14, R20–R29, R31): whose record, new or known, marked or not.
 
-use crate::auth::DmarcPolicy;
+use crate::auth::{Alignment, DmarcPolicy};
 use crate::filing::case::{Authenticity, Case, Feed, Standing};
 use crate::filing::senders::{held, too_many_today};
 use crate::filing::thread;
@@ -35,7 +35,7 @@ pub(super) fn judge(case: &Case<'_>, feed: Feed, author: UserId, trace: &mut Tra
 /// R13, R14: From is an identity, but nothing proves it.
 pub(super) fn unproven(case: &Case<'_>, author: UserId, trace: &mut Trace) -> Option<Decision> {
     match case.authenticity {
-        Authenticity::Aligned(_) => None,
+        Authenticity::Aligned(_) | Authenticity::Remembered(_) => None,
         Authenticity::NotAligned if case.policy() == DmarcPolicy::Reject && !case.email.is_list => {
             trace.say(
                 "R13",
@@ -65,14 +65,13 @@ fn record_owner<'a>(case: &Case<'a>, feed: Feed, trace: &mut Trace) -> Result<Ow
         return Ok(Owner::Known(contact));
     }
     thread::say_if_forked(case, trace);
-    let first =
-        case.email.to.iter().find_map(|to| case.eligible_contact_at(&to.address).map(|found| (to, found)));
+    let first = case.to().find_map(|to| case.eligible_contact_at(&to.address).map(|found| (to, found)));
     if let Some((to, contact)) = first {
         trace.say("R20", format!("{} is the first To address that is a contact", to.address));
         return Ok(Owner::Known(contact));
     }
     if let Some(only_in_cc) = case.email.cc.iter().find_map(|cc| case.eligible_contact_at(&cc.address))
-        && !case.email.to.iter().any(|to| case.standing(&to.address) == Standing::Eligible)
+        && !case.to().any(|to| case.standing(&to.address) == Standing::Eligible)
     {
         if feed == Feed::Auto {
             trace.say("R31", "no To address is a contact, and the auto address files for nobody in Cc");
@@ -97,7 +96,7 @@ fn unknown_recipient<'a>(case: &Case<'a>, feed: Feed, trace: &mut Trace) -> Resu
         trace.say("R31", "no To address is a contact, and the auto address creates none");
         return Err(Decision::Discarded(Reason::NotMarked));
     }
-    let first = case.email.to.iter().find(|to| case.standing(&to.address) == Standing::Eligible);
+    let first = case.to().find(|to| case.standing(&to.address) == Standing::Eligible);
     match (first, case.facts.account.settings.unknown_to) {
         (Some(to), UnknownTo::Create) => {
             trace.say("R24", format!("no To address is a contact: {} becomes one", to.address));
@@ -174,7 +173,7 @@ fn filed(case: &Case<'_>, owner: Owner<'_>, author: UserId, trace: &mut Trace) -
     let contact = owner.id();
     let mut filing = thread::filing(case, owner.into_filing(), Some(author), trace);
     filing.direction = Direction::Outbound;
-    filing.sender = Sender::Verified;
+    filing.sender = thread::proven_sender(case);
     flag_internal_history(case, &mut filing, trace);
     match case.mark(author, contact) {
         Some(mark) if mark.on => {}
@@ -210,13 +209,10 @@ fn forwarded(case: &Case<'_>, author: UserId, trace: &mut Trace) -> Decision {
     if let Some(deferred) = too_many_today(case, trace) {
         return deferred;
     }
-    trace.say(
-        "R28",
-        "a message forwarded by hand: filed as it came from its original sender, as the user reports it",
-    );
+    let sender = proven_original(case, trace);
     let mut filing = thread::filing(case, FilingContact::Existing(contact.id), Some(author), trace);
     filing.direction = Direction::Inbound;
-    filing.sender = Sender::Unverified;
+    filing.sender = sender;
     if let Some(date) = original.and_then(|original| original.date) {
         filing.sent_at = thread::plausible(Some(date), case.arrival.received_at);
     }
@@ -225,6 +221,27 @@ fn forwarded(case: &Case<'_>, author: UserId, trace: &mut Trace) -> Decision {
         filing.marks.push((author, contact.id));
     }
     Decision::Filed(Box::new(filing))
+}
+
+/// R28: only an attached original can prove itself; what stands in the text is the word of whoever forwards.
+fn proven_original(case: &Case<'_>, trace: &mut Trace) -> Sender {
+    let is_attached = case.email.forwarded.as_ref().is_some_and(|original| original.attachment.is_some());
+    match &case.arrival.verdict.original {
+        Some(Alignment::Aligned { domain, .. }) if is_attached => {
+            let said = format!(
+                "a message forwarded by hand: filed as it came from its original sender; it is attached whole and {domain}'s signature on it still holds"
+            );
+            trace.say("R28", said);
+            Sender::Verified
+        }
+        Some(_) | None => {
+            trace.say(
+                "R28",
+                "a message forwarded by hand: filed as it came from its original sender, on the word of the user: no signature of its own proves it",
+            );
+            Sender::Unverified
+        }
+    }
 }
 
 enum Owner<'a> {

@@ -276,6 +276,8 @@ words! {
         NeverLog = "never_log",
         /// R12.
         NewIdentity = "new_identity",
+        /// There was no room for the message, on the disk or in the budget for bodies; it is to come again.
+        NoRoom = "no_room",
         /// R31, R32.
         NotMarked = "not_marked",
         /// R47.
@@ -288,6 +290,8 @@ words! {
         RelayDenied = "relay_denied",
         /// R15.
         SenderNotAllowed = "sender_not_allowed",
+        /// The session was closed for what it did beside this mail; it is to come again.
+        SessionLimit = "session_limit",
         /// The store could not be reached in time.
         StoreUnavailable = "store_unavailable",
         /// R32, R29: that user turned the contact off.
@@ -296,6 +300,8 @@ words! {
         ThirdParty = "third_party",
         /// Over the size limit.
         TooLarge = "too_large",
+        /// More recipients than one transaction may have; this one is to come in another.
+        TooManyRecipients = "too_many_recipients",
         /// No such address.
         UnknownAddress = "unknown_address",
         /// R24.

@@ -3,7 +3,7 @@
 use crate::auth::DmarcPolicy;
 use crate::filing::case::{Authenticity, Case, Standing};
 use crate::filing::outbound::{look_up_failed, unproven};
-use crate::filing::senders::held;
+use crate::filing::senders::{disconnected, held};
 use crate::filing::{Conversation, Decision, Direction, FilingContact, Reason, Sender, Trace, thread};
 
 pub(super) fn judge(case: &Case<'_>, trace: &mut Trace) -> Decision {
@@ -21,11 +21,14 @@ pub(super) fn judge(case: &Case<'_>, trace: &mut Trace) -> Decision {
         return filed(case, conversation, Direction::Inbound, Sender::Unknown);
     }
     if let Some(identity) = case.author_identity().filter(|identity| identity.verified) {
+        if let Some(refused) = disconnected(identity, trace) {
+            return refused;
+        }
         if let Some(refused) = unproven(case, identity.user, trace) {
             return refused;
         }
         trace.say("R46", "a user answered through the reply address");
-        return filed(case, conversation, Direction::Outbound, Sender::Verified);
+        return filed(case, conversation, Direction::Outbound, thread::proven_sender(case));
     }
     let contact = case.contact(conversation.contact);
     if contact.is_some_and(|contact| contact.email.as_ref() == Some(&case.author.address)) {
@@ -37,9 +40,9 @@ pub(super) fn judge(case: &Case<'_>, trace: &mut Trace) -> Decision {
 /// R45, R48.
 fn from_the_contact(case: &Case<'_>, conversation: &Conversation, trace: &mut Trace) -> Decision {
     match (&case.authenticity, case.policy()) {
-        (Authenticity::Aligned(_), _) => {
+        (Authenticity::Aligned(_) | Authenticity::Remembered(_), _) => {
             trace.say("R45", "the token is valid and From is the conversation's contact");
-            filed(case, conversation, Direction::Inbound, Sender::Verified)
+            filed(case, conversation, Direction::Inbound, thread::proven_sender(case))
         }
         (Authenticity::Unknown, _) => look_up_failed(trace),
         (Authenticity::NotAligned, DmarcPolicy::Quarantine | DmarcPolicy::Reject) => {
@@ -65,7 +68,7 @@ fn from_somebody_else(case: &Case<'_>, conversation: &Conversation, trace: &mut 
     }
     let (user, contact) = (conversation.user, Some(conversation.contact));
     match case.authenticity {
-        Authenticity::Aligned(_) => {}
+        Authenticity::Aligned(_) | Authenticity::Remembered(_) => {}
         Authenticity::NotAligned => {
             trace.say("R47", "the token is valid, but From is somebody else and not aligned");
             return held(

@@ -5,14 +5,14 @@ use std::net::{IpAddr, Ipv4Addr};
 use proptest::prelude::*;
 
 use crate::address::{EmailAddress, Mailbox, NamedAddress, ReplyMailbox, UserMailbox};
-use crate::auth::{AlignedBy, Alignment, Arc, AuthResult, DmarcPolicy, Verdict};
+use crate::auth::{AlignedBy, Alignment, Arc, AuthResult, Dkim, DmarcPolicy, Uncovered, Verdict};
 use crate::filing::{
     Account, Arrival, Contact, Conversation, Decision, Direction, ExistingMessage, Facts, Filing,
     FilingContact, FreshIds, HeldTwin, Identity, JournalSource, KnownReference, Mark, Owner, Reason, Role,
     Sender, Settings, Thread, ThreadKey, Trace, UnknownTo, decide, thread_keys,
 };
 use crate::id::{AccountId, ContactId, ConversationId, DeliveryId, MessageId, UserId};
-use crate::message::{Email, Forwarded, From, Journal, Kind, ReplyText, Report};
+use crate::message::{Email, Forwarded, Frame, From, Journal, Kind, Protection, ReplyText, Report};
 use crate::time::Timestamp;
 
 const NOW: Timestamp = Timestamp::from_millis(1_795_315_445_000);
@@ -76,6 +76,10 @@ fn email() -> Email {
         is_list: false,
         is_bulk: false,
         received_fields: 2,
+        protection: Protection::default(),
+        repeated_fields: Vec::new(),
+        contradiction: None,
+        frame: Frame::Plain,
         has_loop_header: false,
         digest: [1; 32],
         problems: Vec::new(),
@@ -90,7 +94,7 @@ fn aligned(domain: &str) -> Verdict {
 fn world() -> World {
     let (account, lena, tom) = (AccountId::generate(), UserId::generate(), UserId::generate());
     let (ana, ben) = (contact("ana@patient.test", 10), contact("ben@patient.test", 20));
-    let identity = |text, user| Identity { address: address(text), user, verified: true };
+    let identity = |text, user| Identity { address: address(text), user, verified: true, sync_on: true };
     let facts = Facts {
         account: Account {
             id: account,
@@ -101,6 +105,7 @@ fn world() -> World {
         owner: Some(Owner { user: lena, name: "Lena".to_owned(), sync_on: true }),
         identities: vec![identity("lena@praxis.test", lena), identity("tom@praxis.test", tom)],
         contacts: vec![ana.clone(), ben.clone()],
+        signers: Vec::new(),
         marks: Vec::new(),
         reply_conversation: None,
         references: Vec::new(),
@@ -252,6 +257,7 @@ fn r12_an_aligned_mail_from_an_unverified_address_waits_for_its_user() {
         address: address("lena@home.test"),
         user: world.lena,
         verified: false,
+        sync_on: true,
     });
     world.ends("held", Reason::NewIdentity, "R12");
     world.clone().on_auto().ends("discarded", Reason::NotMarked, "R1");
@@ -414,20 +420,26 @@ fn r27_contact_only_in_cc_is_held() {
     world().to(&["tom@praxis.test"]).cc(&["ana@patient.test"]).ends("held", Reason::ContactOnlyInCc, "R27");
 }
 
-#[test]
-fn r28_a_forward_to_the_sync_address_alone_is_filed_as_it_came() {
+/// Lena hands the sync address a mail that she got a day before.
+fn forwarded_by_hand(original_author: &str) -> World {
     let mut world = world().to(&["lena-1@sync.test"]);
-    let date = Timestamp::from_millis(NOW.as_millis() - 86_400_000);
     world.email.kind = Kind::Forwarded;
     world.email.forwarded = Some(Forwarded {
-        from: Some(person("ana@patient.test")),
+        from: Some(person(original_author)),
         to: people(&["lena@praxis.test"]),
         cc: Vec::new(),
         subject: Some("A question".to_owned()),
-        date: Some(date),
+        date: Some(Timestamp::from_millis(NOW.as_millis() - 86_400_000)),
         text: "May I come earlier?".to_owned(),
         attachment: None,
     });
+    world
+}
+
+#[test]
+fn r28_a_forward_to_the_sync_address_alone_is_filed_as_it_came() {
+    let mut world = forwarded_by_hand("ana@patient.test");
+    let date = Timestamp::from_millis(NOW.as_millis() - 86_400_000);
     let filing = world.filed();
     assert_eq!(filing.contact, FilingContact::Existing(world.ana.id));
     assert_eq!(
@@ -771,11 +783,104 @@ fn r33_a_journal_report_counts_only_from_a_declared_source() {
     let mut forged = aligned_source.clone();
     forged.verdict = Verdict::unchecked();
     assert_eq!(forged.decide().0, Decision::Rejected(Reason::SenderNotAllowed));
-    let mut elsewhere = journaled("journal@exchange.test");
-    elsewhere.facts.account.settings.journal_sources = vec![source("praxis.test", &["192.0.2.0/28"])];
-    assert_eq!(elsewhere.filed().direction, Direction::Outbound, "192.0.2.7 is in the network");
-    elsewhere.facts.account.settings.journal_sources = vec![source("praxis.test", &["192.0.2.8/29"])];
-    assert_eq!(elsewhere.decide().0, Decision::Rejected(Reason::SenderNotAllowed));
+}
+
+#[test]
+fn r33_where_a_source_names_domain_and_networks_both_are_required() {
+    let refused = Decision::Rejected(Reason::SenderNotAllowed);
+    let from = |reporter: &str, domain: &str, networks: &[&str]| {
+        let mut world = journaled(reporter);
+        world.facts.account.settings.journal_sources = vec![source(domain, networks)];
+        world
+    };
+    let (near, far) = (&["192.0.2.0/28"][..], &["192.0.2.8/29"][..]);
+    let both = from("journal@praxis.test", "praxis.test", near);
+    assert_eq!(both.filed().direction, Direction::Outbound, "192.0.2.7 is in the network");
+    assert_eq!(from("journal@exchange.test", "praxis.test", near).decide().0, refused, "another domain");
+    assert_eq!(from("journal@praxis.test", "praxis.test", far).decide().0, refused, "another network");
+    assert_eq!(from("journal@exchange.test", "", near).filed().direction, Direction::Outbound, "no domain");
+    assert_eq!(from("journal@praxis.test", "", &[]).decide().0, refused, "neither");
+    let mut forged = both;
+    forged.verdict.dmarc.policy = DmarcPolicy::Reject;
+    assert_eq!(forged.decide().0, refused, "its domain disowns what is not aligned");
+}
+
+#[test]
+fn r62_nothing_of_a_disconnected_user_is_filed_through_a_colleague() {
+    let mut world = world().from("tom@praxis.test");
+    world.facts.identities[1].sync_on = false;
+    world.ends("rejected", Reason::AddressOff, "R62");
+    world.clone().on_auto().ends("rejected", Reason::AddressOff, "R62");
+    world.routed().ends("rejected", Reason::AddressOff, "R62");
+}
+
+#[test]
+fn r13_a_remembered_signer_counts_as_aligned_but_never_against_reject() {
+    let signed_by = |domain: &str, result, policy| {
+        let mut world = world().unproven(policy);
+        world.facts.signers = vec!["esp.test".to_owned()];
+        world.verdict.dkim.push(Dkim {
+            domain: domain.to_owned(),
+            selector: "s".to_owned(),
+            result,
+            why: None,
+            signed_fields: vec!["from".to_owned()],
+        });
+        world
+    };
+    let world = signed_by("esp.test", AuthResult::Pass, DmarcPolicy::Quarantine);
+    assert_eq!(world.filed().sender, Sender::Verified);
+    assert!(world.decide().1.steps.iter().any(|step| step.rule == "R13"));
+    signed_by("other.test", AuthResult::Pass, DmarcPolicy::None).ends(
+        "held",
+        Reason::UnverifiedSender,
+        "R13",
+    );
+    signed_by("esp.test", AuthResult::Fail, DmarcPolicy::None).ends("held", Reason::UnverifiedSender, "R13");
+    signed_by("esp.test", AuthResult::TempError, DmarcPolicy::None).ends(
+        "deferred",
+        Reason::LookupFailed,
+        "R14",
+    );
+    signed_by("esp.test", AuthResult::Pass, DmarcPolicy::Reject).ends("rejected", Reason::DmarcReject, "R13");
+}
+
+#[test]
+fn r28_an_attached_original_that_still_passes_dkim_is_verified() {
+    let mut world = forwarded_by_hand("ana@patient.test");
+    world.verdict.original =
+        Some(Alignment::Aligned { by: AlignedBy::Dkim, domain: "patient.test".to_owned() });
+    assert_eq!(world.filed().sender, Sender::Unverified, "it stands inline");
+    world.email.forwarded.as_mut().unwrap().attachment = Some(0);
+    assert_eq!(world.filed().sender, Sender::Verified);
+    world.verdict.original = Some(Alignment::NotAligned);
+    assert_eq!(world.filed().sender, Sender::Unverified);
+}
+
+#[test]
+fn r57_odd_files_and_odd_headers_are_flagged() {
+    let mut world = world();
+    world.email.protection = Protection { is_encrypted: true, is_signed: true };
+    world.verdict.uncovered = Uncovered { unsigned: vec!["Subject"], added: Vec::new() };
+    assert_eq!(world.filed().flags, ["encrypted", "signed", "unsigned_critical"]);
+    world.email.protection = Protection::default();
+    world.verdict.uncovered = Uncovered { unsigned: vec!["Content-Type"], added: Vec::new() };
+    assert!(world.filed().flags.is_empty(), "most large senders leave Content-Type unsigned");
+    world.email.frame = Frame::Odd;
+    assert_eq!(world.filed().flags, ["unsigned_critical"]);
+    world.verdict.uncovered = Uncovered { unsigned: Vec::new(), added: vec!["Subject"] };
+    world.email.repeated_fields = vec!["Subject"];
+    let filing = world.filed();
+    assert_eq!((filing.flags.as_slice(), filing.sender), (&["dup_headers"][..], Sender::Unverified));
+}
+
+#[test]
+fn m2_two_content_types_that_differ_are_refused_and_equal_ones_are_not() {
+    let mut world = world();
+    world.email.repeated_fields = vec!["Content-Type"];
+    world.filed();
+    world.email.contradiction = Some("Content-Type");
+    world.ends("rejected", Reason::BadSyntax, "SMTP");
 }
 
 #[test]

@@ -29,10 +29,21 @@ pub(super) fn judge(
     }
 }
 
+/// R62: what a disconnected user writes is not filed through a colleague's address, either.
+pub(super) fn disconnected(author: &Identity, trace: &mut Trace) -> Option<Decision> {
+    (!author.sync_on).then(|| {
+        trace.say(
+            "R62",
+            "From is a user who has disconnected: nothing of theirs is filed, on nobody's address",
+        );
+        Decision::Rejected(Reason::AddressOff)
+    })
+}
+
 /// R12: an address that this user has put on the profile, and has not proven yet.
 fn unverified_identity(case: &Case<'_>, feed: Feed, owner: &Owner, trace: &mut Trace) -> Decision {
     match case.authenticity {
-        Authenticity::Aligned(_) => {
+        Authenticity::Aligned(_) | Authenticity::Remembered(_) => {
             trace
                 .say("R12", "From is a new address of this user: held until the user says that it is theirs");
             let why = "It comes from an address that you have added but not verified: is this you?";
@@ -70,7 +81,7 @@ fn from_contact(
         (Some(_), _) | (None, Feed::Sync) => {}
     }
     match case.authenticity {
-        Authenticity::Aligned(_) => {}
+        Authenticity::Aligned(_) | Authenticity::Remembered(_) => {}
         Authenticity::NotAligned => {
             trace.say(
                 "R30",
@@ -103,7 +114,7 @@ fn file_inbound(case: &Case<'_>, user: UserId, contact: &Contact, trace: &mut Tr
     }
     let mut filing = thread::filing(case, FilingContact::Existing(record), Some(user), trace);
     filing.direction = Direction::Inbound;
-    filing.sender = Sender::Verified;
+    filing.sender = thread::proven_sender(case);
     if !is_marked && case.email.kind == Kind::AutoReply {
         trace.say("R50", "an automatic answer sets no mark");
     } else if !is_marked {

@@ -7,7 +7,7 @@ use crate::filing::{
     Trace,
 };
 use crate::id::{ContactId, ConversationId, UserId};
-use crate::message::Kind;
+use crate::message::{Email, Frame, Kind};
 use crate::time::Timestamp;
 
 /// R23, R40, R42: the best known conversation that the message belongs to and whose contact is on it.
@@ -113,6 +113,8 @@ fn filing_on(case: &Case<'_>, contact: FilingContact, user: Option<UserId>, thre
         // R71: the digest differs, else it were a duplicate.
         flags.push("message_id_reused");
     }
+    flags.extend(content_flags(case.email));
+    flags.extend(proof_flags(case));
     Filing {
         contact,
         user,
@@ -123,7 +125,7 @@ fn filing_on(case: &Case<'_>, contact: FilingContact, user: Option<UserId>, thre
         } else {
             case.email.kind
         },
-        sender: Sender::Verified,
+        sender: proven_sender(case),
         participants,
         marks: Vec::new(),
         message_id_header: message_id_header(case),
@@ -132,6 +134,35 @@ fn filing_on(case: &Case<'_>, contact: FilingContact, user: Option<UserId>, thre
         merges: Vec::new(),
         skipped: crate::filing::skipped(&case.email.attachments, &case.facts.account.settings.attachments),
     }
+}
+
+/// R57: what a reader should know before opening it.
+fn content_flags(email: &Email) -> impl Iterator<Item = &'static str> {
+    let has_disguise = email.attachments.iter().any(|attachment| attachment.mismatch.is_some());
+    [
+        ("attachment_type_mismatch", has_disguise),
+        ("encrypted", email.protection.is_encrypted),
+        ("signed", email.protection.is_signed),
+    ]
+    .into_iter()
+    .filter(|(_, is_so)| *is_so)
+    .map(|(flag, _)| flag)
+}
+
+/// SMTP.md M2, M3: what the proof of the sender leaves open, and a reader should know.
+fn proof_flags(case: &Case<'_>) -> impl Iterator<Item = &'static str> {
+    // Most large senders leave Content-Type unsigned; replacing it shows in a body that does not fit.
+    let is_open = |field: &str| field != "Content-Type" || case.email.frame == Frame::Odd;
+    let has_open = case.arrival.verdict.uncovered.unsigned.iter().any(|field| is_open(field));
+    [("dup_headers", !case.email.repeated_fields.is_empty()), ("unsigned_critical", has_open)]
+        .into_iter()
+        .filter(|(_, is_so)| *is_so)
+        .map(|(flag, _)| flag)
+}
+
+/// Verified, unless somebody has put fields on top of the signed ones.
+pub(super) fn proven_sender(case: &Case<'_>) -> Sender {
+    if case.arrival.verdict.uncovered.added.is_empty() { Sender::Verified } else { Sender::Unverified }
 }
 
 /// R25: everybody in From, To and Cc with the contact or user they are; of a forwarded message (R28) those of the

@@ -37,6 +37,7 @@ use crate::http::api::{
 use crate::http::problem::Problem;
 use crate::http::rate::RateLimit;
 use crate::keys::Keys;
+use crate::mta_sts;
 use crate::store::Store;
 
 /// What the HTTP side works with.
@@ -54,6 +55,8 @@ pub struct AppState {
     pub draining: CancellationToken,
     /// How the world reaches this server, without a slash at the end.
     pub public_url: String,
+    /// What senders learn about TLS with us; none where nothing is published.
+    pub mta_sts: Option<mta_sts::Policy>,
 }
 
 /// What handlers share.
@@ -92,6 +95,7 @@ pub fn router(state: AppState) -> Router {
         .route("/healthz", get(ops::healthz))
         .route("/readyz", get(ops::readyz))
         .route("/metrics", get(ops::metrics))
+        .route(mta_sts::PATH, get(ops::mta_sts_policy))
         .method_not_allowed_fallback(method_not_allowed)
         .fallback(no_such_path)
         .layer(middleware::from_fn(ops::count))
@@ -124,6 +128,7 @@ fn people() -> OpenApiRouter<App> {
         .routes(routes!(users::create_user, users::list_users))
         .routes(routes!(users::read_user))
         .routes(routes!(users::add_user_email))
+        .routes(routes!(users::forget_signer))
         .routes(routes!(users::rotate_sync_address))
         .routes(routes!(users::disconnect_sync))
         .routes(routes!(users::connect_sync))

@@ -1,16 +1,17 @@
 //! Attachments: every part that is not the body, named safely, measured and hashed after decoding.
 //!
 //! A nested message is one attachment, its octets byte-exact. Nothing is executed, unpacked or believed: the
-//! type is the declared one, the name is cleaned.
+//! content tells the type (R57), the name is cleaned.
 
 use std::borrow::Cow;
 
 use super::addresses::is_direction_mark;
 use super::body::{self, Role};
 use super::fields::clean_line;
+use super::file_type::Judged;
 use super::params::{self, Parameterised};
 use super::scan::{Part, Shape, Tree};
-use super::{Attachment, charset, digest, ids, tnef};
+use super::{Attachment, charset, digest, file_type, ids, tnef};
 
 impl Part<'_> {
     /// Content-Disposition.
@@ -82,16 +83,21 @@ pub(super) fn open<'a>(tree: &Tree<'a>, n: usize) -> Option<Cow<'a, [u8]>> {
 
 fn describe_file(stream: &[u8], n: usize, file: &tnef::File) -> Attachment {
     let octets = stream.get(file.octets.clone()).unwrap_or_default();
-    let content_type = clean_type(&file.content_type);
+    let name = clean_name(&file.name);
+    let judged =
+        file_type::judge(&clean_type(&file.content_type), name.as_deref().unwrap_or_default(), octets);
     let id = file.content_id.as_deref().and_then(|id| ids::own(id.as_bytes()));
     Attachment {
         n,
-        filename: clean_name(&file.name).unwrap_or_else(|| made_up_name(&content_type)),
+        filename: name.unwrap_or_else(|| made_up_name(&judged.content_type)),
         size: octets.len() as u64,
         sha256: digest::sha256(octets),
         inline: id.is_some(),
         content_id: id,
-        content_type,
+        content_type: judged.content_type,
+        detected: judged.detected,
+        is_program: judged.is_program,
+        mismatch: judged.mismatch,
     }
 }
 
@@ -102,17 +108,25 @@ fn describe(tree: &Tree<'_>, n: usize, index: usize) -> Attachment {
     let content_id = part.content_id();
     let declared = disposition.param("filename").or_else(|| part.content_type.param("name"));
     let content_type = clean_type(&part.content_type.value);
+    let name = declared.and_then(clean_name);
+    let judged = if part.shape == Shape::Leaf {
+        file_type::judge(&content_type, name.as_deref().unwrap_or_default(), &octets)
+    } else {
+        Judged { content_type, ..Judged::default() }
+    };
     Attachment {
         n,
-        filename: declared
-            .and_then(clean_name)
+        filename: name
             .or_else(|| (part.shape == Shape::Message).then(|| nested_name(tree, index)).flatten())
-            .unwrap_or_else(|| made_up_name(&content_type)),
+            .unwrap_or_else(|| made_up_name(&judged.content_type)),
         size: octets.len() as u64,
         sha256: digest::sha256(&octets),
         inline: disposition.value == "inline" || (disposition.value.is_empty() && content_id.is_some()),
         content_id,
-        content_type,
+        content_type: judged.content_type,
+        detected: judged.detected,
+        is_program: judged.is_program,
+        mismatch: judged.mismatch,
     }
 }
 

@@ -7,7 +7,7 @@ use std::borrow::Cow;
 
 use super::html::{self, Rendered};
 use super::scan::{Part, Shape, Tree};
-use super::{attachment, charset, flowed, tnef};
+use super::{attachment, charset, flowed, protection, tnef};
 
 /// The body of a message.
 #[derive(Debug, Default)]
@@ -82,8 +82,24 @@ fn is_type(tree: &Tree<'_>, index: usize, content_type: &str) -> bool {
     tree.parts.get(index).is_some_and(|part| part.content_type.value == content_type)
 }
 
-/// Reads the body.
+/// Reads the body. Where no part is text, it may stand inside one: what S/MIME signed, or Outlook packed.
 pub(super) fn read(tree: &Tree<'_>) -> Body {
+    let body = read_parts(tree);
+    if body.has_html || !body.text.trim().is_empty() {
+        return body;
+    }
+    signed(tree).or_else(|| wrapped(tree)).unwrap_or(body)
+}
+
+/// The body of what S/MIME signed; not of what was signed inside that again.
+fn signed(tree: &Tree<'_>) -> Option<Body> {
+    let entity = leaves(tree).into_iter().find_map(|(index, _)| protection::signed_entity(tree, index))?;
+    let inner = Tree::scan(&entity).ok()?;
+    let body = read_parts(&inner);
+    (!body.text.trim().is_empty()).then_some(Body { has_html: false, ..body })
+}
+
+fn read_parts(tree: &Tree<'_>) -> Body {
     let shown = shown(tree);
     let has_html = shown.iter().any(|(_, role)| *role == Role::Html);
     let plain: Vec<usize> =
@@ -109,12 +125,6 @@ pub(super) fn read(tree: &Tree<'_>) -> Body {
         }
     }
     let has_plain = plain_texts.iter().any(|(_, text)| !text.trim().is_empty());
-    if !has_plain
-        && !has_html
-        && let Some(body) = wrapped(tree)
-    {
-        return body;
-    }
     if from_html == 1 && !has_plain {
         // The marks' ranges fit the text only if the text is the page and nothing else.
         let page = only_html.unwrap_or_default();

@@ -130,7 +130,11 @@ fn close<'a>(raw: &'a [u8], open: Option<(Field<'a>, usize)>, end: usize, list: 
 /// Name and the value's part on this line. A name of several words is no name: `From ana Mon Jan 1 00:00:00`.
 fn split(line: &[u8]) -> Option<(&[u8], &[u8])> {
     let colon = memchr::memchr(b':', line)?;
-    let name = line[..colon].trim_ascii();
+    // Blanks alone: another control character hides a name from other readers, and then it is not that name.
+    let blank = |b: &&u8| matches!(b, b' ' | b'\t');
+    let before = line[..colon].iter().take_while(blank).count();
+    let behind = line[before..colon].iter().rev().take_while(blank).count();
+    let name = &line[before..colon - behind];
     let is_name = !name.is_empty() && !name.iter().any(|b| matches!(b, b' ' | b'\t'));
     is_name.then(|| (name, &line[colon + 1..]))
 }

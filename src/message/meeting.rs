@@ -6,8 +6,8 @@
 use jiff::civil::{Date, DateTime, Weekday};
 use jiff::tz::Offset;
 
-use super::Meeting;
 use super::fields::clean_line;
+use super::{Meeting, Method};
 use crate::time::Timestamp;
 
 /// Reads a calendar.
@@ -22,13 +22,32 @@ pub(super) fn read(calendar: &str) -> Option<Meeting> {
     let value = |name: &str| event.iter().find(|line| line.name == name);
     let zones = Zone::all(&lines);
     let time = |name: &str| value(name).and_then(|line| timestamp(line, &zones));
+    let method = lines.iter().take(begin).find(|line| line.name == "METHOD");
     Some(Meeting {
+        method: method.and_then(|line| Method::of(line.value)).unwrap_or(Method::Publish),
         title: value("SUMMARY").map(|line| clean_line(&unescape(line.value))).unwrap_or_default(),
         start: time("DTSTART"),
         end: time("DTEND"),
         organiser: value("ORGANIZER").and_then(|line| address(line.value)),
         join_url: join_url(event),
     })
+}
+
+impl Method {
+    fn of(value: &str) -> Option<Self> {
+        [
+            Self::Add,
+            Self::Cancel,
+            Self::Counter,
+            Self::DeclineCounter,
+            Self::Publish,
+            Self::Refresh,
+            Self::Reply,
+            Self::Request,
+        ]
+        .into_iter()
+        .find(|method| method.as_str().eq_ignore_ascii_case(value.trim()))
+    }
 }
 
 /// `NAME;PARAM=x:value`.
@@ -252,11 +271,21 @@ mod tests {
     #[test]
     fn r55_title_times_organiser_and_link_are_read() {
         let meeting = read(CALENDAR).expect("an event");
-        assert_eq!(meeting.title, "Check-up, yearly");
+        assert_eq!((meeting.method, meeting.title.as_str()), (Method::Request, "Check-up, yearly"));
         assert_eq!(meeting.start.map(Timestamp::to_rfc3339).as_deref(), Some("2026-07-15T07:30:00.000Z"));
         assert_eq!(meeting.end.map(Timestamp::to_rfc3339).as_deref(), Some("2026-12-15T09:00:00.000Z"));
         assert_eq!(meeting.organiser.as_deref(), Some("jo@acme.test"));
         assert_eq!(meeting.join_url.as_deref(), Some("https://us02web.zoom.us/j/123?pwd=x"));
+    }
+
+    #[test]
+    fn r55_an_answer_and_a_cancellation_say_so() {
+        let method =
+            |text: &str| read(&format!("BEGIN:VCALENDAR\n{text}BEGIN:VEVENT\nSUMMARY:x\n")).map(|m| m.method);
+        assert_eq!(method("METHOD:reply\n"), Some(Method::Reply));
+        assert_eq!(method("METHOD:CANCEL\r\n"), Some(Method::Cancel));
+        assert_eq!(method("METHOD:odd\n"), Some(Method::Publish));
+        assert_eq!(method(""), Some(Method::Publish));
     }
 
     #[test]

@@ -16,6 +16,7 @@ mod digest;
 mod encoded_word;
 mod entities;
 mod fields;
+mod file_type;
 mod flowed;
 mod forwarded;
 mod html;
@@ -31,6 +32,7 @@ mod meeting;
 mod params;
 mod parse;
 mod plain_bounce;
+mod protection;
 mod quoted_header;
 mod reply_text;
 mod report;
@@ -40,9 +42,10 @@ mod tnef;
 mod transfer;
 
 pub use confirmation::{Confirmation, confirmation};
+pub use file_type::extension;
 pub use journal::open_journal;
 use parse::open_attachment as attachment_of;
-pub use parse::{html, open_attachment, parse};
+pub use parse::{author, html, open_attachment, parse};
 
 use crate::address::{EmailAddress, NamedAddress};
 use crate::time::Timestamp;
@@ -95,12 +98,39 @@ pub struct Email {
     pub is_bulk: bool,
     /// The number of Received fields.
     pub received_fields: usize,
+    /// What S/MIME or PGP did to it (R57).
+    pub protection: Protection,
+    /// SMTP.md M2: fields that may stand once and stand several times. The last of each is the one read.
+    pub repeated_fields: Vec<&'static str>,
+    /// SMTP.md M2: the one of them that says how the message is to be read, and says different things.
+    pub contradiction: Option<&'static str>,
+    /// SMTP.md M6: whether the body looks as its Content-Type says.
+    pub frame: Frame,
     /// Whether it carries our own loop header `X-Syncmx-Loop`.
     pub has_loop_header: bool,
     /// SHA-256 over normalised From, Date, Subject and body text (R70).
     pub digest: [u8; 32],
     /// What was found odd, in words for a person.
     pub problems: Vec<String>,
+}
+
+/// What S/MIME or PGP did to a message or a part of it. Nothing is decrypted or verified.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Protection {
+    /// Something in it can be read by the holder of a key alone.
+    pub is_encrypted: bool,
+    /// It carries a signature of its author.
+    pub is_signed: bool,
+}
+
+/// Whether the body of a message has the frame that its Content-Type promises. Whoever replaces an unsigned Content-Type
+/// cannot change the body with it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Frame {
+    /// Parts where there should be none, or text before the first of them.
+    Odd,
+    /// As promised.
+    Plain,
 }
 
 /// R10: exactly one From field with one clean address, or why not.
@@ -141,7 +171,7 @@ pub struct Attachment {
     pub n: usize,
     /// The cleaned file name (no path, no control characters, at most 255 octets); made from the type if absent.
     pub filename: String,
-    /// The declared type, lower case, without parameters.
+    /// R57: the type that the content proves, else the declared one; lower case, without parameters.
     pub content_type: String,
     /// Octets after decoding.
     pub size: u64,
@@ -151,6 +181,12 @@ pub struct Attachment {
     pub inline: bool,
     /// Content-ID without angle brackets.
     pub content_id: Option<String>,
+    /// The usual extension of what the content proves it to be.
+    pub detected: Option<&'static str>,
+    /// Whether the content is a program, whatever its name.
+    pub is_program: bool,
+    /// In words, where name or declared type contradict the content (R57).
+    pub mismatch: Option<String>,
 }
 
 /// What sort of message (R28, R50, R51).
@@ -233,6 +269,8 @@ pub struct ReportedRecipient {
 /// What a calendar part says (R55).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Meeting {
+    /// METHOD (RFC 5546): an invitation, an answer, a cancellation, …
+    pub method: Method,
     /// SUMMARY.
     pub title: String,
     /// DTSTART.
@@ -243,6 +281,44 @@ pub struct Meeting {
     pub organiser: Option<String>,
     /// A link to Zoom, Meet or Teams.
     pub join_url: Option<String>,
+}
+
+/// What a calendar part wants (RFC 5546 section 1.4).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Method {
+    /// Further instances.
+    Add,
+    /// Called off.
+    Cancel,
+    /// An attendee proposes another time.
+    Counter,
+    /// The organiser declines that.
+    DeclineCounter,
+    /// For information; also where nothing is said.
+    Publish,
+    /// An attendee asks for the latest version.
+    Refresh,
+    /// An attendee answers.
+    Reply,
+    /// An invitation or its change.
+    Request,
+}
+
+impl Method {
+    /// The word of RFC 5546.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Add => "ADD",
+            Self::Cancel => "CANCEL",
+            Self::Counter => "COUNTER",
+            Self::DeclineCounter => "DECLINECOUNTER",
+            Self::Publish => "PUBLISH",
+            Self::Refresh => "REFRESH",
+            Self::Reply => "REPLY",
+            Self::Request => "REQUEST",
+        }
+    }
 }
 
 /// A message that breaks a structural limit: answered `554 5.6.0`.

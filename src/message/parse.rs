@@ -1,11 +1,11 @@
 //! One message, start to end: scan, headers, body, attachments, what kind it is.
 
-use super::scan::Tree;
+use super::scan::{Shape, Tree};
 use super::{
-    Email, From, MAX_REFERENCES, Meeting, TooComplex, addresses, attachment, body, charset, date, digest,
-    fields, forwarded, ids, kind, meeting, reply_text, report,
+    Email, Frame, From, MAX_REFERENCES, Meeting, TooComplex, addresses, attachment, body, charset, date,
+    digest, fields, forwarded, ids, kind, meeting, protection, reply_text, report,
 };
-use crate::address::NamedAddress;
+use crate::address::{EmailAddress, NamedAddress};
 use crate::time::Timestamp;
 
 /// Reads a message as it came from DATA (lines may end with LF alone).
@@ -24,6 +24,13 @@ pub fn open_attachment(raw: &[u8], n: usize) -> Option<Vec<u8>> {
     attachment::open(&tree, n).map(std::borrow::Cow::into_owned)
 }
 
+/// The one clean author of a message (R10), read from its header block alone.
+#[must_use]
+pub fn author(raw: &[u8]) -> Option<EmailAddress> {
+    let (top, _) = fields::read_block(raw, 0, |_| false).ok()?;
+    addresses::author(&top).address().cloned()
+}
+
 /// The HTML body, decoded to text and not sanitised; none if the message has none.
 #[must_use]
 pub fn html(raw: &[u8]) -> Option<String> {
@@ -38,7 +45,8 @@ fn read(tree: &Tree<'_>) -> Email {
     let top = tree.parts.first().map_or(&empty, |root| &root.fields);
     let mut problems = Vec::new();
     let from = addresses::author(top);
-    note_repeats(top, &mut problems);
+    let repeated_fields = repeated(top);
+    problems.extend(repeated_fields.iter().map(|name| format!("more than one {name} field")));
     let subject = top.readable("subject").unwrap_or_default();
     let date = read_date(top, &mut problems);
     let body = body::read(tree);
@@ -51,6 +59,12 @@ fn read(tree: &Tree<'_>) -> Email {
     if let From::Bad(why) = from {
         problems.push(why.to_owned());
     }
+    let attachments = attachment::list(tree, &items);
+    problems.extend(
+        attachments
+            .iter()
+            .filter_map(|file| file.mismatch.as_ref().map(|why| format!("attachment {} is {why}", file.n))),
+    );
     Email {
         to: people(top, "to", &mut problems),
         cc: people(top, "cc", &mut problems),
@@ -61,13 +75,17 @@ fn read(tree: &Tree<'_>) -> Email {
         thread_index: top.plain("thread-index").filter(|index| !index.is_empty()),
         reply,
         has_html: body.has_html,
-        attachments: attachment::list(tree, &items),
+        attachments,
         kind: kind::of(tree, report.as_ref(), &subject, forwarded.as_ref()),
         journal: None,
         report: report.map(|(_, report)| report),
         meeting: find_meeting(tree, &items),
         is_list: kind::is_list(top),
         is_bulk: kind::is_bulk(top),
+        protection: protection::of(tree, &body.text),
+        repeated_fields,
+        contradiction: contradiction(top),
+        frame: frame(tree),
         received_fields: top.all("received").count(),
         has_loop_header: top.has("x-syncmx-loop"),
         digest: digest::of(&from, date, &subject, &body.text),
@@ -81,14 +99,38 @@ fn read(tree: &Tree<'_>) -> Email {
 }
 
 /// SMTP M2: the last of a repeated field counts (DKIM covers it), and it is said.
-fn note_repeats(top: &fields::Fields<'_>, problems: &mut Vec<String>) {
-    for name in
-        ["Subject", "Date", "To", "Cc", "Message-ID", "Reply-To", "Sender", "Content-Type", "MIME-Version"]
-    {
-        if top.all(name).count() > 1 {
-            problems.push(format!("more than one {name} field"));
+fn repeated(top: &fields::Fields<'_>) -> Vec<&'static str> {
+    const ONCE: [&str; 9] =
+        ["Subject", "Date", "To", "Cc", "Message-ID", "Reply-To", "Sender", "Content-Type", "MIME-Version"];
+    ONCE.into_iter().filter(|name| top.all(name).count() > 1).collect()
+}
+
+/// SMTP M2: of two values that differ one reader takes the first and the next one the last.
+fn contradiction(top: &fields::Fields<'_>) -> Option<&'static str> {
+    ["Content-Type", "MIME-Version"].into_iter().find(|name| {
+        let plain = |value: &[u8]| fields::unfold(value).split_whitespace().collect::<String>();
+        let mut values = top.all(name).map(plain);
+        values.next().is_some_and(|first| values.any(|other| other != first))
+    })
+}
+
+/// SMTP M6: a multipart begins with its boundary, and nothing else begins with two hyphens.
+fn frame(tree: &Tree<'_>) -> Frame {
+    let Some(root) = tree.parts.first() else { return Frame::Plain };
+    let body = tree.raw.get(root.body.start..).unwrap_or_default().trim_ascii_start();
+    let is_as_promised = match (root.shape, root.content_type.param("boundary")) {
+        (Shape::Multipart, Some(boundary)) => {
+            body.strip_prefix(b"--").is_some_and(|rest| rest.starts_with(boundary.as_bytes()))
+                || starts_with_usual_preamble(body)
         }
-    }
+        (Shape::Leaf | Shape::Message | Shape::Multipart, _) => !body.starts_with(b"--"),
+    };
+    if is_as_promised { Frame::Plain } else { Frame::Odd }
+}
+
+/// What programs write above the first part for readers without MIME.
+fn starts_with_usual_preamble(body: &[u8]) -> bool {
+    body.starts_with(b"This is a") || body.starts_with(b"This message is in MIME")
 }
 
 fn read_date(top: &fields::Fields<'_>, problems: &mut Vec<String>) -> Option<Timestamp> {
@@ -130,7 +172,6 @@ fn find_meeting(tree: &Tree<'_>, items: &[attachment::Item]) -> Option<Meeting> 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::address::EmailAddress;
     use crate::message::Kind;
 
     fn mail(text: &str) -> Email {
@@ -144,7 +185,7 @@ mod tests {
             References: <a@x.test> <0@patient.test>\nMIME-Version: 1.0\nContent-Type: multipart/mixed; boundary=b\n\n\
             --b\nContent-Type: multipart/alternative; boundary=c\n\n--c\nContent-Type: text/plain; charset=utf-8\n\nHello --b-- there\n--c\n\
             Content-Type: text/html\n\n<p>Hello</p>\n--c--\n--b\nContent-Type: application/pdf; name=\"../x.pdf\"\n\
-            Content-Transfer-Encoding: base64\nContent-ID: <i@x>\n\nQUJD\n--b--\n"
+            Content-Transfer-Encoding: base64\nContent-ID: <i@x>\n\nJVBERi0x\n--b--\n"
             .replace('\n', "\r\n");
         let email = parse(raw.as_bytes()).expect("within limits");
         assert_eq!(email.from.address().map(EmailAddress::as_str), Some("jo@acme.test"));
@@ -153,8 +194,8 @@ mod tests {
         assert_eq!((email.in_reply_to.len(), email.references.len()), (1, 2));
         assert_eq!((email.kind, email.has_html, email.attachments.len()), (Kind::Mail, true, 1));
         let attachment = &email.attachments[0];
-        assert_eq!((attachment.filename.as_str(), attachment.size, attachment.inline), ("x.pdf", 3, true));
-        assert_eq!(open_attachment(raw.as_bytes(), 0).as_deref(), Some(b"ABC".as_slice()));
+        assert_eq!((attachment.filename.as_str(), attachment.size, attachment.inline), ("x.pdf", 6, true));
+        assert_eq!(open_attachment(raw.as_bytes(), 0).as_deref(), Some(b"%PDF-1".as_slice()));
         assert_eq!(open_attachment(raw.as_bytes(), 1), None);
         assert_eq!(html(raw.as_bytes()).as_deref(), Some("<p>Hello</p>"));
         assert_eq!(email.problems, Vec::<String>::new());

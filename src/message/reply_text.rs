@@ -28,11 +28,30 @@ pub(super) fn split(text: &str, marks: &[(Mark, Range<usize>)]) -> ReplyText {
     sign(&lines, &mut classes);
     let has_new =
         lines.iter().zip(&classes).any(|(line, class)| *class != Class::Quoted && !line.trim().is_empty());
-    if !has_new {
-        // Nothing but a quote: then the quote is what the author sends.
+    if !has_new && !is_introduced(&lines, marks, &mut finder) {
+        // Nothing but lines that look quoted, and nobody is quoted: then they are what the author sends.
         classes.iter_mut().for_each(|class| *class = Class::New);
     }
     assemble(&lines, &classes)
+}
+
+/// Whether the text begins as clients begin a quote: its author has written nothing at all.
+fn is_introduced(lines: &[&str], marks: &[(Mark, Range<usize>)], finder: &mut Finder) -> bool {
+    let is_text = |at: &usize| !lines[*at].trim().is_empty() && !is_rule(lines[*at].trim());
+    let Some(first) = (0..lines.len()).find(is_text) else { return false };
+    if labels::is_forward_separator(lines[first]) {
+        // What is passed on is what its author sends.
+        return false;
+    }
+    // A whole block: a person, too, may begin a text with two fields.
+    if labels::is_original_separator(lines[first]) || quoted_header::read(window(lines, first), 3).is_some() {
+        return true;
+    }
+    let end = (first..lines.len().min(first + MAX_INTRODUCTION))
+        .find(|end| finder.lines_ending_at(lines, *end) == end + 1 - first);
+    let is_marked = |line: &&str| line.trim().is_empty() || line.trim_start().starts_with('>');
+    let has_mark = marks.iter().any(|(mark, _)| *mark == Mark::Quote);
+    end.is_some_and(|end| has_mark || lines[end + 1..].iter().all(is_marked))
 }
 
 /// Lines; one that holds text and the start of an attribution counts as two.
@@ -292,6 +311,8 @@ fn is_signature_separator(line: &str) -> bool {
 
 /// Four dashes of the longest sort.
 const MAX_SEPARATOR_OCTETS: usize = 4 * '—'.len_utf8();
+/// Lines of an attribution that opens a mail.
+const MAX_INTRODUCTION: usize = 6;
 /// Lines of text that may stand below a footer, for it to be one.
 const MAX_BELOW_FOOTER: usize = 3;
 
@@ -356,6 +377,23 @@ mod tests {
     fn interleaved_answers_keep_their_quotes() {
         let text = "> one?\n\nYes.\n\n> two?\n\nNo.";
         check(text, text, None, None);
+    }
+
+    #[test]
+    fn a_mail_of_a_quote_alone_has_no_new_text() {
+        let all_quoted = |text: &str| check(text, "", Some(text), None);
+        all_quoted("On Mon, Jan 5, 2026 at 9:00 AM Tom <tom@x.test> wrote:\n> Call her.\n>\n> Tom");
+        all_quoted(
+            "-----Original Message-----\nFrom: Tom <tom@x.test>\nSent: Monday\nTo: Jo\nSubject: x\n\nCall her.",
+        );
+        all_quoted(
+            "________________________________\nVon: Tom <tom@x.test>\nGesendet: Montag\nAn: Jo\nBetreff: x\n\nRuf an.",
+        );
+        // Nobody is quoted by name: the author sends a passage.
+        check("> A passage\n> of a text", "> A passage\n> of a text", None, None);
+        // Further words, unmarked: who wrote which is not certain, and nothing may be hidden.
+        let mixed = "On Mon, Jan 5, 2026 at 9:00 AM Tom <tom@x.test> wrote:\n\nCall her.\n\nI have called.";
+        check(mixed, mixed, None, None);
     }
 
     /// An unoptimised build is thirty times slower.

@@ -19,12 +19,13 @@ use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 
+use crate::smtp::proxy::Network;
 use crate::smtp::session::{CloseReason, Load, Room, Session, Step};
 use crate::smtp::spool::{Budget, Spool};
 use crate::smtp::switch::{RoomSwitch, SettingsSwitch};
 use crate::smtp::throttle::{Standing, Throttle};
 use crate::smtp::tls::{self, Certificates};
-use crate::smtp::{Body, Envelope, ForwardPath, Handler, RecipientAnswer, Reply, reply};
+use crate::smtp::{Envelope, ForwardPath, Handler, Hindrance, RecipientAnswer, Reply, Unserved, reply};
 
 /// What all connections of a server share.
 #[derive(Debug)]
@@ -34,6 +35,8 @@ pub(super) struct Shared<H> {
     pub(super) certificates: Certificates,
     pub(super) handler: Arc<H>,
     pub(super) patience: Patience,
+    /// Networks that are not served.
+    pub(super) refused: Vec<Network>,
     pub(super) room: RoomSwitch,
     pub(super) settings: SettingsSwitch,
     pub(super) shutdown: CancellationToken,
@@ -43,6 +46,12 @@ pub(super) struct Shared<H> {
 impl<H> Shared<H> {
     fn room(&self) -> Room {
         if self.budget.is_low() { Room::Scarce } else { self.room.current() }
+    }
+
+    /// Returns shortly before the grace period of a server that stops is over.
+    async fn nearly_over(&self) {
+        self.shutdown.cancelled().await;
+        tokio::time::sleep(self.patience.grace * 4 / 5).await;
     }
 }
 
@@ -96,7 +105,7 @@ impl Default for Patience {
             body_grace: Duration::from_secs(60),
             body_octets_per_second: 4096,
             error_pause: Duration::from_secs(1),
-            grace: Duration::from_secs(30),
+            grace: Duration::from_secs(20),
             greeting: Duration::ZERO,
             handshake: Duration::from_secs(30),
             linger: Duration::from_secs(2),
@@ -116,6 +125,8 @@ pub(super) async fn run<H: Handler>(stream: TcpStream, ip: IpAddr, early: Early,
     let mut session = Session::new(shared.settings.current(), ip);
     if early == Early::Talk || has_talked_early(&stream, shared.patience.greeting).await {
         session.talked_early();
+    } else if shared.refused.iter().any(|network| network.contains(ip)) {
+        session.refuse_service();
     }
     match in_clear(stream, session, &shared).await {
         Ok(end) => {
@@ -241,6 +252,10 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin, H: Handler> Conversation<'a, S, H> {
                     let answer = self.ask_recipient(&path).await;
                     self.session.answer_recipient(answer);
                 }
+                Step::AskTrace(unserved) => {
+                    let answer = self.ask_trace(*unserved).await;
+                    self.session.answer_trace(&answer);
+                }
                 Step::Close(reason) => {
                     self.close().await;
                     return Ok(Stop::End(Some(reason)));
@@ -256,7 +271,10 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin, H: Handler> Conversation<'a, S, H> {
                     self.spool.restart();
                     self.body = None;
                 }
-                Step::StartTls => return Ok(Stop::StartTls),
+                Step::StartTls => {
+                    self.shared.throttle.handshake(self.session.client().ip);
+                    return Ok(Stop::StartTls);
+                }
             }
         }
     }
@@ -270,33 +288,51 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin, H: Handler> Conversation<'a, S, H> {
         });
         // Row S15: a network that tries out addresses has a budget, too; what it asks is answered as ever, but for
         // the last time.
-        let is_unknown = matches!(&answer, RecipientAnswer::Refused(refusal) if refusal.enhanced == "5.1.1");
-        if is_unknown && self.shared.throttle.unknown_recipient(client.ip) == Standing::Spent {
-            return RecipientAnswer::Refused(reply::TOO_MANY_ERRORS);
+        match answer {
+            RecipientAnswer::Refused(refusal)
+                if refusal.enhanced == reply::UNKNOWN_ADDRESS.enhanced
+                    && self.shared.throttle.unknown_recipient(client.ip) == Standing::Spent =>
+            {
+                RecipientAnswer::Refused(Reply { trace: refusal.trace, ..reply::TOO_MANY_ERRORS })
+            }
+            RecipientAnswer::Accepted(_) | RecipientAnswer::Refused(_) => answer,
         }
-        answer
+    }
+
+    /// R3, as far as the network's budget goes: a flood of refusals does not fill the disk with traces.
+    async fn ask_trace(&self, unserved: Unserved) -> Reply {
+        let (client, reply) = (self.session.client(), unserved.reply.clone());
+        if self.shared.throttle.traces(client.ip, unserved.recipients.len()) == Standing::Spent {
+            metrics::counter!("syncmx_traces_left_out_total").increment(as_count(unserved.recipients.len()));
+            return reply;
+        }
+        let question = Box::pin(self.shared.handler.unserved(client, unserved));
+        timeout(self.shared.patience.recipient, question).await.unwrap_or(reply)
     }
 
     async fn ask_message(&mut self, envelope: Envelope) -> Reply {
         if envelope.defect.is_some() {
             self.spool.restart();
         }
-        let (body, reserved) = match self.spool.finish().await {
-            Ok((body, reserved)) => (body, reserved),
+        let body = match self.spool.finish().await {
+            Ok(body) => body,
             Err(error) => {
                 tracing::warn!(%error, "message body cannot be kept");
-                return reply::INSUFFICIENT_STORAGE;
+                let Envelope { reverse_path, recipients, .. } = envelope;
+                let recipients = recipients.into_iter().map(|recipient| recipient.path).collect();
+                let (cause, reply) = (Hindrance::NoRoom, reply::INSUFFICIENT_STORAGE);
+                return self.ask_trace(Unserved { reverse_path, recipients, cause, reply }).await;
             }
         };
-        let size_bytes = match &body {
-            Body::File { size_bytes, .. } => *size_bytes,
-            Body::Memory(octets) => u64::try_from(octets.len()).unwrap_or(u64::MAX),
+        metrics::counter!("syncmx_smtp_message_bytes_total").increment(body.size_bytes());
+        // Boxed, so that an idle session does not carry the size of a filing.
+        let question = Box::pin(self.shared.handler.message(envelope, body));
+        let answer = tokio::select! {
+            answer = timeout(self.shared.patience.message, question) => answer.ok(),
+            // Row X14: a store that is slow does not hold up the end; the sender comes again.
+            () = self.shared.nearly_over() => None,
         };
-        metrics::counter!("syncmx_smtp_message_bytes_total").increment(size_bytes);
-        let question = self.shared.handler.message(envelope, body);
-        let answer = timeout(self.shared.patience.message, question).await;
-        drop(reserved);
-        answer.unwrap_or_else(|_| {
+        answer.unwrap_or_else(|| {
             tracing::warn!("filing took too long");
             reply::STORE_UNAVAILABLE
         })
@@ -309,6 +345,7 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin, H: Handler> Conversation<'a, S, H> {
             self.waiting = Waiting { exchanges: Some(exchanges), since: Instant::now() };
         }
         self.session.set_load(self.shared.busyness.load());
+        self.session.set_tls_room(self.tls_room());
         let deadline = self.deadline();
         let (session, shared) = (&mut self.session, self.shared);
         let reading = read_some(&mut self.stream, |bytes| {
@@ -334,6 +371,18 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin, H: Handler> Conversation<'a, S, H> {
                 }
                 read
             }
+        }
+    }
+
+    fn tls_room(&self) -> Room {
+        let client = self.session.client();
+        // Asked only while the client may say STARTTLS.
+        if client.tls.is_some() || self.session.is_reading_body() {
+            return Room::Enough;
+        }
+        match self.shared.throttle.handshakes(client.ip) {
+            Standing::Fine => Room::Enough,
+            Standing::Spent => Room::Scarce,
         }
     }
 

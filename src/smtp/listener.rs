@@ -37,6 +37,7 @@ pub struct Server {
     settings: SettingsSwitch,
     disks: Vec<PathBuf>,
     balancers: Vec<Network>,
+    refused: Vec<Network>,
     max_connections: usize,
     max_connections_per_ip: usize,
     patience: Patience,
@@ -54,9 +55,11 @@ pub enum BindError {
         /// Why.
         source: io::Error,
     },
-    /// `proxy_protocol_from` holds what is no network.
-    #[error("smtp.proxy_protocol_from: `{text}` is no network (examples: 192.0.2.0/24, 2001:db8::/32)")]
+    /// `proxy_protocol_from` or `refuse_from` holds what is no network.
+    #[error("smtp.{key}: `{text}` is no network (examples: 192.0.2.0/24, 2001:db8::/32)")]
     Network {
+        /// Which of them.
+        key: &'static str,
         /// What it holds.
         text: String,
     },
@@ -85,15 +88,15 @@ impl Server {
     /// `config.listen` is not looked at.
     ///
     /// # Errors
-    /// If `proxy_protocol_from` holds what is no network.
+    /// If `proxy_protocol_from` or `refuse_from` holds what is no network.
     pub fn on(
         listeners: Vec<StdListener>,
         config: &config::Smtp,
         tls: TlsPolicy,
         certificates: Certificates,
     ) -> Result<Self, BindError> {
-        let network = |text: &String| Network::parse(text).ok_or(BindError::Network { text: text.clone() });
-        let balancers = config.proxy_protocol_from.iter().map(network).collect::<Result<_, _>>()?;
+        let balancers = networks("proxy_protocol_from", &config.proxy_protocol_from)?;
+        let refused = networks("refuse_from", &config.refuse_from)?;
         let patience = Patience::default();
         let settings = Settings {
             hostname: config.hostname.clone(),
@@ -112,6 +115,7 @@ impl Server {
             settings: SettingsSwitch::new(settings),
             disks: Vec::new(),
             balancers,
+            refused,
             max_connections,
             max_connections_per_ip,
             patience,
@@ -152,17 +156,18 @@ impl Server {
         self.listeners.iter().filter_map(|listener| listener.local_addr().ok()).collect()
     }
 
-    /// Accepts and serves until `shutdown` is cancelled, then until the last session is over, at most 30 seconds.
+    /// Accepts and serves until `shutdown` is cancelled, then until the last session is over, at most [`Patience::grace`].
     pub async fn serve<H: Handler>(self, handler: Arc<H>, shutdown: CancellationToken) {
         let tasks = TaskTracker::new();
         let cut_off = CancellationToken::new();
         let seats = Arc::new(Semaphore::new(self.max_connections.min(Semaphore::MAX_PERMITS)));
         let shared = Arc::new(Shared {
             busyness: Busyness { seats, max_connections: self.max_connections },
-            budget: Arc::new(Budget::new(IN_FLIGHT_OCTETS)),
+            budget: Arc::new(Budget::new(IN_FLIGHT_OCTETS, IN_MEMORY_OCTETS)),
             certificates: self.certificates.clone(),
             handler,
             patience: self.patience,
+            refused: self.refused,
             room: self.room.clone(),
             settings: self.settings.clone(),
             shutdown: shutdown.clone(),
@@ -341,6 +346,11 @@ async fn watch(certificates: Certificates, shutdown: CancellationToken) {
     }
 }
 
+fn networks(key: &'static str, texts: &[String]) -> Result<Vec<Network>, BindError> {
+    let network = |text: &String| Network::parse(text).ok_or(BindError::Network { key, text: text.clone() });
+    texts.iter().map(network).collect()
+}
+
 fn listen(address: SocketAddr) -> io::Result<StdListener> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
     if address.is_ipv6() {
@@ -370,3 +380,5 @@ const ENFILE: i32 = 23;
 const WATCH_PAUSE: Duration = Duration::from_secs(5);
 /// Octets of message bodies on their way at once.
 const IN_FLIGHT_OCTETS: u64 = 1 << 30;
+/// What of it may be in memory before it is whole.
+const IN_MEMORY_OCTETS: u64 = 128 << 20;

@@ -15,6 +15,7 @@ pub mod path;
 pub mod proxy;
 pub mod reply;
 mod room;
+mod sealed_file;
 pub mod session;
 mod spool;
 mod step;
@@ -29,6 +30,8 @@ use std::net::IpAddr;
 
 use crate::address::{EmailAddress, Mailbox};
 use crate::id::DeliveryId;
+
+pub use spool::{Body, Received};
 
 /// Who is at the other end, as far as the session knows.
 #[derive(Clone, Debug)]
@@ -58,6 +61,8 @@ pub struct Envelope {
     pub requiretls: bool,
     /// What ended a transaction that was not well-formed; the handler then only records and refuses.
     pub defect: Option<BodyDefect>,
+    /// Octets of the message as they came, whether its body was kept or not.
+    pub received_octets: u64,
 }
 
 /// One accepted recipient.
@@ -89,18 +94,31 @@ pub enum BodyDefect {
     TooLarge,
 }
 
-/// The raw message as received (dots unstuffed), in memory or in an unlinked temporary file.
-#[derive(Debug)]
-pub enum Body {
-    /// More than 256 KiB: in a file that has no name. The position is undefined.
-    File {
-        /// The file.
-        file: std::fs::File,
-        /// Its length in octets.
-        size_bytes: u64,
-    },
-    /// Up to 256 KiB.
-    Memory(Vec<u8>),
+/// Recipients whose mail goes no further for a cause that the session or its driver found: no question was, or will be,
+/// asked about it. R3 wants a trace all the same.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unserved {
+    /// The reverse-path; none for `<>`.
+    pub reverse_path: Option<EmailAddress>,
+    /// In order; at least one.
+    pub recipients: Vec<ForwardPath>,
+    /// Why.
+    pub cause: Hindrance,
+    /// What the client is to be answered, without a trace id.
+    pub reply: Reply,
+}
+
+/// See [`Unserved`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Hindrance {
+    /// The address has octets beyond ASCII, and MAIL did not say SMTPUTF8 (RFC 6531).
+    NeedsSmtputf8,
+    /// The disk, or the budget for bodies on their way, has no room.
+    NoRoom,
+    /// The session, or its network, has used up a budget and is closed.
+    SessionSpent,
+    /// One more than a transaction may have.
+    TooManyRecipients,
 }
 
 /// What the handler answers to a recipient.
@@ -135,6 +153,10 @@ pub trait Handler: Send + Sync + 'static {
         reverse_path: Option<&EmailAddress>,
         path: &ForwardPath,
     ) -> impl Future<Output = RecipientAnswer> + Send;
+
+    /// Leaves a trace for recipients that are not served, and names it in the reply. Where it cannot be written, or
+    /// none of them is ours, the reply comes back as it is. Answers within 5 seconds.
+    fn unserved(&self, client: &Client, unserved: Unserved) -> impl Future<Output = Reply> + Send;
 
     /// Judges and files a message; the reply is final. Answers within 60 seconds.
     fn message(&self, envelope: Envelope, body: Body) -> impl Future<Output = Reply> + Send;

@@ -102,6 +102,11 @@ pub const SEND_DATA: Reply = Reply::new(354, "", "End data with <CR><LF>.<CR><LF
 pub const NOT_SMTP: Reply = Reply::new(554, "5.5.1", "This is an SMTP server");
 /// Row A4: the client did not wait for the banner (RFC 5321 section 3.1).
 pub const TALKED_EARLY: Reply = Reply::new(554, "5.5.1", "You must wait for the greeting");
+/// Row A3: `smtp.refuse_from`.
+pub const NO_SERVICE: Reply = Reply::new(554, "5.7.1", "No SMTP service for your network");
+/// Our reader has failed on the message, or takes too long for it: our trouble, the first time.
+pub const NOT_READ: Reply =
+    Reply::new(451, "4.3.0", "Message cannot be processed now, please try again later");
 /// No such command.
 pub const UNKNOWN_COMMAND: Reply = Reply::new(500, "5.5.1", "Command not recognised");
 /// Over the line limit.

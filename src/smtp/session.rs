@@ -16,8 +16,8 @@ use crate::smtp::command::Command;
 use crate::smtp::data::Chunk;
 use crate::smtp::line::{Line, LineReader};
 use crate::smtp::tally::{Tally, Verdict};
-use crate::smtp::transaction::{AfterMessage, Phase};
-use crate::smtp::{BodyDefect, Client, Recipient, RecipientAnswer, Reply, reply};
+use crate::smtp::transaction::{AfterMessage, Phase, Transaction};
+use crate::smtp::{BodyDefect, Client, Hindrance, Recipient, RecipientAnswer, Reply, Unserved, reply};
 
 pub use crate::smtp::step::{CloseReason, Load, Room, Settings, Step, TlsPolicy};
 
@@ -38,6 +38,7 @@ pub struct Session {
     pub(super) lifetime: Lifetime,
     pub(super) room: Room,
     pub(super) load: Load,
+    pub(super) tls_room: Room,
     pub(super) tally: Tally,
     /// To be made before the replies go out.
     pub(super) pause: Option<Duration>,
@@ -78,6 +79,7 @@ impl Session {
             lifetime: Lifetime::Open,
             room: Room::Enough,
             load: Load::Calm,
+            tls_room: Room::Enough,
             tally: Tally::default(),
             pause: None,
         }
@@ -111,7 +113,10 @@ impl Session {
             | Phase::MessageAsked(..)
             | Phase::Ready
             | Phase::RecipientAsked(..)
-            | Phase::StartingTls => {}
+            | Phase::Refused
+            | Phase::StartingTls
+            | Phase::TraceAsked(..)
+            | Phase::TraceDue(..) => {}
         }
     }
 
@@ -127,7 +132,11 @@ impl Session {
                 transaction.refused_recipients += 1;
                 // Row S15: whoever tries out addresses does not get to try many.
                 if refusal.code >= 500 && self.tally.unknown_recipient() == Verdict::Spent {
-                    return self.close(&reply::TOO_MANY_ERRORS, CloseReason::Harvesting);
+                    let last = Reply { trace: refusal.trace, ..reply::TOO_MANY_ERRORS };
+                    return self.close_unserved(*transaction, last, CloseReason::Harvesting);
+                }
+                if refusal.code == 421 {
+                    return self.close_unserved(*transaction, refusal, CloseReason::Refused);
                 }
                 if refusal.code >= 400 { refusal } else { reply::STORE_UNAVAILABLE }
             }
@@ -146,6 +155,15 @@ impl Session {
         }
         self.phase = Phase::Ready;
         self.say_or_close(&answer, after);
+    }
+
+    /// The answer to [`Step::AskTrace`]: the same reply, with a trace id or without.
+    pub fn answer_trace(&mut self, answer: &Reply) {
+        let Phase::TraceAsked(after, closing) = self.take_phase() else { return };
+        match closing {
+            Some(reason) => self.close(answer, reason),
+            None => (self.phase, _) = self.stay(*after, answer),
+        }
     }
 
     /// The handshake is done: RFC 3207 section 4.2, the session begins anew with what TLS says.
@@ -169,8 +187,11 @@ impl Session {
             | Phase::MessageAsked(..)
             | Phase::Ready
             | Phase::RecipientAsked(..)
+            | Phase::Refused
             | Phase::StartingTls
-            | Phase::SwallowingChunk(..) => {}
+            | Phase::SwallowingChunk(..)
+            | Phase::TraceAsked(..)
+            | Phase::TraceDue(..) => {}
         }
     }
 
@@ -178,6 +199,13 @@ impl Session {
     pub fn talked_early(&mut self) {
         self.replies.clear();
         self.close(&reply::TALKED_EARLY, CloseReason::TalkedEarly);
+    }
+
+    /// The client's network is not served at all (row A3, RFC 5321 section 3.1): it may leave, and nothing else.
+    pub fn refuse_service(&mut self) {
+        self.replies.clear();
+        self.say(&reply::NO_SERVICE);
+        self.phase = Phase::Refused;
     }
 
     /// The client was silent for [`Self::read_timeout`], or too slow all in all.
@@ -193,6 +221,11 @@ impl Session {
     /// Whether there is room for another message, as of now.
     pub const fn set_room(&mut self, room: Room) {
         self.room = room;
+    }
+
+    /// Whether there is room for another TLS handshake, as of now (row X11).
+    pub const fn set_tls_room(&mut self, room: Room) {
+        self.tls_room = room;
     }
 
     /// How busy the server is, as of now.
@@ -215,7 +248,10 @@ impl Session {
             | Phase::MessageAsked(..)
             | Phase::Ready
             | Phase::RecipientAsked(..)
-            | Phase::StartingTls => false,
+            | Phase::Refused
+            | Phase::StartingTls
+            | Phase::TraceAsked(..)
+            | Phase::TraceDue(..) => false,
         }
     }
 
@@ -234,7 +270,10 @@ impl Session {
             | Phase::MessageAsked(..)
             | Phase::Ready
             | Phase::RecipientAsked(..)
-            | Phase::StartingTls => self.settings.command_timeout,
+            | Phase::Refused
+            | Phase::StartingTls
+            | Phase::TraceAsked(..)
+            | Phase::TraceDue(..) => self.settings.command_timeout,
         };
         match self.load {
             Load::Calm => calm,
@@ -269,25 +308,34 @@ impl Session {
             | Phase::Greeting
             | Phase::MessageAsked(..)
             | Phase::Ready
+            | Phase::Refused
             | Phase::StartingTls
-            | Phase::SwallowingChunk(..) => None,
+            | Phase::SwallowingChunk(..)
+            | Phase::TraceAsked(..)
+            | Phase::TraceDue(..) => None,
         }
     }
 
     fn advance(&mut self) -> Option<Step> {
         match self.take_phase() {
-            phase @ (Phase::BetweenChunks(..) | Phase::Greeting | Phase::InTransaction(_) | Phase::Ready) => {
-                self.read_command(phase)
-            }
+            phase @ (Phase::BetweenChunks(..)
+            | Phase::Greeting
+            | Phase::InTransaction(_)
+            | Phase::Ready
+            | Phase::Refused) => self.read_command(phase),
             Phase::ReadingData(transaction, reader) => self.read_data(transaction, reader),
             Phase::ReadingChunk(transaction, chunk) => self.read_chunk(transaction, chunk),
             Phase::SwallowingChunk(before, remaining, refusal) => self.swallow(before, remaining, refusal),
             Phase::StartingTls => self.wait(Phase::StartingTls, Step::StartTls),
+            Phase::TraceDue(unserved, reason) => {
+                self.phase = Phase::TraceAsked(Box::new(Phase::Ready), Some(reason));
+                Some(Step::AskTrace(unserved))
+            }
             Phase::Closing(reason) if self.replies.is_empty() => {
                 self.wait(Phase::Closed(reason), Step::Close(reason))
             }
             phase @ (Phase::Closed(reason) | Phase::Closing(reason)) => self.wait(phase, Step::Close(reason)),
-            phase @ (Phase::MessageAsked(..) | Phase::RecipientAsked(..)) => {
+            phase @ (Phase::MessageAsked(..) | Phase::RecipientAsked(..) | Phase::TraceAsked(..)) => {
                 self.wait(phase, Step::Close(CloseReason::Abandoned))
             }
         }
@@ -349,6 +397,7 @@ impl Session {
             | (phase @ (P::BetweenChunks(..) | P::Greeting | P::Ready), C::Rcpt(_) | C::Data)
             | (phase @ P::BetweenChunks(..), C::StartTls) => self.stay(phase, &reply::BAD_SEQUENCE),
             (phase @ (P::Greeting | P::InTransaction(_) | P::Ready), C::StartTls) => self.start_tls(phase),
+            (P::Refused, command) => self.obey_refused(&command),
             (phase @ P::Greeting, C::Rset) => self.idle(phase, &reply::RESET_OK),
             (P::BetweenChunks(..) | P::InTransaction(_) | P::Ready, C::Rset) => {
                 self.idle(P::Ready, &reply::RESET_OK)
@@ -375,9 +424,30 @@ impl Session {
                 | P::ReadingData(..)
                 | P::RecipientAsked(..)
                 | P::StartingTls
-                | P::SwallowingChunk(..)),
+                | P::SwallowingChunk(..)
+                | P::TraceAsked(..)
+                | P::TraceDue(..)),
                 _unread,
             ) => (phase, None),
+        }
+    }
+
+    /// Row A3: of a client that is not served, QUIT alone is obeyed.
+    fn obey_refused(&mut self, command: &Command) -> (Phase, Option<Step>) {
+        use Command as C;
+        match command {
+            C::Quit => self.leave(&reply::BYE, CloseReason::Quit),
+            C::Bdat(size_bytes, _) => self.refuse_chunk(Phase::Refused, *size_bytes, reply::BAD_SEQUENCE),
+            C::OtherProtocol => self.leave(&reply::NOT_SMTP, CloseReason::OtherProtocol),
+            C::UncountedChunk => self.leave(&reply::BAD_ARGUMENT, CloseReason::UncountedChunk),
+            C::Data
+            | C::Ehlo(_)
+            | C::Helo(_)
+            | C::Mail(_)
+            | C::Rcpt(_)
+            | C::Replied(_)
+            | C::Rset
+            | C::StartTls => self.stay(Phase::Refused, &reply::BAD_SEQUENCE),
         }
     }
 
@@ -414,7 +484,7 @@ impl Session {
         if self.client.tls.is_some() {
             return self.stay(phase, &reply::BAD_SEQUENCE);
         }
-        if self.settings.tls == TlsPolicy::Unavailable {
+        if self.settings.tls == TlsPolicy::Unavailable || self.tls_room == Room::Scarce {
             return self.stay(phase, &reply::TLS_UNAVAILABLE);
         }
         // CVE-2011-0411: commands that wait in our buffer would be taken for the client's own, inside TLS.
@@ -486,6 +556,17 @@ impl Session {
     pub(super) fn close(&mut self, reply: &Reply, reason: CloseReason) {
         self.say(reply);
         self.phase = Phase::Closing(reason);
+    }
+
+    /// Ends a session whose open transaction has recipients of ours already: each of them leaves a trace (R3).
+    fn close_unserved(&mut self, transaction: Transaction, reply: Reply, reason: CloseReason) {
+        let Transaction { reverse_path, recipients, .. } = transaction;
+        if recipients.is_empty() {
+            return self.close(&reply, reason);
+        }
+        let recipients = recipients.into_iter().map(|recipient| recipient.path).collect();
+        let unserved = Unserved { reverse_path, recipients, cause: Hindrance::SessionSpent, reply };
+        self.phase = Phase::TraceDue(Box::new(unserved), reason);
     }
 
     /// Says what the handler answered; a 421 closes (RFC 5321 section 3.8).

@@ -1,25 +1,30 @@
-//! The body of the message that is coming in: in memory up to 256 KiB, beyond that in a file without a name.
+//! The body of the message that is coming in: in memory up to 256 KiB, beyond that sealed in a file without a name.
 //!
 //! Promises that octets count against one budget of the whole server as they are received, never as they are
-//! announced, until the handler has answered; and that nothing outlives its [`Spool`].
+//! announced, until the last copy of the body is gone, whoever has answered what meanwhile; that bodies in memory
+//! have a share of their own, beyond which small ones go to a file, too; and that nothing outlives its [`Spool`].
 
-use std::fs::File;
-use std::io::{self, Write};
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
+use tokio::sync::OwnedSemaphorePermit;
 
-use crate::smtp::Body;
+use crate::smtp::sealed_file::SealedFile;
 
-/// A larger body goes to a file, in blocks of this size.
+/// A larger body goes to a file.
 const MEMORY_OCTETS: usize = 256 * 1024;
+/// What a file is written in: so much of each body waits in memory at most.
+const BLOCK_OCTETS: usize = 64 * 1024;
 
 /// Octets of bodies that may be on their way at once, in all sessions together.
 #[derive(Debug)]
 pub(super) struct Budget {
     left: AtomicU64,
     low_water: u64,
+    /// What of it may be in memory.
+    memory_left: AtomicU64,
 }
 
 /// Why a body cannot be kept.
@@ -33,6 +38,29 @@ pub(super) enum SpoolError {
     Unwritable(#[source] io::Error),
 }
 
+/// The raw message as received (dots unstuffed), and what it holds of the budget: given back when both the body and
+/// the [`Received`] that came of it are gone.
+#[derive(Debug)]
+pub struct Body {
+    kept: Kept,
+    reserved: Option<Reservation>,
+}
+
+#[derive(Debug)]
+enum Kept {
+    File(SealedFile),
+    Memory(Vec<u8>),
+}
+
+/// A whole body in memory, once. Holds its part of the budget until it is dropped.
+#[derive(Debug)]
+pub struct Received {
+    octets: Vec<u8>,
+    /// The message begins here. Before it is room for our trace fields, so that they need no second copy of it.
+    start: usize,
+    _held: (Option<Reservation>, Option<OwnedSemaphorePermit>),
+}
+
 /// The body so far.
 #[derive(Debug)]
 pub(super) struct Spool {
@@ -43,8 +71,7 @@ pub(super) struct Spool {
 #[derive(Debug)]
 enum Content {
     File {
-        file: File,
-        size_bytes: u64,
+        file: SealedFile,
         unwritten: Vec<u8>,
     },
     Memory(Vec<u8>),
@@ -54,14 +81,94 @@ enum Content {
 
 /// Octets of the budget that one body holds; given back on drop.
 #[derive(Debug)]
-pub(super) struct Reservation {
+struct Reservation {
     budget: Arc<Budget>,
     octets: u64,
+    in_memory: u64,
+}
+
+impl Body {
+    /// Its length in octets.
+    #[must_use]
+    pub fn size_bytes(&self) -> u64 {
+        match &self.kept {
+            Kept::File(file) => file.size_bytes(),
+            Kept::Memory(octets) => as_u64(octets.len()),
+        }
+    }
+
+    /// Reads it whole; this is the one copy of it in memory. `place` is given back when that is gone.
+    ///
+    /// # Errors
+    /// The temporary file cannot be read, or has been changed.
+    pub async fn read(self, place: Option<OwnedSemaphorePermit>) -> io::Result<Received> {
+        let Self { kept, reserved } = self;
+        match kept {
+            Kept::File(file) => {
+                // The reservation goes along: a reading that nobody waits for any more still takes memory.
+                let reading = tokio::task::spawn_blocking(move || {
+                    let octets = file.read(HEADROOM_OCTETS)?;
+                    Ok(Received { octets, start: HEADROOM_OCTETS, _held: (reserved, place) })
+                });
+                reading.await.map_err(io::Error::other)?
+            }
+            Kept::Memory(octets) => Ok(Received { octets, start: 0, _held: (reserved, place) }),
+        }
+    }
+}
+
+/// A message that came by another way than SMTP, and holds nothing of any budget.
+impl From<Vec<u8>> for Received {
+    fn from(octets: Vec<u8>) -> Self {
+        Self { octets, start: 0, _held: (None, None) }
+    }
+}
+
+/// The same, not yet looked at.
+impl From<Vec<u8>> for Body {
+    fn from(octets: Vec<u8>) -> Self {
+        Self { kept: Kept::Memory(octets), reserved: None }
+    }
+}
+
+impl Received {
+    /// The octets.
+    #[must_use]
+    pub fn as_bytes(&self) -> &[u8] {
+        self.octets.get(self.start..).unwrap_or_default()
+    }
+
+    /// Another message in its place, holding what this one held of the budget.
+    #[must_use]
+    pub fn replaced_by(self, octets: Vec<u8>) -> Self {
+        Self { octets, start: 0, ..self }
+    }
+
+    /// With these octets in front. A large body is not copied for it, unless they are very many.
+    #[must_use]
+    pub fn with_front(mut self, front: &[u8]) -> Bytes {
+        if let Some(start) = self.start.checked_sub(front.len())
+            && let Some(room) = self.octets.get_mut(start..self.start)
+        {
+            room.copy_from_slice(front);
+            self.start = start;
+            return Bytes::from_owner(self);
+        }
+        let octets = [front, self.as_bytes()].concat();
+        Bytes::from_owner(self.replaced_by(octets))
+    }
+}
+
+impl AsRef<[u8]> for Received {
+    fn as_ref(&self) -> &[u8] {
+        self.as_bytes()
+    }
 }
 
 impl Budget {
-    pub(super) const fn new(octets: u64) -> Self {
-        Self { left: AtomicU64::new(octets), low_water: octets / 8 }
+    /// So many octets, of which so many in memory.
+    pub(super) const fn new(octets: u64, in_memory: u64) -> Self {
+        Self { left: AtomicU64::new(octets), low_water: octets / 8, memory_left: AtomicU64::new(in_memory) }
     }
 
     /// Whether another message should not even begin.
@@ -72,7 +179,8 @@ impl Budget {
 
 impl Spool {
     pub(super) const fn new(budget: Arc<Budget>) -> Self {
-        Self { content: Content::Memory(Vec::new()), reserved: Reservation { budget, octets: 0 } }
+        let reserved = Reservation { budget, octets: 0, in_memory: 0 };
+        Self { content: Content::Memory(Vec::new()), reserved }
     }
 
     /// Forgets what is there and begins an empty body.
@@ -96,73 +204,94 @@ impl Spool {
         appended
     }
 
-    /// The whole body, and what it holds of the budget until the handler has answered.
+    /// The whole body, with what it holds of the budget.
     ///
     /// # Errors
     /// If the last block cannot be written.
-    pub(super) async fn finish(&mut self) -> Result<(Body, Reservation), SpoolError> {
+    pub(super) async fn finish(&mut self) -> Result<Body, SpoolError> {
         self.write_out(1).await?;
         let empty = Self::new(Arc::clone(&self.reserved.budget));
         let Self { content, reserved } = std::mem::replace(self, empty);
-        let body = match content {
-            Content::File { file, size_bytes, .. } => Body::File { file, size_bytes },
-            Content::Memory(octets) => Body::Memory(octets),
+        let kept = match content {
+            Content::File { file, .. } => Kept::File(file),
+            Content::Memory(octets) => Kept::Memory(octets),
             Content::Refused => return Err(SpoolError::OverBudget),
         };
-        Ok((body, reserved))
+        Ok(Body { kept, reserved: Some(reserved) })
     }
 
     async fn try_append(&mut self, bytes: &Bytes) -> Result<(), SpoolError> {
         self.reserved.grow(bytes.len())?;
         match &mut self.content {
-            Content::Memory(octets) if octets.len() + bytes.len() <= MEMORY_OCTETS => {
+            Content::Memory(octets)
+                if octets.len() + bytes.len() <= MEMORY_OCTETS
+                    && self.reserved.grow_in_memory(bytes.len()) =>
+            {
                 octets.extend_from_slice(bytes);
                 return Ok(());
             }
             Content::Memory(octets) => {
                 let mut unwritten = std::mem::take(octets);
                 unwritten.extend_from_slice(bytes);
-                let file = off_the_reactor(tempfile::tempfile).await?;
-                self.content = Content::File { file, size_bytes: 0, unwritten };
+                let file = off_the_reactor(SealedFile::create).await?;
+                self.content = Content::File { file, unwritten };
+                self.reserved.leave_memory();
             }
             Content::File { unwritten, .. } => unwritten.extend_from_slice(bytes),
             Content::Refused => {}
         }
-        self.write_out(MEMORY_OCTETS).await
+        self.write_out(BLOCK_OCTETS).await
     }
 
     /// Writes what is waiting for the file, if it is at least so much.
     async fn write_out(&mut self, least: usize) -> Result<(), SpoolError> {
-        let Content::File { file, size_bytes, unwritten } = &mut self.content else { return Ok(()) };
-        if unwritten.len() < least {
+        if !matches!(&self.content, Content::File { unwritten, .. } if unwritten.len() >= least) {
             return Ok(());
         }
-        let mut handle = file.try_clone().map_err(SpoolError::Unwritable)?;
-        let block = std::mem::take(unwritten);
-        *size_bytes += u64::try_from(block.len()).unwrap_or(u64::MAX);
-        let mut block = off_the_reactor(move || handle.write_all(&block).map(|()| block)).await?;
-        block.clear();
-        *unwritten = block;
+        // Taken out for the time of the writing: who breaks it off leaves a body that is refused.
+        let taken = std::mem::replace(&mut self.content, Content::Refused);
+        if let Content::File { mut file, unwritten } = taken {
+            let (file, unwritten) =
+                off_the_reactor(move || file.append(unwritten).map(|empty| (file, empty))).await?;
+            self.content = Content::File { file, unwritten };
+        }
         Ok(())
     }
 }
 
 impl Reservation {
     fn grow(&mut self, octets: usize) -> Result<(), SpoolError> {
-        let octets = u64::try_from(octets).unwrap_or(u64::MAX);
-        self.budget
-            .left
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(octets))
-            .map_err(|_| SpoolError::OverBudget)?;
+        let octets = as_u64(octets);
+        take(&self.budget.left, octets).ok_or(SpoolError::OverBudget)?;
         self.octets += octets;
         Ok(())
+    }
+
+    fn grow_in_memory(&mut self, octets: usize) -> bool {
+        let octets = as_u64(octets);
+        let is_granted = take(&self.budget.memory_left, octets).is_some();
+        self.in_memory += if is_granted { octets } else { 0 };
+        is_granted
+    }
+
+    fn leave_memory(&mut self) {
+        self.budget.memory_left.fetch_add(std::mem::take(&mut self.in_memory), Ordering::Relaxed);
     }
 }
 
 impl Drop for Reservation {
     fn drop(&mut self) {
+        self.leave_memory();
         self.budget.left.fetch_add(self.octets, Ordering::Relaxed);
     }
+}
+
+fn take(from: &AtomicU64, octets: u64) -> Option<u64> {
+    from.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(octets)).ok()
+}
+
+fn as_u64(octets: usize) -> u64 {
+    u64::try_from(octets).unwrap_or(u64::MAX)
 }
 
 /// A slow disk stops this session, not the others.
@@ -173,54 +302,86 @@ async fn off_the_reactor<T: Send + 'static>(
     done.flatten().map_err(SpoolError::Unwritable)
 }
 
+/// Our trace fields take one to three KiB.
+const HEADROOM_OCTETS: usize = 16 * 1024;
+
 #[cfg(test)]
 mod tests {
-    use std::io::{Read, Seek};
-
     use super::*;
 
-    async fn spooled(octets: usize) -> (Body, Arc<Budget>) {
-        let budget = Arc::new(Budget::new(1 << 20));
+    const BUDGET: u64 = 1 << 20;
+
+    fn left(budget: &Budget) -> (u64, u64) {
+        (budget.left.load(Ordering::Relaxed), budget.memory_left.load(Ordering::Relaxed))
+    }
+
+    async fn spooled(octets: usize, in_memory: u64) -> (Received, Arc<Budget>, Vec<u8>, bool) {
+        let budget = Arc::new(Budget::new(BUDGET, in_memory));
         let mut spool = Spool::new(Arc::clone(&budget));
         let whole: Vec<u8> = (0..octets).map(|at| u8::try_from(at % 251).unwrap()).collect();
         for piece in whole.chunks(10_000) {
             spool.append(&Bytes::copy_from_slice(piece)).await.unwrap();
         }
-        let (mut body, reserved) = spool.finish().await.unwrap();
-        assert_eq!(budget.left.load(Ordering::Relaxed), (1 << 20) - u64::try_from(octets).unwrap());
-        drop(reserved);
-        let read = match &mut body {
-            Body::File { file, size_bytes } => {
-                assert_eq!(*size_bytes, u64::try_from(octets).unwrap());
-                let mut read = Vec::new();
-                file.rewind().unwrap();
-                file.read_to_end(&mut read).unwrap();
-                read
-            }
-            Body::Memory(octets) => octets.clone(),
-        };
-        assert!(read == whole, "{octets} octets come back as they were");
-        (body, budget)
+        let body = spool.finish().await.unwrap();
+        let is_file = matches!(body.kept, Kept::File(_));
+        assert_eq!(body.size_bytes(), as_u64(octets));
+        let received = body.read(None).await.unwrap();
+        assert!(received.as_bytes() == whole, "{octets} octets come back as they were");
+        (received, budget, whole, is_file)
     }
 
     #[tokio::test]
     async fn a_body_of_256_kib_stays_in_memory_and_one_octet_more_goes_to_a_file() {
-        assert!(matches!(spooled(MEMORY_OCTETS).await.0, Body::Memory(_)));
-        assert!(matches!(spooled(MEMORY_OCTETS + 1).await.0, Body::File { .. }));
-        assert!(matches!(spooled(3 * MEMORY_OCTETS + 17).await.0, Body::File { .. }));
+        assert!(!spooled(MEMORY_OCTETS, BUDGET).await.3);
+        assert!(spooled(MEMORY_OCTETS + 1, BUDGET).await.3);
+        assert!(spooled(3 * MEMORY_OCTETS + 17, BUDGET).await.3);
+    }
+
+    #[tokio::test]
+    async fn s16_what_memory_has_no_room_for_goes_to_a_file_however_small() {
+        assert!(!spooled(20_000, 20_000).await.3);
+        let (received, budget, _, is_file) = spooled(20_001, 20_000).await;
+        assert!(is_file);
+        assert_eq!(left(&budget), (BUDGET - 20_001, 20_000));
+        drop(received);
+        assert_eq!(left(&budget), (BUDGET, 20_000));
+    }
+
+    #[tokio::test]
+    async fn s16_the_budget_is_held_by_the_last_copy_of_a_body() {
+        for octets in [1000, MEMORY_OCTETS + 1] {
+            let (received, budget, whole, _) = spooled(octets, BUDGET).await;
+            let raw = received.with_front(b"Received: x\r\n");
+            assert_eq!(raw, [&b"Received: x\r\n"[..], &whole].concat());
+            let kept = raw.slice(3..10);
+            drop(raw);
+            assert_eq!(left(&budget).0, BUDGET - as_u64(octets));
+            drop(kept);
+            assert_eq!(left(&budget), (BUDGET, BUDGET));
+        }
+    }
+
+    #[tokio::test]
+    async fn trace_fields_go_in_front_without_a_copy_as_long_as_there_is_room() {
+        for (front, is_copied) in [(HEADROOM_OCTETS, false), (HEADROOM_OCTETS + 1, true)] {
+            let (received, _, whole, _) = spooled(MEMORY_OCTETS + 1, BUDGET).await;
+            let at = received.as_bytes().as_ptr();
+            let raw = received.with_front(&vec![b'f'; front]);
+            assert!(raw[front..] == whole && raw[..front].iter().all(|octet| *octet == b'f'));
+            assert_eq!(raw[front..].as_ptr() != at, is_copied);
+        }
     }
 
     #[tokio::test]
     async fn s16_the_budget_is_given_back_and_a_refused_body_holds_nothing() {
-        let (_, budget) = spooled(1000).await;
-        assert_eq!(budget.left.load(Ordering::Relaxed), 1 << 20);
+        let budget = Arc::new(Budget::new(BUDGET, BUDGET));
         let mut spool = Spool::new(Arc::clone(&budget));
         let half = Bytes::from(vec![0; 1 << 19]);
         spool.append(&half).await.unwrap();
         spool.append(&half).await.unwrap();
         assert!(budget.is_low());
         assert!(matches!(spool.append(&Bytes::from_static(b"x")).await, Err(SpoolError::OverBudget)));
-        assert_eq!(budget.left.load(Ordering::Relaxed), 1 << 20);
+        assert_eq!(left(&budget), (BUDGET, BUDGET));
         assert!(spool.append(&half).await.is_ok(), "what still comes is dropped");
         assert!(spool.finish().await.is_err());
     }

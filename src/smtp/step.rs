@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use crate::smtp::{Envelope, ForwardPath};
+use crate::smtp::{Envelope, ForwardPath, Unserved};
 
 /// What all sessions of a listener share.
 #[derive(Clone, Debug)]
@@ -45,6 +45,8 @@ pub enum Step {
     AskMessage(Box<Envelope>),
     /// Ask the handler, then `Session::answer_recipient`.
     AskRecipient(ForwardPath),
+    /// Have the handler leave a trace, then `Session::answer_trace`.
+    AskTrace(Box<Unserved>),
     /// Close the connection. Nothing follows.
     Close(CloseReason),
     /// Let this much time pass: the client makes too many mistakes.

@@ -15,6 +15,10 @@ use crate::smtp::session::Load;
 const CONNECTS_A_MINUTE: [f64; LEVELS] = [600.0, 2400.0, 9600.0];
 /// Unknown recipients an hour, likewise. The widest network is everybody's: not counted.
 const UNKNOWN_AN_HOUR: [f64; LEVELS] = [100.0, 400.0, f64::INFINITY];
+/// Traces a minute of recipients that are not served for a cause nobody was asked about, likewise.
+const TRACES_A_MINUTE: [f64; LEVELS] = [200.0, 800.0, 3200.0];
+/// TLS handshakes a minute, likewise: they cost us more than the client.
+const HANDSHAKES_A_MINUTE: [f64; LEVELS] = [300.0, 1200.0, 4800.0];
 /// How many times the connections of one address its /26 and its /21 may have.
 const OPEN_FACTORS: [usize; LEVELS] = [1, 4, 16];
 /// Under stress a network gets this part of its connections.
@@ -60,9 +64,11 @@ struct Record {
     seen: Instant,
     connects: Leak,
     unknown: Leak,
+    traces: Leak,
+    handshakes: Leak,
 }
 
-/// A bucket that fills by one and leaks evenly.
+/// A bucket that fills by jumps and leaks evenly.
 #[derive(Clone, Copy, Debug)]
 struct Leak {
     level: f64,
@@ -96,7 +102,7 @@ impl Throttle {
             self.with(network, now, |record| {
                 record.open += 1;
                 record.visits = record.visits.saturating_add(1);
-                record.connects.add(MINUTE, limit(CONNECTS_A_MINUTE, network.level), now);
+                record.connects.add(1.0, MINUTE, limit(CONNECTS_A_MINUTE, network.level), now);
             });
         }
         Some(Place { throttle: Arc::clone(self), ip })
@@ -110,9 +116,55 @@ impl Throttle {
     fn unknown_recipient_at(&self, ip: IpAddr, now: Instant) -> Standing {
         let over = networks(ip).map(|network| {
             let most = limit(UNKNOWN_AN_HOUR, network.level);
-            self.with(network, now, |record| record.unknown.add(HOUR, most, now) > most)
+            self.with(network, now, |record| record.unknown.add(1.0, HOUR, most, now) > most)
         });
         if over.contains(&true) { Standing::Spent } else { Standing::Fine }
+    }
+
+    /// So many traces are to be written for a client there.
+    pub(super) fn traces(&self, ip: IpAddr, count: usize) -> Standing {
+        self.traces_at(ip, count, Instant::now())
+    }
+
+    fn traces_at(&self, ip: IpAddr, count: usize, now: Instant) -> Standing {
+        let count = u32::try_from(count).map_or(f64::INFINITY, f64::from);
+        let has_room = networks(ip).iter().all(|network| {
+            let most = limit(TRACES_A_MINUTE, network.level);
+            self.with(*network, now, |record| record.traces.now(MINUTE, most, now) + count <= most)
+        });
+        if !has_room {
+            return Standing::Spent;
+        }
+        for network in networks(ip) {
+            let most = limit(TRACES_A_MINUTE, network.level);
+            self.with(network, now, |record| record.traces.add(count, MINUTE, most, now));
+        }
+        Standing::Fine
+    }
+
+    /// Whether a client there may begin with TLS (row X11).
+    pub(super) fn handshakes(&self, ip: IpAddr) -> Standing {
+        self.handshakes_at(ip, Instant::now())
+    }
+
+    fn handshakes_at(&self, ip: IpAddr, now: Instant) -> Standing {
+        let is_spent = networks(ip).iter().filter(|network| is_counted(ip, network.level)).any(|network| {
+            let most = limit(HANDSHAKES_A_MINUTE, network.level);
+            self.with(*network, now, |record| record.handshakes.now(MINUTE, most, now) >= most)
+        });
+        if is_spent { Standing::Spent } else { Standing::Fine }
+    }
+
+    /// A client there begins with TLS.
+    pub(super) fn handshake(&self, ip: IpAddr) {
+        self.handshake_at(ip, Instant::now());
+    }
+
+    fn handshake_at(&self, ip: IpAddr, now: Instant) {
+        for network in networks(ip) {
+            let most = limit(HANDSHAKES_A_MINUTE, network.level);
+            self.with(network, now, |record| record.handshakes.add(1.0, MINUTE, most, now));
+        }
     }
 
     fn with<T>(&self, network: Network, now: Instant, act: impl FnOnce(&mut Record) -> T) -> T {
@@ -152,12 +204,19 @@ impl Drop for Place {
 impl Record {
     const fn new(now: Instant) -> Self {
         let empty = Leak { level: 0.0, at: now };
-        Self { open: 0, visits: 0, seen: now, connects: empty, unknown: empty }
+        Self {
+            open: 0,
+            visits: 0,
+            seen: now,
+            connects: empty,
+            unknown: empty,
+            traces: empty,
+            handshakes: empty,
+        }
     }
 
     fn is_over(&mut self, level: usize, allowed: usize, ip: IpAddr, now: Instant) -> bool {
-        // Loopback is this machine, not a network that somebody holds: only its single addresses are counted.
-        if ip.is_loopback() && level > 0 {
+        if !is_counted(ip, level) {
             return false;
         }
         let connects = limit(CONNECTS_A_MINUTE, level);
@@ -175,12 +234,13 @@ impl Leak {
             let leaked = now.saturating_duration_since(self.at).as_secs_f64() / span.as_secs_f64() * most;
             self.level = (self.level - leaked).max(0.0);
         }
-        self.at = now;
+        // Two threads may come with their readings the wrong way round.
+        self.at = self.at.max(now);
         self.level
     }
 
-    fn add(&mut self, span: Duration, most: f64, now: Instant) -> f64 {
-        self.level = self.now(span, most, now) + 1.0;
+    fn add(&mut self, amount: f64, span: Duration, most: f64, now: Instant) -> f64 {
+        self.level = self.now(span, most, now) + amount;
         self.level
     }
 }
@@ -207,6 +267,11 @@ fn networks(ip: IpAddr) -> [Network; LEVELS] {
         Network { prefix: middle, level: 1 },
         Network { prefix: wide, level: 2 },
     ]
+}
+
+/// Loopback is this machine, not a network that somebody holds: only its single addresses are counted.
+const fn is_counted(ip: IpAddr, level: usize) -> bool {
+    !ip.is_loopback() || level == 0
 }
 
 fn limit(limits: [f64; LEVELS], level: usize) -> f64 {
@@ -288,6 +353,46 @@ mod tests {
         assert!(throttle.admit(v4(1), Load::Calm, now).is_none());
         assert!(throttle.admit(v4(2), Load::Calm, now).is_some());
         assert!(throttle.admit(v4(1), Load::Calm, now + Duration::from_secs(2 * 60 * 60)).is_some());
+    }
+
+    #[test]
+    fn x11_tls_handshakes_have_a_budget_that_recovers_and_spares_connections_in_clear() {
+        let (throttle, now) = (Arc::new(Throttle::new(5)), Instant::now());
+        let shake = |ip, now| {
+            let standing = throttle.handshakes_at(ip, now);
+            if standing == Standing::Fine {
+                throttle.handshake_at(ip, now);
+            }
+            standing
+        };
+        assert_eq!((0..1000).filter(|_| shake(v4(1), now) == Standing::Fine).count(), 300);
+        assert!(throttle.admit(v4(1), Load::Calm, now).is_some(), "without TLS it is served");
+        let spent = (0..64).map(|_| (0..300).filter(|_| shake(v4(2), now) == Standing::Fine).count());
+        assert_eq!(spent.sum::<usize>(), 300, "a neighbour has its own");
+        let rest = (3..64).map(|host| (0..300).filter(|_| shake(v4(host), now) == Standing::Fine).count());
+        assert_eq!(rest.sum::<usize>(), 600, "a /26 has four times as many");
+        assert_eq!(shake(v4(1), now + Duration::from_secs(1)), Standing::Fine);
+    }
+
+    #[test]
+    fn r3_traces_of_a_flood_have_a_budget_that_recovers() {
+        let (throttle, now) = (Arc::new(Throttle::new(5)), Instant::now());
+        let written = (0..1000).filter(|_| throttle.traces_at(v4(1), 1, now) == Standing::Fine).count();
+        assert_eq!(written, 200);
+        assert_eq!(throttle.traces_at(v4(2), 200, now), Standing::Fine, "all recipients of a transaction");
+        assert_eq!(throttle.traces_at(v4(3), 201, now), Standing::Spent);
+        assert_eq!(throttle.traces_at(v4(1), 1, now + Duration::from_secs(1)), Standing::Fine);
+    }
+
+    #[test]
+    fn x18_a_clock_that_is_set_moves_no_window() {
+        // Time comes in as `Instant`, which no clock setting moves; a reading from before the last one leaks nothing.
+        let (throttle, now) = (Arc::new(Throttle::new(5)), Instant::now() + HOUR);
+        let spend = |now| {
+            let fine = (0..200).filter(|_| throttle.unknown_recipient_at(v4(1), now) == Standing::Fine);
+            fine.count()
+        };
+        assert_eq!((spend(now), spend(now - HOUR), spend(now)), (100, 0, 0));
     }
 
     #[test]

@@ -43,6 +43,17 @@ pub enum Reloaded {
     Unchanged,
 }
 
+/// One pair of files, looked at.
+#[derive(Debug)]
+pub struct Surveyed {
+    /// The server name that it is for; none for the first.
+    pub name: Option<String>,
+    /// The certificate's file.
+    pub path: PathBuf,
+    /// Its leaf, if certificate and key can be used together.
+    pub leaf: Result<CertificateDer<'static>, TlsError>,
+}
+
 #[derive(Debug)]
 struct Files {
     first: Pair,
@@ -155,6 +166,34 @@ impl Certificates {
         self.reload().map(|()| Reloaded::Fresh)
     }
 
+    /// What lies in the files now, for `check`: the first pair, then those of further names. Nothing is made; where no
+    /// pair is configured and none has been made yet, the first is missing.
+    #[must_use]
+    pub fn survey(tls: &config::Tls, data_folder: &Path) -> Vec<Surveyed> {
+        let first = match (&tls.certificate, &tls.key) {
+            (Some(certificate), Some(key)) => {
+                Some(Pair { certificate: certificate.clone(), key: key.clone() })
+            }
+            (None, _) | (_, None) => {
+                Some(made_pair(data_folder)).filter(|pair| pair.certificate.exists() && pair.key.exists())
+            }
+        };
+        let files = Files { first: made_pair(data_folder), folder: data_folder.join("certificates") };
+        let named = files.named().into_iter().map(|(name, pair)| (Some(name), pair));
+        let pairs = first.into_iter().map(|pair| (None, pair)).chain(named);
+        pairs
+            .map(|(name, pair)| Surveyed {
+                name,
+                leaf: pair.read().and_then(|key| {
+                    let detail = "holds no certificate".to_owned();
+                    let malformed = TlsError::Malformed { path: pair.certificate.clone(), detail };
+                    key.cert.first().cloned().ok_or(malformed)
+                }),
+                path: pair.certificate,
+            })
+            .collect()
+    }
+
     /// For the next handshake.
     pub(super) fn acceptor(&self) -> TlsAcceptor {
         Arc::clone(&self.current.read().unwrap_or_else(PoisonError::into_inner)).into()
@@ -242,12 +281,17 @@ fn pem_error(path: &Path, error: rustls_pki_types::pem::Error) -> TlsError {
     TlsError::Malformed { path, detail: detail.to_owned() }
 }
 
-/// The files in the data folder, made if they are not there.
-fn self_signed(data_folder: &Path, hostname: &str) -> Result<Pair, TlsError> {
-    let files = Pair {
+/// The files of the pair that we make ourselves.
+fn made_pair(data_folder: &Path) -> Pair {
+    Pair {
         certificate: data_folder.join("smtp-certificate.pem"),
         key: data_folder.join("smtp-certificate-key.pem"),
-    };
+    }
+}
+
+/// The files in the data folder, made if they are not there.
+fn self_signed(data_folder: &Path, hostname: &str) -> Result<Pair, TlsError> {
+    let files = made_pair(data_folder);
     if files.certificate.exists() && files.key.exists() {
         return Ok(files);
     }
@@ -378,7 +422,7 @@ mod tests {
         let tls = config::Tls {
             certificate: Some(folder.join("fullchain.pem")),
             key: Some(folder.join("key.pem")),
-            require: false,
+            ..config::Tls::default()
         };
         Certificates::load(&tls, Path::new("/nonexistent"), "mx.example.test").unwrap();
     }
@@ -388,7 +432,7 @@ mod tests {
         let tls = config::Tls {
             certificate: Some("/nonexistent/chain.pem".into()),
             key: Some("/nonexistent/key.pem".into()),
-            require: false,
+            ..config::Tls::default()
         };
         let error = Certificates::load(&tls, Path::new("/nonexistent"), "mx.example.test").unwrap_err();
         assert_eq!(error.to_string(), "cannot use /nonexistent/chain.pem");

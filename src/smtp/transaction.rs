@@ -8,7 +8,7 @@ use crate::smtp::command::Mail;
 use crate::smtp::data::{Chunk, ChunkPosition, DataReader, FLOOD_FACTOR, Progress, take_counted};
 use crate::smtp::session::{MAX_MAILS, Session};
 use crate::smtp::step::{CloseReason, Room, Step, TlsPolicy};
-use crate::smtp::{BodyDefect, Envelope, ForwardPath, Recipient, Reply, reply};
+use crate::smtp::{BodyDefect, Envelope, ForwardPath, Hindrance, Recipient, Reply, Unserved, reply};
 
 #[derive(Debug)]
 pub(super) enum Phase {
@@ -16,6 +16,8 @@ pub(super) enum Phase {
     Greeting,
     /// It has; no transaction is open.
     Ready,
+    /// Its network is not served: QUIT is all there is.
+    Refused,
     /// After MAIL.
     InTransaction(Box<Transaction>),
     /// A recipient is being looked up.
@@ -32,6 +34,10 @@ pub(super) enum Phase {
     MessageAsked(Option<BodyDefect>, AfterMessage),
     /// 220 is out, or on its way.
     StartingTls,
+    /// The handler is to leave a trace, and then the session ends.
+    TraceDue(Box<Unserved>, CloseReason),
+    /// The handler leaves a trace of recipients that are not served. Then the reply, and this phase or the end.
+    TraceAsked(Box<Self>, Option<CloseReason>),
     /// Nothing more is read.
     Closing(CloseReason),
     /// The driver has been told.
@@ -97,18 +103,21 @@ impl Session {
         transaction: Box<Transaction>,
         path: ForwardPath,
     ) -> (Phase, Option<Step>) {
-        let refusal = if needs_smtputf8(&path) && !transaction.smtputf8 {
-            reply::RECIPIENT_NEEDS_SMTPUTF8
+        let (cause, refusal) = if needs_smtputf8(&path) && !transaction.smtputf8 {
+            (Hindrance::NeedsSmtputf8, reply::RECIPIENT_NEEDS_SMTPUTF8)
         } else if transaction.recipients.iter().any(|recipient| recipient.path == path) {
             // Row C20: said twice, delivered once.
             return self.idle(Phase::InTransaction(transaction), &reply::RECIPIENT_OK);
         } else if transaction.recipients.len() >= self.settings.max_recipients {
-            reply::TOO_MANY_RECIPIENTS
+            (Hindrance::TooManyRecipients, reply::TOO_MANY_RECIPIENTS)
         } else {
             let question = Step::AskRecipient(path.clone());
             return (Phase::RecipientAsked(transaction, path), Some(question));
         };
-        self.stay(Phase::InTransaction(transaction), &refusal)
+        let reverse_path = transaction.reverse_path.clone();
+        let unserved = Unserved { reverse_path, recipients: vec![path], cause, reply: refusal };
+        let after = Box::new(Phase::InTransaction(transaction));
+        (Phase::TraceAsked(after, None), Some(Step::AskTrace(Box::new(unserved))))
     }
 
     pub(super) fn data(&mut self, transaction: Box<Transaction>) -> (Phase, Option<Step>) {
@@ -220,14 +229,27 @@ impl Session {
         let Transaction { reverse_path, smtputf8, requiretls, recipients, refusal, .. } = transaction;
         let defect = if size_bytes == 0 { Some(BodyDefect::Empty) } else { defect };
         let unasked = refusal.filter(|_| defect.is_none());
-        if let Some(answer) = unasked {
-            self.phase = Phase::Ready;
-            self.say_or_close(&answer, after);
-            return None;
+        if let Some(reply) = unasked {
+            let closing = match after {
+                AfterMessage::Close(reason) => Some(reason),
+                AfterMessage::Continue => None,
+            };
+            self.phase = Phase::TraceAsked(Box::new(Phase::Ready), closing);
+            let recipients = recipients.into_iter().map(|recipient| recipient.path).collect();
+            let unserved = Unserved { reverse_path, recipients, cause: Hindrance::NoRoom, reply };
+            return Some(Step::AskTrace(Box::new(unserved)));
         }
         let client = self.client.clone();
         self.phase = Phase::MessageAsked(defect, after);
-        let envelope = Envelope { client, reverse_path, recipients, smtputf8, requiretls, defect };
+        let envelope = Envelope {
+            client,
+            reverse_path,
+            recipients,
+            smtputf8,
+            requiretls,
+            defect,
+            received_octets: size_bytes,
+        };
         Some(Step::AskMessage(Box::new(envelope)))
     }
 }

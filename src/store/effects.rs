@@ -5,7 +5,7 @@ use std::sync::Arc;
 use serde::Serialize;
 
 use crate::address::{EmailAddress, Mailbox};
-use crate::filing::{Decision, Held, Reason, Step, Trace};
+use crate::filing::{Decision, Held, Reason, Step, Trace, domains_of};
 use crate::id::{AccountId, DeliveryId};
 use crate::keys::Keys;
 use crate::message::{self, Confirmation};
@@ -27,7 +27,9 @@ pub(in crate::store) fn submission(
     outcomes: &[Outcome<'_>],
     reply: &Reply,
 ) {
-    let auth: Arc<str> = json(&AuthView::from(&*prepared.verdict)).into();
+    let auth = AuthView::from(&*prepared.verdict);
+    let nameless: Arc<str> = json(&auth.clone().without_names()).into();
+    let auth: Arc<str> = json(&auth).into();
     for outcome in outcomes {
         match &outcome.decision {
             Decision::Filed(filing) => {
@@ -44,6 +46,8 @@ pub(in crate::store) fn submission(
             | Decision::Duplicate(_)
             | Decision::Rejected(_) => {}
         }
+        let is_discarded = matches!(outcome.decision, Decision::Discarded(_));
+        let auth = if is_discarded { &nameless } else { &auth };
         rows.deliveries.push(delivery(prepared, outcome, reply, auth.clone()));
         addresses_of(rows, keys, prepared, outcome);
     }
@@ -76,7 +80,7 @@ fn delivery(prepared: &Prepared, outcome: &Outcome<'_>, reply: &Reply, auth: Arc
         delivery_id: outcome.delivery.uuid(),
         at: prepared.received_at.as_millis(),
         peer: client.ip.to_string(),
-        helo: client.helo.clone(),
+        helo: if is_discarded { String::new() } else { client.helo.clone() },
         tls: client.tls.clone(),
         mail_from: unless_discarded(Some(reverse_path(prepared.envelope.reverse_path.as_ref()))),
         rcpt: unless_discarded(Some(&outcome.rcpt)),
@@ -113,7 +117,8 @@ fn all_steps(prepared: &Prepared, outcome: &Outcome<'_>) -> String {
     let steps = prepared.steps.iter().chain(&outcome.trace.steps).cloned().collect();
     let mut trace = Trace { steps };
     if matches!(outcome.decision, Decision::Discarded(_)) {
-        trace.leave_out_addresses();
+        let reverse_path = prepared.envelope.reverse_path.as_ref();
+        trace.leave_out(&domains_of(&prepared.verdict, &prepared.email, reverse_path));
     }
     steps_json(&trace.steps)
 }

@@ -10,7 +10,7 @@ use crate::store::batch::Outcome;
 use crate::store::effects::json;
 use crate::store::record;
 use crate::store::rows::{EventRow, Rows};
-use crate::wire::PersonView;
+use crate::wire::{MeetingView, PersonView};
 
 /// `contact.created`, `contact.sync_on`, `message.filed`, `reply.received`, in this order.
 pub(in crate::store) fn filed(rows: &mut Rows, outcome: &Outcome<'_>, filing: &Filing) {
@@ -131,6 +131,8 @@ struct MessageFiled<'a> {
     message_id_header: &'a str,
     in_reply_to: Option<&'a str>,
     flags: &'a [&'static str],
+    #[serde(skip_serializing_if = "Option::is_none")]
+    meeting: Option<MeetingView>,
 }
 
 impl<'a> MessageFiled<'a> {
@@ -153,6 +155,7 @@ impl<'a> MessageFiled<'a> {
             message_id_header: &filing.message_id_header,
             in_reply_to: email.in_reply_to.first().map(String::as_str),
             flags: &filing.flags,
+            meeting: email.meeting.as_ref().map(MeetingView::from),
         }
     }
 }

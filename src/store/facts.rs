@@ -23,6 +23,8 @@ pub(in crate::store) struct Directory {
     pub(in crate::store) owners: HashMap<(AccountId, UserId), Owner>,
     /// By folded address.
     pub(in crate::store) identities: HashMap<(AccountId, String), Identity>,
+    /// R13: domains, by folded address.
+    pub(in crate::store) signers: HashMap<(AccountId, String), Vec<String>>,
     pub(in crate::store) contacts: HashMap<(AccountId, ContactId), Contact>,
     /// By folded primary email, oldest first (R21).
     pub(in crate::store) contacts_by_email: HashMap<(AccountId, String), Vec<ContactId>>,
@@ -64,6 +66,8 @@ impl Directory {
         let owner = owner_id(arrival.mailbox)
             .or_else(|| reply_conversation.as_ref()?.user)
             .and_then(|user| self.owners.get(&(id, user)).cloned());
+        let author = arrival.email.from.address().map(EmailAddress::key);
+        let signers = author.and_then(|author| self.signers.get(&(id, author)));
         let references = self.references(id, arrival.email);
         let identities = self.identities(id, arrival.email);
         let contacts = self.contacts(id, arrival.email, reply_conversation.as_ref(), &references);
@@ -76,6 +80,7 @@ impl Directory {
         Some(Facts {
             account,
             owner,
+            signers: signers.cloned().unwrap_or_default(),
             identities,
             contacts,
             marks,

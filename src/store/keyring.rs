@@ -77,10 +77,12 @@ pub(in crate::store) async fn check_operator(
             read().await.map_err(failed)?
         }
     };
-    match vault.open_account_key(AccountId::OPERATOR, &wrapped.unwrap_or_default()) {
+    let wrapped = wrapped.unwrap_or_default();
+    match vault.open_account_key(AccountId::OPERATOR, &wrapped) {
         Ok(_) => Ok(()),
         Err(SealError::DoesNotOpen | SealError::DoesNotUnpack) => {
-            Err(StoreError::WrongMasterKey { path: path.to_owned() })
+            let (needs, has) = (Vault::wrapped_by(&wrapped), vault.master_id());
+            Err(StoreError::WrongMasterKey { path: path.to_owned(), needs, has })
         }
         Err(error @ SealError::Failed) => Err(error.into()),
     }

@@ -21,7 +21,7 @@ use crate::store::facts::{
 };
 use crate::store::queries::{
     ACCOUNTS, CONTACTS_BY_EMAIL, CONTACTS_BY_ID, CONVERSATIONS, HELD, IDENTITIES, MARKS, MESSAGES, OWNERS,
-    OfDay, One, THREADS, Text, Two,
+    OfDay, One, SIGNERS, THREADS, Text, Two,
 };
 use crate::store::statement::select;
 use crate::store::{Store, StoreError};
@@ -51,6 +51,7 @@ impl Directory {
         let wanted = Wanted::of(arrivals);
         directory.load_accounts(connection, &wanted, served_domains).await?;
         directory.load_identities(connection, &wanted).await?;
+        directory.load_signers(connection, &wanted).await?;
         directory.load_contacts_by_email(connection, &wanted).await?;
         directory.load_threads(connection, &wanted).await?;
         directory.load_messages(connection, &wanted).await?;
@@ -83,16 +84,31 @@ impl Directory {
         connection: &mut Connection,
         wanted: &Wanted,
     ) -> Result<(), sqlx::Error> {
-        type Found = (Uuid, String, Uuid, String, Option<i64>);
-        for (account, key, user, address, verified_at) in
+        type Found = (Uuid, String, Uuid, String, Option<i64>, String);
+        for (account, key, user, address, verified_at, sync_state) in
             select::<_, Found>(connection, &IDENTITIES, texts(&wanted.addresses)).await?
         {
             let identity = Identity {
                 address: address_of(&address)?,
                 user: UserId::from_uuid(user),
                 verified: verified_at.is_some(),
+                sync_on: sync_state == "on",
             };
             self.identities.insert((AccountId::from_uuid(account), key), identity);
+        }
+        Ok(())
+    }
+
+    /// R13.
+    async fn load_signers(
+        &mut self,
+        connection: &mut Connection,
+        wanted: &Wanted,
+    ) -> Result<(), sqlx::Error> {
+        for (account, key, domain) in
+            select::<_, (Uuid, String, String)>(connection, &SIGNERS, texts(&wanted.authors)).await?
+        {
+            self.signers.entry((AccountId::from_uuid(account), key)).or_default().push(domain);
         }
         Ok(())
     }
@@ -272,6 +288,8 @@ impl Directory {
 struct Wanted {
     accounts: HashSet<AccountId>,
     addresses: HashSet<(AccountId, String)>,
+    /// From.
+    authors: HashSet<(AccountId, String)>,
     references: HashSet<(AccountId, String)>,
     message_ids: HashSet<(AccountId, String)>,
     conversations: HashSet<(AccountId, ConversationId)>,
@@ -301,6 +319,9 @@ impl Wanted {
         Self {
             accounts: arrivals.iter().map(|arrival| arrival.mailbox.account()).collect(),
             addresses: each(arrivals, |arrival| address_keys(arrival.email)),
+            authors: each(arrivals, |arrival| {
+                arrival.email.from.address().map(EmailAddress::key).into_iter().collect()
+            }),
             references: each(arrivals, |arrival| {
                 thread_keys(arrival.email).iter().map(|key| key.text().to_owned()).collect()
             }),

@@ -37,7 +37,7 @@ use crate::store::blobs::Blobs;
 use crate::store::engine::{Pool, Pools, Transaction, query};
 use crate::store::keyring::Keyring;
 use crate::store::mailbox::Addresses;
-use crate::store::seal::Vault;
+use crate::store::seal::{MasterKeyId, Vault};
 
 pub use mailbox::Lookup;
 pub use submission::{Filed, Refusal, Submission};
@@ -126,11 +126,22 @@ pub enum StoreError {
         detail: String,
     },
     /// The accounts' keys were sealed with another master key.
-    #[error("the key file does not fit {path}: its content was sealed with another master key")]
+    #[error(
+        "the key file does not fit {path}: its content was sealed with {}, the key file holds master key {has}",
+        shown(*needs)
+    )]
     WrongMasterKey {
         /// The database.
         path: PathBuf,
+        /// The key that it was sealed with, where it says so.
+        needs: Option<MasterKeyId>,
+        /// The key of the key file.
+        has: MasterKeyId,
     },
+}
+
+fn shown(needed: Option<MasterKeyId>) -> String {
+    needed.map_or_else(|| "another master key".to_owned(), |id| format!("master key {id}"))
 }
 
 impl StoreError {

@@ -14,7 +14,15 @@ pub(in crate::store) static ACCOUNTS: Statement = Statement::new(
 pub(in crate::store) static IDENTITIES: Statement = Statement::new(
     "WITH w(a, k) AS (VALUES",
     2,
-    ") SELECT t.account_id, t.email_key, t.user_id, t.address, t.verified_at FROM w CROSS JOIN user_emails t \
+    ") SELECT t.account_id, t.email_key, t.user_id, t.address, t.verified_at, u.sync_state \
+     FROM w CROSS JOIN user_emails t CROSS JOIN users u \
+     WHERE t.account_id = w.a AND t.email_key = w.k AND u.account_id = t.account_id AND u.user_id = t.user_id",
+);
+
+pub(in crate::store) static SIGNERS: Statement = Statement::new(
+    "WITH w(a, k) AS (VALUES",
+    2,
+    ") SELECT t.account_id, t.email_key, t.domain FROM w CROSS JOIN remembered_signers t \
      WHERE t.account_id = w.a AND t.email_key = w.k",
 );
 
@@ -89,10 +97,11 @@ pub(in crate::store) static BLOBS_IN_USE: Statement = Statement::new(
 
 /// Every query of the filing path, to look at its plan.
 #[cfg(test)]
-static ALL: [(&str, &Statement); 11] = [
+static ALL: [(&str, &Statement); 12] = [
     ("held", &HELD),
     ("accounts", &ACCOUNTS),
     ("identities", &IDENTITIES),
+    ("signers", &SIGNERS),
     ("contacts by email", &CONTACTS_BY_EMAIL),
     ("contacts by id", &CONTACTS_BY_ID),
     ("threads", &THREADS),

@@ -11,7 +11,7 @@ use crate::store::rows::{
     ThreadIdRow,
 };
 use crate::store::submission::Prepared;
-use crate::wire::{AttachmentView, PersonView};
+use crate::wire::{AttachmentView, MeetingView, PersonView};
 
 /// Everything on the record.
 pub(in crate::store) fn filed(rows: &mut Rows, prepared: &Prepared, outcome: &Outcome<'_>, filing: &Filing) {
@@ -61,6 +61,7 @@ fn message(prepared: &Prepared, outcome: &Outcome<'_>, filing: &Filing) -> Optio
         content_key: copy.content_key.clone(),
         raw,
         blob,
+        meeting: email.meeting.as_ref().map(|meeting| json(&MeetingView::from(meeting))),
     })
 }
 

@@ -161,6 +161,7 @@ row! {
         content_key: Vec<u8>,
         raw: Option<Arc<[u8]>>,
         blob: Option<String>,
+        meeting: Option<String>,
     }
 }
 

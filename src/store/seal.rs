@@ -4,11 +4,14 @@
 //! Promises that erasing the row that holds a content key makes every copy of its blob unreadable (R60).
 
 use std::cell::RefCell;
+use std::io::Write;
 
 use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
+use aws_lc_rs::hmac;
 use uuid::Uuid;
 use zeroize::Zeroizing;
 use zstd::bulk::Compressor;
+use zstd::stream::write::Encoder;
 
 use crate::id::AccountId;
 use crate::keys::Secret;
@@ -31,6 +34,16 @@ pub enum SealError {
 #[derive(Clone, Debug)]
 pub struct Vault {
     master: Secret,
+}
+
+/// Names a master key without telling anything of it: 8 hexadecimal digits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MasterKeyId([u8; MASTER_ID_LEN]);
+
+impl std::fmt::Display for MasterKeyId {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.iter().try_for_each(|octet| write!(f, "{octet:02x}"))
+    }
 }
 
 /// An account's key, unwrapped. Shows nothing in Debug.
@@ -56,13 +69,30 @@ impl Vault {
         Self { master }
     }
 
-    /// A fresh account key, wrapped: what the accounts table keeps.
+    /// The id of the master key: the start of an HMAC-SHA-256 under it, of a text of its own.
+    #[must_use]
+    pub fn master_id(&self) -> MasterKeyId {
+        let tag = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, self.master.expose()), MASTER_ID_TEXT);
+        let mut id = [0; MASTER_ID_LEN];
+        id.iter_mut().zip(tag.as_ref()).for_each(|(to, from)| *to = *from);
+        MasterKeyId(id)
+    }
+
+    /// The master key that wrapped an account's key; none where the wrapping does not say.
+    #[must_use]
+    pub fn wrapped_by(wrapped: &[u8]) -> Option<MasterKeyId> {
+        wrapped.get(WRAPPED_LEN..)?.try_into().ok().map(MasterKeyId)
+    }
+
+    /// A fresh account key, wrapped, and the id of the master key behind it: what the accounts table keeps.
     ///
     /// # Errors
     /// If the system gives no random octets.
     pub fn new_account_key(&self, account: AccountId) -> Result<Vec<u8>, SealError> {
         let key = fresh_key()?;
-        encrypt(self.master.expose(), account_binding(account), key.as_slice())
+        let mut wrapped = encrypt(self.master.expose(), account_binding(account), key.as_slice())?;
+        wrapped.extend_from_slice(&self.master_id().0);
+        Ok(wrapped)
     }
 
     /// Unwraps an account's key.
@@ -70,6 +100,7 @@ impl Vault {
     /// # Errors
     /// If another master key wrapped it, or for another account.
     pub fn open_account_key(&self, account: AccountId, wrapped: &[u8]) -> Result<AccountKey, SealError> {
+        let wrapped = wrapped.get(..WRAPPED_LEN).unwrap_or(wrapped);
         let key = decrypt(self.master.expose(), account_binding(account), wrapped)?;
         let bytes: [u8; 32] = key.as_slice().try_into().map_err(|_| SealError::DoesNotOpen)?;
         Ok(AccountKey { account, key: Secret::from_bytes(bytes) })
@@ -82,13 +113,15 @@ impl AccountKey {
     /// # Errors
     /// If the system gives no random octets.
     pub fn seal(&self, id: Uuid, content: &[u8]) -> Result<Sealed, SealError> {
-        let mut packed = (content.len() as u64).to_be_bytes().to_vec();
-        packed.extend(compress(content)?);
+        // One buffer from compression to tag: a large mail is not held three times.
+        let mut sealed = vec![0; NONCE_LEN];
+        sealed.extend_from_slice(&(content.len() as u64).to_be_bytes());
+        let packed = compress_onto(sealed, content)?;
         let key = fresh_key()?;
         let binding = self.binding(id);
         Ok(Sealed {
             content_key: encrypt(self.key.expose(), binding, key.as_slice())?,
-            bytes: encrypt(&key, binding, &packed)?,
+            bytes: encrypt_in_place(&key, binding, packed)?,
         })
     }
 
@@ -119,16 +152,21 @@ impl AccountKey {
 
 /// Setting up a compressor costs as much as packing a small mail: each thread keeps one for those. A large mail gets
 /// its own, since one that is kept never shrinks.
-fn compress(content: &[u8]) -> Result<Vec<u8>, SealError> {
+fn compress_onto(mut front: Vec<u8>, content: &[u8]) -> Result<Vec<u8>, SealError> {
     if content.len() > MAX_KEPT_CONTENT {
-        return zstd::bulk::compress(content, ZSTD_LEVEL).map_err(|_| SealError::Failed);
+        let packed = Encoder::new(front, ZSTD_LEVEL).and_then(|mut encoder| {
+            encoder.write_all(content)?;
+            encoder.finish()
+        });
+        return packed.map_err(|_| SealError::Failed);
     }
     COMPRESSOR.with_borrow_mut(|kept| {
         let compressor = match kept {
             Some(compressor) => compressor,
             None => kept.insert(Compressor::new(ZSTD_LEVEL).map_err(|_| SealError::Failed)?),
         };
-        compressor.compress(content).map_err(|_| SealError::Failed)
+        front.extend(compressor.compress(content).map_err(|_| SealError::Failed)?);
+        Ok(front)
     })
 }
 
@@ -139,6 +177,11 @@ thread_local! {
 const MAX_KEPT_CONTENT: usize = 256 * 1024;
 /// Level 1: mail is mostly base64 and small; a higher level costs more than it saves.
 const ZSTD_LEVEL: i32 = 1;
+
+/// Nonce, key and tag.
+const WRAPPED_LEN: usize = NONCE_LEN + 32 + 16;
+const MASTER_ID_LEN: usize = 4;
+const MASTER_ID_TEXT: &[u8] = b"syncmx master key id";
 
 fn account_binding(account: AccountId) -> [u8; 32] {
     let mut binding = *b"syncmx account key..............";
@@ -154,12 +197,18 @@ fn fresh_key() -> Result<Zeroizing<[u8; 32]>, SealError> {
 
 /// Nonce, ciphertext, tag.
 fn encrypt(key: &[u8; 32], binding: [u8; 32], content: &[u8]) -> Result<Vec<u8>, SealError> {
+    let mut sealed = Vec::with_capacity(NONCE_LEN + content.len() + AES_256_GCM.tag_len());
+    sealed.resize(NONCE_LEN, 0);
+    sealed.extend_from_slice(content);
+    encrypt_in_place(key, binding, sealed)
+}
+
+/// The same, of content that stands behind [`NONCE_LEN`] octets.
+fn encrypt_in_place(key: &[u8; 32], binding: [u8; 32], mut sealed: Vec<u8>) -> Result<Vec<u8>, SealError> {
     let mut nonce = [0; NONCE_LEN];
     aws_lc_rs::rand::fill(&mut nonce).map_err(|_| SealError::Failed)?;
-    let mut sealed = Vec::with_capacity(NONCE_LEN + content.len() + AES_256_GCM.tag_len());
-    sealed.extend_from_slice(&nonce);
-    sealed.extend_from_slice(content);
-    let (_, body) = sealed.split_at_mut(NONCE_LEN);
+    let (front, body) = sealed.split_first_chunk_mut::<NONCE_LEN>().ok_or(SealError::Failed)?;
+    *front = nonce;
     let tag = cipher(key)?
         .seal_in_place_separate_tag(Nonce::assume_unique_for_key(nonce), Aad::from(binding), body)
         .map_err(|_| SealError::Failed)?;
@@ -198,7 +247,7 @@ mod tests {
     fn content_opens_only_for_its_account_and_id() {
         let (vault, account, id) = (vault(1), AccountId::generate(), Uuid::now_v7());
         let key = account_key(&vault, account);
-        for content in [&b""[..], b"x", &[7; 100_000]] {
+        for content in [&b""[..], b"x", &[7; 100_000], &[7; MAX_KEPT_CONTENT + 1]] {
             let sealed = key.seal(id, content).unwrap();
             assert_eq!(key.open(id, &sealed.content_key, &sealed.bytes).unwrap(), content);
             assert_eq!(
@@ -215,6 +264,12 @@ mod tests {
         let (account, id) = (AccountId::generate(), Uuid::now_v7());
         let wrapped = vault(1).new_account_key(account).unwrap();
         assert!(matches!(vault(2).open_account_key(account, &wrapped), Err(SealError::DoesNotOpen)));
+        assert_eq!(Vault::wrapped_by(&wrapped), Some(vault(1).master_id()));
+        assert_ne!(vault(1).master_id(), vault(2).master_id());
+        // As wrapped before the id was written behind it.
+        let without_id = wrapped.get(..WRAPPED_LEN).unwrap();
+        assert_eq!(Vault::wrapped_by(without_id), None);
+        vault(1).open_account_key(account, without_id).unwrap();
         let key = vault(1).open_account_key(account, &wrapped).unwrap();
         let sealed = key.seal(id, b"a mail").unwrap();
         for position in 0..sealed.bytes.len() {

@@ -239,12 +239,19 @@ impl Prepared {
         firsts
     }
 
-    /// But each recipient's may be held on its own.
+    /// But each mailbox's may be held on its own. Further spellings of one mailbox are duplicates of the first.
     fn without_own_copy(&self) -> Vec<(AccountId, Uuid)> {
-        let recipients = self.envelope.recipients.iter().zip(&self.deliveries);
+        let recipients = &self.envelope.recipients;
+        let is_first = |n: usize| {
+            let mailbox = recipients.get(n).map(|recipient| &recipient.mailbox);
+            recipients.iter().position(|known| Some(&known.mailbox) == mailbox) == Some(n)
+        };
         recipients
-            .filter(|(_, delivery)| self.own_copy(**delivery).is_none())
-            .map(|(recipient, delivery)| (recipient.mailbox.account(), delivery.uuid()))
+            .iter()
+            .zip(&self.deliveries)
+            .enumerate()
+            .filter(|(n, (_, delivery))| self.own_copy(**delivery).is_none() && is_first(*n))
+            .map(|(_, (recipient, delivery))| (recipient.mailbox.account(), delivery.uuid()))
             .collect()
     }
 

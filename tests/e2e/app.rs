@@ -34,6 +34,8 @@ struct Extras {
     environment: Vec<String>,
     /// Kept by us, and handed over at each start.
     socket: Option<TcpListener>,
+    /// Its log goes to a pipe that nobody reads.
+    is_unheard: bool,
 }
 
 impl TestApp {
@@ -49,7 +51,14 @@ impl TestApp {
     /// With the demo's zone and settings of the environment, each `NAME=value`.
     pub(crate) async fn start_with(environment: &[&str]) -> Self {
         let environment = environment.iter().map(|setting| (*setting).to_owned()).collect();
-        Self::begin(Zone::parse(practice::ZONE).unwrap(), Extras { environment, socket: None }).await
+        Self::begin(Zone::parse(practice::ZONE).unwrap(), Extras { environment, ..Extras::default() }).await
+    }
+
+    /// With the demo's zone, and everything logged to a pipe that nobody reads.
+    pub(crate) async fn start_unheard() -> Self {
+        let environment = vec!["SYNCMX_LOG__LEVEL=trace".to_owned()];
+        let extras = Extras { environment, is_unheard: true, ..Extras::default() };
+        Self::begin(Zone::parse(practice::ZONE).unwrap(), extras).await
     }
 
     /// With the demo's zone, on an SMTP socket handed over as systemd does.
@@ -247,7 +256,7 @@ async fn launch(folder: &Path, extras: &Extras) -> (Child, SocketAddr, SocketAdd
         .env("SYNCMX_ADMIN_TOKEN", TOKEN)
         .envs(environment)
         .stdout(Stdio::piped())
-        .stderr(log)
+        .stderr(if extras.is_unheard { Stdio::piped() } else { Stdio::from(log) })
         .spawn()
         .unwrap();
     let stdout = child.stdout.take().unwrap();

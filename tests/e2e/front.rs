@@ -5,6 +5,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
+use serde_json::json;
 use syncmx::cli::demo::mailer::{Mailer, Security, SmtpReply};
 use syncmx::cli::demo::practice;
 use syncmx::zone::Zone;
@@ -43,6 +44,93 @@ async fn c23_a_null_mx_look_up_that_fails_for_now_leaves_it_to_the_rules() {
     let sender = Sender { mail_from: "bounces@away.test", ..LENA };
     let answers = app.send(&sender, &desk.sync, &Draft::default().raw()).await;
     desk.expect_filed(&answers).await;
+}
+
+#[tokio::test]
+async fn r3_one_recipient_too_many_is_put_off_with_a_trace_and_the_others_get_the_mail() {
+    let app = TestApp::start_with(&["SYNCMX_SMTP__MAX_RECIPIENTS=1"]).await;
+    let desk = Desk::open(&app).await;
+    let answers = app.send_to_all(&LENA, &[&desk.sync, &desk.auto], &Draft::default().raw()).await;
+    assert_refused(&answers.recipients[1], "452 4.5.3");
+    let delivery = desk.get(&format!("/deliveries/{}", answers.recipients[1].trace().unwrap())).await;
+    assert_eq!(
+        (&delivery["outcome"], &delivery["reason"]),
+        (&json!("deferred"), &json!("too_many_recipients"))
+    );
+    assert_rule_spoke(&delivery, "SMTP");
+    assert!(delivery["smtp"].as_str().unwrap().starts_with("452 4.5.3 "), "{delivery}");
+    desk.expect_filed(&answers).await;
+    // Who is not ours is in nobody's traces, and the reply says nothing about it.
+    let answers =
+        app.send_to_all(&LENA, &[&desk.sync, "nobody@sync.example.test"], &Draft::default().raw()).await;
+    assert_eq!((answers.recipients[1].codes().as_str(), answers.recipients[1].trace()), ("452 4.5.3", None));
+}
+
+#[tokio::test]
+async fn r3_who_had_been_accepted_when_a_harvester_is_closed_finds_a_trace_of_it() {
+    let app = TestApp::start().await;
+    let desk = Desk::open(&app).await;
+    let mut mailer = app.connect(&LENA).await;
+    mailer.command(&format!("MAIL FROM:<{}>", LENA.mail_from)).await.unwrap();
+    mailer.command(&format!("RCPT TO:<{}>", desk.sync)).await.unwrap();
+    let last = loop {
+        let answer = mailer.command("RCPT TO:<nobody@sync.example.test>").await.unwrap();
+        if answer.code != 550 {
+            break answer;
+        }
+    };
+    assert_refused(&last, "421 4.7.0");
+    let delivery = desk.get(&format!("/deliveries/{}", last.trace().unwrap())).await;
+    assert_eq!((&delivery["outcome"], &delivery["reason"]), (&json!("deferred"), &json!("session_limit")));
+    assert_eq!(delivery["rcpt"].as_str().unwrap(), desk.sync);
+}
+
+#[tokio::test]
+async fn c16_mail_to_postmaster_has_a_share_of_a_day_and_others_get_theirs() {
+    let app = TestApp::start().await;
+    let desk = Desk::open(&app).await;
+    let mut mailer = Mailer::connect(app.smtp, LENA.client, LENA.helo, &Security::Plain).await.unwrap();
+    let postmaster = ["postmaster@sync.example.test".to_owned()];
+    for _ in 0..1000 {
+        let answers = mailer.send("", &postmaster, b"From: a@b.test\r\n\r\nx\r\n").await.unwrap();
+        assert_eq!(answers.decisive().code, 250, "{}", answers.decisive().text);
+    }
+    let mut mailer = Mailer::connect(app.smtp, LENA.client, LENA.helo, &Security::Plain).await.unwrap();
+    let answers = mailer.send("", &postmaster, b"From: a@b.test\r\n\r\nx\r\n").await.unwrap();
+    assert_eq!(answers.recipients[0].codes(), "452 4.7.1");
+    desk.expect_filed(&app.send(&LENA, &desk.sync, &Draft::default().raw()).await).await;
+}
+
+#[tokio::test]
+async fn x28_a_log_that_nobody_takes_holds_no_mail_up_and_what_is_dropped_is_counted() {
+    let app = TestApp::start_unheard().await;
+    let desk = Desk::open(&app).await;
+    let dropped = async || {
+        let metrics = reqwest::get(format!("{}/metrics", app.api.base)).await.unwrap().text().await.unwrap();
+        metrics.contains("syncmx_log_lines_dropped_total")
+    };
+    for number in 0..400 {
+        let id = number.to_string();
+        let answers = app.send(&LENA, &desk.sync, &Draft { id: &id, ..Draft::default() }.raw()).await;
+        assert_eq!(answers.decisive().codes(), "250 2.0.0", "{}", answers.decisive().text);
+        if number % 20 == 0 && dropped().await {
+            return;
+        }
+    }
+    panic!("nothing was dropped");
+}
+
+#[tokio::test]
+async fn a_body_on_disk_comes_back_whole_and_stands_nowhere_in_clear() {
+    let app = TestApp::start().await;
+    let desk = Desk::open(&app).await;
+    let text = "a line that nobody else may read, again and again\r\n".repeat(20_000);
+    let answers = app.send(&LENA, &desk.sync, &Draft { text: &text, ..Draft::default() }.raw()).await;
+    let (_, message) = desk.expect_filed(&answers).await;
+    let (_, raw) = desk.bytes(&format!("/messages/{}/raw", message["id"].as_str().unwrap())).await;
+    let raw = String::from_utf8(raw).unwrap();
+    assert!(raw.starts_with("Return-Path: ") && raw.ends_with(&text), "our fields on top, then all of it");
+    assert_eq!(raw.matches("\r\nReceived: ").count(), 1);
 }
 
 /// What MAIL is answered now.

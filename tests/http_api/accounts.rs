@@ -74,7 +74,17 @@ async fn a_user_of_an_administrator_is_verified_and_has_a_sync_address() {
     let user = server.user(&account, "Bo@practice.test").await;
     assert_eq!(
         keys(&user),
-        ["id", "name", "role", "emails", "sync", "created_at", "feeds", "forwarding_confirmation"]
+        [
+            "id",
+            "name",
+            "role",
+            "emails",
+            "sync",
+            "created_at",
+            "feeds",
+            "remembered_signers",
+            "forwarding_confirmation"
+        ]
     );
     assert_eq!(keys(&user["emails"][0]), ["address", "verified_at"]);
     assert_eq!(user["emails"][0]["address"], "Bo@practice.test");

@@ -45,6 +45,7 @@ const ROUTES: &[&str] = &[
     "POST /api/v1/accounts/{account}/users/{user}/emails",
     "POST /api/v1/accounts/{account}/users/{user}/sync:connect",
     "POST /api/v1/accounts/{account}/users/{user}/sync:disconnect",
+    "POST /api/v1/accounts/{account}/users/{user}/signers:forget",
     "POST /api/v1/accounts/{account}/users/{user}/sync:rotate",
     "POST /api/v1/tokens",
     "PUT /api/v1/accounts/{account}/contacts/{contact}/sync/{user}",

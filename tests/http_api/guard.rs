@@ -210,3 +210,20 @@ async fn the_server_finishes_open_requests_and_stops() {
     let mut rest = Vec::new();
     let _ = open.read_to_end(&mut rest).await;
 }
+
+#[tokio::test]
+async fn the_mta_sts_policy_is_served_to_its_hosts_alone() {
+    let server = Server::start().await;
+    let ask =
+        |host: &'static str| server.request(Method::GET, "/.well-known/mta-sts.txt").header("host", host);
+    for host in ["mta-sts.sync.example.test", "MTA-STS.reply.example.test:443"] {
+        let answer = Server::send(ask(host)).await;
+        assert_eq!((answer.status, answer.header("content-type")), (200, "text/plain; charset=utf-8"));
+        let text = String::from_utf8(answer.body).unwrap();
+        let policy = "version: STSv1\r\nmode: testing\r\nmx: mx.example.test\r\nmax_age: 86400\r\n";
+        assert_eq!(text, policy);
+    }
+    for host in ["sync.example.test", "mta-sts.elsewhere.test", "127.0.0.1"] {
+        Server::send(ask(host)).await.problem(404);
+    }
+}

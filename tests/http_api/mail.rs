@@ -84,7 +84,7 @@ async fn a_filed_mail_stands_on_the_timeline_of_each_contact_with_its_role() {
     let page = scene.timeline(&scene.ana).await;
     let entry = &page["items"][0];
     assert_eq!(keys(entry)[..20], MESSAGE);
-    assert_eq!(keys(entry)[20..], ["attachments"]);
+    assert_eq!(keys(entry)[20..], ["attachments", "meeting"]);
     assert_eq!(keys(&entry["from"]), ["name", "email"]);
     assert_eq!(keys(&entry["to"][0]), ["name", "email", "contact_id", "user_id"]);
     assert_eq!(

@@ -14,6 +14,7 @@ use syncmx::http::{AppState, serve};
 use syncmx::id::DeliveryId;
 use syncmx::keys::Keys;
 use syncmx::message;
+use syncmx::mta_sts;
 use syncmx::smtp::{Client, Envelope, ForwardPath, Recipient};
 use syncmx::store::{Filed, Lookup, Store, Submission};
 use syncmx::time::Timestamp;
@@ -97,6 +98,7 @@ impl Server {
             metrics: PrometheusBuilder::new().build_recorder().handle(),
             draining: draining.clone(),
             public_url: format!("http://{address}"),
+            mta_sts: mta_sts::Policy::of(&config::Config::default()),
         };
         let serving = tokio::spawn(serve(listener, state, shutdown.clone()));
         let http = reqwest::Client::builder().no_proxy().build().unwrap();
@@ -198,6 +200,7 @@ impl Server {
             smtputf8: false,
             requiretls: false,
             defect: None,
+            received_octets: 0,
         };
         let submission = Submission {
             received_at: Timestamp::now(),

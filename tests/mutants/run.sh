@@ -3,6 +3,7 @@
 # A defect that no test notices, or that no longer fits the sources, ends this with 1.
 set -eu
 here=$(cd "$(dirname "$0")/../.." && pwd)
+tests='--test smtp_session'
 copy=$(mktemp -d)
 trap 'rm -rf "$copy"' EXIT
 mkdir "$copy/src" && cd "$here"
@@ -22,10 +23,10 @@ mutant() {
             echo "$name: does not fit the sources any more: $expression"; missed=1; return
         fi
     done
-    if ! (cd "$copy" && cargo test --quiet --test smtp_session --no-run > "$copy/log" 2>&1); then
+    if ! (cd "$copy" && cargo test --quiet $tests --no-run > "$copy/log" 2>&1); then
         echo "$name: does not compile"; grep -m3 -A6 '^error' "$copy/log"; missed=1; return
     fi
-    if (cd "$copy" && cargo test --quiet --test smtp_session > "$copy/log" 2>&1); then
+    if (cd "$copy" && cargo test --quiet $tests > "$copy/log" 2>&1); then
         echo "$name: NOT NOTICED"; missed=1
     else
         failed=$(sed -n 's/^test result: FAILED.* \([0-9]*\) failed.*/\1/p' "$copy/log")
@@ -53,4 +54,7 @@ mutant 'bare LF ends a command' src/smtp/command.rs \
     's/if line.iter().any(u8::is_ascii_control) {/if line.is_empty() {/'
 mutant 'the same recipient is delivered twice' src/smtp/transaction.rs \
     's/recipient.path == path/recipient.path != path \&\& recipient.path == path/'
+tests='--lib message::'
+mutant 'From count unchecked' src/message/addresses.rs \
+    's/^        (Some(_), Some(_)) => From::Bad("more than one From field"),/        (Some(field), Some(_)) => strict(field.value).map_or_else(From::Bad, From::One),/'
 exit $missed

@@ -1,6 +1,7 @@
 // The dialogue files, one test each, named by the row of SMTP.md that they show.
 dialogues! {
     a1_banner: "a1-banner.txt",
+    a3_refused_network: "a3-refused-network.txt",
     a5_ehlo: "a5-ehlo.txt",
     a6_helo: "a6-helo.txt",
     a7_hello_without_argument: "a7-hello-without-argument.txt",
@@ -12,6 +13,8 @@ dialogues! {
     b1_requiretls: "b1-requiretls.txt",
     b1_starttls: "b1-starttls.txt",
     b2_starttls_with_argument: "b2-starttls-with-argument.txt",
+    b3_starttls_inside_tls: "b3-starttls-inside-tls.txt",
+    b4_no_mail_before_ehlo_inside_tls: "b4-no-mail-before-ehlo-inside-tls.txt",
     b5_starttls_injection: "b5-starttls-injection.txt",
     b5_starttls_injection_of_a_transaction: "b5-starttls-injection-of-a-transaction.txt",
     b6_no_certificate: "b6-no-certificate.txt",
@@ -37,6 +40,7 @@ dialogues! {
     c19_too_many_recipients: "c19-too-many-recipients.txt",
     c20_same_recipient_twice: "c20-same-recipient-twice.txt",
     c21_store_away_at_rcpt: "c21-store-away-at-rcpt.txt",
+    c22_case_of_the_local_part: "c22-case-of-the-local-part.txt",
     d1_data: "d1-data.txt",
     d1_handler_refuses: "d1-handler-refuses.txt",
     d2_superfluous_arguments: "d2-superfluous-arguments.txt",

@@ -1,11 +1,12 @@
 //! A handler that knows its answers by the address and remembers what it was asked.
 
-use std::io::{Read, Seek};
 use std::sync::Mutex;
 
 use syncmx::address::{EmailAddress, Mailbox, UserMailbox};
 use syncmx::id::{AccountId, UserId};
-use syncmx::smtp::{Body, BodyDefect, Client, Envelope, ForwardPath, Handler, RecipientAnswer, Reply, reply};
+use syncmx::smtp::{
+    Body, BodyDefect, Client, Envelope, ForwardPath, Handler, RecipientAnswer, Reply, Unserved, reply,
+};
 
 /// What it was asked, in order.
 #[derive(Debug, Default)]
@@ -14,6 +15,8 @@ pub(crate) struct Recorder {
     /// As the `M:` lines of a dialogue file.
     pub(crate) messages: Mutex<Vec<Vec<u8>>>,
     pub(crate) clients: Mutex<Vec<Client>>,
+    /// The cause, and for whom.
+    pub(crate) traces: Mutex<Vec<String>>,
 }
 
 impl Recorder {
@@ -38,6 +41,13 @@ impl Recorder {
                 RecipientAnswer::Accepted(Mailbox::Sync(mailbox))
             }
         }
+    }
+
+    /// Remembers whom and why; the reply stays as it is, so that it reads the same each time.
+    pub(crate) fn leave_trace(&self, unserved: Unserved) -> Reply {
+        let to: Vec<String> = unserved.recipients.iter().map(shown).collect();
+        self.traces.lock().unwrap().push(format!("{:?} to={}", unserved.cause, to.join(",")));
+        unserved.reply
     }
 
     pub(crate) fn judge_message(&self, envelope: Envelope, body: &[u8]) -> Reply {
@@ -94,16 +104,12 @@ impl Handler for Recorder {
         if envelope.reverse_path.as_ref().is_some_and(|address| address.local_part() == "hang") {
             std::future::pending::<()>().await;
         }
-        let octets = match body {
-            Body::File { mut file, .. } => {
-                let mut octets = Vec::new();
-                file.rewind().unwrap();
-                file.read_to_end(&mut octets).unwrap();
-                octets
-            }
-            Body::Memory(octets) => octets,
-        };
-        self.judge_message(envelope, &octets)
+        let received = body.read(None).await.unwrap();
+        self.judge_message(envelope, received.as_bytes())
+    }
+
+    async fn unserved(&self, _client: &Client, unserved: Unserved) -> Reply {
+        self.leave_trace(unserved)
     }
 }
 

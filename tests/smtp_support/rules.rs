@@ -36,6 +36,7 @@ fn steps(session: &mut Session) -> Vec<String> {
             Step::Append(bytes) => (format!("append {}", bytes.escape_ascii()), false),
             Step::AskMessage(_) => ("ask message".to_owned(), true),
             Step::AskRecipient(_) => ("ask recipient".to_owned(), true),
+            Step::AskTrace(unserved) => (format!("ask trace {:?}", unserved.cause), true),
             Step::Close(reason) => (format!("close {reason:?}"), true),
             Step::Pause(pause) => (format!("pause {}", pause.as_secs()), false),
             Step::Receive => ("receive".to_owned(), true),
@@ -166,6 +167,59 @@ fn s15_a_session_that_tries_out_addresses_ends_with_the_twenty_first() {
 }
 
 #[test]
+fn r3_a_recipient_that_nobody_is_asked_about_leaves_a_trace_all_the_same() {
+    let mut memory = Memory::new(&smtp_config(&Script::default()), TlsPolicy::Offered);
+    memory.send(b"EHLO c\r\nMAIL FROM:<>\r\n");
+    for number in 0..=100 {
+        memory.send(format!("RCPT TO:<r{number}@sync.example.test>\r\n").as_bytes());
+    }
+    memory.send("RCPT TO:<\u{fc}@sync.example.test>\r\n".as_bytes());
+    let traces = memory.recorder.traces.lock().unwrap().clone();
+    assert_eq!(
+        traces,
+        ["TooManyRecipients to=<r100@sync.example.test>", "NeedsSmtputf8 to=<\u{fc}@sync.example.test>"]
+    );
+}
+
+#[test]
+fn r3_a_session_that_is_closed_for_trying_out_addresses_leaves_a_trace_for_those_it_had() {
+    let mut memory = Memory::new(&smtp_config(&Script::default()), TlsPolicy::Offered);
+    memory.send(b"EHLO c\r\nMAIL FROM:<>\r\nRCPT TO:<ana@sync.example.test>\r\n");
+    memory.send(&b"RCPT TO:<unknown@sync.example.test>\r\n".repeat(30));
+    assert_eq!(memory.state, MemoryState::Closed);
+    let traces = memory.recorder.traces.lock().unwrap().clone();
+    assert_eq!(traces, ["SessionSpent to=<ana@sync.example.test>"]);
+}
+
+#[test]
+fn r3_the_last_reply_to_a_harvester_names_the_trace_of_what_it_asked_last() {
+    let mut session = fresh();
+    session.receive(b"EHLO c\r\nMAIL FROM:<>\r\nRCPT TO:<a@b.example>\r\nRCPT TO:<x@b.example>\r\n");
+    steps(&mut session);
+    session.answer_recipient(RecipientAnswer::Accepted(Mailbox::Postmaster));
+    assert_eq!(steps(&mut session), ["ask recipient"]);
+    let trace = DeliveryId::generate();
+    session.answer_recipient(RecipientAnswer::Refused(reply::TOO_MANY_ERRORS.with_trace(trace)));
+    assert_eq!(steps(&mut session), ["ask trace SessionSpent"]);
+    session.answer_trace(&reply::TOO_MANY_ERRORS.with_trace(trace));
+    let said = steps(&mut session);
+    assert!(said[0].contains("250 2.1.5") && said[0].contains(&format!("[trace {trace}]\r\n")), "{said:?}");
+    assert_eq!(said[1], "close Refused");
+}
+
+#[test]
+fn x11_without_room_for_a_handshake_starttls_is_454_and_mail_goes_on_in_clear() {
+    let mut session = fresh();
+    session.set_tls_room(Room::Scarce);
+    session.receive(b"EHLO c\r\nSTARTTLS\r\nMAIL FROM:<>\r\n");
+    let said = steps(&mut session);
+    assert!(said[0].contains("454 4.7.0 ") && said[0].ends_with("250 2.1.0 Sender ok\r\n"), "{said:?}");
+    session.set_tls_room(Room::Enough);
+    session.receive(b"RSET\r\nSTARTTLS\r\n");
+    assert_eq!(steps(&mut session).last().unwrap(), "start tls");
+}
+
+#[test]
 fn a4_who_talks_before_the_banner_gets_none() {
     let mut session = fresh();
     session.talked_early();
@@ -222,8 +276,10 @@ fn body_bytes_leave_as_they_come_and_a_refused_mail_leaves_none_to_the_next() {
     session.refuse_body(reply::INSUFFICIENT_STORAGE);
     session.receive(b"o\r\n.\r\n");
     let said = steps(&mut session);
-    assert_eq!(said[0], "append o\\r\\n");
-    assert!(said[1].starts_with("452 4.3.1"), "{said:?}");
+    assert_eq!(said, ["append o\\r\\n", "ask trace NoRoom"]);
+    session.answer_trace(&reply::INSUFFICIENT_STORAGE.with_trace(DeliveryId::generate()));
+    let said = steps(&mut session);
+    assert!(said[0].starts_with("452 4.3.1 ") && said[0].contains("[trace "), "{said:?}");
     session.receive(&OPENING[16..]);
     steps(&mut session);
     session.answer_recipient(RecipientAnswer::Accepted(Mailbox::Postmaster));

@@ -343,11 +343,48 @@ async fn a_network_that_is_none_is_one_clear_line() {
 #[tokio::test]
 async fn x14_what_outlives_the_grace_period_is_cut_off_without_a_250() {
     let running = serve(&config(), TlsPolicy::Offered, Patience { grace: SHORT, ..Patience::default() });
-    let mut peer = in_data(&running, "hang@client.example").await;
-    peer.send(b"x\r\n.\r\n", Cut::Whole).await;
+    let mut peer = in_data(&running, "a@client.example").await;
+    peer.send(b"half a line", Cut::Whole).await;
     running.shutdown.cancel();
     running.task.await.unwrap();
     assert_eq!(peer.line().await, None);
+}
+
+#[tokio::test]
+async fn x14_a_message_whose_filing_hangs_is_451_before_the_grace_period_ends() {
+    let grace = Duration::from_secs(2);
+    let running = serve(&config(), TlsPolicy::Offered, Patience { grace, ..Patience::default() });
+    let mut peer = in_data(&running, "hang@client.example").await;
+    peer.send(b"x\r\n.\r\n", Cut::Whole).await;
+    running.shutdown.cancel();
+    assert!(peer.reply().await.starts_with("451 4.3.0 "));
+    running.task.await.unwrap();
+}
+
+#[tokio::test]
+async fn x11_a_flood_of_handshakes_gets_454_and_mail_in_clear_is_taken() {
+    let running = start();
+    let mut granted = 0;
+    let last = loop {
+        let mut peer = greeted(&running).await;
+        let answer = peer.ask("STARTTLS").await;
+        if !answer.starts_with("220 ") {
+            break (answer, peer);
+        }
+        granted += 1;
+        assert!(granted < 400, "there is a limit");
+    };
+    let (answer, mut peer) = last;
+    assert!(granted >= 300 && answer.starts_with("454 4.7.0 "), "{granted} {answer}");
+    assert!(peer.ask("MAIL FROM:<a@client.example>").await.starts_with("250 "));
+    stop(running).await;
+}
+
+#[tokio::test]
+async fn a_network_in_refuse_from_that_is_none_is_one_clear_line() {
+    let config = config::Smtp { refuse_from: vec!["10.0.0.0/99".to_owned()], ..config() };
+    let error = Server::bind(&config, TlsPolicy::Offered, certificates().0.clone()).unwrap_err();
+    assert!(error.to_string().starts_with("smtp.refuse_from: `10.0.0.0/99` is no network"));
 }
 
 #[tokio::test]

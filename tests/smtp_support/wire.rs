@@ -53,6 +53,7 @@ pub(crate) fn smtp_config(script: &Script) -> config::Smtp {
         hostname: HOST.to_owned(),
         max_message_size: script.setting("max_message_size").unwrap_or(defaults.max_message_size),
         max_recipients: script.setting("max_recipients").unwrap_or(defaults.max_recipients),
+        refuse_from: script.setting("refuse_from").into_iter().collect(),
         ..defaults
     }
 }
@@ -92,7 +93,10 @@ impl Memory {
             error_pause: Duration::from_secs(1),
             tls,
         };
-        let session = Session::new(Arc::new(settings), IpAddr::V4(Ipv4Addr::LOCALHOST));
+        let mut session = Session::new(Arc::new(settings), IpAddr::V4(Ipv4Addr::LOCALHOST));
+        if !config.refuse_from.is_empty() {
+            session.refuse_service();
+        }
         let mut memory = Self {
             session,
             recorder: Arc::default(),
@@ -119,6 +123,10 @@ impl Memory {
                 Step::AskRecipient(path) => {
                     let answer = self.recorder.judge_recipient(&path);
                     self.session.answer_recipient(answer);
+                }
+                Step::AskTrace(unserved) => {
+                    let answer = self.recorder.leave_trace(*unserved);
+                    self.session.answer_trace(&answer);
                 }
                 Step::Close(_) => break MemoryState::Closed,
                 // Time is nothing in memory.

@@ -16,7 +16,7 @@ use syncmx::config::{self, BlobsUrl, StoreUrl};
 use syncmx::filing::Step;
 use syncmx::id::{AccountId, ContactId, ConversationId, DeliveryId, UserId};
 use syncmx::keys::Keys;
-use syncmx::message::{Email, From, Kind, ReplyText};
+use syncmx::message::{Email, Frame, From, Kind, Protection, ReplyText};
 use syncmx::smtp::{Client, Envelope, ForwardPath, Recipient};
 use syncmx::store::seal::Vault;
 use syncmx::store::{Filed, Store, StoreError, Submission};
@@ -187,6 +187,10 @@ pub(crate) fn email(id: &str, from: &str, to: &[&str]) -> Email {
         is_list: false,
         is_bulk: false,
         received_fields: 1,
+        protection: Protection::default(),
+        repeated_fields: Vec::new(),
+        contradiction: None,
+        frame: Frame::Plain,
         has_loop_header: false,
         digest,
         problems: Vec::new(),
@@ -232,6 +236,7 @@ pub(crate) fn submission(email: Email, mailboxes: Vec<Mailbox>, raw: Vec<u8>) ->
             smtputf8: false,
             requiretls: false,
             defect: None,
+            received_octets: 0,
         }),
         verdict: Arc::new(verdict),
         email: Arc::new(email),

@@ -220,9 +220,9 @@ const UNKNOWN: &str = "unknown";
 
 const fn stop(failure: Failure) -> Stop {
     match failure {
-        Failure::Temporary => Stop(AuthResult::TempError),
-        // Asking for more than a message may look up is the record's fault, and stays so.
-        Failure::OverBudget | Failure::NoDomain | Failure::NoRecord => PERM_ERROR,
+        // The record keeps within its own limits; it is other look-ups of this message that used up the budget.
+        Failure::OverBudget | Failure::Temporary => Stop(AuthResult::TempError),
+        Failure::NoDomain | Failure::NoRecord => PERM_ERROR,
     }
 }
 

@@ -67,6 +67,16 @@ async fn a_chain_that_verifies_names_its_last_sealer_and_what_he_attests() {
         assert_eq!(arc, expected, "{count}");
     }
     let raw = format!("{FROM_GOOD}\r\n{BODY}");
+    for (results, attests) in [
+        ("dmarc=pass (p=reject) header.from=good.test", true),
+        ("dmarc=pass action=none header.from=\"Good.test\"", true),
+        ("dmarc=pass header.from=other.test", false),
+        ("dmarc=pass header.from=good.test; dmarc=pass header.from=other.test", false),
+        ("dmarc=pass header.from=sub.good.test", false),
+    ] {
+        let sealed = seal(&world, &raw, 1, "good.test", results);
+        assert_eq!(world.arc(&sealed).await.attests_dmarc_pass, attests, "{results}");
+    }
     let lied = seal(&world, &raw, 1, "good.test", "dmarc=fail reason=\"; dmarc=pass\"");
     assert!(!world.arc(&lied).await.attests_dmarc_pass);
     assert_eq!(world.arc(&raw).await.result, AuthResult::None);

@@ -78,6 +78,7 @@ impl World {
             helo: "mail.good.test",
             mail_from: sender.as_ref(),
             from: from.as_ref(),
+            original: None,
         };
         self.authenticator.verify(subject, raw.as_bytes()).await
     }

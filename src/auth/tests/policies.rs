@@ -95,6 +95,7 @@ async fn s13_a_helo_that_passes_proves_nothing_for_a_sender_that_fails() {
         helo: "mail.good.test",
         mail_from,
         from: from.as_ref(),
+        original: None,
     };
     let spoofed =
         Subject { client_ip: [203, 0, 113, 1].into(), helo: "evil.test", ..subject(sender.as_ref()) };
@@ -175,7 +176,8 @@ async fn m10_nobody_spends_the_look_ups_that_the_policy_needs() {
     let junk = |n: usize| world.sign(&format!("d=d{n}.evil.test"), &["from"], FROM_GOOD, BODY);
     let raw = format!("{}{FROM_GOOD}\r\n{BODY}", (0..10).map(junk).collect::<String>());
     let verdict = world.verify_sent("ana@a.b.c.d.e.f.g.h.good.test", "x@greedy.test", STRANGER, &raw).await;
-    assert_eq!(verdict.spf.result, AuthResult::PermError);
+    // What the budget left unasked may be a pass: never a reason to refuse for good.
+    assert_eq!(verdict.spf.result, AuthResult::TempError);
     assert_eq!((verdict.dmarc.result, verdict.dmarc.policy), (AuthResult::Fail, DmarcPolicy::None));
     assert!(world.server.query_count() <= 30, "{}", world.server.query_count());
 }

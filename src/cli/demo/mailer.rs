@@ -357,7 +357,7 @@ mod tests {
     use crate::smtp::session::TlsPolicy;
     use crate::smtp::tls::Certificates;
     use crate::smtp::{
-        Body, Client, Envelope, ForwardPath, Handler, RecipientAnswer, Reply, reply as replies,
+        Body, Client, Envelope, ForwardPath, Handler, RecipientAnswer, Reply, Unserved, reply as replies,
     };
 
     #[track_caller]
@@ -420,9 +420,13 @@ mod tests {
         }
 
         async fn message(&self, envelope: Envelope, body: Body) -> Reply {
-            let Body::Memory(raw) = body else { return replies::STORE_UNAVAILABLE };
+            let raw = body.read(None).await.unwrap().as_bytes().to_vec();
             self.0.lock().unwrap().push((envelope, raw));
             replies::MESSAGE_ACCEPTED
+        }
+
+        async fn unserved(&self, _: &Client, unserved: Unserved) -> Reply {
+            unserved.reply
         }
     }
 

@@ -234,6 +234,7 @@ mod tests {
                 helo: &fixture.helo,
                 mail_from: Some(&mail_from),
                 from: email.from.address(),
+                original: None,
             };
             let verdict = authenticator.verify(subject, &raw).await;
             let is_forged = ["17", "18", "19"].iter().any(|number| fixture.file.starts_with(number));

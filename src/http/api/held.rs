@@ -49,6 +49,9 @@ pub(in crate::http) struct HeldItem {
 pub(in crate::http) struct FileHeld {
     contact_id: Option<Uuid>,
     create_contact: Option<HeldContact>,
+    /// For an `unverified_sender` in a user's name: later mail from this address that the same domain has signed counts
+    /// as the user's.
+    remember_signer: Option<bool>,
 }
 
 /// A contact to be made.
@@ -193,6 +196,9 @@ pub(in crate::http) async fn file_held(
     let held = held.ok_or_else(|| Problem::not_found("held message"))?;
     let by = principal.described();
     let mut change = app.store.change().await?;
+    if body.remember_signer == Some(true) {
+        change.remember_signer(&held).await?;
+    }
     let filed = change.file_held(&held, target, &by).await?;
     let shown = HeldFiled {
         id: filed.delivery.uuid(),

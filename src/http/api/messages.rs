@@ -20,6 +20,7 @@ use crate::id::{AccountId, ContactId, ConversationId, MessageId, UserId};
 use crate::store::directory::{Principal, Scope, SentMail};
 use crate::store::views::{self, Entry, Slice};
 use crate::time::Timestamp;
+use crate::wire::MeetingView;
 
 /// A message; on a timeline with the role of that contact, elsewhere with the record owner's.
 #[derive(Serialize, ToSchema)]
@@ -57,6 +58,8 @@ pub(in crate::http) struct Message {
     flags: Value,
     #[schema(value_type = Vec<Attachment>)]
     attachments: Value,
+    /// What a calendar part says; null if there is none.
+    meeting: Option<MeetingView>,
 }
 
 #[derive(Serialize, ToSchema)]
@@ -147,6 +150,11 @@ impl Message {
             sender: message.sender,
             flags: message.flags,
             attachments: attachments(message.attachments, shown),
+            meeting: message.meeting.map(|meeting| MeetingView {
+                title: shown.content(meeting.title.unwrap_or_default()),
+                join_url: meeting.join_url.and_then(|link| shown.content(link)),
+                ..meeting
+            }),
         }
     }
 

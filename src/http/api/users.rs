@@ -29,6 +29,8 @@ pub(in crate::http) struct User {
     #[schema(format = DateTime)]
     created_at: String,
     feeds: Feeds,
+    /// Domains whose signatures count for an address of the user's, because a person has accepted it.
+    remembered_signers: Vec<RememberedSigner>,
     /// Null if none was asked, and for a token without scope `addresses`.
     forwarding_confirmation: Option<ForwardingConfirmation>,
 }
@@ -39,6 +41,23 @@ struct UserEmail {
     /// Null until it is proven to be theirs.
     #[schema(format = DateTime)]
     verified_at: Option<String>,
+}
+
+/// An address of the user's and a domain that may sign for it.
+#[derive(Serialize, ToSchema)]
+struct RememberedSigner {
+    address: String,
+    domain: String,
+    #[schema(format = DateTime)]
+    at: String,
+}
+
+/// What is to be forgotten.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(in crate::http) struct ForgetSigner {
+    address: String,
+    domain: String,
 }
 
 /// When mail was last seen through each feed; null for one that is not live.
@@ -122,6 +141,15 @@ impl User {
                 journal: seen(feeds.journal),
                 routed_replies: seen(feeds.routed_replies),
             },
+            remembered_signers: user
+                .signers
+                .iter()
+                .map(|signer| RememberedSigner {
+                    address: signer.address.clone(),
+                    domain: signer.domain.clone(),
+                    at: signer.at.to_rfc3339(),
+                })
+                .collect(),
             forwarding_confirmation: confirmation.filter(|_| shows).map(|asked| ForwardingConfirmation {
                 code: asked.code,
                 link: asked.link,
@@ -216,6 +244,23 @@ pub(in crate::http) async fn add_user_email(
         held::release(&app, account, id, &address, &principal.described()).await;
     }
     Ok(answer)
+}
+
+/// Forgets a domain that was accepted as signer of a user's address.
+#[utoipa::path(post, path = "/accounts/{account}/users/{user}/signers:forget", tag = "users",
+    params(("account" = Uuid, Path), ("user" = Uuid, Path)), request_body = ForgetSigner,
+    responses((status = 200, description = "Forgotten", body = User)))]
+pub(in crate::http) async fn forget_signer(
+    State(app): State<App>,
+    principal: Principal,
+    Ids((account, user)): Ids<(AccountId, UserId)>,
+    once: Once,
+    Input(signer): Input<ForgetSigner>,
+) -> Answer<Response> {
+    app.enter(&principal, account, &[Scope::Addresses]).await?;
+    let mut change = app.store.change().await?;
+    let user = change.forget_signer(account, user, &signer.address, &signer.domain).await?;
+    once.answer(change, StatusCode::OK, &User::show(user, &app.served, &principal)).await
 }
 
 /// Gives a user a new sync address; the old one is refused from now on.

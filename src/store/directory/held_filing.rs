@@ -76,6 +76,18 @@ struct Row {
     blob: Option<String>,
 }
 
+impl OpenedHeld {
+    /// The account and the delivery.
+    pub(super) const fn key(&self) -> (AccountId, DeliveryId) {
+        (self.account, self.delivery)
+    }
+
+    /// The one clean author (R10).
+    pub(super) fn author(&self) -> Option<&EmailAddress> {
+        self.email.from.address()
+    }
+}
+
 impl Store {
     /// Opens and reads a held message. None if there is no such in the account.
     ///
@@ -375,7 +387,11 @@ impl Change {
                 .await?;
         let mut trace = Trace { steps: outcome.trace.steps.clone() };
         if matches!(outcome.decision, Decision::Discarded(_)) {
-            trace.leave_out_addresses();
+            trace.leave_out(&filing::domains_of(
+                outcome.arrival.verdict,
+                outcome.arrival.email,
+                outcome.arrival.reverse_path,
+            ));
         }
         query(
             "UPDATE deliveries SET outcome = $3, reason = $4, message_id = $5, contact_id = $6, steps = $7
@@ -414,6 +430,7 @@ fn prepared(held: &OpenedHeld, row: &Row) -> Result<Prepared, StoreError> {
         smtputf8: false,
         requiretls: false,
         defect: None,
+        received_octets: 0,
     };
     let mut prepared = Prepared::new(Submission {
         received_at: Timestamp::from_millis(row.at),

@@ -20,6 +20,7 @@ mod review;
 mod scopes;
 mod sent_mail;
 mod settings;
+mod signers;
 mod sync_addresses;
 mod tokens;
 mod users;
@@ -43,6 +44,7 @@ pub use reply_addresses::{NewReplyAddress, ReplyAddress};
 pub use scopes::{Principal, Scope, Scopes};
 pub use sent_mail::SentMail;
 pub use settings::merge as merge_settings;
+pub use signers::RememberedSigner;
 pub use tokens::{NewToken, Token};
 pub use users::{NewUser, Purge, SyncState, User};
 

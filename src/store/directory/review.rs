@@ -2,12 +2,13 @@
 
 use serde_json::Value;
 
-use crate::filing::Step;
+use crate::filing::{Step, without_names};
 use crate::id::{AccountId, DeliveryId};
 use crate::store::blobs::BlobName;
 use crate::store::directory::{Change, DirectoryError};
-use crate::store::effects::steps_json;
-use crate::store::engine::{query, query_as, query_scalar};
+use crate::store::effects::{json, steps_json};
+use crate::store::engine::{query, query_as};
+use crate::wire::AuthView;
 
 impl Change {
     /// Erases a held message on a person's word. Its delivery stays and says so, without addresses (R5).
@@ -43,31 +44,59 @@ impl Change {
             .bind(delivery.uuid())
             .execute(self.on(account).await?)
             .await?;
-        let steps: Option<String> =
-            query_scalar("SELECT steps FROM deliveries WHERE account_id = $1 AND delivery_id = $2")
-                .bind(account.uuid())
-                .bind(delivery.uuid())
-                .fetch_optional(self.on(account).await?)
-                .await?;
-        query(
-            "UPDATE deliveries SET outcome = 'discarded', mail_from = NULL, rcpt = NULL, from_address = NULL,
-             message_id_header = NULL, steps = $3 WHERE account_id = $1 AND delivery_id = $2",
+        let told: Option<Told> = query_as(
+            "SELECT helo, mail_from, from_address, auth, steps FROM deliveries WHERE account_id = $1 AND delivery_id = $2",
         )
         .bind(account.uuid())
         .bind(delivery.uuid())
-        .bind(steps_after_discard(&steps.unwrap_or_default(), said))
+        .fetch_optional(self.on(account).await?)
+        .await?;
+        let told = told.unwrap_or_default();
+        query(
+            "UPDATE deliveries SET outcome = 'discarded', helo = '', mail_from = NULL, rcpt = NULL, from_address = NULL,
+             message_id_header = NULL, auth = $3, steps = $4 WHERE account_id = $1 AND delivery_id = $2",
+        )
+        .bind(account.uuid())
+        .bind(delivery.uuid())
+        .bind(told.auth().map(|auth| json(&auth.without_names())))
+        .bind(steps_after_discard(&told, said))
         .execute(self.on(account).await?)
         .await?;
         Ok(())
     }
 }
 
-/// R5: the steps stay, their addresses do not; a last step says who ended it.
-fn steps_after_discard(steps: &str, last: &str) -> String {
-    let mut steps: Vec<Value> = serde_json::from_str(steps).unwrap_or_default();
+/// What a delivery says of who wrote.
+#[derive(Default, sqlx::FromRow)]
+struct Told {
+    helo: String,
+    mail_from: Option<String>,
+    from_address: Option<String>,
+    auth: Option<String>,
+    steps: String,
+}
+
+impl Told {
+    fn auth(&self) -> Option<AuthView> {
+        self.auth.as_deref().and_then(|auth| serde_json::from_str(auth).ok())
+    }
+
+    fn domains(&self) -> Vec<String> {
+        let people = self.mail_from.iter().chain(&self.from_address);
+        let addresses =
+            people.filter_map(|address| address.rsplit_once('@').map(|(_, domain)| domain.to_owned()));
+        let signers = self.auth().map(|auth| auth.dkim).unwrap_or_default();
+        addresses.chain(signers.into_iter().map(|dkim| dkim.domain)).chain([self.helo.clone()]).collect()
+    }
+}
+
+/// R5: the steps stay, their addresses and domains do not; a last step says who ended it.
+fn steps_after_discard(told: &Told, last: &str) -> String {
+    let domains = told.domains();
+    let mut steps: Vec<Value> = serde_json::from_str(&told.steps).unwrap_or_default();
     for said in steps.iter_mut().filter_map(|step| step.get_mut("said")) {
         if let Some(text) = said.as_str() {
-            *said = Value::from(without_addresses(text));
+            *said = Value::from(without_names(text, &domains));
         }
     }
     steps.push(serde_json::json!({
@@ -84,21 +113,19 @@ pub(super) fn with_steps(before: &str, now: &[Step]) -> String {
     Value::from(steps).to_string()
 }
 
-fn without_addresses(text: &str) -> String {
-    let word = |word: &str| if word.contains('@') { "(address)".to_owned() } else { word.to_owned() };
-    text.split(' ').map(word).collect::<Vec<_>>().join(" ")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn r05_the_steps_of_discarded_mail_hold_no_address() {
-        let steps = r#"[{"rule":"R24","said":"<ana@patient.test> is no contact","took_us":3}]"#;
-        let after = steps_after_discard(steps, "ended");
-        assert!(!after.contains("patient.test") && after.contains("(address) is no contact"), "{after}");
-        assert!(after.contains("\"R36\""));
-        assert!(steps_after_discard("", "ended").contains("\"R36\""));
+        let steps =
+            r#"[{"rule":"R24","said":"<ana@patient.test> (patient.test) is no contact","took_us":3}]"#;
+        let from_address = Some("ana@patient.test".to_owned());
+        let told = Told { from_address, steps: steps.to_owned(), ..Told::default() };
+        let after = steps_after_discard(&told, "ended");
+        assert!(!after.contains("patient.test"), "{after}");
+        assert!(after.contains("(address) ((domain)) is no contact") && after.contains("\"R36\""), "{after}");
+        assert!(steps_after_discard(&Told::default(), "ended").contains("\"R36\""));
     }
 }

@@ -6,6 +6,7 @@ use uuid::Uuid;
 use crate::id::{AccountId, UserId};
 use crate::store::directory::identities::{self, UserEmail, Verification};
 use crate::store::directory::profile::{self, Profile};
+use crate::store::directory::signers::{self, RememberedSigner};
 use crate::store::directory::{Change, DirectoryError, NAME_MAX_CHARS, checked_text};
 use crate::store::engine::{Connection, query, query_as};
 use crate::store::views::{Key, Page, Slice};
@@ -23,6 +24,8 @@ pub struct User {
     pub role: String,
     /// Their identities (R10), in order of address.
     pub emails: Vec<UserEmail>,
+    /// R13: who else may sign for them.
+    pub signers: Vec<RememberedSigner>,
     /// Whether mail to the sync address is filed (R62).
     pub sync: SyncState,
     /// The local part of the active sync address.
@@ -128,10 +131,15 @@ impl Store {
             .bind(row.user_id)
             .fetch_all(&mut *connection)
             .await?;
+        let signers: Vec<signers::Row> = query_as(signers::SELECT_OF_USER)
+            .bind(account.uuid())
+            .bind(row.user_id)
+            .fetch_all(&mut *connection)
+            .await?;
         let (keys, served) = (&self.inner.keys, &self.inner.served);
         let user = UserId::from_uuid(row.user_id);
         let profile = profile::read(connection, keys, served, account, user, &row.sync_local).await?;
-        Ok(user_of(row, emails, profile))
+        Ok(user_of(row, emails, signers, profile))
     }
 
     /// The users of an account, oldest first.
@@ -213,12 +221,13 @@ const SELECT_ONE: &str = "SELECT user_id, name, role, sync_state, sync_local, cr
      WHERE account_id = $1 AND user_id = $2";
 const ROLE_MAX_CHARS: usize = 50;
 
-fn user_of(row: Row, emails: Vec<identities::Row>, profile: Profile) -> User {
+fn user_of(row: Row, emails: Vec<identities::Row>, signers: Vec<signers::Row>, profile: Profile) -> User {
     User {
         id: UserId::from_uuid(row.user_id),
         name: row.name,
         role: row.role,
         emails: emails.into_iter().map(UserEmail::from).collect(),
+        signers: signers.into_iter().map(RememberedSigner::from).collect(),
         sync: SyncState::read(&row.sync_state),
         sync_local: row.sync_local,
         created_at: Timestamp::from_millis(row.created_at),

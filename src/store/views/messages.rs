@@ -10,6 +10,7 @@ use crate::store::engine::{Builder, Connection, query_as};
 use crate::store::views::{Key, Slice};
 use crate::store::{Store, StoreError};
 use crate::time::Timestamp;
+use crate::wire::MeetingView;
 
 /// A filed message.
 #[derive(Clone, Debug, PartialEq)]
@@ -54,6 +55,8 @@ pub struct Message {
     pub flags: Value,
     /// In the shape of the API.
     pub attachments: Value,
+    /// R55: the meeting of its calendar part.
+    pub meeting: Option<MeetingView>,
 }
 
 /// Somebody on a message.
@@ -134,6 +137,7 @@ pub(super) struct Row {
     has_html: bool,
     flags: String,
     attachments: String,
+    meeting: Option<String>,
 }
 
 #[derive(sqlx::FromRow)]
@@ -148,7 +152,7 @@ struct PersonRow {
 
 /// The columns of [`Row`].
 pub(super) const COLUMNS: &str = "m.message_id, m.conversation_id, m.contact_id, m.user_id, m.direction, m.kind, m.sender, m.subject,
-     m.sent_at, m.received_at, m.message_id_header, m.in_reply_to, m.text, m.new_text, m.has_html, m.flags, m.attachments";
+     m.sent_at, m.received_at, m.message_id_header, m.in_reply_to, m.text, m.new_text, m.has_html, m.flags, m.attachments, m.meeting";
 
 impl Store {
     /// One message; none if there is no such in this account.
@@ -290,6 +294,7 @@ fn message_of(row: Row, people: &[PersonRow]) -> Message {
         has_html: row.has_html,
         flags: list(&row.flags),
         attachments: list(&row.attachments),
+        meeting: row.meeting.as_deref().and_then(|meeting| serde_json::from_str(meeting).ok()),
     }
 }
 

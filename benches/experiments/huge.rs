@@ -1,0 +1,217 @@
+//! X12, S16: messages made to be large, and what they cost: resident memory at its peak, CPU time of the server.
+
+use std::fmt::Write as _;
+use std::time::{Duration, Instant};
+
+use tokio::io::AsyncWriteExt;
+use tokio::task::{JoinHandle, JoinSet};
+use tokio_util::sync::CancellationToken;
+
+use crate::api::Desk;
+use crate::app::TestApp;
+use crate::clients::{ask, greeted, resident_kib};
+use crate::mail::{Draft, LENA};
+use crate::{Row, Scale};
+
+const MANY: &str = "SYNCMX_SMTP__MAX_CONNECTIONS_PER_IP=20000";
+const FROM: &str = "From: a@b.test\r\n";
+const MIB: i64 = 1024;
+
+/// Rows M8, M9 and D7, each on a server of its own.
+pub(crate) async fn x12_huge() -> Vec<Row> {
+    let mut rows = Vec::new();
+    for (what, raw) in cases() {
+        rows.push(one(&what, &raw).await);
+    }
+    rows.push(endless_command().await);
+    rows
+}
+
+fn cases() -> Vec<(String, Vec<u8>)> {
+    let mut cases = Vec::new();
+    let mut add = |what: &str, raw: String| cases.push((what.to_owned(), raw.into_bytes()));
+    for levels in [10, 100, 1_000, 25_000, 100_000] {
+        let nested = "Content-Type: message/rfc822\r\n\r\n".repeat(levels);
+        add(&format!("M8: {levels} nested message/rfc822"), format!("{FROM}{nested}Subject: x\r\n\r\nx\r\n"));
+    }
+    let mut nested = FROM.to_owned();
+    for level in 0..10_000 {
+        write!(nested, "Content-Type: multipart/mixed; boundary=b{level}\r\n\r\n--b{level}\r\n").unwrap();
+    }
+    add("M8: 10,000 nested multiparts", nested);
+    add("M8: base64 in base64, 25 deep", encoded(25));
+    for count in [100_000, 1_000_000] {
+        add(&format!("M9: {count} header fields"), format!("{FROM}{}\r\nx\r\n", "X: y\r\n".repeat(count)));
+    }
+    let mixed = "Content-Type: multipart/mixed; boundary=b\r\n\r\n";
+    add("M9: 1,000,000 parts", format!("{FROM}{mixed}{}", "--b\r\n\r\nx\r\n".repeat(1_000_000)));
+    add("M9: 100,000 boundary candidates", format!("{FROM}{mixed}{}", "--bb\r\n--c\r\n".repeat(50_000)));
+    add("M9: one header field of 50 MB", format!("{FROM}X: {}\r\n\r\nx\r\n", "y".repeat(50_000_000)));
+    add("M9: 100,000 folded lines", format!("{FROM}X:{}\r\n\r\nx\r\n", " y\r\n".repeat(100_000)));
+    let mut sections = format!("{FROM}Content-Type: application/pdf");
+    for number in 0..100_000 {
+        write!(sections, ";\r\n name*{number}=a").unwrap();
+    }
+    add("M9: 100,000 sections of RFC 2231", format!("{sections}\r\n\r\nx\r\n"));
+    add("D7: body of one line of 10 MB", format!("{FROM}\r\n{}\r\n", "y".repeat(10_000_000)));
+    add("D7: body of one line of 30 MB", format!("{FROM}\r\n{}\r\n", "y".repeat(30_000_000)));
+    add("D7: 100 MB without LF in DATA", format!("{FROM}\r\n{}\r\n", "y".repeat(100_000_000)));
+    cases
+}
+
+/// A message in base64 in a message in base64, and so on.
+fn encoded(depth: usize) -> String {
+    let mut inner = "Subject: x\r\n\r\nx\r\n".to_owned();
+    for _ in 0..depth {
+        let encoded = base64(inner.as_bytes());
+        inner =
+            format!("Content-Type: message/rfc822\r\nContent-Transfer-Encoding: base64\r\n\r\n{encoded}\r\n");
+    }
+    format!("{FROM}{inner}")
+}
+
+fn base64(octets: &[u8]) -> String {
+    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let mut text = String::new();
+    for (number, three) in octets.chunks(3).enumerate() {
+        let bits = three.iter().fold(0_usize, |bits, octet| bits << 8 | usize::from(*octet))
+            << (8 * (3 - three.len()));
+        for place in 0..4 {
+            let digit = if place > three.len() { b'=' } else { DIGITS[bits >> (18 - 6 * place) & 63] };
+            text.push(char::from(digit));
+        }
+        if number % 19 == 18 {
+            text.push_str("\r\n");
+        }
+    }
+    text
+}
+
+async fn one(what: &str, raw: &[u8]) -> Row {
+    let app = TestApp::start_with(&[MANY]).await;
+    let mut stream = greeted(app.smtp, 1).await.unwrap();
+    ask(&mut stream, b"MAIL FROM:<>\r\n").await.unwrap();
+    ask(&mut stream, b"RCPT TO:<postmaster@sync.example.test>\r\n").await.unwrap();
+    ask(&mut stream, b"DATA\r\n").await.unwrap();
+    let cost = Cost::start(app.pid());
+    stream.write_all(raw).await.unwrap();
+    let answer = ask(&mut stream, b".\r\n").await.unwrap_or_default();
+    cost.row(what, &answer).await
+}
+
+async fn endless_command() -> Row {
+    let app = TestApp::start_with(&[MANY]).await;
+    let mut stream = greeted(app.smtp, 1).await.unwrap();
+    let cost = Cost::start(app.pid());
+    let block = vec![b'x'; 1 << 20];
+    for _ in 0..100 {
+        stream.write_all(&block).await.unwrap();
+    }
+    let answer = ask(&mut stream, b"\r\n").await.unwrap_or_default();
+    cost.row("C8: command of 100 MB without LF", &answer).await
+}
+
+/// What a server spends from now on.
+struct Cost {
+    pid: u32,
+    began: Instant,
+    cpu: Duration,
+    before_kib: i64,
+    peak: JoinHandle<i64>,
+    stop: CancellationToken,
+}
+
+impl Cost {
+    fn start(pid: u32) -> Self {
+        let stop = CancellationToken::new();
+        let stopped = stop.clone();
+        let peak = tokio::spawn(async move {
+            let mut peak = resident_kib(pid);
+            while !stopped.is_cancelled() {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+                peak = peak.max(resident_kib(pid));
+            }
+            peak
+        });
+        Self { pid, began: Instant::now(), cpu: cpu_time(pid), before_kib: resident_kib(pid), peak, stop }
+    }
+
+    /// Wall time, CPU time, and the peak of resident memory, all of it and above what it was.
+    async fn end(self) -> (Duration, Duration, i64, i64) {
+        let (took, cpu) = (self.began.elapsed(), cpu_time(self.pid) - self.cpu);
+        self.stop.cancel();
+        let peak = self.peak.await.unwrap();
+        (took, cpu, peak / MIB, (peak - self.before_kib) / MIB)
+    }
+
+    async fn row(self, what: &str, answer: &str) -> Row {
+        let (took, cpu, _, grown) = self.end().await;
+        let is_alive = answer.starts_with(['2', '5']);
+        Row {
+            id: "X12",
+            what: what.to_owned(),
+            measured: format!(
+                "`{}` after {:.2} s; CPU {:.2} s; {grown} MiB above idle at the peak",
+                answer.get(..9).unwrap_or("gone"),
+                took.as_secs_f64(),
+                cpu.as_secs_f64(),
+            ),
+            passed: is_alive && grown < 64 && cpu < Duration::from_secs(1),
+        }
+    }
+}
+
+/// User and system time of a process.
+fn cpu_time(pid: u32) -> Duration {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+    let behind_name = stat.rsplit(')').next().unwrap();
+    let fields: Vec<&str> = behind_name.split_whitespace().collect();
+    let ticks: u64 = fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap();
+    // The kernel counts in hundredths of a second for everybody.
+    Duration::from_millis(ticks * 10)
+}
+
+/// Eight sessions with mails of 20 MB without pause.
+pub(crate) async fn s16_large_mails(scale: Scale) -> Row {
+    let app = TestApp::start_with(&[MANY]).await;
+    let desk = Desk::open(&app).await;
+    let (sessions, mails) = (8, scale.of(100).div_ceil(8));
+    let line = format!("{}\r\n", "abcdefghijklmnopqrstuvwxyz0123456789+/".repeat(2));
+    let lines = 20_000_000 / (line.len() + 8);
+    let cost = Cost::start(app.pid());
+    let mut sending = JoinSet::new();
+    for session in 0..sessions {
+        let (mut mailer, rcpt, line) = (app.connect(&LENA).await, desk.sync.clone(), line.clone());
+        sending.spawn(async move {
+            let (mut accepted, mut longest) = (0, Duration::ZERO);
+            for number in 0..mails {
+                let id = format!("{session}-{number}");
+                // Differs from mail to mail, and shrinks little.
+                let text: String = (0..lines)
+                    .map(|at| format!("{:08x}{line}", at.wrapping_mul(2_654_435_761 + number) & 0xffff_ffff))
+                    .collect();
+                let raw = LENA.sign(&Draft { id: &id, text: &text, ..Draft::default() }.raw());
+                let began = Instant::now();
+                let answers = mailer.send(LENA.mail_from, std::slice::from_ref(&rcpt), &raw).await.unwrap();
+                accepted += usize::from(answers.decisive().code == 250);
+                longest = longest.max(began.elapsed());
+            }
+            (accepted, longest)
+        });
+    }
+    let done = sending.join_all().await;
+    let (took, cpu, peak, _) = cost.end().await;
+    let accepted: usize = done.iter().map(|(accepted, _)| accepted).sum();
+    let longest = done.iter().map(|(_, longest)| *longest).max().unwrap_or_default();
+    Row {
+        id: "S16",
+        what: format!("{sessions} sessions, {mails} mails of 20 MB each, without pause"),
+        measured: format!(
+            "{accepted} × 250 in {:.1} s, the longest {:.1} s; CPU {:.1} s; {peak} MiB resident at the peak",
+            took.as_secs_f64(),
+            longest.as_secs_f64(),
+            cpu.as_secs_f64(),
+        ),
+        passed: accepted == sessions * mails && peak <= 600,
+    }
+}

@@ -1,0 +1,153 @@
+//! Where log lines go: to standard error, by a thread of their own behind a bounded queue.
+//!
+//! Promises that whoever logs never waits (row X28: the other end of the pipe does not read, the disk hangs): a line that
+//! finds the queue full is dropped and counted, and the number is said when lines get through again.
+
+use std::io::{self, Write};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::time::Duration;
+
+use tracing_subscriber::fmt::MakeWriter;
+
+/// Makes a writer for each line. Clones share the queue.
+#[derive(Clone, Debug)]
+pub(super) struct LogSink {
+    queue: SyncSender<Entry>,
+    dropped: Arc<AtomicU64>,
+}
+
+/// One line's writer.
+#[derive(Debug)]
+pub(super) struct LineWriter<'a>(&'a LogSink);
+
+#[derive(Debug)]
+enum Entry {
+    Line(Vec<u8>),
+    /// Everything before it has been written once this is answered.
+    Flush(SyncSender<()>),
+}
+
+impl LogSink {
+    /// Writes to `out` from now on, with at most [`QUEUED_LINES`] waiting.
+    pub(super) fn start(out: impl Write + Send + 'static) -> Self {
+        let (queue, entries) = sync_channel(QUEUED_LINES);
+        let dropped = Arc::new(AtomicU64::new(0));
+        let counted = Arc::clone(&dropped);
+        // Without a thread there is no log, which is no reason to serve no mail.
+        let _started = std::thread::Builder::new()
+            .name("log".to_owned())
+            .spawn(move || write_all(&entries, &counted, out));
+        Self { queue, dropped }
+    }
+
+    /// Waits a moment until what is queued is written.
+    pub(super) fn flush(&self) {
+        let (done, is_done) = sync_channel(1);
+        if self.queue.try_send(Entry::Flush(done)).is_ok() {
+            let _late = is_done.recv_timeout(FLUSH_LIMIT);
+        }
+    }
+}
+
+impl<'a> MakeWriter<'a> for LogSink {
+    type Writer = LineWriter<'a>;
+
+    fn make_writer(&'a self) -> Self::Writer {
+        LineWriter(self)
+    }
+}
+
+impl Write for LineWriter<'_> {
+    /// The subscriber writes each line whole.
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        if self.0.queue.try_send(Entry::Line(line.to_vec())).is_err() {
+            self.0.dropped.fetch_add(1, Ordering::Relaxed);
+            metrics::counter!("syncmx_log_lines_dropped_total").increment(1);
+        }
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Until nobody can log any more.
+fn write_all(entries: &Receiver<Entry>, dropped: &AtomicU64, mut out: impl Write) {
+    for entry in entries {
+        match entry {
+            Entry::Line(line) => {
+                let _lost = out.write_all(&line);
+                let lost_before = dropped.swap(0, Ordering::Relaxed);
+                if lost_before > 0 {
+                    let _lost = writeln!(out, "{lost_before} log lines dropped: nobody took them in time");
+                }
+            }
+            Entry::Flush(done) => {
+                let _lost = out.flush();
+                let _gone = done.try_send(());
+            }
+        }
+    }
+}
+
+/// A second of a busy server at level `info`.
+const QUEUED_LINES: usize = 4096;
+const FLUSH_LIMIT: Duration = Duration::from_secs(1);
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+    use std::sync::mpsc;
+
+    use super::*;
+
+    /// Takes nothing until it is told to.
+    struct Blocked {
+        released: Receiver<()>,
+        is_released: bool,
+        taken: Arc<Mutex<Vec<u8>>>,
+    }
+
+    impl Write for Blocked {
+        fn write(&mut self, octets: &[u8]) -> io::Result<usize> {
+            if !self.is_released {
+                let _gone = self.released.recv();
+                self.is_released = true;
+            }
+            self.taken.lock().unwrap().extend_from_slice(octets);
+            Ok(octets.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn x28_a_sink_that_takes_nothing_holds_nobody_up_and_what_is_dropped_is_counted() {
+        let (release, released) = mpsc::channel();
+        let taken = Arc::new(Mutex::new(Vec::new()));
+        let sink = LogSink::start(Blocked { released, is_released: false, taken: Arc::clone(&taken) });
+        let lines = QUEUED_LINES + 100;
+        for number in 0..lines {
+            sink.make_writer().write_all(format!("line {number}\n").as_bytes()).unwrap();
+        }
+        let dropped = sink.dropped.load(Ordering::Relaxed);
+        // One line may already be in the hands of the thread.
+        assert!(dropped >= 99, "{dropped}");
+        release.send(()).unwrap();
+        // The queue may be full for a moment yet.
+        let mut tries = 0;
+        while !String::from_utf8_lossy(&taken.lock().unwrap()).contains("log lines dropped") {
+            sink.flush();
+            tries += 1;
+            assert!(tries < 1000, "the number is said");
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        let text = String::from_utf8(taken.lock().unwrap().clone()).unwrap();
+        assert!(text.starts_with("line 0\n"), "what was queued is written in order");
+    }
+}

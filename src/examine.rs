@@ -1,0 +1,208 @@
+//! What a message says and how far it is proven: the same for `serve`, `explain` and `inspect`.
+//!
+//! Promises that a message which makes the reader fail, or takes it too long, ends in an [`ExamineError`] and nothing
+//! else: no session, no other message. Large messages are read where they keep nobody waiting.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::time::timeout;
+use tokio_util::task::AbortOnDropHandle;
+use tracing::Instrument;
+
+use crate::address::EmailAddress;
+use crate::auth::{Authenticator, Original, Subject, Verdict};
+use crate::filing::Step;
+use crate::message::{self, Email, TooComplex};
+use crate::smtp::{Envelope, Received};
+
+/// See the top of the file.
+pub struct Examined {
+    /// The parsed message.
+    pub email: Email,
+    /// What authentication found.
+    pub verdict: Verdict,
+    /// R33: the octets of the message, where it was taken out of a journal report.
+    pub inner: Option<Vec<u8>>,
+    /// What SMTP and authentication have to say in the trace.
+    pub steps: Vec<Step>,
+}
+
+/// Why a message could not be examined.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ExamineError {
+    /// A defect of ours that this message brings to light.
+    #[error("the reader of messages has failed on it")]
+    Failed,
+    /// It is over a structural limit.
+    #[error(transparent)]
+    TooComplex(#[from] TooComplex),
+    /// Reading it takes longer than [`READ_LIMIT`].
+    #[error("reading it takes too long")]
+    TooSlow,
+}
+
+/// Where a message comes from, owned.
+#[derive(Clone, Debug)]
+pub struct SubjectParts {
+    /// The client's address.
+    pub client_ip: IpAddr,
+    /// The EHLO or HELO argument.
+    pub helo: String,
+    /// The reverse-path.
+    pub mail_from: Option<EmailAddress>,
+}
+
+impl SubjectParts {
+    pub(crate) fn of(envelope: &Envelope) -> Self {
+        Self {
+            client_ip: envelope.client.ip,
+            helo: envelope.client.helo.clone(),
+            mail_from: envelope.reverse_path.clone(),
+        }
+    }
+
+    fn with_author<'a>(&'a self, email: &'a Email, original: Option<&'a Inner>) -> Subject<'a> {
+        Subject {
+            client_ip: self.client_ip,
+            helo: &self.helo,
+            mail_from: self.mail_from.as_ref(),
+            from: email.from.address(),
+            original: original.map(|(raw, from)| Original { raw, from }),
+        }
+    }
+}
+
+/// Parses and authenticates one message.
+///
+/// # Errors
+/// If the message breaks a structural limit, or the reader.
+pub async fn examine(
+    authenticator: &Authenticator,
+    subject: &SubjectParts,
+    raw: &Arc<Received>,
+) -> Result<Examined, ExamineError> {
+    let (authenticator, subject, raw) = (authenticator.clone(), subject.clone(), Arc::clone(raw));
+    guarded(async move {
+        let started = Instant::now();
+        let Read { email, journaled, original } = read(Arc::clone(&raw)).await?;
+        let parsed = started.elapsed();
+        // R33: of a journal report it is the reporter who is judged.
+        let verdict =
+            authenticator.verify(subject.with_author(&email, original.as_ref()), raw.as_bytes()).await;
+        let (email, inner) = match journaled {
+            Some((inner, octets)) => (inner, Some(octets)),
+            None => (email, None),
+        };
+        let steps = vec![
+            timed("MESSAGE", explain_email(&email), parsed),
+            timed("AUTH", explain_verdict(&verdict), started.elapsed() - parsed),
+        ];
+        Ok(Examined { email, verdict, inner, steps })
+    })
+    .await
+}
+
+/// A task of its own, so that a panic is an answer. It ends with whoever waits for it.
+async fn guarded<T: Send + 'static>(
+    work: impl Future<Output = Result<T, ExamineError>> + Send + 'static,
+) -> Result<T, ExamineError> {
+    let task = tokio::spawn(work.in_current_span());
+    AbortOnDropHandle::new(task).await.unwrap_or(Err(ExamineError::Failed))
+}
+
+/// A message with those inside it that matter.
+struct Read {
+    email: Email,
+    /// R33: what a journal reports.
+    journaled: Option<(Email, Vec<u8>)>,
+    /// R28: what was forwarded whole.
+    original: Option<Inner>,
+}
+
+/// The octets of a message inside another, and its author.
+type Inner = (Vec<u8>, EmailAddress);
+
+/// `raw` goes along, and with it what it holds of memory budgets: a reading that nobody waits for any more still takes
+/// memory until it really ends.
+async fn read(raw: Arc<Received>) -> Result<Read, ExamineError> {
+    if raw.as_bytes().len() <= READ_IN_PLACE_OCTETS {
+        return read_now(&raw);
+    }
+    let reading = tokio::task::spawn_blocking(move || read_now(&raw));
+    let read = timeout(READ_LIMIT, reading).await.map_err(|_| ExamineError::TooSlow)?;
+    read.unwrap_or(Err(ExamineError::Failed))
+}
+
+fn read_now(raw: &Received) -> Result<Read, ExamineError> {
+    let email = message::parse(raw.as_bytes())?;
+    let journaled = message::open_journal(raw.as_bytes(), &email)?;
+    let original = original_of(&email, raw.as_bytes());
+    Ok(Read { email, journaled, original })
+}
+
+/// R28: the attached original, and its one author as the message itself says (not the mail that carries it).
+fn original_of(email: &Email, raw: &[u8]) -> Option<Inner> {
+    let forwarded = email.forwarded.as_ref()?;
+    let octets = message::open_attachment(raw, forwarded.attachment?)?;
+    let author = message::author(&octets)?;
+    let is_the_same = forwarded.from.as_ref().is_some_and(|from| from.address == author);
+    is_the_same.then_some((octets, author))
+}
+
+fn explain_email(email: &Email) -> String {
+    let mut said = format!("a {} message", email.kind.as_str());
+    if !email.attachments.is_empty() {
+        said.push_str(&format!(" with {} attachments", email.attachments.len()));
+    }
+    if !email.problems.is_empty() {
+        said.push_str(&format!("; odd: {}", email.problems.len()));
+    }
+    said
+}
+
+fn explain_verdict(verdict: &Verdict) -> String {
+    let dkim =
+        verdict.dkim.iter().map(|signature| format!("{} {}", signature.result.as_str(), signature.domain));
+    let dkim = dkim.collect::<Vec<_>>().join(", ");
+    format!(
+        "SPF {}, DKIM {}, DMARC {} (policy {}), ARC {}, iprev {}",
+        verdict.spf.result.as_str(),
+        if dkim.is_empty() { "none" } else { &dkim },
+        verdict.dmarc.result.as_str(),
+        verdict.dmarc.policy.as_str(),
+        verdict.arc.result.as_str(),
+        verdict.iprev.as_str(),
+    )
+}
+
+fn timed(rule: &'static str, said: String, took: Duration) -> Step {
+    Step { rule, said: said.into(), took_us: u64::try_from(took.as_micros()).unwrap_or(u64::MAX) }
+}
+
+/// Up to this size reading takes well under a millisecond.
+const READ_IN_PLACE_OCTETS: usize = 256 * 1024;
+/// A message of 36 MiB takes a second.
+const READ_LIMIT: Duration = Duration::from_secs(20);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_panic_is_an_answer_and_no_end_of_the_session() {
+        let failed = guarded::<()>(async { panic!("as asked") }).await;
+        assert_eq!(failed, Err(ExamineError::Failed));
+        assert_eq!(guarded(async { Ok(7) }).await, Ok(7));
+    }
+
+    #[tokio::test]
+    async fn a_message_is_read_alike_whatever_its_size() {
+        for lines in [1, READ_IN_PLACE_OCTETS / 10] {
+            let raw = format!("From: a@x.test\r\n\r\n{}", "a line..\r\n".repeat(lines));
+            let read = read(Arc::new(Received::from(raw.into_bytes()))).await.unwrap();
+            assert_eq!((read.email.text.trim_end().len(), read.journaled.is_none()), (lines * 9 - 1, true));
+        }
+    }
+}
