@@ -1,10 +1,16 @@
 //! The load tool: how many different signed mails a second the program files, on this machine, client included.
 //!
 //! `cargo bench --bench load -- [--sessions N] [--mails N] [--per-session N] [--octets N] [--runs N] [--plain|--tls]`
+//! or `cargo bench --bench load -- --preset issue [--runs N] [--scale N]`: the cases that have a target, in one table,
+//! with N parts of a hundred of the mails.
 //!
-//! Starts the release binary on a scratch folder with its own DNS zone, signs every mail (rsa-sha256) before the clock
-//! starts, warms the caches, sends, and prints each run and the median: mails a second, time from MAIL to the last
-//! 250, CPU of server and client a mail. It is a tool, not a test: nothing here fails for being slow.
+//! Starts the release binary (or that of `SYNCMX_BINARY`) on a scratch folder with its own DNS zone, signs every mail
+//! (rsa-sha256) before the clock starts, warms the caches, sends, and prints each run and the median: mails a second,
+//! time from MAIL to the last 250, CPU of server and client a mail, and the most memory that the server held. It is a
+//! tool, not a test: nothing here fails for being slow.
+
+#[path = "support/mails.rs"]
+mod mails;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::Path;
@@ -13,11 +19,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
+use mails::{CONTACTS, HELO, MAIL_FROM, contact, cpu_of, signed_mails};
 use serde_json::{Value, json};
 use syncmx::cli::demo::admin::AdminApi;
 use syncmx::cli::demo::mailer::{Mailer, Security};
 use syncmx::cli::demo::practice;
-use syncmx::cli::demo::sign::{Algorithm, Signer};
 use syncmx::zone::{Zone, ZoneServer};
 
 /// What to measure.
@@ -29,6 +35,8 @@ struct Plan {
     octets: usize,
     runs: usize,
     modes: Vec<Mode>,
+    preset: Option<Preset>,
+    scale: usize,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -36,6 +44,70 @@ enum Mode {
     Plain,
     StartTls,
 }
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Preset {
+    Issue,
+}
+
+/// A case with a target, as `--preset issue` measures it.
+struct Case {
+    name: &'static str,
+    mode: Mode,
+    sessions: usize,
+    mails: usize,
+    per_session: usize,
+    octets: usize,
+    target: &'static str,
+}
+
+const ISSUE: [Case; 5] = [
+    Case {
+        name: "64 sessions, 100 mails each",
+        mode: Mode::Plain,
+        sessions: 64,
+        mails: 8000,
+        per_session: 100,
+        octets: 10 * 1024,
+        target: "3,000/s, p99 60 ms, 400 us",
+    },
+    Case {
+        name: "a STARTTLS connection a mail, 64 at once",
+        mode: Mode::StartTls,
+        sessions: 64,
+        mails: 6000,
+        per_session: 1,
+        octets: 10 * 1024,
+        target: "1,500/s",
+    },
+    Case {
+        name: "one session alone",
+        mode: Mode::Plain,
+        sessions: 1,
+        mails: 1500,
+        per_session: 100,
+        octets: 10 * 1024,
+        target: "600/s",
+    },
+    Case {
+        name: "1 MB mails, 8 sessions",
+        mode: Mode::Plain,
+        sessions: 8,
+        mails: 480,
+        per_session: 20,
+        octets: 1024 * 1024,
+        target: "200/s",
+    },
+    Case {
+        name: "20 MB mails, 8 sessions",
+        mode: Mode::Plain,
+        sessions: 8,
+        mails: 40,
+        per_session: 5,
+        octets: 20 * 1024 * 1024,
+        target: "12/s, 600 MB",
+    },
+];
 
 /// One run's figures.
 #[derive(Clone, Copy)]
@@ -50,6 +122,13 @@ struct Figures {
 #[tokio::main]
 async fn main() -> Result<()> {
     let plan = Plan::from_arguments(std::env::args().skip(1))?;
+    match plan.preset {
+        Some(Preset::Issue) => measure_cases(&plan).await,
+        None => measure(&plan).await,
+    }
+}
+
+async fn measure(plan: &Plan) -> Result<()> {
     let server = Server::start().await?;
     println!(
         "{} sessions at once, {} mails a session, {} mails of {} octets a run, rsa-sha256, {} cores",
@@ -61,23 +140,49 @@ async fn main() -> Result<()> {
     );
     let mut first = 0;
     for mode in &plan.modes {
-        let security = mode.security()?;
-        let warm = Plan { mails: plan.sessions * 20, ..plan.clone() };
-        run(&server, &warm, &security, first).await?;
-        first += warm.mails;
-        let mut all = Vec::new();
-        for number in 1..=plan.runs {
-            let figures = run(&server, &plan, &security, first).await?;
-            first += plan.mails;
-            println!("{} run {number}: {figures}", mode.name());
-            all.push(figures);
-        }
-        all.sort_by(|a, b| a.mails_per_second.total_cmp(&b.mails_per_second));
-        if let Some(median) = all.get(all.len() / 2) {
-            println!("{} median: {median}", mode.name());
-        }
+        let median = median_of(&server, plan, *mode, &mut first).await?;
+        println!("{} median: {median}", mode.name());
     }
+    println!("server held at most {} MB", server.most_memory_mb()?);
     Ok(())
+}
+
+/// Each case on a server of its own.
+async fn measure_cases(plan: &Plan) -> Result<()> {
+    let mut table = String::new();
+    for case in ISSUE {
+        let mails = (case.mails * plan.scale / 100).max(case.sessions);
+        let Case { sessions, per_session, octets, mode, .. } = case;
+        println!("{}, {mails} mails of {octets} octets", case.name);
+        let server = Server::start().await?;
+        let measured = Plan { sessions, mails, per_session, octets, ..plan.clone() };
+        let median = median_of(&server, &measured, mode, &mut 0).await?;
+        let memory = server.most_memory_mb()?;
+        table.push_str(&format!(
+            "| {} | {} | {:.0} | {:.1} ms | {:.1} ms | {:.0} us | {memory} MB |\n",
+            case.name, case.target, median.mails_per_second, median.p50_ms, median.p99_ms, median.server_us
+        ));
+    }
+    println!("\n| case | target | mails/s | p50 | p99 | server CPU a mail | memory at most |");
+    println!("|---|---|---|---|---|---|---|\n{table}");
+    Ok(())
+}
+
+/// Warms up, then the median of some runs. `first` is the number of the first mail that has not been sent.
+async fn median_of(server: &Server, plan: &Plan, mode: Mode, first: &mut usize) -> Result<Figures> {
+    let security = mode.security()?;
+    let warm = Plan { mails: (plan.sessions * 20).min(plan.mails), ..plan.clone() };
+    run(server, &warm, &security, *first).await?;
+    *first += warm.mails;
+    let mut all = Vec::new();
+    for number in 1..=plan.runs {
+        let figures = run(server, plan, &security, *first).await?;
+        *first += plan.mails;
+        println!("{} run {number}: {figures}", mode.name());
+        all.push(figures);
+    }
+    all.sort_by(|a, b| a.mails_per_second.total_cmp(&b.mails_per_second));
+    all.get(all.len() / 2).copied().context("no run")
 }
 
 impl Plan {
@@ -89,6 +194,8 @@ impl Plan {
             octets: 10 * 1024,
             runs: 3,
             modes: vec![Mode::Plain, Mode::StartTls],
+            preset: None,
+            scale: 100,
         };
         let mut arguments = arguments.peekable();
         while let Some(name) = arguments.next() {
@@ -101,6 +208,12 @@ impl Plan {
                     plan.modes = vec![Mode::StartTls];
                     continue;
                 }
+                "--preset" => {
+                    let name = arguments.next().unwrap_or_default();
+                    ensure!(name == "issue", "unknown preset {name}: there is `issue`");
+                    plan.preset = Some(Preset::Issue);
+                    continue;
+                }
                 // Cargo's own.
                 "--bench" => continue,
                 "--sessions" => &mut plan.sessions,
@@ -108,6 +221,7 @@ impl Plan {
                 "--per-session" => &mut plan.per_session,
                 "--octets" => &mut plan.octets,
                 "--runs" => &mut plan.runs,
+                "--scale" => &mut plan.scale,
                 _ => bail!("unknown argument {name}; the first lines of benches/load.rs say which there are"),
             };
             let number = arguments.next().with_context(|| format!("{name} takes a number"))?;
@@ -169,6 +283,14 @@ impl Server {
     fn cpu(&self) -> Result<Duration> {
         cpu_of(&self.child.id().to_string())
     }
+
+    /// The most that was resident at once since the start.
+    fn most_memory_mb(&self) -> Result<u64> {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id()))?;
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).context("no VmHWM")?;
+        let kib: u64 = line.trim().trim_end_matches(" kB").parse()?;
+        Ok(kib / 1024)
+    }
 }
 
 impl Drop for Server {
@@ -189,7 +311,8 @@ fn launch(folder: &Path, dns: SocketAddr) -> Result<(Child, SocketAddr, SocketAd
              blobs = \"file://{shown}/data/blobs\"\n[keys]\nfile = \"{shown}/data/keys.toml\"\n"
         ),
     )?;
-    let mut child = Command::new(env!("CARGO_BIN_EXE_syncmx"))
+    let program = std::env::var("SYNCMX_BINARY").unwrap_or_else(|_| env!("CARGO_BIN_EXE_syncmx").to_owned());
+    let mut child = Command::new(program)
         .arg("serve")
         .arg("--config")
         .arg(&config)
@@ -289,112 +412,5 @@ async fn send_share(
     Ok((times, trace))
 }
 
-/// Mails `first..first + count`, all different, signed on every core.
-fn signed_mails(first: usize, count: usize, octets: usize) -> Result<Vec<Vec<u8>>> {
-    let threads = std::thread::available_parallelism()?.get();
-    let share = count.div_ceil(threads);
-    std::thread::scope(|scope| {
-        let shares: Vec<_> = (0..threads)
-            .map(|thread| {
-                let numbers = (first + thread * share).min(first + count)
-                    ..(first + (thread + 1) * share).min(first + count);
-                scope.spawn(move || -> Result<Vec<Vec<u8>>> {
-                    let signer = Signer::new("praxis-morgenrot.test", "google", Algorithm::Rsa)?;
-                    numbers.map(|number| Ok(signer.sign(&mail(number, octets))?)).collect()
-                })
-            })
-            .collect();
-        let mut mails = Vec::with_capacity(count);
-        for share in shares {
-            mails.extend(share.join().map_err(|_| anyhow::anyhow!("a signing thread ended"))??);
-        }
-        Ok(mails)
-    })
-}
-
-/// A mail as practices send them: text, and the same as HTML, together about `octets` long.
-fn mail(number: usize, octets: usize) -> Vec<u8> {
-    let date = jiff::Zoned::now().strftime("%a, %d %b %Y %H:%M:%S %z");
-    let to = contact(number % CONTACTS);
-    let mut head = format!(
-        "From: Dr. Lena Albrecht <{MAIL_FROM}>\r\nTo: Patient <{to}>\r\nSubject: Your plan number {number}\r\n\
-         Date: {date}\r\nMessage-ID: <load-{number}@praxis-morgenrot.test>\r\nMIME-Version: 1.0\r\n\
-         Content-Type: multipart/alternative; boundary=\"b1\"\r\n\r\n--b1\r\n\
-         Content-Type: text/plain; charset=utf-8\r\n\r\nDear patient,\r\n\r\n"
-    );
-    let half = octets.saturating_sub(head.len() + 120) / 2;
-    let mut seed = number;
-    words(&mut head, half, &mut seed);
-    head.push_str("\r\n--b1\r\nContent-Type: text/html; charset=utf-8\r\n\r\n<html><body><p>");
-    words(&mut head, half, &mut seed);
-    head.push_str("</p></body></html>\r\n--b1--\r\n");
-    head.into_bytes()
-}
-
-fn words(text: &mut String, octets: usize, seed: &mut usize) {
-    let end = text.len() + octets;
-    let mut column = 0;
-    while text.len() < end {
-        // A linear congruential generator: different texts, the same in every run.
-        *seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        let word = WORDS.get((*seed >> 33) % WORDS.len()).copied().unwrap_or_default();
-        text.push_str(word);
-        column += word.len() + 1;
-        text.push_str(if column > 64 { "\r\n" } else { " " });
-        column = if column > 64 { 0 } else { column };
-    }
-}
-
-fn contact(n: usize) -> String {
-    format!("patient-{n}@web-post.test")
-}
-
-/// User and system time of a process (proc(5), fields 14 and 15 of stat).
-fn cpu_of(process: &str) -> Result<Duration> {
-    let stat = std::fs::read_to_string(format!("/proc/{process}/stat"))?;
-    let (_, fields) = stat.rsplit_once(')').context("no stat")?;
-    let ticks =
-        |n: usize| -> Result<u32> { Ok(fields.split_whitespace().nth(n).context("no stat")?.parse()?) };
-    // USER_HZ is 100 on every Linux architecture in use.
-    Ok(Duration::from_millis(10) * (ticks(11)? + ticks(12)?))
-}
-
 const TOKEN: &str = "smx_test_administrator_of_the_load_tool_0123456789abcdef";
 const CLIENT: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 20));
-const HELO: &str = "mail-ed1-f41.google-mail.test";
-const MAIL_FROM: &str = "lena.albrecht@praxis-morgenrot.test";
-const CONTACTS: usize = 200;
-const WORDS: [&str; 32] = [
-    "shoulder",
-    "exercise",
-    "morning",
-    "evening",
-    "slowly",
-    "repeat",
-    "appointment",
-    "please",
-    "Thursday",
-    "pain",
-    "rest",
-    "water",
-    "the",
-    "and",
-    "with",
-    "for",
-    "twice",
-    "report",
-    "result",
-    "laboratory",
-    "insurance",
-    "bring",
-    "papers",
-    "next",
-    "week",
-    "kind",
-    "regards",
-    "practice",
-    "feel",
-    "better",
-    "stairs",
-    "walk",
-];

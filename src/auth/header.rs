@@ -165,7 +165,9 @@ fn plain(text: &str, allowed: &[u8], max_octets: usize) -> String {
         Ok(b) if b.is_ascii_alphanumeric() || allowed.contains(&b) => c,
         _ => '_',
     };
-    text.chars().take(max_octets).map(safe).collect()
+    let mut plain = String::with_capacity(text.len().min(max_octets));
+    plain.extend(text.chars().take(max_octets).map(safe));
+    plain
 }
 
 #[cfg(test)]

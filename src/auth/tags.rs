@@ -99,7 +99,8 @@ fn base64(text: &[u8]) -> Option<Vec<u8>> {
         bits = bits << 6 | u32::from(value);
         count += 1;
         if count == 4 {
-            octets.extend(bits.to_be_bytes().into_iter().skip(1));
+            let [_, a, b, c] = bits.to_be_bytes();
+            octets.extend_from_slice(&[a, b, c]);
             (bits, count) = (0, 0);
         }
     }

@@ -252,6 +252,16 @@ fn matches_domain(domains: &[String], address: &EmailAddress) -> bool {
 
 /// Whether `domain` is `parent` or a subdomain of it, in any case.
 pub(super) fn is_same_or_below(domain: &str, parent: &str) -> bool {
+    if domain.is_ascii() && parent.is_ascii() {
+        let Some((rest, end)) =
+            domain.len().checked_sub(parent.len()).and_then(|at| domain.split_at_checked(at))
+        else {
+            return false;
+        };
+        return !parent.is_empty()
+            && end.eq_ignore_ascii_case(parent)
+            && (rest.is_empty() || rest.ends_with('.'));
+    }
     let (domain, parent) = (domain.to_lowercase(), parent.to_lowercase());
     !parent.is_empty()
         && domain.strip_suffix(parent.as_str()).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))

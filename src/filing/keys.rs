@@ -106,8 +106,9 @@ fn subject_key(base: &str, address: &EmailAddress) -> Option<String> {
 /// knows the prefixes of common clients in other languages; a forward is not a reply.
 #[must_use]
 pub fn base_subject(subject: &str) -> (String, bool) {
-    let folded: String = subject.chars().take(MAX_SUBJECT_CHARS).collect();
-    let folded: String = folded.split_whitespace().collect::<Vec<_>>().join(" ").to_lowercase();
+    let end = subject.char_indices().nth(MAX_SUBJECT_CHARS).map_or(subject.len(), |(end, _)| end);
+    let subject = subject.get(..end).unwrap_or_default();
+    let folded: String = subject.split_whitespace().collect::<Vec<_>>().join(" ").to_lowercase();
     let mut rest = folded.as_str();
     let mut is_reply = false;
     loop {

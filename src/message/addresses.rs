@@ -312,12 +312,15 @@ pub(super) fn display_name(words: &str) -> Option<String> {
         }
     }
     let decoded = encoded_word::decode(&plain);
-    let clean: String = clean_line(&decoded).chars().filter(|c| !is_direction_mark(*c)).collect();
+    let mut clean = clean_line(&decoded);
+    clean.retain(|c| !is_direction_mark(c));
     let mut name = clean.split_whitespace().collect::<Vec<_>>().join(" ");
     if name.len() > 1 && name.starts_with('\'') && name.ends_with('\'') {
         name = name.trim_matches('\'').to_owned();
     }
-    let name: String = name.chars().take(MAX_NAME).collect();
+    if let Some((end, _)) = name.char_indices().nth(MAX_NAME) {
+        name.truncate(end);
+    }
     (!name.is_empty()).then_some(name)
 }
 

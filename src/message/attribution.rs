@@ -20,9 +20,8 @@ impl Finder {
 
     /// How many lines, ending with the line `end`, are an attribution; 0 if it is none.
     pub(super) fn lines_ending_at(&mut self, lines: &[&str], end: usize) -> usize {
-        let Some(last) = lines.get(end).filter(|line| !line.is_empty()).map(|line| unquoted(line)) else {
-            return 0;
-        };
+        let Some(line) = lines.get(end).filter(|line| looks_like_end(line.trim_end())) else { return 0 };
+        let last = unquoted(line);
         if last.len() > MAX_OCTETS || !looks_like_end(last) || self.left == 0 {
             return 0;
         }
@@ -146,11 +145,15 @@ fn is_cut(joined: &str) -> bool {
 
 /// Ends with a colon, or with the verb itself.
 fn looks_like_end(line: &str) -> bool {
-    if matches!(line.as_bytes().last(), None | Some(b'.' | b',' | b'!' | b'?' | b')' | b'0'..=b'9')) {
-        return false;
+    match line.as_bytes().last() {
+        None | Some(b'.' | b',' | b'!' | b'?' | b')' | b'0'..=b'9') => false,
+        // Nothing around it to take off: no colon either.
+        Some(last) if last.is_ascii_alphabetic() => BARE_VERBS.iter().any(|verb| line.ends_with(verb)),
+        Some(_) => {
+            let line = bare(line);
+            line.ends_with([':', '：', '﹕']) || BARE_VERBS.iter().any(|verb| line.ends_with(verb))
+        }
     }
-    let line = bare(line);
-    line.ends_with([':', '：', '﹕']) || BARE_VERBS.iter().any(|verb| line.ends_with(verb))
 }
 
 /// Without the dashes, asterisks and marks that some clients set around the line.

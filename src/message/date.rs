@@ -11,8 +11,9 @@ use crate::time::Timestamp;
 
 /// Reads the first date of a line.
 pub(super) fn read(text: &str) -> Option<Timestamp> {
-    let text: String = without_comments(text).chars().take(MAX_CHARS).collect();
-    let text = text.trim();
+    let text = without_comments(text);
+    let end = text.char_indices().nth(MAX_CHARS).map_or(text.len(), |(end, _)| end);
+    let text = text.get(..end).unwrap_or_default().trim();
     if text.contains('T')
         && let Some(exact) = Timestamp::parse_rfc3339(text)
     {
@@ -62,7 +63,7 @@ impl Found {
     }
 
     fn take_word(&mut self, word: &str) {
-        let digits: String = word.chars().take_while(char::is_ascii_digit).collect();
+        let digits = word.get(..word.bytes().take_while(u8::is_ascii_digit).count()).unwrap_or_default();
         if digits.is_empty() {
             self.month = self.month.or_else(|| month(word));
             return;

@@ -38,14 +38,38 @@ fn finish(context: Context) -> [u8; 32] {
     out
 }
 
-/// The words, one space between them.
+/// The words, a space behind each.
 fn words(text: &str, context: &mut Context) {
-    let mut flat = String::with_capacity(text.len());
-    for word in text.split_whitespace() {
-        flat.push_str(word);
-        flat.push(' ');
+    // White space beyond ASCII begins with one of these octets; most texts have none, and need no look at characters.
+    let may_hold_wide_space = memchr::memchr3(0xc2, 0xe2, 0xe3, text.as_bytes()).is_some()
+        || memchr::memchr(0xe1, text.as_bytes()).is_some();
+    if may_hold_wide_space {
+        let mut flat = String::with_capacity(text.len() + 1);
+        for word in text.split_whitespace() {
+            flat.push_str(word);
+            flat.push(' ');
+        }
+        return context.update(flat.as_bytes());
     }
-    context.update(flat.as_bytes());
+    let mut flat: Vec<u8> = Vec::with_capacity(text.len() + 1);
+    flat.extend(text.trim().bytes().map(|octet| if is_space(octet) { b' ' } else { octet }));
+    if !flat.is_empty() {
+        flat.push(b' ');
+    }
+    let mut rest = flat.as_slice();
+    while let Some((first, behind)) =
+        memchr::memmem::find(rest, b"  ").and_then(|at| rest.split_at_checked(at + 1))
+    {
+        context.update(first);
+        let spaces = behind.iter().take_while(|octet| **octet == b' ').count();
+        rest = behind.get(spaces..).unwrap_or_default();
+    }
+    context.update(rest);
+}
+
+/// The ASCII part of `char::is_whitespace`.
+const fn is_space(octet: u8) -> bool {
+    matches!(octet, b'\t'..=b'\r' | b' ')
 }
 
 /// The text without what a list server hung below a long rule of underscores.
@@ -69,6 +93,28 @@ mod tests {
 
     fn from(address: &str) -> From {
         From::One(NamedAddress { name: None, address: EmailAddress::parse(address).expect("an address") })
+    }
+
+    #[test]
+    fn r70_words_are_those_between_any_white_space() {
+        let digest_of = |text: &str| {
+            let mut context = Context::new(&SHA256);
+            words(text, &mut context);
+            finish(context)
+        };
+        for text in [
+            "",
+            " ",
+            "a",
+            " a  b\t\r\n\u{b}c \n\n\n ",
+            "a\u{a0}b\u{85} c",
+            "ä  ö\u{3000}ü",
+            "a\u{1680}b",
+            "\u{2003}",
+        ] {
+            let plainly: String = text.split_whitespace().flat_map(|word| [word, " "]).collect();
+            assert_eq!(digest_of(text), sha256(plainly.as_bytes()), "{text:?}");
+        }
     }
 
     #[test]

@@ -167,6 +167,9 @@ pub(super) fn readable(value: &[u8]) -> String {
 
 /// One line of text for a person: control characters gone (a tab becomes a space), ends trimmed.
 pub(super) fn clean_line(text: &str) -> String {
+    if text.bytes().all(|octet| matches!(octet, b' '..=b'~')) {
+        return text.trim().to_owned();
+    }
     let clean: String = text
         .chars()
         .map(|c| if matches!(c, '\t' | '\n' | '\r') { ' ' } else { c })

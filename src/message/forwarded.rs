@@ -4,7 +4,7 @@ use super::attachment::Item;
 use super::attribution::Finder;
 use super::quoted_header::{self, Block, unquoted};
 use super::scan::{Shape, Tree};
-use super::{Forwarded, addresses, attribution, body, date, labels};
+use super::{Forwarded, addresses, attribution, body, date, labels, lines};
 
 /// What the message forwards; `text` is its body.
 pub(super) fn find(tree: &Tree<'_>, items: &[Item], subject: &str, text: &str) -> Option<Forwarded> {
@@ -42,8 +42,12 @@ fn attached(tree: &Tree<'_>, items: &[Item]) -> Option<Forwarded> {
 /// A forward printed into the text. The first quote of the text decides: a forward's separator makes one; a plain
 /// header block or attribution does under a forward's subject.
 fn inline(subject: &str, text: &str) -> Option<Forwarded> {
-    let lines: Vec<&str> = text.lines().collect();
+    let lines: Vec<&str> = lines::split(text).map(|line| line.strip_suffix('\r').unwrap_or(line)).collect();
     let has_prefix = has_forward_prefix(subject);
+    // Most mail forwards nothing: one look at each line tells.
+    if !has_prefix && !lines.iter().any(|line| labels::is_forward_separator(line) || is_dashed_title(line)) {
+        return None;
+    }
     let mut finder = Finder::new();
     for (at, line) in lines.iter().enumerate() {
         if labels::is_forward_separator(line)

@@ -40,7 +40,8 @@ pub(super) fn newest(mut ids: Vec<String>, limit: usize) -> Vec<String> {
 }
 
 fn clean(id: &str) -> Option<String> {
-    let id: String = id.chars().filter(|c| !c.is_whitespace() && !c.is_control()).collect();
+    let mut id = id.to_owned();
+    id.retain(|c| !c.is_whitespace() && !c.is_control());
     (1..=MAX_ID_OCTETS).contains(&id.len()).then_some(id)
 }
 

@@ -47,8 +47,9 @@ pub(super) fn label_of(line: &str) -> Option<(Label, &str)> {
 
 /// Whether a line introduces an original message: `-----Original Message-----` and its translations.
 pub(super) fn is_original_separator(line: &str) -> bool {
-    decorated(line).is_some_and(|words| ORIGINAL.contains(&words.as_str()))
-        || ORIGINAL_PREFIXES.iter().any(|prefix| line.trim().starts_with(prefix))
+    let bare = line.trim_start();
+    decorated(bare).is_some_and(|words| ORIGINAL.contains(&words.as_str()))
+        || ORIGINAL_PREFIXES.iter().any(|prefix| bare.starts_with(prefix))
 }
 
 /// Whether a line introduces a message that is forwarded: `---------- Forwarded message ---------`,
@@ -71,8 +72,8 @@ fn decorated(line: &str) -> Option<String> {
 }
 
 fn colon_phrase(line: &str) -> Option<String> {
-    let line = line.trim_matches(|c: char| c == '>' || c.is_whitespace());
-    let words = line.strip_suffix([':', '：'])?;
+    let words = line.trim_end_matches(|c: char| c == '>' || c.is_whitespace()).strip_suffix([':', '：'])?;
+    let words = words.trim_start_matches(|c: char| c == '>' || c.is_whitespace());
     (words.len() <= MAX_SEPARATOR_OCTETS).then(|| words.trim().to_lowercase().replace('\u{2019}', "'"))
 }
 
@@ -99,7 +100,8 @@ pub(super) fn is_footer(line: &str) -> bool {
     if line.len() > MAX_FOOTER_OCTETS || line.is_empty() {
         return false;
     }
-    let lower = line.to_lowercase().replace(['[', ']'], "");
+    let mut lower = line.to_lowercase();
+    lower.retain(|c| !matches!(c, '[' | ']'));
     let is_sent = || {
         SENT.iter().any(|word| lower.starts_with(word))
             || SENT_BEHIND.iter().any(|word| lower.trim_end_matches('.').ends_with(word))

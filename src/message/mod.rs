@@ -28,6 +28,7 @@ mod journal;
 mod kind;
 mod label_words;
 mod labels;
+mod lines;
 mod marks;
 mod meeting;
 mod params;

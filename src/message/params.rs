@@ -23,12 +23,10 @@ pub(super) fn parse(raw: &[u8]) -> Parameterised {
     let flat = unfold(raw);
     let mut pieces = Pieces { rest: flat.as_ref() };
     let head = pieces.next().unwrap_or_default();
-    let value: String = without_comments(&head)
-        .chars()
-        .filter(|c| !c.is_whitespace() && !c.is_control())
-        .take(MAX_VALUE)
-        .collect::<String>()
-        .to_ascii_lowercase();
+    let mut value = String::with_capacity(head.len().min(MAX_VALUE));
+    let bare = without_comments(&head);
+    value.extend(bare.chars().filter(|c| !c.is_whitespace() && !c.is_control()).take(MAX_VALUE));
+    value.make_ascii_lowercase();
     let mut plain = Vec::new();
     let mut extended = Vec::new();
     for piece in pieces.take(MAX_PARAMS) {

@@ -2,6 +2,10 @@
 //!
 //! No single sign is enough; a person who writes about a bounce, or forwards one, does not look like one.
 
+use std::sync::LazyLock;
+
+use regex::Regex;
+
 use super::bounce_words::*;
 use super::fields::{Fields, read_block};
 use super::scan::{Shape, Tree};
@@ -104,8 +108,14 @@ fn is_bounce_subject(subject: &str) -> bool {
     let is_answer = ["re:", "fwd:", "fw:", "aw:", "wg:", "tr:", "rv:", "sv:"]
         .iter()
         .any(|prefix| lower.starts_with(prefix));
-    !is_answer && SUBJECTS.iter().any(|known| lower.contains(known))
+    !is_answer && SUBJECT.as_ref().is_some_and(|subject| subject.is_match(&lower))
 }
+
+/// Any of the subjects, made once: a set of literals always compiles.
+static SUBJECT: LazyLock<Option<Regex>> = LazyLock::new(|| {
+    let any: Vec<String> = SUBJECTS.iter().map(|subject| regex::escape(subject)).collect();
+    Regex::new(&any.join("|")).ok()
+});
 
 fn is_delay(subject: &str, notice: &str) -> bool {
     let subject = subject.to_lowercase();

@@ -7,7 +7,7 @@ use std::ops::Range;
 
 use super::attribution::Finder;
 use super::marks::Mark;
-use super::{ReplyText, labels, quoted_header};
+use super::{ReplyText, labels, lines, quoted_header};
 
 /// What a line belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,7 +57,7 @@ fn is_introduced(lines: &[&str], marks: &[(Mark, Range<usize>)], finder: &mut Fi
 /// Lines; one that holds text and the start of an attribution counts as two.
 fn lines_of<'a>(text: &'a str, finder: &mut Finder) -> Vec<&'a str> {
     let mut lines = Vec::new();
-    for line in text.split('\n') {
+    for line in lines::split(text) {
         match finder.start_within(line) {
             Some(at) if !line.trim_start().starts_with('>') => {
                 let (before, behind) = line.split_at(at);
@@ -322,6 +322,9 @@ fn is_custom_footer(lines: &[&str], at: usize) -> bool {
 /// `-- ` and what people make of it: two to four dashes or underscores.
 fn is_signature_separator(line: &str) -> bool {
     let bare = line.trim();
+    if bare.len() > MAX_DASHES_OCTETS {
+        return false;
+    }
     let is_dashes =
         (2..=4).contains(&bare.chars().count()) && bare.chars().all(|c| matches!(c, '-' | '_' | '–' | '—'));
     is_dashes || bare == "—"
@@ -332,6 +335,8 @@ const MAX_SEPARATOR_OCTETS: usize = 120;
 const MAX_SEPARATOR_WORDS: usize = 6;
 /// Dashes on each side of its words.
 const MIN_RULE_OCTETS: usize = 3;
+/// Four dashes of the longest sort.
+const MAX_DASHES_OCTETS: usize = 4 * '—'.len_utf8();
 /// Lines of an attribution that opens a mail.
 const MAX_INTRODUCTION: usize = 6;
 /// Lines of text that may stand below a footer, for it to be one.

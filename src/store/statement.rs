@@ -87,13 +87,14 @@ pub(in crate::store) async fn insert<R: Insert>(
     let statement = R::statement();
     let mut rest = rows.into_iter();
     while rest.len() > 0 {
-        let (text, values) = piece(statement, connection.engine(), &mut rest);
+        let size = largest_size(rest.len());
+        let (text, values) = piece(statement, connection.engine(), &mut rest, size);
         query_with::<()>(text, values).execute(&mut *connection).await?;
     }
     Ok(())
 }
 
-/// Reads what the keys find.
+/// Reads what the keys find; one statement for up to 256 keys. Rows of NULL, which equal nothing, fill it up to a size.
 pub(in crate::store) async fn select<K: Row, T: Fetched>(
     connection: &mut Connection,
     statement: &'static Statement,
@@ -102,23 +103,28 @@ pub(in crate::store) async fn select<K: Row, T: Fetched>(
     let mut found = Vec::new();
     let mut rest = keys.into_iter();
     while rest.len() > 0 {
-        let (text, values) = piece(statement, connection.engine(), &mut rest);
+        let size = size_for(rest.len());
+        let (text, values) = piece(statement, connection.engine(), &mut rest, size);
         found.extend(query_with(text, values).fetch_all(&mut *connection).await?);
     }
     Ok(found)
 }
 
-/// As many rows as one statement takes: its text and its values.
+/// A statement of so many rows: its text and its values, NULL where there are no more rows.
 fn piece<R: Row>(
     statement: &'static Statement,
     engine: Engine,
     rest: &mut impl ExactSizeIterator<Item = R>,
+    size: usize,
 ) -> (SqlStr, Vec<Value>) {
-    let size = largest_size(rest.len());
-    let mut values = Vec::with_capacity(size * statement.columns);
+    let wanted = size * statement.columns;
+    let mut values = Vec::with_capacity(wanted);
     for row in rest.take(size) {
         row.bind(&mut values);
     }
+    let nulls: Vec<Value> = values.iter().take(statement.columns).map(Value::to_null).collect();
+    let missing = wanted.saturating_sub(values.len());
+    values.extend(nulls.into_iter().cycle().take(missing));
     (AssertSqlSafe(statement.text(engine, size)).into_sql_str(), values)
 }
 
@@ -126,9 +132,18 @@ fn largest_size(rows: usize) -> usize {
     SIZES.iter().rev().copied().find(|size| *size <= rows).unwrap_or(1)
 }
 
-/// Numbers of rows that have a text of their own; any number is at most a few of them. 256 rows of 30 columns stay
-/// under the values that a statement may have (SQLite 32,766, PostgreSQL 65,535).
-const SIZES: [usize; 17] = [1, 2, 3, 4, 5, 6, 7, 8, 12, 16, 24, 32, 48, 64, 96, 128, 256];
+/// The smallest size that holds so many keys, if one does.
+fn size_for(keys: usize) -> usize {
+    SIZES.iter().copied().filter(|size| size.is_power_of_two()).find(|size| *size >= keys).unwrap_or(256)
+}
+
+/// Numbers of rows that have a text of their own; any number is at most a few of them, up to 64 mostly one or two: the
+/// way to the engine and back costs as much as many rows. 256 rows of 30 columns stay under the values that a statement
+/// may have (SQLite 32,766, PostgreSQL 65,535).
+const SIZES: [usize; 36] = [
+    1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 20, 24, 28, 32, 36, 40, 44, 48, 52, 56, 60, 64,
+    80, 96, 112, 128, 160, 192, 224, 256,
+];
 
 /// A row of a table: fields in the order of the columns, whose names they bear.
 macro_rules! row {
@@ -186,7 +201,8 @@ mod tests {
                 left -= largest_size(left);
                 statements += 1;
             }
-            assert!(statements <= 5, "{rows} rows take {statements} statements");
+            assert!(statements <= if rows <= 64 { 2 } else { 3 }, "{rows} rows take {statements} statements");
+            assert!(size_for(rows) >= rows && SIZES.contains(&size_for(rows)), "{rows} keys");
         }
     }
 }

@@ -40,6 +40,8 @@ pub(super) async fn connect(
         .pragma("journal_size_limit", WAL_OCTETS)
         // R60: what is erased is overwritten, not only forgotten.
         .pragma("secure_delete", "ON")
+        // A statement of many rows notes what it changes, to be undone alone; half of a batch would go to a file for it.
+        .pragma("temp_store", "MEMORY")
         // Our own errors and metrics tell what matters; the library's lines would repeat it without a trace id.
         .disable_statement_logging();
     let failed = |error| explain(error, path);

@@ -77,6 +77,18 @@ impl Value {
         Ok(arguments)
     }
 
+    /// Nothing, of the same kind.
+    pub(in crate::store) const fn to_null(&self) -> Self {
+        Self::Null(match self {
+            Self::Bool(_) => Kind::Bool,
+            Self::Bytes(_) => Kind::Bytes,
+            Self::Integer(_) => Kind::Integer,
+            Self::Null(kind) => *kind,
+            Self::Text(_) => Kind::Text,
+            Self::Uuid(_) => Kind::Uuid,
+        })
+    }
+
     /// As PostgreSQL's protocol writes it: a length of four octets and the value.
     const fn octets(&self) -> usize {
         4 + match self {
