@@ -2,7 +2,6 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use sqlx::{Sqlite, Transaction};
 use tokio::time::Instant;
 use uuid::Uuid;
 
@@ -10,7 +9,7 @@ use crate::filing::{self, Arrival, Decision, Facts, Trace};
 use crate::id::{DeliveryId, MessageId};
 use crate::store::StoreError;
 use crate::store::effects;
-use crate::store::engine;
+use crate::store::engine::Transaction;
 use crate::store::facts::Directory;
 use crate::store::rows::Rows;
 use crate::store::submission::{Filed, Prepared, SealedCopy};
@@ -51,7 +50,7 @@ impl Desk {
     /// for, since nobody could tell what became of it.
     pub(in crate::store) async fn write_batch(
         &self,
-        mut transaction: Transaction<'static, Sqlite>,
+        mut transaction: Transaction,
         jobs: &[Job],
         deadline: Instant,
     ) -> Result<Vec<Answer>, Failure> {
@@ -66,10 +65,10 @@ impl Desk {
 
     async fn decide_and_write(
         &self,
-        transaction: &mut Transaction<'static, Sqlite>,
+        transaction: &mut Transaction,
         jobs: &[Job],
     ) -> Result<Vec<Answer>, Failure> {
-        self.see_version(engine::data_version(transaction).await?);
+        self.see_version(transaction.data_version().await?);
         let arrivals: Vec<Arrival<'_>> = jobs.iter().flat_map(Job::arrivals).collect();
         let mut directory = if arrivals.is_empty() {
             Directory::default()

@@ -3,12 +3,10 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use sqlx::sqlite::SqlitePool;
-
 use crate::id::AccountId;
 use crate::store::StoreError;
 use crate::store::cache::Cache;
-use crate::store::engine;
+use crate::store::engine::{self, Pool, query, query_scalar};
 use crate::store::seal::{AccountKey, SealError, Vault};
 use crate::time::Timestamp;
 
@@ -30,7 +28,7 @@ impl Keyring {
     /// The account's key.
     pub(in crate::store) async fn key(
         &self,
-        read: &SqlitePool,
+        read: &Pool,
         vault: &Vault,
         account: AccountId,
     ) -> Result<Arc<AccountKey>, StoreError> {
@@ -38,11 +36,10 @@ impl Keyring {
             return Ok(key);
         }
         let epoch = self.keys.epoch();
-        let wrapped: Option<Vec<u8>> =
-            sqlx::query_scalar("SELECT wrapped_key FROM accounts WHERE account_id = $1")
-                .bind(account.uuid())
-                .fetch_optional(read)
-                .await?;
+        let wrapped: Option<Vec<u8>> = query_scalar("SELECT wrapped_key FROM accounts WHERE account_id = $1")
+            .bind(account.uuid())
+            .fetch_optional(read)
+            .await?;
         let wrapped = wrapped.ok_or(StoreError::NoSuchAccount)?;
         let key = Arc::new(vault.open_account_key(account, &wrapped)?);
         self.keys.put(epoch, account, key.clone());
@@ -52,13 +49,13 @@ impl Keyring {
 
 /// Makes the operator's account in a fresh store; in any other its key tells whether the master key fits.
 pub(in crate::store) async fn check_operator(
-    write: &SqlitePool,
+    write: &Pool,
     vault: &Vault,
     path: &Path,
 ) -> Result<(), StoreError> {
     let failed = |error| engine::explain(error, path);
     let read = || {
-        sqlx::query_scalar::<_, Vec<u8>>("SELECT wrapped_key FROM accounts WHERE account_id = $1")
+        query_scalar::<Vec<u8>>("SELECT wrapped_key FROM accounts WHERE account_id = $1")
             .bind(AccountId::OPERATOR.uuid())
             .fetch_optional(write)
     };
@@ -66,7 +63,7 @@ pub(in crate::store) async fn check_operator(
         Some(wrapped) => Some(wrapped),
         None => {
             // Another process may do the same now: whoever comes first, counts.
-            sqlx::query(
+            query(
                 "INSERT INTO accounts (account_id, name, settings, wrapped_key, created_at) \
                  VALUES ($1, $2, '{}', $3, $4) ON CONFLICT DO NOTHING",
             )

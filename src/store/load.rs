@@ -34,7 +34,7 @@ impl Store {
     /// If the database fails, or there is no such account.
     pub async fn facts_for(&self, arrival: &Arrival<'_>) -> Result<Facts, StoreError> {
         // One read transaction: all facts of one point in time.
-        let mut reader = self.reader().begin().await?;
+        let mut reader = self.reader().begin_reading().await?;
         let directory = Directory::load(&mut reader, &[*arrival], &self.inner.served.all()).await?;
         directory.facts(arrival).ok_or(StoreError::NoSuchAccount)
     }

@@ -10,6 +10,7 @@ use crate::address::token::{ReplyToken, TokenText};
 use crate::address::{Asked, Mailbox, ReplyMailbox, UserMailbox};
 use crate::id::{AccountId, ConversationId, UserId};
 use crate::store::cache::Cache;
+use crate::store::engine::query_as;
 use crate::store::{Store, StoreError};
 
 /// What a recipient path stands for.
@@ -98,7 +99,7 @@ impl Store {
 
     async fn read_sync_address(&self, local_part: &str) -> Result<SyncAddress, StoreError> {
         let found: Option<(Uuid, Uuid, String, String)> =
-            sqlx::query_as(SYNC_ADDRESS).bind(local_part).fetch_optional(self.reader()).await?;
+            query_as(SYNC_ADDRESS).bind(local_part).fetch_optional(self.reader()).await?;
         Ok(match found {
             None => SyncAddress::Unknown,
             Some((account, user, address_state, sync_state)) => {
@@ -117,10 +118,8 @@ impl Store {
         let Some(token) = ReplyToken::verify(token, &self.inner.keys.reply_tokens) else {
             return self.unknown().await;
         };
-        let chain: Vec<(Uuid, Uuid, Option<Uuid>, Option<i64>)> = sqlx::query_as(REPLY_CONVERSATION)
-            .bind(token.conversation.uuid())
-            .fetch_all(self.reader())
-            .await?;
+        let chain: Vec<(Uuid, Uuid, Option<Uuid>, Option<i64>)> =
+            query_as(REPLY_CONVERSATION).bind(token.conversation.uuid()).fetch_all(self.reader()).await?;
         Ok(match chain.last() {
             None => Lookup::Unknown,
             Some((account, ..)) if chain.iter().any(|(.., revoked_at)| revoked_at.is_some()) => {

@@ -29,14 +29,12 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicI64;
 use std::time::Duration;
 
-use sqlx::sqlite::SqlitePool;
-
 use crate::address::ServedDomains;
 use crate::config::{self, StoreUrl};
 use crate::id::AccountId;
 use crate::keys::Keys;
 use crate::store::blobs::Blobs;
-use crate::store::engine::Pools;
+use crate::store::engine::{Pool, Pools, Transaction, query};
 use crate::store::keyring::Keyring;
 use crate::store::mailbox::Addresses;
 use crate::store::seal::Vault;
@@ -53,8 +51,8 @@ pub struct Store {
 
 #[derive(Debug)]
 struct Inner {
-    read: SqlitePool,
-    write: SqlitePool,
+    read: Pool,
+    write: Pool,
     keys: Arc<Keys>,
     vault: Vault,
     served: ServedDomains,
@@ -204,7 +202,7 @@ impl Store {
         if self.inner.writer.is_closed() {
             return Err(StoreError::Closed);
         }
-        let answer = sqlx::query("SELECT 1").execute(self.reader());
+        let answer = query("SELECT 1").execute(self.reader());
         tokio::time::timeout(PING_LIMIT, answer).await.map_err(|_| StoreError::TimedOut)??;
         Ok(())
     }
@@ -223,13 +221,13 @@ impl Store {
     }
 
     /// Readers.
-    fn reader(&self) -> &SqlitePool {
+    fn reader(&self) -> &Pool {
         &self.inner.read
     }
 
     /// A transaction that may write; waits for its turn behind the group-commit writer.
-    async fn begin(&self) -> Result<sqlx::Transaction<'static, sqlx::Sqlite>, StoreError> {
-        Ok(self.inner.write.begin_with(engine::BEGIN).await?)
+    async fn begin(&self) -> Result<Transaction, StoreError> {
+        Ok(self.inner.write.begin_writing().await?)
     }
 
     /// The key vault.

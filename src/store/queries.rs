@@ -1,10 +1,8 @@
 //! The statements that read facts, each for a list of keys: `w` is that list, and the account leads every key (R4).
 
-use sqlx::Arguments as _;
-use sqlx::error::BoxDynError;
 use uuid::Uuid;
 
-use crate::store::engine::Arguments;
+use crate::store::engine::Value;
 use crate::store::statement::{Row, Statement};
 
 pub(in crate::store) static ACCOUNTS: Statement = Statement::new(
@@ -124,44 +122,43 @@ pub(in crate::store) struct OfDay(
 );
 
 impl Row for One {
-    fn bind(self, arguments: &mut Arguments) -> Result<(), BoxDynError> {
-        arguments.add(self.0)
+    fn bind(self, values: &mut Vec<Value>) {
+        values.push(self.0.into());
     }
 }
 
 impl Row for Two {
-    fn bind(self, arguments: &mut Arguments) -> Result<(), BoxDynError> {
-        arguments.add(self.0)?;
-        arguments.add(self.1)
+    fn bind(self, values: &mut Vec<Value>) {
+        values.push(self.0.into());
+        values.push(self.1.into());
     }
 }
 
 impl Row for Text {
-    fn bind(self, arguments: &mut Arguments) -> Result<(), BoxDynError> {
-        arguments.add(self.0)?;
-        arguments.add(self.1)
+    fn bind(self, values: &mut Vec<Value>) {
+        values.push(self.0.into());
+        values.push(self.1.into());
     }
 }
 
 impl Row for OfDay {
-    fn bind(self, arguments: &mut Arguments) -> Result<(), BoxDynError> {
-        arguments.add(self.0)?;
-        arguments.add(self.1)?;
-        arguments.add(self.2)
+    fn bind(self, values: &mut Vec<Value>) {
+        values.push(self.0.into());
+        values.push(self.1.into());
+        values.push(self.2.into());
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use sqlx::{AssertSqlSafe, Connection as _};
+    use sqlx::{AssertSqlSafe, Connection as _, SqliteConnection};
 
     use super::*;
-    use crate::store::engine::Connection;
     use crate::store::mailbox::{REPLY_CONVERSATION, SYNC_ADDRESS};
 
     #[tokio::test]
     async fn every_query_of_the_filing_path_goes_through_an_index() {
-        let mut connection = Connection::connect("sqlite::memory:").await.unwrap();
+        let mut connection = SqliteConnection::connect("sqlite::memory:").await.unwrap();
         sqlx::migrate!("src/store/migrations/common").run(&mut connection).await.unwrap();
         let texts = ALL.iter().map(|(name, statement)| (*name, statement.for_one_row()));
         let mailboxes = [("sync address", SYNC_ADDRESS), ("reply conversation", REPLY_CONVERSATION)];

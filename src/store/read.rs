@@ -7,6 +7,7 @@ use uuid::Uuid;
 
 use crate::id::{AccountId, DeliveryId, MessageId};
 use crate::store::blobs::BlobName;
+use crate::store::engine::{query_as, query_scalar};
 use crate::store::queries::{BLOBS_IN_USE, Two};
 use crate::store::statement::select;
 use crate::store::{Store, StoreError};
@@ -25,13 +26,12 @@ impl Store {
         account: AccountId,
         message: MessageId,
     ) -> Result<Option<Vec<u8>>, StoreError> {
-        let content = sqlx::query_as(
-            "SELECT content_key, raw, blob FROM messages WHERE account_id = $1 AND message_id = $2",
-        )
-        .bind(account.uuid())
-        .bind(message.uuid())
-        .fetch_optional(self.reader())
-        .await?;
+        let content =
+            query_as("SELECT content_key, raw, blob FROM messages WHERE account_id = $1 AND message_id = $2")
+                .bind(account.uuid())
+                .bind(message.uuid())
+                .fetch_optional(self.reader())
+                .await?;
         self.open_content(account, message.uuid(), content).await
     }
 
@@ -44,13 +44,12 @@ impl Store {
         account: AccountId,
         delivery: DeliveryId,
     ) -> Result<Option<Vec<u8>>, StoreError> {
-        let content = sqlx::query_as(
-            "SELECT content_key, raw, blob FROM held WHERE account_id = $1 AND delivery_id = $2",
-        )
-        .bind(account.uuid())
-        .bind(delivery.uuid())
-        .fetch_optional(self.reader())
-        .await?;
+        let content =
+            query_as("SELECT content_key, raw, blob FROM held WHERE account_id = $1 AND delivery_id = $2")
+                .bind(account.uuid())
+                .bind(delivery.uuid())
+                .fetch_optional(self.reader())
+                .await?;
         self.open_content(account, delivery.uuid(), content).await
     }
 
@@ -85,7 +84,7 @@ impl Store {
     pub async fn sweep_blobs(&self) -> Result<usize, StoreError> {
         let mut swept = 0;
         let accounts: Vec<Uuid> =
-            sqlx::query_scalar("SELECT account_id FROM accounts").fetch_all(self.reader()).await?;
+            query_scalar("SELECT account_id FROM accounts").fetch_all(self.reader()).await?;
         let mut old = self.inner.blobs.older_than(SWEPT_AFTER).await?;
         // A folder of an account that we do not know belongs to another database: hands off.
         old.retain(|name| accounts.contains(&name.account.uuid()));

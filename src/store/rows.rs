@@ -2,11 +2,9 @@
 
 use std::sync::Arc;
 
-use sqlx::Arguments as _;
-use sqlx::error::BoxDynError;
 use uuid::Uuid;
 
-use crate::store::engine::{Arguments, Connection};
+use crate::store::engine::{Connection, Value, query};
 use crate::store::statement::{Insert, Row, Statement, insert, row};
 
 /// Everything that a batch writes.
@@ -80,7 +78,7 @@ async fn merge(connection: &mut Connection, merges: &[MergeRow]) -> Result<(), s
             "UPDATE conversations SET merged_into = $3 WHERE account_id = $1 AND conversation_id = $2",
             "UPDATE messages SET conversation_id = $3 WHERE account_id = $1 AND conversation_id = $2",
         ] {
-            sqlx::query(text).bind(account_id).bind(merged).bind(into).execute(&mut *connection).await?;
+            query(text).bind(account_id).bind(merged).bind(into).execute(&mut *connection).await?;
         }
     }
     Ok(())
@@ -302,14 +300,16 @@ pub(in crate::store) struct EventRow {
 }
 
 impl Row for EventRow {
-    fn bind(self, arguments: &mut Arguments) -> Result<(), BoxDynError> {
-        arguments.add(self.account_id)?;
-        arguments.add(self.event_id)?;
-        arguments.add(self.type_name)?;
-        arguments.add(self.at)?;
-        arguments.add(self.conversation_id)?;
-        arguments.add(self.delivery_id)?;
-        arguments.add(self.data)
+    fn bind(self, values: &mut Vec<Value>) {
+        values.extend([
+            self.account_id.into(),
+            self.event_id.into(),
+            self.type_name.into(),
+            self.at.into(),
+            self.conversation_id.into(),
+            self.delivery_id.into(),
+            self.data.into(),
+        ]);
     }
 }
 

@@ -1,12 +1,11 @@
 //! Statements with a list of rows in them: one statement for a whole batch (the number of statements decides the
-//! speed, not fsync). The text depends on the number of rows alone, is made once, and stays prepared.
+//! speed, not fsync). The text depends on the number of rows and the engine alone, is made once, and stays prepared.
 
 use std::sync::{Arc, OnceLock};
 
-use sqlx::error::BoxDynError;
-use sqlx::{Arguments as _, AssertSqlSafe, FromRow};
+use sqlx::{AssertSqlSafe, SqlSafeStr, SqlStr};
 
-use crate::store::engine::{self, Arguments, Connection, FetchedRow};
+use crate::store::engine::{self, Connection, Engine, Fetched, Value, query_with};
 
 /// `before VALUES (…), (…) after`.
 #[derive(Debug)]
@@ -14,13 +13,17 @@ pub(in crate::store) struct Statement {
     before: &'static str,
     columns: usize,
     after: &'static str,
-    texts: [OnceLock<Arc<str>>; SIZES.len()],
+    postgres: Texts,
+    sqlite: Texts,
 }
+
+/// One for each of [`SIZES`].
+type Texts = [OnceLock<Arc<str>>; SIZES.len()];
 
 /// What stands between one pair of brackets.
 pub(in crate::store) trait Row {
     /// Adds its values in the order of the columns.
-    fn bind(self, arguments: &mut Arguments) -> Result<(), BoxDynError>;
+    fn bind(self, values: &mut Vec<Value>);
 }
 
 /// A row that has its table.
@@ -31,17 +34,27 @@ pub(in crate::store) trait Insert: Row {
 
 impl Statement {
     pub(in crate::store) const fn new(before: &'static str, columns: usize, after: &'static str) -> Self {
-        Self { before, columns, after, texts: [const { OnceLock::new() }; SIZES.len()] }
-    }
-
-    fn text(&'static self, rows: usize) -> Arc<str> {
-        match SIZES.iter().position(|size| *size == rows).and_then(|index| self.texts.get(index)) {
-            Some(text) => text.get_or_init(|| self.write_text(rows)).clone(),
-            None => self.write_text(rows),
+        Self {
+            before,
+            columns,
+            after,
+            postgres: [const { OnceLock::new() }; SIZES.len()],
+            sqlite: [const { OnceLock::new() }; SIZES.len()],
         }
     }
 
-    fn write_text(&self, rows: usize) -> Arc<str> {
+    fn text(&'static self, engine: Engine, rows: usize) -> Arc<str> {
+        let texts = match engine {
+            Engine::Postgres => &self.postgres,
+            Engine::Sqlite => &self.sqlite,
+        };
+        match SIZES.iter().position(|size| *size == rows).and_then(|index| texts.get(index)) {
+            Some(text) => text.get_or_init(|| self.write_text(engine, rows)).clone(),
+            None => self.write_text(engine, rows),
+        }
+    }
+
+    fn write_text(&self, engine: Engine, rows: usize) -> Arc<str> {
         let mut text = self.before.to_owned();
         let mut number = 0;
         for row in 0..rows {
@@ -51,7 +64,7 @@ impl Statement {
                     text.push(',');
                 }
                 number += 1;
-                engine::push_placeholder(&mut text, number);
+                engine::push_placeholder(&mut text, engine, number);
             }
             text.push(')');
         }
@@ -62,7 +75,7 @@ impl Statement {
     /// The text for one row, to look at its query plan.
     #[cfg(test)]
     pub(in crate::store) fn for_one_row(&'static self) -> Arc<str> {
-        self.text(1)
+        self.text(Engine::Sqlite, 1)
     }
 }
 
@@ -74,26 +87,23 @@ pub(in crate::store) async fn insert<R: Insert>(
     let statement = R::statement();
     let mut rest = rows.into_iter();
     while rest.len() > 0 {
-        let (text, arguments) = piece(statement, &mut rest)?;
-        sqlx::query_with(AssertSqlSafe(text), arguments).execute(&mut *connection).await?;
+        let (text, values) = piece(statement, connection.engine(), &mut rest);
+        query_with::<()>(text, values).execute(&mut *connection).await?;
     }
     Ok(())
 }
 
 /// Reads what the keys find.
-pub(in crate::store) async fn select<K: Row, T>(
+pub(in crate::store) async fn select<K: Row, T: Fetched>(
     connection: &mut Connection,
     statement: &'static Statement,
     keys: Vec<K>,
-) -> Result<Vec<T>, sqlx::Error>
-where
-    T: for<'r> FromRow<'r, FetchedRow> + Send + Unpin,
-{
+) -> Result<Vec<T>, sqlx::Error> {
     let mut found = Vec::new();
     let mut rest = keys.into_iter();
     while rest.len() > 0 {
-        let (text, arguments) = piece(statement, &mut rest)?;
-        found.extend(sqlx::query_as_with(AssertSqlSafe(text), arguments).fetch_all(&mut *connection).await?);
+        let (text, values) = piece(statement, connection.engine(), &mut rest);
+        found.extend(query_with(text, values).fetch_all(&mut *connection).await?);
     }
     Ok(found)
 }
@@ -101,15 +111,15 @@ where
 /// As many rows as one statement takes: its text and its values.
 fn piece<R: Row>(
     statement: &'static Statement,
+    engine: Engine,
     rest: &mut impl ExactSizeIterator<Item = R>,
-) -> Result<(Arc<str>, Arguments), sqlx::Error> {
+) -> (SqlStr, Vec<Value>) {
     let size = largest_size(rest.len());
-    let mut arguments = Arguments::default();
-    arguments.reserve(size * statement.columns, 0);
+    let mut values = Vec::with_capacity(size * statement.columns);
     for row in rest.take(size) {
-        row.bind(&mut arguments).map_err(sqlx::Error::Encode)?;
+        row.bind(&mut values);
     }
-    Ok((statement.text(size), arguments))
+    (AssertSqlSafe(statement.text(engine, size)).into_sql_str(), values)
 }
 
 fn largest_size(rows: usize) -> usize {
@@ -133,11 +143,9 @@ macro_rules! row {
         }
 
         impl $crate::store::statement::Row for $name {
-            fn bind(self, arguments: &mut $crate::store::engine::Arguments) -> Result<(), sqlx::error::BoxDynError> {
-                use sqlx::Arguments as _;
-                arguments.add(self.$first)?;
-                $(arguments.add(self.$field)?;)+
-                Ok(())
+            fn bind(self, values: &mut Vec<$crate::store::engine::Value>) {
+                values.push(self.$first.into());
+                $(values.push(self.$field.into());)+
             }
         }
 
@@ -163,8 +171,15 @@ mod tests {
     fn any_number_of_rows_is_a_few_statements_whose_texts_are_made_once() {
         static STATEMENT: Statement =
             Statement::new("INSERT INTO t (a, b) VALUES", 2, " ON CONFLICT DO NOTHING");
-        assert_eq!(&*STATEMENT.text(2), "INSERT INTO t (a, b) VALUES (?,?),(?,?) ON CONFLICT DO NOTHING");
-        assert!(Arc::ptr_eq(&STATEMENT.text(64), &STATEMENT.text(64)));
+        assert_eq!(
+            &*STATEMENT.text(Engine::Sqlite, 2),
+            "INSERT INTO t (a, b) VALUES (?,?),(?,?) ON CONFLICT DO NOTHING"
+        );
+        assert_eq!(
+            &*STATEMENT.text(Engine::Postgres, 2),
+            "INSERT INTO t (a, b) VALUES ($1,$2),($3,$4) ON CONFLICT DO NOTHING"
+        );
+        assert!(Arc::ptr_eq(&STATEMENT.text(Engine::Sqlite, 64), &STATEMENT.text(Engine::Sqlite, 64)));
         for rows in 1..=256_usize {
             let (mut left, mut statements) = (rows, 0);
             while left > 0 {

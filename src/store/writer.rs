@@ -7,7 +7,6 @@ use std::sync::atomic::{AtomicI64, AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use sqlx::sqlite::SqlitePool;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, MissedTickBehavior};
@@ -17,7 +16,7 @@ use uuid::Uuid;
 use crate::keys::Keys;
 use crate::store::StoreError;
 use crate::store::batch::Failure;
-use crate::store::engine::{self, Fault};
+use crate::store::engine::{self, Fault, Pool};
 use crate::store::keyring::Keyring;
 use crate::store::mailbox::Addresses;
 use crate::store::submission::{Filed, Prepared, Refusal};
@@ -25,7 +24,7 @@ use crate::store::submission::{Filed, Prepared, Refusal};
 /// What the writer works with.
 #[derive(Debug)]
 pub(in crate::store) struct Desk {
-    pub(in crate::store) write: SqlitePool,
+    pub(in crate::store) write: Pool,
     pub(in crate::store) keys: Arc<Keys>,
     pub(in crate::store) served_domains: Vec<String>,
     pub(in crate::store) addresses: Arc<Addresses>,
@@ -181,7 +180,7 @@ impl Desk {
 
     /// One batch. Jobs are taken only when the write lock is ours: until then their sessions may give up.
     async fn turn(&self, waiting: &mut mpsc::Receiver<Job>, batch: &mut Vec<Job>) {
-        let transaction = match self.write.begin_with(engine::BEGIN).await {
+        let transaction = match self.write.begin_writing().await {
             Ok(transaction) => transaction,
             Err(error) => return answer_all(std::mem::take(batch), &Arc::new(error)),
         };
@@ -200,7 +199,7 @@ impl Desk {
         let mut pieces = Vec::new();
         self.settle(jobs, written, &mut pieces, ends);
         while let Some(jobs) = pieces.pop() {
-            let written = match self.write.begin_with(engine::BEGIN).await {
+            let written = match self.write.begin_writing().await {
                 Ok(transaction) => self.write_batch(transaction, &jobs, work_deadline(ends)).await,
                 Err(error) => Err(Failure::Statement(error)),
             };
@@ -249,15 +248,15 @@ impl Desk {
     /// Once a second when there is nothing to write.
     async fn look_for_changes(&self) {
         if let Ok(mut connection) = self.write.acquire().await
-            && let Ok(version) = engine::data_version(&mut connection).await
+            && let Ok(version) = connection.data_version().await
         {
             self.see_version(version);
         }
     }
 
     /// Another process has written: what we remember may be wrong.
-    pub(in crate::store) fn see_version(&self, version: i64) {
-        if self.data_version.swap(version, Ordering::AcqRel) != version {
+    pub(in crate::store) fn see_version(&self, version: Option<i64>) {
+        if version.is_some_and(|version| self.data_version.swap(version, Ordering::AcqRel) != version) {
             self.addresses.forget();
             self.keyring.forget();
         }

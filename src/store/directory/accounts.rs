@@ -6,6 +6,7 @@ use uuid::Uuid;
 use crate::filing::Settings;
 use crate::id::AccountId;
 use crate::store::directory::{Change, DirectoryError, NAME_MAX_CHARS, checked_text, settings};
+use crate::store::engine::{query, query_as, query_scalar};
 use crate::store::views::{Key, Page, Slice};
 use crate::store::{Store, StoreError};
 use crate::time::Timestamp;
@@ -34,12 +35,11 @@ impl Store {
         if account == AccountId::OPERATOR {
             return Ok(None);
         }
-        let row: Option<Row> = sqlx::query_as(
-            "SELECT account_id, name, settings, created_at FROM accounts WHERE account_id = $1",
-        )
-        .bind(account.uuid())
-        .fetch_optional(self.reader())
-        .await?;
+        let row: Option<Row> =
+            query_as("SELECT account_id, name, settings, created_at FROM accounts WHERE account_id = $1")
+                .bind(account.uuid())
+                .fetch_optional(self.reader())
+                .await?;
         Ok(row.map(account_of))
     }
 
@@ -48,7 +48,7 @@ impl Store {
     /// # Errors
     /// If the database fails.
     pub async fn accounts(&self, slice: Slice) -> Result<Page<Account>, StoreError> {
-        let rows: Vec<Row> = sqlx::query_as(
+        let rows: Vec<Row> = query_as(
             "SELECT account_id, name, settings, created_at FROM accounts WHERE account_id > $1 ORDER BY account_id LIMIT $2",
         )
         .bind(slice.after.map_or(Uuid::nil(), |key| key.id))
@@ -74,7 +74,7 @@ impl Change {
         let (stored, settings) = settings::merge(&Map::new(), given)?;
         let id = AccountId::generate();
         let wrapped = self.store.vault().new_account_key(id).map_err(StoreError::from)?;
-        sqlx::query(
+        query(
             "INSERT INTO accounts (account_id, name, settings, wrapped_key, created_at) VALUES ($1, $2, $3, $4, $5)",
         )
         .bind(id.uuid())
@@ -82,7 +82,7 @@ impl Change {
         .bind(Value::Object(stored).to_string())
         .bind(wrapped)
         .bind(self.now.as_millis())
-        .execute(&mut *self.tx)
+        .execute(self.on(id).await?)
         .await?;
         Ok(Account { id, name, settings, created_at: self.now })
     }
@@ -97,30 +97,29 @@ impl Change {
         name: Option<&str>,
         given: &Map<String, Value>,
     ) -> Result<Account, DirectoryError> {
-        let row: Option<Row> = sqlx::query_as(
-            "SELECT account_id, name, settings, created_at FROM accounts WHERE account_id = $1",
-        )
-        .bind(account.uuid())
-        .fetch_optional(&mut *self.tx)
-        .await?;
+        let row: Option<Row> =
+            query_as("SELECT account_id, name, settings, created_at FROM accounts WHERE account_id = $1")
+                .bind(account.uuid())
+                .fetch_optional(self.on(account).await?)
+                .await?;
         let (_, old_name, old_settings, created_at) =
             row.filter(|_| account != AccountId::OPERATOR).ok_or(DirectoryError::NotFound("account"))?;
         let name = name.map_or(Ok(old_name), |name| checked_text("name", name, NAME_MAX_CHARS))?;
         let (stored, settings) = settings::merge(&settings::object(&old_settings), given)?;
-        sqlx::query("UPDATE accounts SET name = $2, settings = $3 WHERE account_id = $1")
+        query("UPDATE accounts SET name = $2, settings = $3 WHERE account_id = $1")
             .bind(account.uuid())
             .bind(&name)
             .bind(Value::Object(stored).to_string())
-            .execute(&mut *self.tx)
+            .execute(self.on(account).await?)
             .await?;
         Ok(Account { id: account, name, settings, created_at: Timestamp::from_millis(created_at) })
     }
 
     /// `NotFound` unless the account is there.
     pub(super) async fn require_account(&mut self, account: AccountId) -> Result<(), DirectoryError> {
-        let found: Option<i64> = sqlx::query_scalar("SELECT 1 FROM accounts WHERE account_id = $1")
+        let found: Option<i64> = query_scalar("SELECT created_at FROM accounts WHERE account_id = $1")
             .bind(account.uuid())
-            .fetch_optional(&mut *self.tx)
+            .fetch_optional(self.on(account).await?)
             .await?;
         found
             .filter(|_| account != AccountId::OPERATOR)

@@ -8,6 +8,7 @@ use crate::store::directory::{
     Change, Contact, ContactChange, CreatedBy, DirectoryError, NAME_MAX_CHARS, NewContact, checked_email,
     checked_text, fold,
 };
+use crate::store::engine::{query, query_as, query_scalar};
 
 impl Change {
     /// Makes a contact.
@@ -31,7 +32,7 @@ impl Change {
             created_by,
         };
         self.require_free_external_id(account, contact.id, contact.external_id.as_deref()).await?;
-        sqlx::query(
+        query(
             "INSERT INTO contacts (account_id, contact_id, name, name_key, email, email_key, other_emails, external_id, created_by, created_at)
              VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)",
         )
@@ -42,10 +43,10 @@ impl Change {
         .bind(&contact.email)
         .bind(contact.email.to_lowercase())
         .bind(serde_json::Value::from(contact.other_emails.clone()).to_string())
-        .bind(&contact.external_id)
+        .bind(contact.external_id.as_deref())
         .bind(created_by.as_str())
         .bind(self.now.as_millis())
-        .execute(&mut *self.tx)
+        .execute(self.on(account).await?)
         .await?;
         let data = serde_json::json!({ "contact_id": contact.id, "created_by": created_by.as_str() });
         self.emit(account, "contact.created", None, &data).await?;
@@ -76,7 +77,7 @@ impl Change {
             contact.external_id = checked_external_id(external_id.as_deref())?;
             self.require_free_external_id(account, id, contact.external_id.as_deref()).await?;
         }
-        sqlx::query(
+        query(
             "UPDATE contacts SET name = $3, name_key = $4, email = $5, email_key = $6, other_emails = $7, external_id = $8
              WHERE account_id = $1 AND contact_id = $2",
         )
@@ -87,8 +88,8 @@ impl Change {
         .bind(&contact.email)
         .bind(contact.email.to_lowercase())
         .bind(serde_json::Value::from(contact.other_emails.clone()).to_string())
-        .bind(&contact.external_id)
-        .execute(&mut *self.tx)
+        .bind(contact.external_id.as_deref())
+        .execute(self.on(account).await?)
         .await?;
         Ok(contact)
     }
@@ -99,10 +100,10 @@ impl Change {
         account: AccountId,
         contact: ContactId,
     ) -> Result<Contact, DirectoryError> {
-        let row: Option<Row> = sqlx::query_as(SELECT_ONE)
+        let row: Option<Row> = query_as(SELECT_ONE)
             .bind(account.uuid())
             .bind(contact.uuid())
-            .fetch_optional(&mut *self.tx)
+            .fetch_optional(self.on(account).await?)
             .await?;
         row.map(contact_of).ok_or(DirectoryError::NotFound("contact"))
     }
@@ -116,22 +117,20 @@ impl Change {
         let found: Option<Uuid> = match new.external_id.as_deref().map(str::trim).filter(|id| !id.is_empty())
         {
             Some(external_id) => {
-                sqlx::query_scalar(
-                    "SELECT contact_id FROM contacts WHERE account_id = $1 AND external_id = $2",
-                )
-                .bind(account.uuid())
-                .bind(external_id)
-                .fetch_optional(&mut *self.tx)
-                .await?
+                query_scalar("SELECT contact_id FROM contacts WHERE account_id = $1 AND external_id = $2")
+                    .bind(account.uuid())
+                    .bind(external_id)
+                    .fetch_optional(self.on(account).await?)
+                    .await?
             }
             None => {
-                sqlx::query_scalar(
+                query_scalar(
                     "SELECT contact_id FROM contacts WHERE account_id = $1 AND email_key = $2
                      ORDER BY created_at, contact_id LIMIT 1",
                 )
                 .bind(account.uuid())
                 .bind(new.email.trim().to_lowercase())
-                .fetch_optional(&mut *self.tx)
+                .fetch_optional(self.on(account).await?)
                 .await?
             }
         };
@@ -145,13 +144,13 @@ impl Change {
         external_id: Option<&str>,
     ) -> Result<(), DirectoryError> {
         let Some(external_id) = external_id else { return Ok(()) };
-        let holder: Option<Uuid> = sqlx::query_scalar(
+        let holder: Option<Uuid> = query_scalar(
             "SELECT contact_id FROM contacts WHERE account_id = $1 AND external_id = $2 AND contact_id <> $3",
         )
         .bind(account.uuid())
         .bind(external_id)
         .bind(contact.uuid())
-        .fetch_optional(&mut *self.tx)
+        .fetch_optional(self.on(account).await?)
         .await?;
         match holder {
             Some(_) => Err(DirectoryError::Conflict("external_id: belongs to another contact".to_owned())),

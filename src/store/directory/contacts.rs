@@ -1,9 +1,9 @@
 //! Contacts. Only the primary email ever matches mail (R22); several contacts may share one (R21).
 
-use sqlx::{QueryBuilder, Sqlite};
 use uuid::Uuid;
 
 use crate::id::{AccountId, ContactId};
+use crate::store::engine::{Builder, query_as};
 use crate::store::views::{Key, Page, Slice};
 use crate::store::{Store, StoreError};
 use crate::time::Timestamp;
@@ -120,7 +120,7 @@ impl Store {
         account: AccountId,
         contact: ContactId,
     ) -> Result<Option<Contact>, StoreError> {
-        let row: Option<Row> = sqlx::query_as(SELECT_ONE)
+        let row: Option<Row> = query_as(SELECT_ONE)
             .bind(account.uuid())
             .bind(contact.uuid())
             .fetch_optional(self.reader())
@@ -138,7 +138,7 @@ impl Store {
         filter: &ContactFilter,
         slice: Slice,
     ) -> Result<Page<Contact>, StoreError> {
-        let mut sql = QueryBuilder::<Sqlite>::new(
+        let mut sql = Builder::new(
             "SELECT contact_id, name, email, other_emails, external_id, created_by, created_at FROM contacts WHERE account_id = ",
         );
         sql.push_bind(account.uuid());
@@ -156,7 +156,7 @@ impl Store {
             sql.push(" AND contact_id > ").push_bind(after.id);
         }
         sql.push(" ORDER BY contact_id LIMIT ").push_bind(slice.fetch_limit());
-        let rows: Vec<Row> = sql.build_query_as().fetch_all(self.reader()).await?;
+        let rows: Vec<Row> = sql.build().fetch_all(self.reader()).await?;
         let page = slice.page(rows, |row| Key::of_id(row.contact_id));
         Ok(Page { items: page.items.into_iter().map(contact_of).collect(), next: page.next })
     }

@@ -10,6 +10,7 @@ use uuid::Uuid;
 use crate::id::{AccountId, ContactId};
 use crate::store::blobs::BlobName;
 use crate::store::directory::{Change, Contact, DirectoryError};
+use crate::store::engine::{query, query_as, query_scalar};
 
 /// What an erasure took away.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -42,14 +43,18 @@ impl Change {
         let erased = self.count(account, contact).await?;
         self.erase_from_events(account, &on_file).await?;
         for statement in STATEMENTS {
-            sqlx::query(*statement).bind(account.uuid()).bind(contact.uuid()).execute(&mut *self.tx).await?;
+            query(*statement)
+                .bind(account.uuid())
+                .bind(contact.uuid())
+                .execute(self.on(account).await?)
+                .await?;
         }
         // Answers that showed this contact, or a message on its record, hold its data.
-        sqlx::query("DELETE FROM idempotency_keys WHERE account_id IN ($1, $2) AND response LIKE $3")
+        query("DELETE FROM idempotency_keys WHERE account_id IN ($1, $2) AND response LIKE $3")
             .bind(account.uuid())
             .bind(AccountId::OPERATOR.uuid())
             .bind(format!("%{}%", on_file.id))
-            .execute(&mut *self.tx)
+            .execute(self.on(account).await?)
             .await?;
         let data = json!({
             "contact_id": contact, "messages": erased.messages, "attachments": erased.attachments,
@@ -65,59 +70,58 @@ impl Change {
         account: AccountId,
         contact: &Contact,
     ) -> Result<(), DirectoryError> {
-        sqlx::query("DELETE FROM events WHERE account_id = $1 AND data LIKE $2")
+        query("DELETE FROM events WHERE account_id = $1 AND data LIKE $2")
             .bind(account.uuid())
             .bind(format!("%{}%", contact.id))
-            .execute(&mut *self.tx)
+            .execute(self.on(account).await?)
             .await?;
-        let addresses: Vec<String> = sqlx::query_scalar(
-            "SELECT DISTINCT email FROM participants WHERE account_id = $1 AND contact_id = $2",
-        )
-        .bind(account.uuid())
-        .bind(contact.id.uuid())
-        .fetch_all(&mut *self.tx)
-        .await?;
+        let addresses: Vec<String> =
+            query_scalar("SELECT DISTINCT email FROM participants WHERE account_id = $1 AND contact_id = $2")
+                .bind(account.uuid())
+                .bind(contact.id.uuid())
+                .fetch_all(self.on(account).await?)
+                .await?;
         let addresses: Vec<String> = addresses.iter().map(|address| address.to_lowercase()).collect();
-        let events: Vec<(Uuid, String)> = sqlx::query_as(
+        let events: Vec<(Uuid, String)> = query_as(
             "SELECT event_id, data FROM events WHERE account_id = $1 AND conversation_id IN (SELECT m.conversation_id
              FROM participants p JOIN messages m ON m.account_id = p.account_id AND m.message_id = p.message_id
              WHERE p.account_id = $1 AND p.contact_id = $2)",
         )
         .bind(account.uuid())
         .bind(contact.id.uuid())
-        .fetch_all(&mut *self.tx)
+        .fetch_all(self.on(account).await?)
         .await?;
         for (event, data) in events {
             let mut data: Value = serde_json::from_str(&data).unwrap_or_default();
             take_out(&mut data, &addresses);
-            sqlx::query("UPDATE events SET data = $3 WHERE account_id = $1 AND event_id = $2")
+            query("UPDATE events SET data = $3 WHERE account_id = $1 AND event_id = $2")
                 .bind(account.uuid())
                 .bind(event)
                 .bind(data.to_string())
-                .execute(&mut *self.tx)
+                .execute(self.on(account).await?)
                 .await?;
         }
         Ok(())
     }
 
     async fn count(&mut self, account: AccountId, contact: ContactId) -> Result<Erased, DirectoryError> {
-        let messages: Vec<(String, i64, Option<String>)> = sqlx::query_as(
+        let messages: Vec<(String, i64, Option<String>)> = query_as(
             "SELECT attachments, size_bytes, blob FROM messages WHERE account_id = $1 AND contact_id = $2",
         )
         .bind(account.uuid())
         .bind(contact.uuid())
-        .fetch_all(&mut *self.tx)
+        .fetch_all(self.on(account).await?)
         .await?;
         let held: Vec<(Option<String>,)> =
-            sqlx::query_as("SELECT blob FROM held WHERE account_id = $1 AND contact_id = $2")
+            query_as("SELECT blob FROM held WHERE account_id = $1 AND contact_id = $2")
                 .bind(account.uuid())
                 .bind(contact.uuid())
-                .fetch_all(&mut *self.tx)
+                .fetch_all(self.on(account).await?)
                 .await?;
-        let deliveries: i64 = sqlx::query_scalar(COUNT_DELIVERIES)
+        let deliveries: i64 = query_scalar(COUNT_DELIVERIES)
             .bind(account.uuid())
             .bind(contact.uuid())
-            .fetch_one(&mut *self.tx)
+            .fetch_one(self.on(account).await?)
             .await?;
         let attachments = |list: &str| serde_json::from_str::<Vec<Value>>(list).map_or(0, |list| list.len());
         let mut erased = Erased {

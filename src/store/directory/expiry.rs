@@ -9,6 +9,7 @@ use crate::filing::{Reason, Settings};
 use crate::id::{AccountId, ContactId, DeliveryId, UserId};
 use crate::store::blobs::BlobName;
 use crate::store::directory::{Change, DirectoryError};
+use crate::store::engine::{query, query_as};
 use crate::store::views::id_floor;
 use crate::store::{Store, StoreError};
 use crate::time::Timestamp;
@@ -44,7 +45,7 @@ impl Store {
     /// # Errors
     /// If the database fails.
     pub async fn expire(&self, now: Timestamp) -> Result<Expired, DirectoryError> {
-        let accounts: Vec<(Uuid, String)> = sqlx::query_as("SELECT account_id, settings FROM accounts")
+        let accounts: Vec<(Uuid, String)> = query_as("SELECT account_id, settings FROM accounts")
             .fetch_all(self.reader())
             .await
             .map_err(StoreError::from)?;
@@ -67,7 +68,7 @@ impl Store {
 
     /// R12: an address was verified, but what waited for it could not be filed then.
     async fn release_accepted(&self) -> Result<u64, DirectoryError> {
-        let accepted: Vec<(Uuid, Uuid, String)> = sqlx::query_as(
+        let accepted: Vec<(Uuid, Uuid, String)> = query_as(
             "SELECT DISTINCT e.account_id, e.user_id, e.address FROM held h JOIN user_emails e
              ON e.account_id = h.account_id AND e.user_id = h.user_id
              WHERE h.reason = $1 AND e.verified_at IS NOT NULL LIMIT $2",
@@ -113,13 +114,13 @@ impl Change {
 
     /// R36.
     async fn expire_held(&mut self, account: AccountId, now: Timestamp) -> Result<u64, DirectoryError> {
-        let over: Vec<(Uuid,)> = sqlx::query_as(
+        let over: Vec<(Uuid,)> = query_as(
             "SELECT delivery_id FROM held WHERE account_id = $1 AND expires_at <= $2 ORDER BY expires_at LIMIT $3",
         )
         .bind(account.uuid())
         .bind(now.as_millis())
         .bind(BATCH)
-        .fetch_all(&mut *self.tx)
+        .fetch_all(self.on(account).await?)
         .await?;
         for (delivery,) in &over {
             let said = "nobody decided on it in time: erased";
@@ -130,7 +131,7 @@ impl Change {
 
     /// R3. What is still held keeps its trace.
     async fn expire_traces(&mut self, account: AccountId, before: Timestamp) -> Result<u64, DirectoryError> {
-        let gone: Vec<(Uuid,)> = sqlx::query_as(
+        let gone: Vec<(Uuid,)> = query_as(
             "DELETE FROM deliveries WHERE account_id = $1 AND delivery_id IN (SELECT d.delivery_id FROM deliveries d
              WHERE d.account_id = $1 AND d.delivery_id < $2 AND d.at < $3 AND NOT EXISTS (SELECT 1 FROM held h
              WHERE h.account_id = d.account_id AND h.delivery_id = d.delivery_id)
@@ -140,18 +141,18 @@ impl Change {
         .bind(id_floor(before.plus_days(1)))
         .bind(before.as_millis())
         .bind(BATCH)
-        .fetch_all(&mut *self.tx)
+        .fetch_all(self.on(account).await?)
         .await?;
         if let Some((last,)) = gone.iter().max() {
             // Deliveries end in the order of their ids: no hash up to the last one belongs to a trace that is kept,
             // but for what is held.
-            sqlx::query(
+            query(
                 "DELETE FROM delivery_addresses WHERE account_id = $1 AND delivery_id <= $2
                  AND delivery_id NOT IN (SELECT delivery_id FROM deliveries WHERE account_id = $1 AND delivery_id <= $2)",
             )
             .bind(account.uuid())
             .bind(*last)
-            .execute(&mut *self.tx)
+            .execute(self.on(account).await?)
             .await?;
         }
         Ok(gone.len() as u64)
@@ -159,7 +160,7 @@ impl Change {
 
     /// R61: the messages with their sealed content, and what conversations and events still say of them.
     async fn expire_content(&mut self, account: AccountId, before: Timestamp) -> Result<u64, DirectoryError> {
-        let over: Vec<(Uuid, Uuid, String, i64, Option<String>)> = sqlx::query_as(
+        let over: Vec<(Uuid, Uuid, String, i64, Option<String>)> = query_as(
             "SELECT message_id, conversation_id, attachments, size_bytes, blob FROM messages
              WHERE account_id = $1 AND message_id < $2 AND received_at < $3 ORDER BY message_id LIMIT $4",
         )
@@ -167,7 +168,7 @@ impl Change {
         .bind(id_floor(before.plus_days(1)))
         .bind(before.as_millis())
         .bind(BATCH)
-        .fetch_all(&mut *self.tx)
+        .fetch_all(self.on(account).await?)
         .await?;
         if over.is_empty() {
             return Ok(0);
@@ -179,21 +180,21 @@ impl Change {
             blobs += usize::from(blob.is_some());
             self.blobs.extend(blob.as_deref().and_then(BlobName::parse));
             for statement in ERASE_MESSAGE {
-                sqlx::query(*statement).bind(account.uuid()).bind(message).execute(&mut *self.tx).await?;
+                query(*statement).bind(account.uuid()).bind(message).execute(self.on(account).await?).await?;
             }
-            sqlx::query(
+            query(
                 "UPDATE conversations SET subject = '' WHERE account_id = $1 AND conversation_id = $2 AND NOT EXISTS
                  (SELECT 1 FROM messages m WHERE m.account_id = $1 AND m.conversation_id = $2)",
             )
             .bind(account.uuid())
             .bind(conversation)
-            .execute(&mut *self.tx)
+            .execute(self.on(account).await?)
             .await?;
         }
-        sqlx::query("DELETE FROM events WHERE account_id = $1 AND event_id < $2")
+        query("DELETE FROM events WHERE account_id = $1 AND event_id < $2")
             .bind(account.uuid())
             .bind(id_floor(before))
-            .execute(&mut *self.tx)
+            .execute(self.on(account).await?)
             .await?;
         let data = json!({
             "because": "content_days", "messages": over.len(), "attachments": attachments, "blobs": blobs,
@@ -205,13 +206,13 @@ impl Change {
 
     /// R35: the next mail that a user files sets the mark again.
     async fn expire_marks(&mut self, account: AccountId, before: Timestamp) -> Result<u64, DirectoryError> {
-        let gone: Vec<(Uuid, Uuid)> = sqlx::query_as(
+        let gone: Vec<(Uuid, Uuid)> = query_as(
             "DELETE FROM sync_marks WHERE account_id = $1 AND state = 'on'
              AND COALESCE(last_mail_at, since) < $2 AND since < $2 RETURNING contact_id, user_id",
         )
         .bind(account.uuid())
         .bind(before.as_millis())
-        .fetch_all(&mut *self.tx)
+        .fetch_all(self.on(account).await?)
         .await?;
         for (contact, user) in &gone {
             let (contact, user) = (ContactId::from_uuid(*contact), UserId::from_uuid(*user));

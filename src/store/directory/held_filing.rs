@@ -20,6 +20,7 @@ use crate::store::batch::Outcome;
 use crate::store::blobs::BlobName;
 use crate::store::directory::review::with_steps;
 use crate::store::directory::{Change, CreatedBy, DirectoryError, NewContact};
+use crate::store::engine::{query, query_as, query_scalar};
 use crate::store::facts::Directory;
 use crate::store::rows::Rows;
 use crate::store::submission::{Place, Prepared, SealedCopy, Submission};
@@ -86,7 +87,7 @@ impl Store {
         delivery: DeliveryId,
     ) -> Result<Option<OpenedHeld>, StoreError> {
         let Some(raw) = self.raw_held(account, delivery).await? else { return Ok(None) };
-        let row: Option<(Option<Uuid>, Option<String>)> = sqlx::query_as(
+        let row: Option<(Option<Uuid>, Option<String>)> = query_as(
             "SELECT h.user_id, d.rcpt FROM held h JOIN deliveries d
              ON d.account_id = h.account_id AND d.delivery_id = h.delivery_id
              WHERE h.account_id = $1 AND h.delivery_id = $2",
@@ -133,7 +134,7 @@ impl Store {
         address: &EmailAddress,
         by: &str,
     ) -> Result<u64, DirectoryError> {
-        let waiting: Vec<(Uuid, String)> = sqlx::query_as(
+        let waiting: Vec<(Uuid, String)> = query_as(
             "SELECT delivery_id, headers FROM held WHERE account_id = $1 AND user_id = $2 AND reason = $3
              ORDER BY delivery_id LIMIT $4",
         )
@@ -213,13 +214,13 @@ impl Change {
     }
 
     async fn held_row(&mut self, held: &OpenedHeld) -> Result<Row, DirectoryError> {
-        let row: Option<Row> = sqlx::query_as(
+        let row: Option<Row> = query_as(
             "SELECT at, reason, user_id, size_bytes, content_key, raw, blob FROM held
              WHERE account_id = $1 AND delivery_id = $2",
         )
         .bind(held.account.uuid())
         .bind(held.delivery.uuid())
-        .fetch_optional(&mut *self.tx)
+        .fetch_optional(self.on(held.account).await?)
         .await?;
         row.ok_or(DirectoryError::NotFound("held message"))
     }
@@ -234,7 +235,7 @@ impl Change {
         let (Reason::NewIdentity, Some(user), Some(from)) = (reason, user, held.email.from.address()) else {
             return Ok(None);
         };
-        sqlx::query(
+        query(
             "UPDATE user_emails SET verified_at = COALESCE(verified_at, $4)
              WHERE account_id = $1 AND user_id = $2 AND email_key = $3",
         )
@@ -242,7 +243,7 @@ impl Change {
         .bind(user)
         .bind(from.key())
         .bind(self.now.as_millis())
-        .execute(&mut *self.tx)
+        .execute(self.on(held.account).await?)
         .await?;
         Ok(Some((UserId::from_uuid(user), from.clone())))
     }
@@ -254,7 +255,8 @@ impl Change {
         chosen: Option<ContactId>,
     ) -> Result<Facts, DirectoryError> {
         let served = self.store.inner.served.all();
-        let directory = Directory::load(&mut self.tx, &[*arrival], &served).await?;
+        let account = arrival.mailbox.account();
+        let directory = Directory::load(self.on(account).await?, &[*arrival], &served).await?;
         let mut facts = directory.facts(arrival).ok_or(StoreError::NoSuchAccount)?;
         if let Some(chosen) = chosen.filter(|id| !facts.contacts.iter().any(|known| known.id == *id)) {
             let on_file = self.contact(arrival.mailbox.account(), chosen).await?;
@@ -315,22 +317,23 @@ impl Change {
         outcome: &Outcome<'_>,
         filing: &Filing,
     ) -> Result<(), DirectoryError> {
+        let account = outcome.arrival.mailbox.account();
         let mut rows = Rows::default();
         record::filed(&mut rows, prepared, outcome, filing);
         events::filed(&mut rows, outcome, filing);
         // It happens now; the message itself says when it came.
         rows.events.iter_mut().for_each(|event| event.at = self.now.as_millis());
         // The blob stays: the message names it from now on.
-        sqlx::query("DELETE FROM held WHERE account_id = $1 AND delivery_id = $2")
-            .bind(outcome.arrival.mailbox.account().uuid())
+        query("DELETE FROM held WHERE account_id = $1 AND delivery_id = $2")
+            .bind(account.uuid())
             .bind(outcome.delivery.uuid())
-            .execute(&mut *self.tx)
+            .execute(self.on(account).await?)
             .await?;
-        Ok(rows.write(&mut self.tx).await?)
+        Ok(rows.write(self.on(account).await?).await?)
     }
 
     async fn hold_on(&mut self, held: &OpenedHeld, still: &Held) -> Result<(), DirectoryError> {
-        sqlx::query(
+        query(
             "UPDATE held SET reason = $3, why = $4, user_id = COALESCE($5, user_id), contact_id = $6
              WHERE account_id = $1 AND delivery_id = $2",
         )
@@ -340,17 +343,17 @@ impl Change {
         .bind(&still.why)
         .bind(still.user.map(UserId::uuid))
         .bind(still.contact.map(ContactId::uuid))
-        .execute(&mut *self.tx)
+        .execute(self.on(held.account).await?)
         .await?;
         Ok(())
     }
 
     async fn forget_held(&mut self, held: &OpenedHeld) -> Result<(), DirectoryError> {
         let blob: Option<(Option<String>,)> =
-            sqlx::query_as("DELETE FROM held WHERE account_id = $1 AND delivery_id = $2 RETURNING blob")
+            query_as("DELETE FROM held WHERE account_id = $1 AND delivery_id = $2 RETURNING blob")
                 .bind(held.account.uuid())
                 .bind(held.delivery.uuid())
-                .fetch_optional(&mut *self.tx)
+                .fetch_optional(self.on(held.account).await?)
                 .await?;
         self.blobs.extend(blob.and_then(|(blob,)| blob).as_deref().and_then(BlobName::parse));
         Ok(())
@@ -365,16 +368,16 @@ impl Change {
         contact: Option<ContactId>,
     ) -> Result<(), DirectoryError> {
         let steps: Option<String> =
-            sqlx::query_scalar("SELECT steps FROM deliveries WHERE account_id = $1 AND delivery_id = $2")
+            query_scalar("SELECT steps FROM deliveries WHERE account_id = $1 AND delivery_id = $2")
                 .bind(held.account.uuid())
                 .bind(held.delivery.uuid())
-                .fetch_optional(&mut *self.tx)
+                .fetch_optional(self.on(held.account).await?)
                 .await?;
         let mut trace = Trace { steps: outcome.trace.steps.clone() };
         if matches!(outcome.decision, Decision::Discarded(_)) {
             trace.leave_out_addresses();
         }
-        sqlx::query(
+        query(
             "UPDATE deliveries SET outcome = $3, reason = $4, message_id = $5, contact_id = $6, steps = $7
              WHERE account_id = $1 AND delivery_id = $2",
         )
@@ -385,7 +388,7 @@ impl Change {
         .bind(message.map(MessageId::uuid))
         .bind(contact.map(ContactId::uuid))
         .bind(with_steps(&steps.unwrap_or_default(), &trace.steps))
-        .execute(&mut *self.tx)
+        .execute(self.on(held.account).await?)
         .await?;
         Ok(())
     }

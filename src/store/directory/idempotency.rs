@@ -8,6 +8,7 @@ use uuid::Uuid;
 
 use crate::id::AccountId;
 use crate::store::directory::{Change, DirectoryError};
+use crate::store::engine::{query, query_as, query_scalar};
 use crate::store::seal::{AccountKey, SealError};
 use crate::store::{Store, StoreError};
 use crate::time::Timestamp;
@@ -49,7 +50,7 @@ impl Store {
     /// # Errors
     /// If the database fails.
     pub async fn recall(&self, request: &Request) -> Result<Remembered, StoreError> {
-        let row: Option<(Vec<u8>, i64, String)> = sqlx::query_as(
+        let row: Option<(Vec<u8>, i64, String)> = query_as(
             "SELECT request_hash, status, response FROM idempotency_keys
              WHERE account_id = $1 AND key = $2 AND created_at > $3",
         )
@@ -70,7 +71,7 @@ impl Store {
     }
 
     async fn key_of(&self, account: AccountId) -> Result<AccountKey, StoreError> {
-        let wrapped: Vec<u8> = sqlx::query_scalar("SELECT wrapped_key FROM accounts WHERE account_id = $1")
+        let wrapped: Vec<u8> = query_scalar("SELECT wrapped_key FROM accounts WHERE account_id = $1")
             .bind(account.uuid())
             .fetch_one(self.reader())
             .await?;
@@ -96,9 +97,9 @@ impl Change {
         request: &Request,
         answer: &StoredAnswer,
     ) -> Result<(), DirectoryError> {
-        let wrapped: Vec<u8> = sqlx::query_scalar("SELECT wrapped_key FROM accounts WHERE account_id = $1")
+        let wrapped: Vec<u8> = query_scalar("SELECT wrapped_key FROM accounts WHERE account_id = $1")
             .bind(request.account.uuid())
-            .fetch_one(&mut *self.tx)
+            .fetch_one(self.anywhere())
             .await?;
         let vault = self.store.vault().clone();
         let key = vault.open_account_key(request.account, &wrapped).map_err(StoreError::from)?;
@@ -108,12 +109,12 @@ impl Change {
     }
 
     async fn keep(&mut self, request: &Request, status: u16, body: &str) -> Result<(), DirectoryError> {
-        sqlx::query("DELETE FROM idempotency_keys WHERE account_id = $1 AND created_at <= $2")
+        query("DELETE FROM idempotency_keys WHERE account_id = $1 AND created_at <= $2")
             .bind(request.account.uuid())
             .bind(self.now.plus_days(-KEPT_DAYS).as_millis())
-            .execute(&mut *self.tx)
+            .execute(self.anywhere())
             .await?;
-        let kept = sqlx::query(
+        let kept = query(
             "INSERT INTO idempotency_keys (account_id, key, request_hash, status, response, created_at)
              VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT (account_id, key) DO NOTHING",
         )
@@ -123,9 +124,8 @@ impl Change {
         .bind(i64::from(status))
         .bind(body)
         .bind(self.now.as_millis())
-        .execute(&mut *self.tx)
-        .await?
-        .rows_affected();
+        .execute(self.anywhere())
+        .await?;
         if kept == 0 {
             return Err(DirectoryError::Conflict(
                 "the same Idempotency-Key was used at the same time".to_owned(),

@@ -2,6 +2,7 @@
 
 use crate::id::{AccountId, UserId};
 use crate::store::directory::{Change, DirectoryError, User, checked_email};
+use crate::store::engine::{query, query_scalar};
 use crate::time::Timestamp;
 
 /// An address on a user's profile.
@@ -64,10 +65,10 @@ impl Change {
             return Err(DirectoryError::invalid(field, "stands in a domain that syncmx serves"));
         }
         let owner: Option<uuid::Uuid> =
-            sqlx::query_scalar("SELECT user_id FROM user_emails WHERE account_id = $1 AND email_key = $2")
+            query_scalar("SELECT user_id FROM user_emails WHERE account_id = $1 AND email_key = $2")
                 .bind(account.uuid())
                 .bind(address.key())
-                .fetch_optional(&mut *self.tx)
+                .fetch_optional(self.on(account).await?)
                 .await?;
         if owner.is_some_and(|owner| owner != user.uuid()) {
             return Err(DirectoryError::Conflict(format!("{field}: belongs to another user of the account")));
@@ -76,7 +77,7 @@ impl Change {
             Verification::Trusted => Some(self.now.as_millis()),
             Verification::Wanted => None,
         };
-        sqlx::query(
+        query(
             "INSERT INTO user_emails (account_id, email_key, user_id, address, verified_at) VALUES ($1, $2, $3, $4, $5)
              ON CONFLICT (account_id, email_key) DO UPDATE SET verified_at = COALESCE(user_emails.verified_at, excluded.verified_at)",
         )
@@ -85,7 +86,7 @@ impl Change {
         .bind(user.uuid())
         .bind(address.as_str())
         .bind(verified_at)
-        .execute(&mut *self.tx)
+        .execute(self.on(account).await?)
         .await?;
         Ok(())
     }

@@ -1,11 +1,11 @@
 //! Marks: which (user, contact) pairs have their future mail filed (R29–R35).
 
 use serde_json::json;
-use sqlx::{QueryBuilder, Sqlite};
 use uuid::Uuid;
 
 use crate::id::{AccountId, ContactId, UserId};
 use crate::store::directory::{Change, DirectoryError};
+use crate::store::engine::{Builder, query, query_as};
 use crate::store::views::{Key, Page, Slice};
 use crate::store::{Store, StoreError};
 use crate::time::Timestamp;
@@ -71,7 +71,7 @@ impl Store {
         filter: MarkFilter,
         slice: Slice,
     ) -> Result<Page<Mark>, StoreError> {
-        let mut sql = QueryBuilder::<Sqlite>::new(
+        let mut sql = Builder::new(
             "SELECT s.user_id, s.contact_id, c.email, s.state, s.since, s.because FROM sync_marks s
              JOIN contacts c ON c.account_id = s.account_id AND c.contact_id = s.contact_id WHERE s.account_id = ",
         );
@@ -94,7 +94,7 @@ impl Store {
             sql.push(", ").push_bind(after.id).push(", ").push_bind(after.second).push(")");
         }
         sql.push(" ORDER BY s.since, s.user_id, s.contact_id LIMIT ").push_bind(slice.fetch_limit());
-        let rows: Vec<Row> = sql.build_query_as().fetch_all(self.reader()).await?;
+        let rows: Vec<Row> = sql.build().fetch_all(self.reader()).await?;
         let marks = rows.into_iter().map(mark_of).collect();
         Ok(slice.page(marks, |mark: &Mark| Key {
             at: mark.since.as_millis(),
@@ -118,7 +118,7 @@ impl Change {
     ) -> Result<Mark, DirectoryError> {
         self.contact(account, contact).await?;
         self.user(account, user).await?;
-        let changed = sqlx::query(
+        let changed = query(
             "INSERT INTO sync_marks (account_id, contact_id, user_id, state, since, because) VALUES ($1, $2, $3, $4, $5, 'api')
              ON CONFLICT (account_id, contact_id, user_id)
              DO UPDATE SET state = excluded.state, since = excluded.since, because = excluded.because
@@ -129,9 +129,8 @@ impl Change {
         .bind(user.uuid())
         .bind(state.as_str())
         .bind(self.now.as_millis())
-        .execute(&mut *self.tx)
-        .await?
-        .rows_affected();
+        .execute(self.on(account).await?)
+        .await?;
         if changed > 0 {
             let data = json!({ "contact_id": contact, "user_id": user, "because": "api" });
             let kind = match state {
@@ -140,7 +139,7 @@ impl Change {
             };
             self.emit(account, kind, None, &data).await?;
         }
-        let row: Row = sqlx::query_as(
+        let row: Row = query_as(
             "SELECT s.user_id, s.contact_id, c.email, s.state, s.since, s.because FROM sync_marks s
              JOIN contacts c ON c.account_id = s.account_id AND c.contact_id = s.contact_id
              WHERE s.account_id = $1 AND s.contact_id = $2 AND s.user_id = $3",
@@ -148,7 +147,7 @@ impl Change {
         .bind(account.uuid())
         .bind(contact.uuid())
         .bind(user.uuid())
-        .fetch_one(&mut *self.tx)
+        .fetch_one(self.on(account).await?)
         .await?;
         Ok(mark_of(row))
     }

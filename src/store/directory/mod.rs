@@ -25,7 +25,6 @@ mod tokens;
 mod users;
 
 use serde_json::Value;
-use sqlx::{Sqlite, Transaction};
 
 pub use accounts::Account;
 pub(in crate::store) use contacts::escape_like;
@@ -49,6 +48,7 @@ pub use users::{NewUser, Purge, SyncState, User};
 
 use crate::id::{AccountId, ConversationId, EventId};
 use crate::store::blobs::BlobName;
+use crate::store::engine::{Connection, Transaction, query};
 use crate::store::{Store, StoreError};
 use crate::time::Timestamp;
 
@@ -90,7 +90,9 @@ impl DirectoryError {
 #[derive(Debug)]
 #[must_use = "nothing is written before commit"]
 pub struct Change {
-    tx: Transaction<'static, Sqlite>,
+    tx: Transaction,
+    /// Accounts in which nobody else writes until this ends.
+    locked: Vec<AccountId>,
     store: Store,
     now: Timestamp,
     /// To be removed once no row names them any more.
@@ -113,6 +115,7 @@ impl Store {
     pub async fn change(&self) -> Result<Change, StoreError> {
         Ok(Change {
             tx: self.begin().await?,
+            locked: Vec::new(),
             store: self.clone(),
             now: Timestamp::now(),
             blobs: Vec::new(),
@@ -136,6 +139,21 @@ impl Change {
         Ok(())
     }
 
+    /// The transaction, to read and write in this account: from now on nobody else writes there, so that what was
+    /// read holds until the commit.
+    async fn on(&mut self, account: AccountId) -> Result<&mut Connection, StoreError> {
+        if !self.locked.contains(&account) {
+            self.tx.lock_accounts(&[account]).await?;
+            self.locked.push(account);
+        }
+        Ok(&mut self.tx)
+    }
+
+    /// The same without waiting for others: for statements that lean on a unique key alone.
+    fn anywhere(&mut self) -> &mut Connection {
+        &mut self.tx
+    }
+
     /// Puts an event into the outbox. `data` holds ids and headers, never text.
     async fn emit(
         &mut self,
@@ -144,7 +162,7 @@ impl Change {
         conversation: Option<ConversationId>,
         data: &Value,
     ) -> Result<(), StoreError> {
-        sqlx::query(
+        query(
             "INSERT INTO events (account_id, event_id, type, at, conversation_id, data) VALUES ($1, $2, $3, $4, $5, $6)",
         )
         .bind(account.uuid())
@@ -153,7 +171,7 @@ impl Change {
         .bind(self.now.as_millis())
         .bind(conversation.map(ConversationId::uuid))
         .bind(data.to_string())
-        .execute(&mut *self.tx)
+        .execute(self.on(account).await?)
         .await?;
         Ok(())
     }

@@ -10,7 +10,7 @@ use crate::address::{EmailAddress, ServedDomains};
 use crate::id::{AccountId, UserId};
 use crate::keys::Keys;
 use crate::store::StoreError;
-use crate::store::engine::Connection;
+use crate::store::engine::{Connection, query_as, query_scalar};
 use crate::time::Timestamp;
 
 /// When mail was last seen through each feed; none if never, or not since traces are kept (R3).
@@ -86,7 +86,7 @@ pub(super) async fn read(
         *seen = last_seen(connection, keys, account, &address).await?;
     }
     let [sync_address, auto_forward, journal, routed_replies] = seen;
-    let asked: Option<(Option<String>, Option<String>, i64)> = sqlx::query_as(
+    let asked: Option<(Option<String>, Option<String>, i64)> = query_as(
         "SELECT code, link, at FROM forwarding_confirmations WHERE account_id = $1 AND user_id = $2",
     )
     .bind(account.uuid())
@@ -104,7 +104,7 @@ async fn last_seen(
     account: AccountId,
     address: &EmailAddress,
 ) -> Result<Option<Timestamp>, StoreError> {
-    let last: Option<Uuid> = sqlx::query_scalar(
+    let last: Option<Uuid> = query_scalar(
         "SELECT delivery_id FROM delivery_addresses WHERE account_id = $1 AND address_hash = $2 AND role = 'to'
          ORDER BY delivery_id DESC LIMIT 1",
     )

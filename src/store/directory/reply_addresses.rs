@@ -6,6 +6,7 @@ use crate::address::token::ReplyToken;
 use crate::id::{AccountId, ContactId, ConversationId, UserId};
 use crate::store::StoreError;
 use crate::store::directory::{Change, DirectoryError};
+use crate::store::engine::{query, query_as};
 
 /// What a reply address is for.
 #[derive(Clone, Debug)]
@@ -78,13 +79,13 @@ impl Change {
     ) -> Result<ConversationId, DirectoryError> {
         let mut id = given.uuid();
         for _ in 0..MERGES_MAX {
-            let row: Option<(Uuid, Option<Uuid>, Option<i64>)> = sqlx::query_as(
+            let row: Option<(Uuid, Option<Uuid>, Option<i64>)> = query_as(
                 "SELECT contact_id, merged_into, reply_revoked_at FROM conversations
                  WHERE account_id = $1 AND conversation_id = $2",
             )
             .bind(account.uuid())
             .bind(id)
-            .fetch_optional(&mut *self.tx)
+            .fetch_optional(self.on(account).await?)
             .await?;
             match row {
                 None => break,
@@ -112,7 +113,7 @@ impl Change {
     ) -> Result<ConversationId, DirectoryError> {
         check_subject(subject)?;
         let conversation = ConversationId::generate();
-        sqlx::query(
+        query(
             "INSERT INTO conversations (account_id, conversation_id, contact_id, user_id, subject, created_at, last_at)
              VALUES ($1, $2, $3, $4, $5, $6, $6)",
         )
@@ -122,7 +123,7 @@ impl Change {
         .bind(user.map(UserId::uuid))
         .bind(subject.trim())
         .bind(self.now.as_millis())
-        .execute(&mut *self.tx)
+        .execute(self.on(account).await?)
         .await?;
         Ok(conversation)
     }

@@ -7,6 +7,7 @@ use crate::id::{AccountId, DeliveryId};
 use crate::store::blobs::BlobName;
 use crate::store::directory::{Change, DirectoryError};
 use crate::store::effects::steps_json;
+use crate::store::engine::{query, query_as, query_scalar};
 
 impl Change {
     /// Erases a held message on a person's word. Its delivery stays and says so, without addresses (R5).
@@ -29,33 +30,33 @@ impl Change {
         said: &str,
     ) -> Result<(), DirectoryError> {
         let gone: Option<(Option<String>,)> =
-            sqlx::query_as("DELETE FROM held WHERE account_id = $1 AND delivery_id = $2 RETURNING blob")
+            query_as("DELETE FROM held WHERE account_id = $1 AND delivery_id = $2 RETURNING blob")
                 .bind(account.uuid())
                 .bind(delivery.uuid())
-                .fetch_optional(&mut *self.tx)
+                .fetch_optional(self.on(account).await?)
                 .await?;
         let (blob,) = gone.ok_or(DirectoryError::NotFound("held message"))?;
         self.blobs.extend(blob.as_deref().and_then(BlobName::parse));
         // Its event names sender and subject.
-        sqlx::query("DELETE FROM events WHERE account_id = $1 AND delivery_id = $2")
+        query("DELETE FROM events WHERE account_id = $1 AND delivery_id = $2")
             .bind(account.uuid())
             .bind(delivery.uuid())
-            .execute(&mut *self.tx)
+            .execute(self.on(account).await?)
             .await?;
         let steps: Option<String> =
-            sqlx::query_scalar("SELECT steps FROM deliveries WHERE account_id = $1 AND delivery_id = $2")
+            query_scalar("SELECT steps FROM deliveries WHERE account_id = $1 AND delivery_id = $2")
                 .bind(account.uuid())
                 .bind(delivery.uuid())
-                .fetch_optional(&mut *self.tx)
+                .fetch_optional(self.on(account).await?)
                 .await?;
-        sqlx::query(
+        query(
             "UPDATE deliveries SET outcome = 'discarded', mail_from = NULL, rcpt = NULL, from_address = NULL,
              message_id_header = NULL, steps = $3 WHERE account_id = $1 AND delivery_id = $2",
         )
         .bind(account.uuid())
         .bind(delivery.uuid())
         .bind(steps_after_discard(&steps.unwrap_or_default(), said))
-        .execute(&mut *self.tx)
+        .execute(self.on(account).await?)
         .await?;
         Ok(())
     }

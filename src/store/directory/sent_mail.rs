@@ -10,6 +10,7 @@ use crate::id::{AccountId, ContactId, ConversationId, MessageId, UserId};
 use crate::message::{self, Email};
 use crate::store::directory::reply_addresses::check_subject;
 use crate::store::directory::{Change, Contact, DirectoryError, User};
+use crate::store::engine::{query, query_as};
 use crate::store::views::{Message, read_message};
 use crate::time::Timestamp;
 
@@ -60,29 +61,29 @@ impl Change {
         let author = author_of(&user, &self.store.inner.served);
         self.insert_sent(account, message, conversation, &header, &author, mail).await?;
         self.insert_sent_participants(account, message, sent_at, (&user, &author), &contact).await?;
-        sqlx::query(
+        query(
             "INSERT INTO thread_ids (account_id, message_id_header, conversation_id, is_own) VALUES ($1, $2, $3, TRUE)
              ON CONFLICT (account_id, message_id_header, conversation_id) DO UPDATE SET is_own = TRUE",
         )
         .bind(account.uuid())
         .bind(&header)
         .bind(conversation.uuid())
-        .execute(&mut *self.tx)
+        .execute(self.on(account).await?)
         .await?;
-        sqlx::query(
-            "UPDATE conversations SET last_at = MAX(last_at, $3) WHERE account_id = $1 AND conversation_id = $2",
+        query(
+            "UPDATE conversations SET last_at = $3 WHERE account_id = $1 AND conversation_id = $2 AND last_at < $3",
         )
         .bind(account.uuid())
         .bind(conversation.uuid())
         .bind(sent_at.as_millis())
-        .execute(&mut *self.tx)
+        .execute(self.on(account).await?)
         .await?;
         self.message(account, message).await
     }
 
     /// The message as this change leaves it.
     async fn message(&mut self, account: AccountId, message: MessageId) -> Result<Message, DirectoryError> {
-        let found = read_message(&mut self.tx, account, message).await?;
+        let found = read_message(self.on(account).await?, account, message).await?;
         found.ok_or(DirectoryError::NotFound("message"))
     }
 
@@ -92,13 +93,13 @@ impl Change {
         contact: ContactId,
         header: &str,
     ) -> Result<Option<MessageId>, DirectoryError> {
-        let row: Option<(Uuid, Uuid)> = sqlx::query_as(
+        let row: Option<(Uuid, Uuid)> = query_as(
             "SELECT message_id, contact_id FROM messages WHERE account_id = $1 AND message_id_header = $2
              ORDER BY message_id LIMIT 1",
         )
         .bind(account.uuid())
         .bind(header)
-        .fetch_optional(&mut *self.tx)
+        .fetch_optional(self.on(account).await?)
         .await?;
         match row {
             Some((_, owner)) if owner != contact.uuid() => Err(DirectoryError::Conflict(
@@ -123,7 +124,7 @@ impl Change {
             email.as_ref().map_or(("", ""), |email| (email.text.as_str(), email.reply.new_text.as_str()));
         let digest = email.as_ref().map_or([0; 32], |email| email.digest);
         let size = mail.text.as_ref().map_or(0, String::len) + mail.html.as_ref().map_or(0, String::len);
-        sqlx::query(
+        query(
             "INSERT INTO messages (account_id, message_id, conversation_id, contact_id, user_id, direction, kind, sender,
              subject, sent_at, received_at, message_id_header, text, new_text, has_html, flags, attachments, digest, size_bytes)
              VALUES ($1, $2, $3, $4, $5, 'outbound', 'mail', 'verified', $6, $7, $8, $9, $10, $11, FALSE,
@@ -142,7 +143,7 @@ impl Change {
         .bind(new_text)
         .bind(digest.as_slice())
         .bind(i64::try_from(size).unwrap_or(i64::MAX))
-        .execute(&mut *self.tx)
+        .execute(self.on(account).await?)
         .await?;
         Ok(())
     }
@@ -160,7 +161,7 @@ impl Change {
             (1, "to", &contact.name, contact.email.as_str(), Some(contact.id.uuid()), None),
         ];
         for (position, role, name, email, contact_id, user_id) in people {
-            sqlx::query(
+            query(
                 "INSERT INTO participants (account_id, message_id, position, role, name, email, contact_id, user_id, sent_at)
                  VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
             )
@@ -173,7 +174,7 @@ impl Change {
             .bind(contact_id)
             .bind(user_id)
             .bind(sent_at.as_millis())
-            .execute(&mut *self.tx)
+            .execute(self.on(account).await?)
             .await?;
         }
         Ok(())

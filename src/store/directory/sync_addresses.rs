@@ -5,6 +5,7 @@ use crate::address::sync;
 use crate::id::{AccountId, UserId};
 use crate::store::StoreError;
 use crate::store::directory::{Addresses, Change, DirectoryError, Purge, SyncState, User};
+use crate::store::engine::{query, query_scalar};
 
 impl Change {
     /// Gives the user a new sync address; the old one is refused from now on.
@@ -18,18 +19,18 @@ impl Change {
     ) -> Result<User, DirectoryError> {
         let old = self.user(account, user).await?;
         self.addresses = Addresses::Changed;
-        sqlx::query("UPDATE sync_addresses SET state = 'retired' WHERE account_id = $1 AND user_id = $2")
+        query("UPDATE sync_addresses SET state = 'retired' WHERE account_id = $1 AND user_id = $2")
             .bind(account.uuid())
             .bind(user.uuid())
-            .execute(&mut *self.tx)
+            .execute(self.on(account).await?)
             .await?;
         let local = self.fresh_local_part(&old.name).await?;
         self.keep_local_part(account, user, &local).await?;
-        sqlx::query("UPDATE users SET sync_local = $3 WHERE account_id = $1 AND user_id = $2")
+        query("UPDATE users SET sync_local = $3 WHERE account_id = $1 AND user_id = $2")
             .bind(account.uuid())
             .bind(user.uuid())
             .bind(&local)
-            .execute(&mut *self.tx)
+            .execute(self.on(account).await?)
             .await?;
         self.user(account, user).await
     }
@@ -65,11 +66,11 @@ impl Change {
         state: SyncState,
     ) -> Result<User, DirectoryError> {
         self.addresses = Addresses::Changed;
-        sqlx::query("UPDATE users SET sync_state = $3 WHERE account_id = $1 AND user_id = $2")
+        query("UPDATE users SET sync_state = $3 WHERE account_id = $1 AND user_id = $2")
             .bind(account.uuid())
             .bind(user.uuid())
             .bind(state.as_str())
-            .execute(&mut *self.tx)
+            .execute(self.on(account).await?)
             .await?;
         self.user(account, user).await
     }
@@ -81,10 +82,11 @@ impl Change {
             aws_lc_rs::rand::fill(&mut random)
                 .map_err(|_| StoreError::from(crate::store::seal::SealError::Failed))?;
             let local = sync::local_part(name, u64::from_be_bytes(random));
-            let taken: Option<i64> = sqlx::query_scalar("SELECT 1 FROM sync_addresses WHERE local_part = $1")
-                .bind(&local)
-                .fetch_optional(&mut *self.tx)
-                .await?;
+            let taken: Option<i64> =
+                query_scalar("SELECT created_at FROM sync_addresses WHERE local_part = $1")
+                    .bind(&local)
+                    .fetch_optional(self.anywhere())
+                    .await?;
             if taken.is_none() {
                 return Ok(local);
             }
@@ -97,14 +99,14 @@ impl Change {
         user: UserId,
         local: &str,
     ) -> Result<(), DirectoryError> {
-        sqlx::query(
+        query(
             "INSERT INTO sync_addresses (account_id, local_part, user_id, state, created_at) VALUES ($1, $2, $3, 'active', $4)",
         )
         .bind(account.uuid())
         .bind(local)
         .bind(user.uuid())
         .bind(self.now.as_millis())
-        .execute(&mut *self.tx)
+        .execute(self.on(account).await?)
         .await?;
         Ok(())
     }

@@ -6,6 +6,7 @@ use uuid::Uuid;
 use crate::address::token::encode;
 use crate::id::{AccountId, TokenId};
 use crate::store::directory::{Change, DirectoryError, NAME_MAX_CHARS, Principal, Scopes, checked_text};
+use crate::store::engine::{query, query_as, query_scalar};
 use crate::store::seal::SealError;
 use crate::store::views::{Key, Page, Slice};
 use crate::store::{Store, StoreError};
@@ -46,7 +47,7 @@ impl Store {
     /// If the database fails.
     pub async fn authenticate(&self, token: &str) -> Result<Option<Principal>, StoreError> {
         let row: Option<(Uuid, Uuid, String)> =
-            sqlx::query_as("SELECT account_id, token_id, scopes FROM tokens WHERE token_hash = $1")
+            query_as("SELECT account_id, token_id, scopes FROM tokens WHERE token_hash = $1")
                 .bind(hash(token))
                 .fetch_optional(self.reader())
                 .await?;
@@ -64,10 +65,11 @@ impl Store {
     /// If the database fails.
     pub async fn ensure_admin_token(&self, given: Option<&str>) -> Result<Option<String>, DirectoryError> {
         let mut change = self.change().await?;
-        let existing: Option<i64> = sqlx::query_scalar("SELECT 1 FROM tokens WHERE account_id = $1 LIMIT 1")
-            .bind(AccountId::OPERATOR.uuid())
-            .fetch_optional(&mut *change.tx)
-            .await?;
+        let existing: Option<i64> =
+            query_scalar("SELECT created_at FROM tokens WHERE account_id = $1 LIMIT 1")
+                .bind(AccountId::OPERATOR.uuid())
+                .fetch_optional(change.on(AccountId::OPERATOR).await?)
+                .await?;
         if existing.is_some() {
             return Ok(None);
         }
@@ -86,7 +88,7 @@ impl Store {
     /// # Errors
     /// If the database fails.
     pub async fn tokens(&self, account: Option<AccountId>, slice: Slice) -> Result<Page<Token>, StoreError> {
-        let rows: Vec<Row> = sqlx::query_as(
+        let rows: Vec<Row> = query_as(
             "SELECT token_id, account_id, name, scopes, created_at FROM tokens
              WHERE token_id > $1 AND (account_id = $2 OR $3) ORDER BY token_id LIMIT $4",
         )
@@ -124,13 +126,12 @@ impl Change {
         token: TokenId,
         within: Option<AccountId>,
     ) -> Result<(), DirectoryError> {
-        let gone = sqlx::query("DELETE FROM tokens WHERE token_id = $1 AND (account_id = $2 OR $3)")
+        let gone = query("DELETE FROM tokens WHERE token_id = $1 AND (account_id = $2 OR $3)")
             .bind(token.uuid())
             .bind(within.map_or(Uuid::nil(), AccountId::uuid))
             .bind(within.is_none())
-            .execute(&mut *self.tx)
-            .await?
-            .rows_affected();
+            .execute(self.anywhere())
+            .await?;
         if gone == 0 { Err(DirectoryError::NotFound("token")) } else { Ok(()) }
     }
 
@@ -142,7 +143,7 @@ impl Change {
             scopes: new.scopes.clone(),
             created_at: self.now,
         };
-        sqlx::query(
+        query(
             "INSERT INTO tokens (account_id, token_id, name, scopes, token_hash, created_at) VALUES ($1, $2, $3, $4, $5, $6)",
         )
         .bind(new.account.unwrap_or(AccountId::OPERATOR).uuid())
@@ -151,7 +152,7 @@ impl Change {
         .bind(serde_json::Value::from(token.scopes.words()).to_string())
         .bind(hash(text))
         .bind(self.now.as_millis())
-        .execute(&mut *self.tx)
+        .execute(self.anywhere())
         .await?;
         Ok(token)
     }

@@ -7,7 +7,7 @@ use crate::id::{AccountId, UserId};
 use crate::store::directory::identities::{self, UserEmail, Verification};
 use crate::store::directory::profile::{self, Profile};
 use crate::store::directory::{Change, DirectoryError, NAME_MAX_CHARS, checked_text};
-use crate::store::engine::Connection;
+use crate::store::engine::{Connection, query, query_as};
 use crate::store::views::{Key, Page, Slice};
 use crate::store::{Store, StoreError};
 use crate::time::Timestamp;
@@ -108,11 +108,8 @@ impl Store {
     /// If the database fails.
     pub async fn user(&self, account: AccountId, user: UserId) -> Result<Option<User>, StoreError> {
         let mut reader = self.reader().acquire().await?;
-        let row: Option<Row> = sqlx::query_as(SELECT_ONE)
-            .bind(account.uuid())
-            .bind(user.uuid())
-            .fetch_optional(&mut *reader)
-            .await?;
+        let row: Option<Row> =
+            query_as(SELECT_ONE).bind(account.uuid()).bind(user.uuid()).fetch_optional(&mut reader).await?;
         match row {
             Some(row) => Ok(Some(self.whole_user(&mut reader, account, row).await?)),
             None => Ok(None),
@@ -126,7 +123,7 @@ impl Store {
         account: AccountId,
         row: Row,
     ) -> Result<User, StoreError> {
-        let emails: Vec<identities::Row> = sqlx::query_as(identities::SELECT_OF_USER)
+        let emails: Vec<identities::Row> = query_as(identities::SELECT_OF_USER)
             .bind(account.uuid())
             .bind(row.user_id)
             .fetch_all(&mut *connection)
@@ -142,7 +139,7 @@ impl Store {
     /// # Errors
     /// If the database fails.
     pub async fn users(&self, account: AccountId, slice: Slice) -> Result<Page<User>, StoreError> {
-        let rows: Vec<Row> = sqlx::query_as(
+        let rows: Vec<Row> = query_as(
             "SELECT user_id, name, role, sync_state, sync_local, created_at FROM users
              WHERE account_id = $1 AND user_id > $2 ORDER BY user_id LIMIT $3",
         )
@@ -180,7 +177,7 @@ impl Change {
         }
         let user = UserId::generate();
         let local = self.fresh_local_part(&name).await?;
-        sqlx::query(
+        query(
             "INSERT INTO users (account_id, user_id, name, role, sync_state, sync_local, created_at)
              VALUES ($1, $2, $3, $4, 'on', $5, $6)",
         )
@@ -190,7 +187,7 @@ impl Change {
         .bind(&role)
         .bind(&local)
         .bind(self.now.as_millis())
-        .execute(&mut *self.tx)
+        .execute(self.on(account).await?)
         .await?;
         self.keep_local_part(account, user, &local).await?;
         for (n, email) in new.emails.iter().enumerate() {
@@ -201,14 +198,14 @@ impl Change {
 
     /// The user as this change leaves them.
     pub(super) async fn user(&mut self, account: AccountId, user: UserId) -> Result<User, DirectoryError> {
-        let row: Option<Row> = sqlx::query_as(SELECT_ONE)
+        let row: Option<Row> = query_as(SELECT_ONE)
             .bind(account.uuid())
             .bind(user.uuid())
-            .fetch_optional(&mut *self.tx)
+            .fetch_optional(self.on(account).await?)
             .await?;
         let row = row.ok_or(DirectoryError::NotFound("user"))?;
         let store = self.store.clone();
-        Ok(store.whole_user(&mut self.tx, account, row).await?)
+        Ok(store.whole_user(self.on(account).await?, account, row).await?)
     }
 }
 

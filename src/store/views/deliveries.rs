@@ -3,11 +3,11 @@
 //! Addresses are searched by their keyed hash alone: an exact address finds a delivery, nobody can list them (R5).
 
 use serde_json::Value;
-use sqlx::{QueryBuilder, Sqlite};
 use uuid::Uuid;
 
 use crate::address::EmailAddress;
 use crate::id::{AccountId, ContactId, DeliveryId, MessageId};
+use crate::store::engine::Builder;
 use crate::store::views::{Key, Page, Slice};
 use crate::store::{Store, StoreError};
 use crate::time::Timestamp;
@@ -100,7 +100,7 @@ impl Store {
     ) -> Result<Option<Delivery>, StoreError> {
         let mut sql = select(account);
         sql.push(" AND d.delivery_id = ").push_bind(delivery.uuid());
-        let row: Option<Row> = sql.build_query_as().fetch_optional(self.reader()).await?;
+        let row: Option<Row> = sql.build().fetch_optional(self.reader()).await?;
         Ok(row.map(delivery_of))
     }
 
@@ -149,14 +149,14 @@ impl Store {
             sql.push(" AND d.delivery_id < ").push_bind(after.id);
         }
         sql.push(" ORDER BY d.delivery_id DESC LIMIT ").push_bind(slice.fetch_limit());
-        let rows: Vec<Row> = sql.build_query_as().fetch_all(self.reader()).await?;
+        let rows: Vec<Row> = sql.build().fetch_all(self.reader()).await?;
         let deliveries = rows.into_iter().map(delivery_of).collect();
         Ok(slice.page(deliveries, |delivery: &Delivery| Key::of_id(delivery.id.uuid())))
     }
 }
 
-fn select(account: AccountId) -> QueryBuilder<Sqlite> {
-    let mut sql = QueryBuilder::new(
+fn select(account: AccountId) -> Builder {
+    let mut sql = Builder::new(
         "SELECT d.delivery_id, d.at, d.peer, d.helo, d.tls, d.mail_from, d.rcpt, d.message_id_header, d.from_address,
          d.size_bytes, d.auth, d.outcome, d.reason, d.smtp, d.message_id, d.steps FROM deliveries d WHERE d.account_id = ",
     );

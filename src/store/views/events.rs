@@ -4,6 +4,7 @@ use serde_json::Value;
 use uuid::Uuid;
 
 use crate::id::{AccountId, EventId};
+use crate::store::engine::query_as;
 use crate::store::views::{Key, Page, Slice};
 use crate::store::{Store, StoreError};
 use crate::time::Timestamp;
@@ -27,7 +28,7 @@ impl Store {
     /// # Errors
     /// If the database fails.
     pub async fn events(&self, account: AccountId, slice: Slice) -> Result<Page<Event>, StoreError> {
-        let rows: Vec<(Uuid, String, i64, String)> = sqlx::query_as(
+        let rows: Vec<(Uuid, String, i64, String)> = query_as(
             "SELECT event_id, type, at, data FROM events WHERE account_id = $1 AND event_id > $2 ORDER BY event_id LIMIT $3",
         )
         .bind(account.uuid())

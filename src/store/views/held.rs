@@ -1,11 +1,11 @@
 //! The review queue: held mail that waits for a person (R36).
 
 use serde_json::Value;
-use sqlx::{QueryBuilder, Sqlite};
 use uuid::Uuid;
 
 use crate::id::{AccountId, ContactId, DeliveryId, UserId};
 use crate::store::directory::escape_like;
+use crate::store::engine::Builder;
 use crate::store::views::{Key, Page, Slice};
 use crate::store::{Store, StoreError};
 use crate::time::Timestamp;
@@ -66,7 +66,7 @@ impl Store {
     ) -> Result<Option<HeldMail>, StoreError> {
         let mut sql = select(account);
         sql.push(" AND delivery_id = ").push_bind(delivery.uuid());
-        let row: Option<Row> = sql.build_query_as().fetch_optional(self.reader()).await?;
+        let row: Option<Row> = sql.build().fetch_optional(self.reader()).await?;
         Ok(row.map(held_of))
     }
 
@@ -101,14 +101,14 @@ impl Store {
             sql.push(" AND delivery_id < ").push_bind(after.id);
         }
         sql.push(" ORDER BY delivery_id DESC LIMIT ").push_bind(slice.fetch_limit());
-        let rows: Vec<Row> = sql.build_query_as().fetch_all(self.reader()).await?;
+        let rows: Vec<Row> = sql.build().fetch_all(self.reader()).await?;
         let held = rows.into_iter().map(held_of).collect();
         Ok(slice.page(held, |held: &HeldMail| Key::of_id(held.id.uuid())))
     }
 }
 
-fn select(account: AccountId) -> QueryBuilder<Sqlite> {
-    let mut sql = QueryBuilder::new(
+fn select(account: AccountId) -> Builder {
+    let mut sql = Builder::new(
         "SELECT delivery_id, at, reason, why, user_id, contact_id, expires_at, headers FROM held WHERE account_id = ",
     );
     sql.push_bind(account.uuid());

@@ -1,12 +1,12 @@
 //! Messages and conversations as readers see them.
 
 use serde_json::Value;
-use sqlx::{QueryBuilder, Sqlite, SqliteConnection};
 use uuid::Uuid;
 
 use crate::filing::INTERNAL_HISTORY;
 use crate::id::{AccountId, ContactId, ConversationId, MessageId, UserId};
 use crate::store::directory::MERGES_MAX;
+use crate::store::engine::{Builder, Connection, query_as};
 use crate::store::views::{Key, Slice};
 use crate::store::{Store, StoreError};
 use crate::time::Timestamp;
@@ -176,7 +176,7 @@ impl Store {
     ) -> Result<Option<Conversation>, StoreError> {
         let mut id = conversation.uuid();
         for _ in 0..MERGES_MAX {
-            let row: Option<(Uuid, Option<Uuid>, String, Option<Uuid>)> = sqlx::query_as(
+            let row: Option<(Uuid, Option<Uuid>, String, Option<Uuid>)> = query_as(
                 "SELECT contact_id, user_id, subject, merged_into FROM conversations
                  WHERE account_id = $1 AND conversation_id = $2",
             )
@@ -208,7 +208,7 @@ impl Store {
         conversation: Uuid,
         slice: Slice,
     ) -> Result<(Vec<Message>, Option<Key>), StoreError> {
-        let mut sql = QueryBuilder::<Sqlite>::new("SELECT ");
+        let mut sql = Builder::new("SELECT ");
         sql.push(COLUMNS).push(" FROM messages m WHERE m.account_id = ").push_bind(account.uuid());
         sql.push(" AND m.conversation_id = ").push_bind(conversation);
         if let Some(after) = slice.after {
@@ -216,7 +216,7 @@ impl Store {
             sql.push(", ").push_bind(after.id).push(")");
         }
         sql.push(" ORDER BY m.sent_at, m.message_id LIMIT ").push_bind(slice.fetch_limit());
-        let rows: Vec<Row> = sql.build_query_as().fetch_all(self.reader()).await?;
+        let rows: Vec<Row> = sql.build().fetch_all(self.reader()).await?;
         let page = slice.page(rows, |row| Key::of_time(row.sent_at, row.message_id));
         Ok((self.with_people(account, page.items).await?, page.next))
     }
@@ -234,35 +234,32 @@ impl Store {
 
 /// One message, read with a connection of the caller's: in a transaction, as that transaction leaves it.
 pub(in crate::store) async fn read_message(
-    connection: &mut SqliteConnection,
+    connection: &mut Connection,
     account: AccountId,
     message: MessageId,
 ) -> Result<Option<Message>, StoreError> {
-    let mut sql = QueryBuilder::<Sqlite>::new("SELECT ");
+    let mut sql = Builder::new("SELECT ");
     sql.push(COLUMNS).push(" FROM messages m WHERE m.account_id = ").push_bind(account.uuid());
     sql.push(" AND m.message_id = ").push_bind(message.uuid());
-    let rows: Vec<Row> = sql.build_query_as().fetch_all(&mut *connection).await?;
+    let rows: Vec<Row> = sql.build().fetch_all(&mut *connection).await?;
     Ok(with_people(connection, account, rows).await?.pop())
 }
 
 async fn with_people(
-    connection: &mut SqliteConnection,
+    connection: &mut Connection,
     account: AccountId,
     rows: Vec<Row>,
 ) -> Result<Vec<Message>, StoreError> {
     if rows.is_empty() {
         return Ok(Vec::new());
     }
-    let mut sql = QueryBuilder::<Sqlite>::new(
+    let mut sql = Builder::new(
         "SELECT message_id, role, name, email, contact_id, user_id FROM participants WHERE account_id = ",
     );
     sql.push_bind(account.uuid()).push(" AND message_id IN (");
-    let mut ids = sql.separated(", ");
-    for row in &rows {
-        ids.push_bind(row.message_id);
-    }
+    sql.push_list(rows.iter().map(|row| row.message_id));
     sql.push(") ORDER BY message_id, position");
-    let people: Vec<PersonRow> = sql.build_query_as().fetch_all(connection).await?;
+    let people: Vec<PersonRow> = sql.build().fetch_all(connection).await?;
     Ok(rows.into_iter().map(|row| message_of(row, &people)).collect())
 }
 

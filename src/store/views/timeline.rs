@@ -1,10 +1,8 @@
 //! The timeline of a contact: what is on its record, and what it was copied on (R25), newest first.
 
-use sqlx::{QueryBuilder, Sqlite};
-use uuid::Uuid;
-
 use crate::filing::Role;
 use crate::id::{AccountId, ContactId};
+use crate::store::engine::Builder;
 use crate::store::views::messages::{COLUMNS, Message, Row, side_of_contact};
 use crate::store::views::{Key, Page, Slice};
 use crate::store::{Store, StoreError};
@@ -37,7 +35,7 @@ impl Store {
         contact: ContactId,
         slice: Slice,
     ) -> Result<Page<Entry>, StoreError> {
-        let mut sql = QueryBuilder::<Sqlite>::new("SELECT ");
+        let mut sql = Builder::new("SELECT ");
         sql.push(COLUMNS).push(
             ", (SELECT p.role FROM participants p WHERE p.account_id = m.account_id AND p.message_id = m.message_id AND p.contact_id = ",
         );
@@ -60,7 +58,7 @@ impl Store {
         sql.push(" ORDER BY o.sent_at DESC, o.message_id DESC LIMIT ").push_bind(slice.fetch_limit());
         sql.push(") AS owned) ORDER BY m.sent_at DESC, m.message_id DESC LIMIT ")
             .push_bind(slice.fetch_limit());
-        let rows: Vec<EntryRow> = sql.build_query_as().fetch_all(self.reader()).await?;
+        let rows: Vec<EntryRow> = sql.build().fetch_all(self.reader()).await?;
         let page = slice.page(rows, |row| Key::of_time(row.message.sent_at, row.message.message_id));
         self.entries(account, page).await
     }
@@ -74,10 +72,10 @@ impl Store {
     }
 }
 
-fn until(sql: &mut QueryBuilder<Sqlite>, slice: Slice, time: &str, id: &str) {
+fn until(sql: &mut Builder, slice: Slice, time: &str, id: &str) {
     if let Some(Key { at, id: last, .. }) = slice.after {
         sql.push(format_args!(" AND ({time}, {id}) < (")).push_bind(at);
-        sql.push(", ").push_bind::<Uuid>(last).push(")");
+        sql.push(", ").push_bind(last).push(")");
     }
 }
 

@@ -1,6 +1,4 @@
-//! Everything that differs between database engines: how to connect, how to begin, which error means what.
-//!
-//! Today SQLite alone. The SQL texts elsewhere serve both engines; PostgreSQL comes in here.
+//! SQLite: one file, one writer, readers beside it.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -9,24 +7,10 @@ use sqlx::migrate::MigrateError;
 use sqlx::sqlite::{
     SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
 };
-use sqlx::{ConnectOptions as _, Connection as _, Row as _};
+use sqlx::{ConnectOptions as _, Connection as _, SqliteConnection};
 
 use crate::store::StoreError;
-
-/// A connection.
-pub(in crate::store) type Connection = sqlx::SqliteConnection;
-/// The values of one statement.
-pub(in crate::store) type Arguments = sqlx::sqlite::SqliteArguments;
-/// A row that was read.
-pub(in crate::store) type FetchedRow = sqlx::sqlite::SqliteRow;
-
-/// Readers, and the one connection that writes.
-#[derive(Debug)]
-pub(in crate::store) struct Pools {
-    pub(in crate::store) read: SqlitePool,
-    /// One connection: SQLite has one writer, and waiting for it in our queue is fairer than in its busy loop.
-    pub(in crate::store) write: SqlitePool,
-}
+use crate::store::engine::{Fault, Pool, Pools};
 
 /// The database holds patients' mail: SQLite gives its log files the mode of this one.
 fn create_private(path: &Path) -> Result<(), StoreError> {
@@ -62,6 +46,7 @@ pub(in crate::store) async fn connect(
         // Our own errors and metrics tell what matters; the library's lines would repeat it without a trace id.
         .disable_statement_logging();
     let failed = |error| explain(error, path);
+    // One writer: waiting for it in our queue is fairer than in its busy loop.
     let write = SqlitePoolOptions::new()
         .max_connections(1)
         .idle_timeout(None)
@@ -82,12 +67,12 @@ pub(in crate::store) async fn connect(
         .connect_with(options.read_only(true))
         .await
         .map_err(failed)?;
-    Ok(Pools { read, write })
+    Ok(Pools { read: Pool::Sqlite(read), write: Pool::Sqlite(write) })
 }
 
 /// SQLite ends a transaction by itself when the disk is full; sqlx then still counts it as open, and the connection
 /// would refuse every later one.
-async fn is_usable(connection: &mut Connection) -> Result<bool, sqlx::Error> {
+async fn is_usable(connection: &mut SqliteConnection) -> Result<bool, sqlx::Error> {
     if connection.is_in_transaction() {
         // A roll-back may be on its way; behind it the count tells the truth.
         connection.ping().await?;
@@ -112,42 +97,21 @@ async fn migrate(write: &SqlitePool, path: &Path) -> Result<(), StoreError> {
 }
 
 /// The statement that takes the write lock at once: a transaction that reads first could not get it later.
-pub(in crate::store) const BEGIN: &str = "BEGIN IMMEDIATE";
+pub(super) const BEGIN: &str = "BEGIN IMMEDIATE";
 
-/// Appends the placeholder of the value with this number, from 1. SQLite looks up named ones one by one, which
-/// makes statements of a thousand values slow; it counts plain ones itself.
-pub(in crate::store) fn push_placeholder(text: &mut String, _number: usize) {
-    text.push('?');
-}
-
-/// A number that changes when another process has committed.
-pub(in crate::store) async fn data_version(connection: &mut Connection) -> Result<i64, sqlx::Error> {
-    sqlx::query("PRAGMA data_version").fetch_one(connection).await?.try_get(0)
-}
-
-/// Whose fault a failed statement is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::store) enum Fault {
-    /// The database, the disk, another process: whatever we would write fails.
-    Engine,
-    /// What we tried to write: without it the rest goes on.
-    Rows,
+pub(super) async fn data_version(connection: &mut SqliteConnection) -> Result<i64, sqlx::Error> {
+    sqlx::query_scalar("PRAGMA data_version").fetch_one(connection).await
 }
 
 /// Tells by its code whether the rows or the engine are to blame.
-pub(in crate::store) fn fault(error: &sqlx::Error) -> Fault {
+pub(super) fn fault(error: &sqlx::Error) -> Fault {
     match code(error) {
         Some(
             BUSY | LOCKED | NO_MEMORY | READ_ONLY | IO_ERROR | FULL | CANNOT_OPEN | PROTOCOL | NOT_A_DATABASE,
         ) => Fault::Engine,
         Some(_) => Fault::Rows,
-        None if is_about_values(error) => Fault::Rows,
         None => Fault::Engine,
     }
-}
-
-fn is_about_values(error: &sqlx::Error) -> bool {
-    matches!(error, sqlx::Error::Decode(_) | sqlx::Error::ColumnDecode { .. } | sqlx::Error::Encode(_))
 }
 
 /// One clear line for what can go wrong with the file.
@@ -202,6 +166,7 @@ const WAL_OCTETS: &str = "67108864";
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::store::engine::query;
 
     #[tokio::test]
     async fn a_full_disk_fails_what_was_written_and_nothing_after_it() {
@@ -209,15 +174,15 @@ mod tests {
         let pools = connect(&folder.path().join("full.db"), || {}).await.unwrap();
         let grow =
             "INSERT INTO idempotency_keys VALUES (randomblob(16), 'k', x'00', 1, hex(randomblob(100000)), 0)";
-        let mut full = pools.write.begin_with(BEGIN).await.unwrap();
-        sqlx::query("PRAGMA max_page_count = 1").execute(&mut *full).await.unwrap();
-        let error = sqlx::query(grow).execute(&mut *full).await.unwrap_err();
+        let mut full = pools.write.begin_writing().await.unwrap();
+        query("PRAGMA max_page_count = 1").execute(&mut *full).await.unwrap();
+        let error = query(grow).execute(&mut *full).await.unwrap_err();
         assert_eq!(code(&error), Some(FULL), "{error}");
         assert_eq!(fault(&error), Fault::Engine);
         drop(full);
-        let mut after = pools.write.begin_with(BEGIN).await.unwrap();
-        sqlx::query("PRAGMA max_page_count = 1000000").execute(&mut *after).await.unwrap();
-        sqlx::query(grow).execute(&mut *after).await.unwrap();
+        let mut after = pools.write.begin_writing().await.unwrap();
+        query("PRAGMA max_page_count = 1000000").execute(&mut *after).await.unwrap();
+        query(grow).execute(&mut *after).await.unwrap();
         after.commit().await.unwrap();
     }
 
@@ -226,7 +191,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let pools = connect(&folder.path().join("rows.db"), || {}).await.unwrap();
         let orphan = "INSERT INTO users VALUES (x'01', x'02', 'n', 'r', 'on', 'l', 0)";
-        let error = sqlx::query(orphan).execute(&pools.write).await.unwrap_err();
+        let error = query(orphan).execute(&pools.write).await.unwrap_err();
         assert_eq!(fault(&error), Fault::Rows, "{error}");
     }
 }

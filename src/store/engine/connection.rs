@@ -1,0 +1,180 @@
+//! Pools, connections and transactions of either engine.
+//!
+//! Promises that a transaction which is dropped is rolled back, and that a connection whose state is not known is
+//! never used again.
+
+use std::ops::{Deref, DerefMut};
+
+use sqlx::pool::PoolConnection;
+use sqlx::sqlite::SqlitePool;
+use sqlx::{PgPool, SqlStr, Sqlite, SqliteConnection};
+
+use crate::id::AccountId;
+use crate::store::engine::Engine;
+use crate::store::engine::postgres::PgHeld;
+use crate::store::engine::query::Fetched;
+use crate::store::engine::sqlite;
+use crate::store::engine::value::Value;
+
+/// Connections that wait for work.
+#[derive(Clone, Debug)]
+pub(in crate::store) enum Pool {
+    #[expect(dead_code, reason = "nothing connects to PostgreSQL yet")]
+    Postgres(PgPool),
+    Sqlite(SqlitePool),
+}
+
+/// One connection; back in its pool when it is dropped.
+#[derive(Debug)]
+pub(in crate::store) enum Connection {
+    Postgres(PgHeld),
+    Sqlite(SqliteHeld),
+}
+
+/// A connection between begin and commit.
+#[derive(Debug)]
+#[must_use = "it is rolled back when it is dropped"]
+pub(in crate::store) struct Transaction(Connection);
+
+/// A connection to SQLite, within a transaction or not.
+#[derive(Debug)]
+pub(in crate::store) enum SqliteHeld {
+    Begun(sqlx::Transaction<'static, Sqlite>),
+    Idle(PoolConnection<Sqlite>),
+}
+
+impl Pool {
+    pub(in crate::store) async fn acquire(&self) -> Result<Connection, sqlx::Error> {
+        Ok(match self {
+            Self::Postgres(pool) => Connection::Postgres(PgHeld::acquire(pool).await?),
+            Self::Sqlite(pool) => Connection::Sqlite(SqliteHeld::Idle(pool.acquire().await?)),
+        })
+    }
+
+    /// A transaction that only reads: everything in it is of one point in time.
+    pub(in crate::store) async fn begin_reading(&self) -> Result<Transaction, sqlx::Error> {
+        Ok(Transaction(match self {
+            Self::Postgres(pool) => Connection::Postgres(
+                PgHeld::begin(pool, "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await?,
+            ),
+            Self::Sqlite(pool) => Connection::Sqlite(SqliteHeld::Begun(pool.begin().await?)),
+        }))
+    }
+
+    /// A transaction that writes. With SQLite it waits for its turn and is then the only one.
+    pub(in crate::store) async fn begin_writing(&self) -> Result<Transaction, sqlx::Error> {
+        Ok(Transaction(match self {
+            Self::Postgres(pool) => {
+                Connection::Postgres(PgHeld::begin(pool, "BEGIN ISOLATION LEVEL READ COMMITTED").await?)
+            }
+            Self::Sqlite(pool) => {
+                Connection::Sqlite(SqliteHeld::Begun(pool.begin_with(sqlite::BEGIN).await?))
+            }
+        }))
+    }
+
+    pub(in crate::store) async fn close(&self) {
+        match self {
+            Self::Postgres(pool) => pool.close().await,
+            Self::Sqlite(pool) => pool.close().await,
+        }
+    }
+}
+
+impl Connection {
+    /// Which engine it is of.
+    pub(in crate::store) const fn engine(&self) -> Engine {
+        match self {
+            Self::Postgres(_) => Engine::Postgres,
+            Self::Sqlite(_) => Engine::Sqlite,
+        }
+    }
+
+    /// A number that changes when another process has committed; none where such changes are announced.
+    pub(in crate::store) async fn data_version(&mut self) -> Result<Option<i64>, sqlx::Error> {
+        match self {
+            Self::Postgres(_) => Ok(None),
+            Self::Sqlite(held) => sqlite::data_version(held).await.map(Some),
+        }
+    }
+
+    /// Waits until nobody else writes to these accounts, and keeps others out until the transaction ends. SQLite has
+    /// one writer anyway.
+    pub(in crate::store) async fn lock_accounts(
+        &mut self,
+        accounts: &[AccountId],
+    ) -> Result<(), sqlx::Error> {
+        match self {
+            Self::Postgres(held) => held.lock(accounts).await,
+            Self::Sqlite(_) => Ok(()),
+        }
+    }
+
+    pub(super) async fn execute(&mut self, text: SqlStr, values: Vec<Value>) -> Result<u64, sqlx::Error> {
+        match self {
+            Self::Postgres(held) => held.execute(text, Value::for_postgres(values)?).await,
+            Self::Sqlite(held) => {
+                let query = sqlx::query_with(text, Value::for_sqlite(values)?);
+                Ok(query.execute(&mut **held).await?.rows_affected())
+            }
+        }
+    }
+
+    pub(super) async fn fetch_all<T: Fetched>(
+        &mut self,
+        text: SqlStr,
+        values: Vec<Value>,
+    ) -> Result<Vec<T>, sqlx::Error> {
+        match self {
+            Self::Postgres(held) => held.fetch_all(text, Value::for_postgres(values)?).await,
+            Self::Sqlite(held) => {
+                sqlx::query_as_with(text, Value::for_sqlite(values)?).fetch_all(&mut **held).await
+            }
+        }
+    }
+}
+
+impl Transaction {
+    /// Puts it on disk. After an error nobody knows whether it is there.
+    pub(in crate::store) async fn commit(self) -> Result<(), sqlx::Error> {
+        match self.0 {
+            Connection::Postgres(held) => held.commit().await,
+            Connection::Sqlite(SqliteHeld::Begun(transaction)) => transaction.commit().await,
+            Connection::Sqlite(SqliteHeld::Idle(_)) => Ok(()),
+        }
+    }
+}
+
+impl Deref for Transaction {
+    type Target = Connection;
+
+    fn deref(&self) -> &Connection {
+        &self.0
+    }
+}
+
+impl DerefMut for Transaction {
+    fn deref_mut(&mut self) -> &mut Connection {
+        &mut self.0
+    }
+}
+
+impl Deref for SqliteHeld {
+    type Target = SqliteConnection;
+
+    fn deref(&self) -> &SqliteConnection {
+        match self {
+            Self::Begun(transaction) => transaction,
+            Self::Idle(connection) => connection,
+        }
+    }
+}
+
+impl DerefMut for SqliteHeld {
+    fn deref_mut(&mut self) -> &mut SqliteConnection {
+        match self {
+            Self::Begun(transaction) => transaction,
+            Self::Idle(connection) => connection,
+        }
+    }
+}

@@ -1,0 +1,168 @@
+//! PostgreSQL: a connection whose state is always known, and which error means what.
+//!
+//! A statement that was given up on leaves its connection in the middle of an answer: such a connection is cut off,
+//! not put back, so that a server that hangs never fills the pool with dead ones. What the server has not been told
+//! to commit it rolls back when it finds the connection gone.
+
+use std::io;
+use std::time::Duration;
+
+use sqlx::pool::PoolConnection;
+use sqlx::postgres::{PgArguments, PgConnection, PgDatabaseError};
+use sqlx::{Arguments as _, PgPool, Postgres, SqlSafeStr, SqlStr};
+
+use crate::id::AccountId;
+use crate::store::engine::Fault;
+use crate::store::engine::query::Fetched;
+
+/// A connection out of its pool.
+#[derive(Debug)]
+pub(in crate::store) struct PgHeld {
+    /// None when it is being dropped.
+    connection: Option<PoolConnection<Postgres>>,
+    state: State,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    /// In a transaction.
+    Begun,
+    /// In a transaction that a statement has failed in: the server will not commit it.
+    Failed,
+    Idle,
+    /// A statement was sent, and its answer has not come or could not be read.
+    Unknown,
+}
+
+impl PgHeld {
+    pub(super) async fn acquire(pool: &PgPool) -> Result<Self, sqlx::Error> {
+        Ok(Self { connection: Some(pool.acquire().await?), state: State::Idle })
+    }
+
+    pub(super) async fn begin(pool: &PgPool, begin: &'static str) -> Result<Self, sqlx::Error> {
+        let mut held = Self::acquire(pool).await?;
+        within(BEGIN_LIMIT, held.simple(begin)).await?;
+        held.state = State::Begun;
+        Ok(held)
+    }
+
+    pub(super) async fn execute(&mut self, text: SqlStr, values: PgArguments) -> Result<u64, sqlx::Error> {
+        let before = self.begin_statement();
+        let done = match self.live() {
+            Ok(connection) => sqlx::query_with(text, values).execute(connection).await,
+            Err(error) => Err(error),
+        };
+        Ok(self.end_statement(before, done)?.rows_affected())
+    }
+
+    pub(super) async fn fetch_all<T: Fetched>(
+        &mut self,
+        text: SqlStr,
+        values: PgArguments,
+    ) -> Result<Vec<T>, sqlx::Error> {
+        let before = self.begin_statement();
+        let done = match self.live() {
+            Ok(connection) => sqlx::query_as_with(text, values).fetch_all(connection).await,
+            Err(error) => Err(error),
+        };
+        self.end_statement(before, done)
+    }
+
+    /// Everybody takes the locks in the same order, so that nobody waits in a ring; the operator's account comes last
+    /// there, since a change to another account may go on to it.
+    pub(super) async fn lock(&mut self, accounts: &[AccountId]) -> Result<(), sqlx::Error> {
+        let mut accounts = accounts.to_vec();
+        accounts.sort_by_key(|account| (*account == AccountId::OPERATOR, account.uuid()));
+        accounts.dedup();
+        // The low half of a UUIDv7 is random: accounts that share a lock only wait for each other.
+        let keys: Vec<i64> =
+            accounts.iter().map(|account| account.uuid().as_u64_pair().1.cast_signed()).collect();
+        let mut values = PgArguments::default();
+        values.add(keys).map_err(sqlx::Error::Encode)?;
+        self.execute(LOCK.into_sql_str(), values).await.map(|_| ())
+    }
+
+    /// What an answer that does not come in time has done is not known: whoever asked is told that it failed, and
+    /// finds it done when they try again, or not.
+    pub(super) async fn commit(mut self) -> Result<(), sqlx::Error> {
+        if self.state != State::Begun {
+            return Err(sqlx::Error::InvalidSavePointStatement);
+        }
+        within(COMMIT_LIMIT, self.simple("COMMIT")).await?;
+        self.state = State::Idle;
+        Ok(())
+    }
+
+    /// Without a prepared statement.
+    async fn simple(&mut self, text: &'static str) -> Result<(), sqlx::Error> {
+        let before = self.begin_statement();
+        let done = match self.live() {
+            Ok(connection) => sqlx::raw_sql(text.into_sql_str()).execute(connection).await,
+            Err(error) => Err(error),
+        };
+        self.end_statement(before, done).map(|_| ())
+    }
+
+    fn begin_statement(&mut self) -> State {
+        std::mem::replace(&mut self.state, State::Unknown)
+    }
+
+    fn end_statement<T>(&mut self, before: State, done: Result<T, sqlx::Error>) -> Result<T, sqlx::Error> {
+        self.state = match (&done, before) {
+            (Ok(_), before) => before,
+            (Err(sqlx::Error::Database(_)), State::Begun | State::Failed) => State::Failed,
+            (Err(sqlx::Error::Database(_)), State::Idle) => State::Idle,
+            (Err(_), _) => State::Unknown,
+        };
+        done
+    }
+
+    fn live(&mut self) -> Result<&mut PgConnection, sqlx::Error> {
+        self.connection.as_deref_mut().ok_or(sqlx::Error::PoolClosed)
+    }
+}
+
+impl Drop for PgHeld {
+    fn drop(&mut self) {
+        let Some(connection) = self.connection.take() else { return };
+        match self.state {
+            State::Idle => drop(connection),
+            State::Begun | State::Failed => match tokio::runtime::Handle::try_current() {
+                Ok(runtime) => drop(runtime.spawn(roll_back(connection))),
+                Err(_) => drop(connection.detach()),
+            },
+            State::Unknown => drop(connection.detach()),
+        }
+    }
+}
+
+async fn roll_back(connection: PoolConnection<Postgres>) {
+    let mut held = PgHeld { connection: Some(connection), state: State::Idle };
+    // If it does not work, the connection goes.
+    let _rolled_back = within(ROLLBACK_LIMIT, held.simple("ROLLBACK")).await;
+}
+
+async fn within<T>(
+    limit: Duration,
+    work: impl Future<Output = Result<T, sqlx::Error>>,
+) -> Result<T, sqlx::Error> {
+    let in_time = tokio::time::timeout(limit, work).await;
+    in_time.unwrap_or_else(|_| Err(sqlx::Error::Io(io::ErrorKind::TimedOut.into())))
+}
+
+/// Tells by its class (PostgreSQL, appendix A) whether the rows or the server are to blame.
+pub(super) fn fault(error: &PgDatabaseError) -> Fault {
+    match error.code().get(..2) {
+        // What is not of these is about a value, a constraint, or a statement of ours.
+        Some("08" | "25" | "28" | "3D" | "40" | "53" | "54" | "55" | "57" | "58" | "F0" | "XX") | None => {
+            Fault::Engine
+        }
+        Some(_) => Fault::Rows,
+    }
+}
+
+const LOCK: &str = "SELECT pg_advisory_xact_lock(key) FROM unnest($1) AS key";
+const BEGIN_LIMIT: Duration = Duration::from_secs(4);
+/// A healthy commit takes milliseconds, a checkpoint's disk a second.
+const COMMIT_LIMIT: Duration = Duration::from_secs(10);
+const ROLLBACK_LIMIT: Duration = Duration::from_secs(5);
