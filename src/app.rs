@@ -79,6 +79,7 @@ impl App {
         let smtp_task = tokio::spawn(server.serve(Arc::new(intake), shutdown.clone()));
         let http_task = tokio::spawn(http::serve(listener, state, http_shutdown.clone()));
         tokio::spawn(housekeeping::run(store.clone(), shutdown.clone()));
+        tokio::spawn(housekeeping::run_purges(store.clone(), shutdown.clone()));
         Ok(Self { smtp, http, shutdown, http_shutdown, certificates, in_use, smtp_task, http_task, store })
     }
 

@@ -1,4 +1,5 @@
-//! Once an hour: what has had its time ends (R3, R35, R36, R61), and blobs that no row names are swept.
+//! Once an hour: what has had its time ends (R3, R35, R36, R61), and blobs that no row names are swept. At the start,
+//! every minute, and whenever one is left over: purges under way go on (R60).
 //!
 //! What fails is said and tried again an hour later; nothing here is urgent, and nothing depends on its hour.
 
@@ -28,6 +29,29 @@ pub(crate) async fn run(store: Store, draining: CancellationToken) {
     }
 }
 
+/// R60: takes up purges until the server drains; a drain waits for no more than the piece at hand.
+pub(crate) async fn run_purges(store: Store, draining: CancellationToken) {
+    loop {
+        tokio::select! {
+            () = draining.cancelled() => return,
+            () = purge(&store) => {}
+        }
+        tokio::select! {
+            () = draining.cancelled() => return,
+            () = store.purge_wanted() => {}
+            () = tokio::time::sleep(MINUTE) => {}
+        }
+    }
+}
+
+async fn purge(store: &Store) {
+    match store.finish_purges().await {
+        Ok(0) => {}
+        Ok(finished) => info!(finished, "purge.finished"),
+        Err(error) => warn!(error = &error as &dyn std::error::Error, "purge.waits"),
+    }
+}
+
 async fn tidy(store: &Store) {
     expire(store).await;
     sweep(store).await;
@@ -49,4 +73,6 @@ async fn sweep(store: &Store) {
     }
 }
 
+/// Blobs that could not be removed at once, and purges that a store away has stopped.
+const MINUTE: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(60 * 60);

@@ -70,6 +70,12 @@ impl LocalApi {
         }
     }
 
+    /// Goes on with what a request has only begun.
+    pub(super) async fn finish_purges(&self) -> Result<(), Failure> {
+        let finished = self.store.finish_purges().await;
+        finished.map(|_| ()).map_err(|error| Failure::unreachable(&error))
+    }
+
     pub(super) async fn close(self) {
         self.store.close().await;
     }

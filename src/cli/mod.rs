@@ -4,12 +4,14 @@
 //! wrong is one line on standard error.
 
 mod admin;
+mod audit;
 pub mod demo;
 mod demo_command;
 mod explain;
 mod inspect;
 mod local_api;
 mod output;
+mod purge;
 mod trace;
 
 use std::path::{Path, PathBuf};
@@ -82,6 +84,9 @@ enum Command {
     /// Mint reply addresses.
     #[command(subcommand)]
     ReplyAddress(admin::ReplyAddressCommand),
+    /// Take filed mail back from the record.
+    #[command(subcommand)]
+    Message(admin::MessageCommand),
     /// List held mail, file or discard it.
     #[command(subcommand)]
     Held(admin::HeldCommand),
@@ -90,6 +95,11 @@ enum Command {
     Token(admin::TokenCommand),
     /// Find deliveries and print why they ended as they did.
     Trace(trace::Arguments),
+    /// Erase a message, a contact, a user, or everything in an account.
+    Purge(purge::Arguments),
+    /// Show the audit trail, and verify that it is whole.
+    #[command(subcommand)]
+    Audit(audit::AuditCommand),
 }
 
 /// Reads the command line and does what it says.
@@ -123,6 +133,9 @@ async fn carry_out(command: Command, config: Config, file: Option<&Path>) -> Res
         Command::Held(command) => admin::held(&config, command).await,
         Command::Token(command) => admin::token(&config, command).await,
         Command::Trace(arguments) => trace::run(&config, arguments).await,
+        Command::Message(command) => admin::message(&config, command).await,
+        Command::Purge(arguments) => purge::run(&config, arguments).await,
+        Command::Audit(command) => audit::run(&config, command).await,
     }
 }
 

@@ -19,7 +19,7 @@ pub fn decide(arrival: &Arrival<'_>, facts: &Facts) -> (Decision, Trace) {
     let mut trace = Trace::default();
     let decision = judge(arrival, facts, &mut trace);
     let decision = waits_already(arrival, facts, &decision, &mut trace).unwrap_or(decision);
-    if matches!(decision, Decision::Discarded(_)) {
+    if matches!(decision, Decision::Discarded(_)) || facts.was_erased {
         trace.leave_out_addresses();
     }
     (decision, trace)
@@ -42,7 +42,7 @@ fn judge(arrival: &Arrival<'_>, facts: &Facts, trace: &mut Trace) -> Decision {
         }
         From::One(author) => author,
     };
-    if let Some(existing) = duplicate(arrival, facts, trace) {
+    if let Some(existing) = duplicate(arrival, facts, trace).or_else(|| erased(arrival, facts, trace)) {
         return existing;
     }
     let case = Case::new(arrival, facts, author);
@@ -139,6 +139,16 @@ pub(super) fn duplicate(arrival: &Arrival<'_>, facts: &Facts, trace: &mut Trace)
     let existing = facts.same_message_id.iter().find(|existing| existing.digest == arrival.email.digest)?;
     trace.say("R70", "this message is on the record already; this way in is noted beside it");
     Some(Decision::Duplicate(existing.id))
+}
+
+/// R60: a late retry does not bring back what was erased.
+fn erased(arrival: &Arrival<'_>, facts: &Facts, trace: &mut Trace) -> Option<Decision> {
+    if !facts.was_erased {
+        return None;
+    }
+    trace.say("R60", "this message was erased from the record: it does not come back");
+    // There is no message: the id that it would get stands for it.
+    Some(Decision::Duplicate(arrival.fresh.message))
 }
 
 /// In any case, wherever it stands; `#nolog` ends at anything but a letter or digit.

@@ -106,6 +106,7 @@ fn world() -> World {
         references: Vec::new(),
         same_message_id: Vec::new(),
         held_already: Vec::new(),
+        was_erased: false,
         filed_today: 0,
     };
     let mailbox = Mailbox::Sync(UserMailbox { account, user: lena });

@@ -4,6 +4,7 @@
 //! bodies and waits are bounded. Decides nothing about mail: it reads views and writes through the directory.
 
 mod api;
+mod audit;
 mod auth;
 mod extract;
 mod idempotency;
@@ -21,7 +22,7 @@ use axum::Router;
 use axum::extract::{DefaultBodyLimit, Request};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
+use axum::routing::{get, post};
 use metrics_exporter_prometheus::PrometheusHandle;
 use tokio_util::sync::CancellationToken;
 use utoipa_axum::router::OpenApiRouter;
@@ -31,8 +32,8 @@ pub use serve::serve;
 
 use crate::address::ServedDomains;
 use crate::http::api::{
-    accounts, contacts, content, deliveries, events, held, import, marks, messages, reply_addresses, tokens,
-    users,
+    accounts, audit as audit_trail, contacts, content, deliveries, events, held, import, marks, messages,
+    purge, reply_addresses, tokens, users,
 };
 use crate::http::problem::Problem;
 use crate::http::rate::RateLimit;
@@ -142,6 +143,8 @@ fn record() -> OpenApiRouter<App> {
         .routes(routes!(messages::register_message))
         .routes(routes!(messages::conversation))
         .routes(routes!(messages::read_message))
+        // The router knows no suffix behind a parameter: `{message}:undo` is told apart in the handler.
+        .route("/accounts/{account}/messages/{message}", post(messages::act_on_message))
         .routes(routes!(content::raw_message))
         .routes(routes!(content::message_html))
         .routes(routes!(content::attachment))
@@ -156,6 +159,8 @@ fn operation() -> OpenApiRouter<App> {
         .routes(routes!(deliveries::list_deliveries))
         .routes(routes!(deliveries::read_delivery))
         .routes(routes!(events::list_events))
+        .routes(routes!(audit_trail::list_audit))
+        .routes(routes!(purge::purge))
         .routes(routes!(tokens::create_token, tokens::list_tokens))
         .routes(routes!(tokens::delete_token))
 }

@@ -5,7 +5,7 @@ use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityRequirement
 use utoipa::openapi::{ContentBuilder, InfoBuilder, OpenApi, Ref, RefOr, ResponseBuilder, Server};
 use utoipa::{OpenApi as _, ToSchema};
 
-use crate::http::api::held;
+use crate::http::api::{held, messages};
 use crate::http::problem::Problem;
 
 /// The document before any route.
@@ -30,7 +30,7 @@ pub(super) fn base() -> OpenApi {
 /// Adds what the router cannot know: actions behind a parameter.
 pub(super) fn add_held(document: &mut OpenApi) {
     #[derive(utoipa::OpenApi)]
-    #[openapi(paths(held::read_held, held::discard_held, held::file_held))]
+    #[openapi(paths(held::read_held, held::discard_held, held::file_held, messages::undo_message))]
     struct Held;
     let held = OpenApi::default().nest("/api/v1", Held::openapi());
     document.merge(held);

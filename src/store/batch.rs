@@ -7,7 +7,9 @@ use uuid::Uuid;
 
 use crate::filing::{self, Arrival, Decision, Facts, Trace};
 use crate::id::{DeliveryId, MessageId};
+use crate::keys::Keys;
 use crate::store::StoreError;
+use crate::store::audit;
 use crate::store::effects;
 use crate::store::engine::Transaction;
 use crate::store::facts::Directory;
@@ -73,16 +75,21 @@ impl Desk {
         let mut directory = if arrivals.is_empty() {
             Directory::default()
         } else {
-            Directory::load(transaction, &arrivals, &self.served_domains).await?
+            Directory::load(transaction, &arrivals, &self.served_domains, &self.keys).await?
         };
         let mut rows = Rows::default();
         let mut answers = Vec::with_capacity(jobs.len());
+        let mut noted = Vec::new();
         for (index, job) in jobs.iter().enumerate() {
             answers.push(match &job.work {
                 Work::File(prepared) => {
-                    let outcomes =
-                        decide(&mut directory, prepared).map_err(|answer| Failure::Job(index, answer))?;
+                    let outcomes = decide(&mut directory, prepared, &self.keys)
+                        .map_err(|answer| Failure::Job(index, answer))?;
                     self.file(&mut rows, prepared, &outcomes)
+                }
+                Work::Note(acts) => {
+                    noted.extend_from_slice(acts);
+                    Answer::Recorded
                 }
                 Work::Record(refusals) => {
                     effects::refusals(&mut rows, &self.keys, refusals);
@@ -91,6 +98,7 @@ impl Desk {
             });
         }
         rows.write(transaction).await?;
+        audit::append(transaction, noted).await?;
         Ok(answers)
     }
 
@@ -108,7 +116,7 @@ impl Job {
     fn arrivals(&self) -> impl Iterator<Item = Arrival<'_>> {
         let prepared = match &self.work {
             Work::File(prepared) => Some(prepared),
-            Work::Record(_) => None,
+            Work::Note(_) | Work::Record(_) => None,
         };
         prepared.into_iter().flat_map(|prepared| prepared.arrivals().map(|(_, arrival)| arrival))
     }
@@ -119,10 +127,11 @@ impl Job {
 fn decide<'a>(
     directory: &mut Directory,
     prepared: &'a Prepared,
+    keys: &Keys,
 ) -> Result<Vec<Outcome<'a>>, Result<Answer, StoreError>> {
     let mut outcomes: Vec<Outcome<'a>> = Vec::with_capacity(prepared.deliveries.len());
     for ((delivery, arrival), recipient) in prepared.arrivals().zip(&prepared.envelope.recipients) {
-        let facts = directory.facts(&arrival).ok_or(Err(StoreError::NoSuchAccount))?;
+        let facts = directory.facts(&arrival, keys).ok_or(Err(StoreError::NoSuchAccount))?;
         let (decision, trace) = catch_unwind(AssertUnwindSafe(|| filing::decide(&arrival, &facts)))
             .map_err(|_| Err(StoreError::Defect("the rules panicked")))?;
         let copy = match copy_to_keep(prepared, delivery, &arrival, &decision) {
@@ -148,6 +157,11 @@ fn decide<'a>(
 impl Outcome<'_> {
     fn keeps(&self, copy: Uuid) -> bool {
         self.copy.is_some_and(|kept| kept.id == copy)
+    }
+
+    /// R60: a retry of what was erased. Nothing of it is kept, not even addresses.
+    pub(in crate::store) fn is_erased(&self) -> bool {
+        self.facts.was_erased && matches!(self.decision, Decision::Duplicate(_)) && self.message().is_none()
     }
 
     /// The message on the record: the one that was filed now, or the one that was there.

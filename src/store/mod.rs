@@ -3,6 +3,7 @@
 //! Promises that what [`Store::file`] has answered is on disk (R2), that facts and effects are read and written in
 //! one transaction, and that whoever was answered an error finds nothing written.
 
+pub mod audit;
 mod batch;
 mod blobs;
 mod cache;
@@ -28,6 +29,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicI64;
 use std::time::Duration;
+
+use tokio::sync::Notify;
 
 use crate::address::ServedDomains;
 use crate::config::{self, StoreUrl};
@@ -60,6 +63,8 @@ struct Inner {
     addresses: Arc<Addresses>,
     keyring: Arc<Keyring>,
     writer: writer::Handle,
+    /// A purge wants to be gone on with.
+    purges: Notify,
 }
 
 /// Why the store could not do what was asked.
@@ -182,7 +187,18 @@ impl Store {
             data_version: AtomicI64::new(0),
             counters: Arc::default(),
         });
-        let inner = Inner { read, write, keys, vault, served, blobs, addresses, keyring, writer };
+        let inner = Inner {
+            read,
+            write,
+            keys,
+            vault,
+            served,
+            blobs,
+            addresses,
+            keyring,
+            writer,
+            purges: Notify::new(),
+        };
         Ok(Self { inner: Arc::new(inner) })
     }
 

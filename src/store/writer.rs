@@ -15,6 +15,7 @@ use uuid::Uuid;
 
 use crate::keys::Keys;
 use crate::store::StoreError;
+use crate::store::audit::Act;
 use crate::store::batch::Failure;
 use crate::store::engine::{self, Fault, Pool};
 use crate::store::keyring::Keyring;
@@ -76,6 +77,8 @@ pub(in crate::store) struct Job {
 #[derive(Debug)]
 pub(in crate::store) enum Work {
     File(Box<Prepared>),
+    /// R64.
+    Note(Vec<Act>),
     Record(Vec<Refusal>),
 }
 

@@ -2,11 +2,13 @@
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on may stop")]
 
 mod accounts;
+mod audit;
 mod contacts;
 mod document;
 mod feeds;
 mod guard;
 mod mail;
+mod purge;
 mod repeated;
 mod review;
 mod server;

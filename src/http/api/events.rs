@@ -68,7 +68,13 @@ pub(in crate::http) async fn list_events(
         slice.after = slice.after.or(Some(Key::of_id(after)));
     }
     let shown = Shown::to(&principal);
-    Ok(Listed::json(app.store.events(account, slice).await?, |event| Event::show(event, shown)))
+    let page = app.store.events(account, slice).await?;
+    // R64: subjects are content.
+    if let (Some(first), Some(last), true) = (page.items.first(), page.items.last(), shown != Shown::Meta) {
+        let detail = Some(serde_json::json!({ "first": first.id, "last": last.id }));
+        app.note_read(&principal, account, "events".to_owned(), detail).await?;
+    }
+    Ok(Listed::json(page, |event| Event::show(event, shown)))
 }
 
 fn hide_content(value: &mut Value) {

@@ -15,6 +15,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::http::App;
+use crate::http::audit::Write;
 use crate::http::extract::Ids;
 use crate::http::idempotency::{Hash, Once, key_of, recall};
 use crate::http::problem::{Answer, Problem};
@@ -86,7 +87,7 @@ pub(in crate::http) async fn import_contacts(
     }
     let mut change = app.store.change().await?;
     let report = import.finish(&mut change).await?;
-    let once = Once(key.map(|key| asked(hash.finish(), key)));
+    let once = Once::new(key.map(|key| asked(hash.finish(), key)), Write::of(&parts, &principal));
     once.answer(change, StatusCode::OK, &Imported::from(report)).await
 }
 

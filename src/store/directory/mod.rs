@@ -15,6 +15,7 @@ mod identities;
 pub mod import;
 mod marks;
 mod profile;
+mod purge;
 mod reply_addresses;
 mod review;
 mod scopes;
@@ -22,9 +23,11 @@ mod sent_mail;
 mod settings;
 mod sync_addresses;
 mod tokens;
+mod undo;
 mod users;
 
 use serde_json::Value;
+use tracing::warn;
 
 pub use accounts::Account;
 pub(in crate::store) use contacts::escape_like;
@@ -38,13 +41,15 @@ pub use import::{FailedLine, ImportReport};
 pub use marks::{Mark, MarkFilter, MarkState};
 pub(in crate::store) use profile::UnaddressedFeed;
 pub use profile::{Feeds, ForwardingConfirmation, Profile};
+pub use purge::{PurgeId, PurgeOf, PurgeStep};
 pub(in crate::store) use reply_addresses::MERGES_MAX;
 pub use reply_addresses::{NewReplyAddress, ReplyAddress};
 pub use scopes::{Principal, Scope, Scopes};
 pub use sent_mail::SentMail;
 pub use settings::merge as merge_settings;
 pub use tokens::{NewToken, Token};
-pub use users::{NewUser, Purge, SyncState, User};
+pub use undo::Undone;
+pub use users::{NewUser, SyncState, User};
 
 use crate::id::{AccountId, ConversationId, EventId};
 use crate::store::blobs::BlobName;
@@ -129,13 +134,18 @@ impl Change {
     ///
     /// # Errors
     /// If the database fails; then nothing of it happened.
-    pub async fn commit(self) -> Result<(), StoreError> {
+    pub async fn commit(mut self) -> Result<(), StoreError> {
+        // A crash right after the commit leaves no blob behind.
+        purge::note_blobs(&mut self.tx, &self.blobs).await?;
         self.tx.commit().await?;
         match self.addresses {
             Addresses::Changed => self.store.forget_addresses(),
             Addresses::Same => {}
         }
-        self.store.inner.blobs.remove(self.blobs).await;
+        if let Err(error) = self.store.remove_noted(self.blobs).await {
+            // They are noted: the server removes them later.
+            warn!(error = error.one_line(), "blobs.not_removed");
+        }
         Ok(())
     }
 

@@ -3,6 +3,7 @@
 //! Lists are read by keyset, never by offset, so that a page costs the same wherever it stands and nothing is
 //! shown twice while mail arrives. Every call takes the account first (R4).
 
+mod audit;
 mod deliveries;
 mod events;
 mod held;
@@ -14,6 +15,7 @@ use std::str::FromStr;
 
 use uuid::Uuid;
 
+pub use audit::AuditFilter;
 pub(in crate::store) use deliveries::id_floor;
 pub use deliveries::{Delivery, DeliveryFilter};
 pub use events::Event;
