@@ -236,6 +236,27 @@ impl Store {
         self.inner.keyring.forget();
     }
 
+    /// R60: what was erased is to stand nowhere, the database's own log included. Readers may hold it up for a while:
+    /// then it is done behind us.
+    async fn forget_log(&self) {
+        for _ in 0..LOG_TRIES {
+            if self.inner.write.forget_log().await.unwrap_or(false) {
+                return;
+            }
+            tokio::time::sleep(LOG_PAUSE).await;
+        }
+        let store = self.clone();
+        tokio::spawn(async move {
+            for _ in 0..LOG_LATE_TRIES {
+                tokio::time::sleep(LOG_LATE_PAUSE).await;
+                match store.inner.write.forget_log().await {
+                    Ok(false) => {}
+                    Ok(true) | Err(_) => return,
+                }
+            }
+        });
+    }
+
     /// Readers.
     fn reader(&self) -> &Pool {
         &self.inner.read
@@ -257,4 +278,8 @@ impl Store {
     }
 }
 
+const LOG_TRIES: u32 = 10;
+const LOG_PAUSE: Duration = Duration::from_millis(50);
+const LOG_LATE_TRIES: u32 = 600;
+const LOG_LATE_PAUSE: Duration = Duration::from_secs(1);
 const PING_LIMIT: Duration = Duration::from_secs(2);

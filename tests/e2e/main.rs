@@ -16,6 +16,7 @@ mod durability;
 mod filing;
 mod front;
 mod mail;
+mod privacy;
 mod refusals;
 mod review;
 mod start;

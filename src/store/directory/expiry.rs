@@ -9,7 +9,7 @@ use crate::filing::{Reason, Settings};
 use crate::id::{AccountId, ContactId, DeliveryId, UserId};
 use crate::store::audit::Actor;
 use crate::store::directory::erase::{Erased, Extent, TOMBSTONE_DAYS};
-use crate::store::directory::{Change, DirectoryError};
+use crate::store::directory::{Change, DirectoryError, Log};
 use crate::store::engine::{query, query_as};
 use crate::store::views::id_floor;
 use crate::store::{Store, StoreError};
@@ -199,6 +199,7 @@ impl Change {
         because: &'static str,
         erased: &Erased,
     ) -> Result<(), DirectoryError> {
+        self.log = Log::Forget;
         let mut data = erased.counts();
         data["because"] = because.into();
         self.emit(account, "purge.done", None, &data).await?;

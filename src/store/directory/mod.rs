@@ -103,6 +103,14 @@ pub struct Change {
     /// To be removed once no row names them any more.
     blobs: Vec<BlobName>,
     addresses: Addresses,
+    log: Log,
+}
+
+/// Whether the database's log may keep what this change takes away (R60).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Log {
+    Forget,
+    Keep,
 }
 
 /// Whether what the store remembers of addresses holds after this change.
@@ -125,6 +133,7 @@ impl Store {
             now: Timestamp::now(),
             blobs: Vec::new(),
             addresses: Addresses::Same,
+            log: Log::Keep,
         })
     }
 }
@@ -145,6 +154,9 @@ impl Change {
         if let Err(error) = self.store.remove_noted(self.blobs).await {
             // They are noted: the server removes them later.
             warn!(error = error.one_line(), "blobs.not_removed");
+        }
+        if self.log == Log::Forget {
+            self.store.forget_log().await;
         }
         Ok(())
     }

@@ -5,7 +5,7 @@ use serde_json::Value;
 use crate::filing::Step;
 use crate::id::{AccountId, DeliveryId};
 use crate::store::blobs::BlobName;
-use crate::store::directory::{Change, DirectoryError};
+use crate::store::directory::{Change, DirectoryError, Log};
 use crate::store::effects::steps_json;
 use crate::store::engine::{query, query_as, query_scalar};
 
@@ -36,6 +36,7 @@ impl Change {
                 .fetch_optional(self.on(account).await?)
                 .await?;
         let (blob,) = gone.ok_or(DirectoryError::NotFound("held message"))?;
+        self.log = Log::Forget;
         self.blobs.extend(blob.as_deref().and_then(BlobName::parse));
         // Its event names sender and subject.
         query("DELETE FROM events WHERE account_id = $1 AND delivery_id = $2")

@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use crate::id::{AccountId, ContactId, ConversationId, MessageId, UserId};
 use crate::store::directory::erase::{Doomed, Erased, Extent, doomed};
-use crate::store::directory::{Change, DirectoryError};
+use crate::store::directory::{Change, DirectoryError, Log};
 use crate::store::engine::query_as;
 
 /// What an undo took away.
@@ -45,6 +45,7 @@ impl Change {
             )));
         }
         let erased = self.erase_messages(account, &[message.uuid()], Extent::Everything).await?;
+        self.log = Log::Forget;
         let marks = self.end_marks_of(account, message).await?;
         let conversation = self.end_conversation_of(account, &found).await?;
         let contact = self.end_contact_of(account, &found).await?;

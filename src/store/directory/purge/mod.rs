@@ -17,7 +17,7 @@ use crate::id::{AccountId, ContactId, MessageId, UserId};
 use crate::store::audit::Act;
 use crate::store::blobs::BlobName;
 use crate::store::directory::erase::{Erased, Extent};
-use crate::store::directory::{Change, DirectoryError};
+use crate::store::directory::{Change, DirectoryError, Log};
 use crate::store::engine::{Builder, Connection, query, query_as};
 use crate::store::statement::{insert, row};
 use crate::store::{Store, StoreError};
@@ -254,6 +254,7 @@ impl Change {
     }
 
     async fn finish_purge(&mut self, job: &Job) -> Result<(), DirectoryError> {
+        self.log = Log::Forget;
         query("DELETE FROM purges WHERE account_id = $1 AND purge_id = $2")
             .bind(job.account.uuid())
             .bind(job.id)
