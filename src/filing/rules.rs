@@ -694,6 +694,18 @@ fn r70_a_retry_of_a_held_message_is_not_held_again() {
 }
 
 #[test]
+fn r60_a_retry_of_an_erased_message_is_a_duplicate_of_nothing() {
+    let mut world = world();
+    world.facts.was_erased = true;
+    world.ends("duplicate", Reason::Duplicate, "R60");
+    // An author who may not log to this address learns nothing from it, and nothing is kept of them.
+    let world = world.from("stranger@elsewhere.test");
+    world.ends("duplicate", Reason::Duplicate, "R60");
+    let said = format!("{:?}", world.decide().1);
+    assert!(!said.contains('@'), "{said}");
+}
+
+#[test]
 fn r71_the_same_message_id_with_another_digest_is_a_message_of_its_own() {
     let mut world = world();
     let contact = world.ana.id;

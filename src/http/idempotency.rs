@@ -119,9 +119,9 @@ impl FromRequestParts<App> for Once {
 }
 
 impl Once {
-    /// Of a request whose body is read by its handler.
-    pub(super) const fn new(asked: Option<directory::Request>, write: Option<Write>) -> Self {
-        Self { asked, write }
+    /// Of a request whose handler reads the body, and has told the audit trail.
+    pub(super) const fn new(asked: Option<directory::Request>) -> Self {
+        Self { asked, write: None }
     }
 
     /// What it does is in the audit trail already.

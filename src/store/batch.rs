@@ -6,7 +6,7 @@ use tokio::time::Instant;
 use uuid::Uuid;
 
 use crate::filing::{self, Arrival, Decision, Facts, Trace};
-use crate::id::{DeliveryId, MessageId};
+use crate::id::{AccountId, DeliveryId, MessageId};
 use crate::keys::Keys;
 use crate::store::StoreError;
 use crate::store::audit;
@@ -70,8 +70,12 @@ impl Desk {
         transaction: &mut Transaction,
         jobs: &[Job],
     ) -> Result<Vec<Answer>, Failure> {
-        self.see_version(transaction.data_version().await?);
         let arrivals: Vec<Arrival<'_>> = jobs.iter().flat_map(Job::arrivals).collect();
+        // All at once: two writers that took them one after the other would wait for each other.
+        let accounts = arrivals.iter().map(|arrival| arrival.mailbox.account());
+        let accounts: Vec<AccountId> = accounts.chain(jobs.iter().flat_map(Job::noted)).collect();
+        transaction.lock_accounts(&accounts).await?;
+        self.see_version(transaction.data_version().await?);
         let mut directory = if arrivals.is_empty() {
             Directory::default()
         } else {
@@ -113,6 +117,15 @@ impl Desk {
 }
 
 impl Job {
+    /// R64: the accounts in whose audit trail it writes.
+    fn noted(&self) -> impl Iterator<Item = AccountId> {
+        let acts = match &self.work {
+            Work::Note(acts) => acts.as_slice(),
+            Work::File(_) | Work::Record(_) => &[],
+        };
+        acts.iter().map(|act| act.account)
+    }
+
     fn arrivals(&self) -> impl Iterator<Item = Arrival<'_>> {
         let prepared = match &self.work {
             Work::File(prepared) => Some(prepared),

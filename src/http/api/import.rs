@@ -78,6 +78,9 @@ pub(in crate::http) async fn import_contacts(
         }
     }
     let first = stream.next().await?.unwrap_or_default();
+    // Before the first contact: an import that breaks off has changed something too.
+    let act = Write::of(&parts, &principal).and_then(|write| write.act(""));
+    app.store.note(act.into_iter().collect()).await?;
     let mut import = Import::new(account, format(&parts.headers, &first));
     let mut next = Some(first);
     while let Some(octets) = next {
@@ -87,7 +90,7 @@ pub(in crate::http) async fn import_contacts(
     }
     let mut change = app.store.change().await?;
     let report = import.finish(&mut change).await?;
-    let once = Once::new(key.map(|key| asked(hash.finish(), key)), Write::of(&parts, &principal));
+    let once = Once::new(key.map(|key| asked(hash.finish(), key)));
     once.answer(change, StatusCode::OK, &Imported::from(report)).await
 }
 
