@@ -119,3 +119,61 @@ const TABLES: &[(&str, &str)] = &[
          (SELECT user_id FROM users WHERE account_id = $1 LIMIT $2)",
     ),
 ];
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use sqlx::{Connection as _, SqliteConnection};
+
+    use super::*;
+
+    /// Tables whose rows have a column of this name.
+    async fn tables_with(column: &str) -> BTreeSet<String> {
+        let mut connection = SqliteConnection::connect("sqlite::memory:").await.unwrap();
+        sqlx::migrate!("src/store/migrations/common").run(&mut connection).await.unwrap();
+        let rows: Vec<(String,)> = sqlx::query_as(
+            "SELECT t.name FROM sqlite_master t JOIN pragma_table_info(t.name) c WHERE t.type = 'table' AND c.name = $1",
+        )
+        .bind(column)
+        .fetch_all(&mut connection)
+        .await
+        .unwrap();
+        rows.into_iter().map(|(name,)| name).collect()
+    }
+
+    #[tokio::test]
+    async fn r60_every_table_of_an_account_is_emptied_or_named_here_as_one_that_stays() {
+        let stay = ["accounts", "audit", "audit_heads", "erased_blobs", "purges", "tokens", "tombstones"];
+        // By their own functions: messages with who is on them, held mail, remembered answers.
+        let elsewhere = ["held", "idempotency_keys", "messages", "participants"];
+        let emptied = TABLES.iter().map(|(table, _)| *table);
+        let known: BTreeSet<String> = emptied.chain(stay).chain(elsewhere).map(ToOwned::to_owned).collect();
+        assert_eq!(tables_with("account_id").await, known);
+    }
+
+    #[tokio::test]
+    async fn r60_every_table_that_names_a_message_or_a_user_is_thought_of() {
+        // `erase_messages` and `erase_user`: whoever adds a table erases there what it says of them.
+        assert_eq!(
+            tables_with("message_id").await.into_iter().collect::<Vec<_>>(),
+            ["deliveries", "messages", "participants"]
+        );
+        assert_eq!(
+            tables_with("user_id").await.into_iter().collect::<Vec<_>>(),
+            [
+                "conversations",
+                "daily_filings",
+                "deliveries",
+                "forwarding_confirmations",
+                "held",
+                "messages",
+                "participants",
+                "sync_addresses",
+                "sync_marks",
+                "user_emails",
+                "users",
+            ]
+        );
+    }
+}
