@@ -679,10 +679,10 @@ async fn r60_a_blob_whose_row_was_erased_before_a_crash_is_removed_at_the_start(
         .run("DELETE FROM participants WHERE message_id IN (SELECT message_id FROM messages WHERE message_id_header = 'gone@praxis.test')")
         .await;
     world.run("DELETE FROM messages WHERE message_id_header = 'gone@praxis.test'").await;
-    assert_eq!(world.store.finish_purges().await.unwrap(), 0);
+    assert_eq!(world.store.finish_purges(Timestamp::now()).await.unwrap(), 0);
     assert_eq!(blob_files(&world).len(), 1);
     assert_eq!(world.count("SELECT count(*) FROM erased_blobs").await, 0);
-    assert_eq!(world.store.finish_purges().await.unwrap(), 0);
+    assert_eq!(world.store.finish_purges(Timestamp::now()).await.unwrap(), 0);
     assert_eq!(blob_files(&world).len(), 1);
 }
 

@@ -13,6 +13,7 @@ use crate::config::Config;
 use crate::http::{self, AppState};
 use crate::store::Store;
 use crate::store::directory::Principal;
+use crate::time::Timestamp;
 
 /// The router and the store behind it.
 pub(super) struct LocalApi {
@@ -72,7 +73,7 @@ impl LocalApi {
 
     /// Goes on with what a request has only begun.
     pub(super) async fn finish_purges(&self) -> Result<(), Failure> {
-        let finished = self.store.finish_purges().await;
+        let finished = self.store.finish_purges(Timestamp::now()).await;
         finished.map(|_| ()).map_err(|error| Failure::unreachable(&error))
     }
 

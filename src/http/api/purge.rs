@@ -11,6 +11,7 @@ use tokio::time::Instant;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
+use crate::housekeeping::PURGE_PATIENCE_MILLIS;
 use crate::http::App;
 use crate::http::extract::{Ids, Input};
 use crate::http::idempotency::Once;
@@ -118,4 +119,4 @@ pub(in crate::http) async fn carry_out(
 }
 
 /// A caller waits no longer; what is left goes on without them.
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_millis(PURGE_PATIENCE_MILLIS.unsigned_abs());

@@ -9,6 +9,15 @@ use crate::store::directory::purge::select::addresses_of_contact;
 use crate::store::directory::{Change, DirectoryError, SyncState};
 use crate::store::engine::{query, query_as};
 
+#[derive(sqlx::FromRow)]
+struct Trace {
+    delivery_id: Uuid,
+    steps: String,
+    mail_from: Option<String>,
+    from_address: Option<String>,
+    rcpt: Option<String>,
+}
+
 impl Change {
     /// The end of a contact: its messages and held mail are gone already.
     pub(in crate::store::directory) async fn erase_contact(
@@ -132,25 +141,35 @@ impl Change {
         message: Uuid,
         addresses: &[String],
     ) -> Result<(), DirectoryError> {
-        let traces: Vec<(Uuid, String)> =
-            query_as("SELECT delivery_id, steps FROM deliveries WHERE account_id = $1 AND message_id = $2")
-                .bind(account.uuid())
-                .bind(message)
-                .fetch_all(self.on(account).await?)
-                .await?;
-        for (delivery, steps) in traces {
-            let mut said: Vec<Value> = serde_json::from_str(&steps).unwrap_or_default();
+        let traces: Vec<Trace> = query_as(
+            "SELECT delivery_id, steps, mail_from, from_address, rcpt FROM deliveries
+             WHERE account_id = $1 AND message_id = $2",
+        )
+        .bind(account.uuid())
+        .bind(message)
+        .fetch_all(self.on(account).await?)
+        .await?;
+        let other =
+            |address: Option<String>| address.filter(|address| !addresses.contains(&address.to_lowercase()));
+        for trace in traces {
+            let mut said: Vec<Value> = serde_json::from_str(&trace.steps).unwrap_or_default();
             for text in said.iter_mut().filter_map(|step| step.get_mut("said")) {
                 if let Some(old) = text.as_str() {
                     *text = Value::from(without(old, addresses));
                 }
             }
-            query("UPDATE deliveries SET steps = $3 WHERE account_id = $1 AND delivery_id = $2")
-                .bind(account.uuid())
-                .bind(delivery)
-                .bind(Value::from(said).to_string())
-                .execute(self.on(account).await?)
-                .await?;
+            query(
+                "UPDATE deliveries SET steps = $3, mail_from = $4, from_address = $5, rcpt = $6
+                 WHERE account_id = $1 AND delivery_id = $2",
+            )
+            .bind(account.uuid())
+            .bind(trace.delivery_id)
+            .bind(Value::from(said).to_string())
+            .bind(other(trace.mail_from))
+            .bind(other(trace.from_address))
+            .bind(other(trace.rcpt))
+            .execute(self.on(account).await?)
+            .await?;
         }
         Ok(())
     }

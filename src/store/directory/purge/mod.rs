@@ -21,6 +21,7 @@ use crate::store::directory::{Change, DirectoryError, Log};
 use crate::store::engine::{Builder, Connection, query, query_as};
 use crate::store::statement::{insert, row};
 use crate::store::{Store, StoreError};
+use crate::time::Timestamp;
 
 /// What is to be erased.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -213,11 +214,12 @@ impl Change {
     /// Messages first, then held mail, then what hangs on neither. Returns whether nothing is left.
     async fn erase_piece(&mut self, job: &mut Job) -> Result<bool, DirectoryError> {
         let after = job.passed;
-        let ids = select::messages(self.on(job.account).await?, job.account, job.of, after, PIECE).await?;
+        let mut ids =
+            select::messages(self.on(job.account).await?, job.account, job.of, after, PIECE).await?;
         if let Some(last) = ids.last().copied() {
             job.passed = job.of.place_after(last);
-            let doomed = self.spare_what_others_brought(job.account, job.of, ids).await?;
-            job.erased.add(self.erase_messages(job.account, &doomed, Extent::Everything).await?);
+            job.erased.deliveries += self.spare_what_others_brought(job.account, job.of, &mut ids).await?;
+            job.erased.add(self.erase_messages(job.account, &ids, Extent::Everything).await?);
             if !matches!(job.of, PurgeOf::Message(_)) {
                 return Ok(false);
             }
@@ -359,15 +361,17 @@ impl Store {
         self.inner.purges.notified().await;
     }
 
-    /// Finishes every purge under way, and removes blobs that were left over. Returns how many purges were finished.
+    /// Finishes every purge that was begun before, and removes blobs that were left over. Returns how many purges were
+    /// finished. Whoever has begun one a moment ago may be at work on it.
     ///
     /// # Errors
     /// If the store fails; what is left waits for the next call.
-    pub async fn finish_purges(&self) -> Result<u64, DirectoryError> {
+    pub async fn finish_purges(&self, begun_before: Timestamp) -> Result<u64, DirectoryError> {
         self.remove_erased_blobs().await?;
         let mut finished = 0;
         let waiting: Vec<(Uuid, Uuid)> =
-            query_as("SELECT account_id, purge_id FROM purges ORDER BY begun_at, purge_id LIMIT $1")
+            query_as("SELECT account_id, purge_id FROM purges WHERE begun_at <= $1 ORDER BY begun_at, purge_id LIMIT $2")
+                .bind(begun_before.as_millis())
                 .bind(PURGES_AT_ONCE)
                 .fetch_all(self.reader())
                 .await

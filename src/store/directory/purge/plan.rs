@@ -55,8 +55,9 @@ impl Store {
             let mut ids = select::messages(reader, account, of, after, PAGE).await?;
             let Some(last) = ids.last() else { return Ok(()) };
             after = *last;
-            let others = select::brought_by_others(reader, account, of, &ids, is_reply).await?;
-            ids.retain(|id| !others.contains_key(id));
+            let spared = select::brought_by_others(reader, account, of, &ids, is_reply).await?;
+            ids.retain(|id| !spared.messages.contains_key(id));
+            plan.traces.extend(spared.own_ways);
             plan.messages(reader, account, of, &ids).await?;
         }
     }

@@ -159,54 +159,70 @@ async fn ids(sql: Builder, connection: &mut Connection) -> Result<Vec<Uuid>, sql
     Ok(rows.into_iter().map(|(id,)| id).collect())
 }
 
-/// One way in which a message came.
+/// One way in which a message came: message, delivery, user, recipient.
 type Way = (Uuid, Uuid, Option<Uuid>, Option<String>);
 
-/// Messages of a user that a colleague's address brought in as well, with that colleague; and where only what the
-/// user's own addresses brought in is meant, those that came by a reply address, with the user. These stay.
+/// Messages of a user that stay.
+#[derive(Debug, Default)]
+pub(super) struct Spared {
+    /// Each with whose it is from now on.
+    pub(super) messages: HashMap<Uuid, Uuid>,
+    /// The traces of their ways in through a user who is purged.
+    pub(super) own_ways: Vec<Uuid>,
+}
+
+/// Messages of a user that a colleague's address brought in as well; and where only what the user's own addresses
+/// brought in is meant, those that came by a reply address. These stay.
 pub(super) async fn brought_by_others(
     connection: &mut Connection,
     account: AccountId,
     of: PurgeOf,
     ids: &[Uuid],
     is_reply: impl Fn(&str) -> bool,
-) -> Result<HashMap<Uuid, Uuid>, sqlx::Error> {
+) -> Result<Spared, sqlx::Error> {
     let (user, is_mine) = match of {
         PurgeOf::Mine(user) => (user.uuid(), true),
         PurgeOf::User(user) => (user.uuid(), false),
-        PurgeOf::All | PurgeOf::Contact(_) | PurgeOf::Message(_) => return Ok(HashMap::new()),
+        PurgeOf::All | PurgeOf::Contact(_) | PurgeOf::Message(_) => return Ok(Spared::default()),
     };
     let text = "SELECT message_id, delivery_id, user_id, rcpt FROM deliveries WHERE account_id = ";
     let ways: Vec<Way> = read_of(connection, account, text, "message_id", ids).await?;
-    let mut others = HashMap::new();
-    for (message, _, by, rcpt) in ways {
+    let mut spared = Spared::default();
+    for (message, _, by, rcpt) in &ways {
         match by {
-            Some(by) if by != user => drop(others.insert(message, by)),
+            Some(by) if *by != user => drop(spared.messages.insert(*message, *by)),
             _ if is_mine && rcpt.as_deref().is_some_and(&is_reply) => {
-                others.entry(message).or_insert(user);
+                spared.messages.entry(*message).or_insert(user);
             }
             _ => {}
         }
     }
-    Ok(others)
+    if !is_mine {
+        let own = ways
+            .iter()
+            .filter(|(message, _, by, _)| *by == Some(user) && spared.messages.contains_key(message));
+        spared.own_ways = own.map(|(_, delivery, ..)| *delivery).collect();
+    }
+    Ok(spared)
 }
 
 impl Change {
-    /// The messages that are to be erased, of these. One that a colleague's address brought in too is theirs now.
+    /// Leaves the messages that are to be erased. One that a colleague's address brought in too is theirs now. Returns
+    /// how many traces of it have gone.
     pub(super) async fn spare_what_others_brought(
         &mut self,
         account: AccountId,
         of: PurgeOf,
-        mut ids: Vec<Uuid>,
-    ) -> Result<Vec<Uuid>, DirectoryError> {
+        ids: &mut Vec<Uuid>,
+    ) -> Result<u64, DirectoryError> {
         let served = self.store.inner.served.clone();
         let is_reply = |rcpt: &str| {
             let path = EmailAddress::parse(rcpt).map(ForwardPath::Address);
             path.is_some_and(|path| matches!(served.classify(&path), Asked::Reply(_)))
         };
-        let others = brought_by_others(self.on(account).await?, account, of, &ids, is_reply).await?;
-        ids.retain(|id| !others.contains_key(id));
-        for (message, user) in others {
+        let spared = brought_by_others(self.on(account).await?, account, of, ids, is_reply).await?;
+        ids.retain(|id| !spared.messages.contains_key(id));
+        for (message, user) in spared.messages {
             query("UPDATE messages SET user_id = $3 WHERE account_id = $1 AND message_id = $2")
                 .bind(account.uuid())
                 .bind(message)
@@ -214,6 +230,6 @@ impl Change {
                 .execute(self.on(account).await?)
                 .await?;
         }
-        Ok(ids)
+        self.erase_deliveries(account, &spared.own_ways).await
     }
 }
