@@ -18,6 +18,7 @@ use syncmx::id::{AccountId, ContactId, ConversationId, DeliveryId, MessageId, Us
 use syncmx::keys::Keys;
 use syncmx::smtp::reply;
 use syncmx::store::{Lookup, Refusal, Store, StoreError};
+use syncmx::time::Timestamp;
 
 #[tokio::test]
 async fn r2_a_filed_mail_is_there_with_all_that_belongs_to_it() {
