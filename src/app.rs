@@ -93,6 +93,7 @@ impl App {
         let outbox = start_outbox(config, &store).await?;
         let relay_task = relay.map(|relay| tokio::spawn(relay.run(shutdown.clone())));
         tokio::spawn(housekeeping::run(store.clone(), shutdown.clone()));
+        tokio::spawn(housekeeping::run_purges(store.clone(), shutdown.clone()));
         tokio::spawn(reload::watch_keys(config.keys.file.clone(), keys.clone(), shutdown.clone()));
         Ok(Self {
             smtp,

@@ -1,4 +1,5 @@
-//! Once an hour: what has had its time ends (R3, R35, R36, R61), and blobs that no row names are swept.
+//! Once an hour: what has had its time ends (R3, R35, R36, R61), and blobs that no row names are swept. At the start,
+//! every minute, and whenever one is left over: purges under way go on (R60).
 //!
 //! What fails is said and tried again an hour later; nothing here is urgent, and nothing depends on its hour.
 
@@ -25,6 +26,32 @@ pub(crate) async fn run(store: Store, draining: CancellationToken) {
             () = draining.cancelled() => return,
             () = tidy(&store) => {}
         }
+    }
+}
+
+/// R60: takes up purges until the server drains; a drain waits for no more than the piece at hand.
+pub(crate) async fn run_purges(store: Store, draining: CancellationToken) {
+    // At the start nobody is at work on any of them.
+    let mut begun_before = Timestamp::now();
+    loop {
+        tokio::select! {
+            () = draining.cancelled() => return,
+            () = purge(&store, begun_before) => {}
+        }
+        tokio::select! {
+            () = draining.cancelled() => return,
+            () = store.purge_wanted() => {}
+            () = tokio::time::sleep(MINUTE) => {}
+        }
+        begun_before = Timestamp::from_millis(Timestamp::now().as_millis() - PURGE_PATIENCE_MILLIS);
+    }
+}
+
+async fn purge(store: &Store, begun_before: Timestamp) {
+    match store.finish_purges(begun_before).await {
+        Ok(0) => {}
+        Ok(finished) => info!(finished, "purge.finished"),
+        Err(error) => warn!(error = &error as &dyn std::error::Error, "purge.waits"),
     }
 }
 
@@ -57,4 +84,8 @@ async fn sweep(store: &Store) {
     }
 }
 
+/// Blobs that could not be removed at once, and purges that a store away has stopped.
+const MINUTE: Duration = Duration::from_secs(60);
+/// As long as a request works on the purge that it has begun.
+pub(crate) const PURGE_PATIENCE_MILLIS: i64 = 10_000;
 const HOUR: Duration = Duration::from_secs(60 * 60);

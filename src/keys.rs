@@ -15,6 +15,7 @@ use uuid::Uuid;
 use zeroize::{Zeroize, ZeroizeOnDrop};
 
 use crate::address::EmailAddress;
+use crate::id::AccountId;
 
 /// 32 secret octets.
 #[derive(Clone, Zeroize, ZeroizeOnDrop)]
@@ -200,10 +201,22 @@ impl Keys {
     /// lists none (R5).
     #[must_use]
     pub fn address_hash(&self, address: &EmailAddress) -> [u8; 16] {
-        let key = hmac::Key::new(hmac::HMAC_SHA256, self.address_hash.expose());
-        let tag = hmac::sign(&key, address.key().as_bytes());
+        self.hash(&[address.key().as_bytes()])
+    }
+
+    /// The keyed hash of a message, by which a retry of an erased one is known (R60): over account, Message-ID and
+    /// digest (R71: another digest is another message). The leading NUL stands in no address.
+    #[must_use]
+    pub fn message_hash(&self, account: AccountId, message_id: &str, digest: &[u8]) -> [u8; 16] {
+        self.hash(&[b"\0message\0", account.uuid().as_bytes(), digest, message_id.as_bytes()])
+    }
+
+    fn hash(&self, parts: &[&[u8]]) -> [u8; 16] {
+        let mut context =
+            hmac::Context::with_key(&hmac::Key::new(hmac::HMAC_SHA256, self.address_hash.expose()));
+        parts.iter().for_each(|part| context.update(part));
         let mut hash = [0; 16];
-        hash.iter_mut().zip(tag.as_ref()).for_each(|(to, from)| *to = *from);
+        hash.iter_mut().zip(context.sign().as_ref()).for_each(|(to, from)| *to = *from);
         hash
     }
 

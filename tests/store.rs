@@ -20,6 +20,7 @@ use syncmx::id::{AccountId, ContactId, ConversationId, DeliveryId, MessageId, Us
 use syncmx::keys::Keys;
 use syncmx::smtp::reply;
 use syncmx::store::{Lookup, Refusal, Store, StoreError};
+use syncmx::time::Timestamp;
 
 async fn r2_a_filed_mail_is_there_with_all_that_belongs_to_it(engine: Engine) {
     let mut world = World::on(engine).await;
@@ -627,6 +628,32 @@ async fn what_keeps_a_store_from_opening_is_said_in_one_line(engine: Engine) {
     fs::write(&in_the_way, b"").unwrap();
     let blocked = config::Store { blobs: config::BlobsUrl::Folder(in_the_way), ..world.settings };
     refuses_to_open(&blocked, &world.keys, "cannot use").await;
+}
+
+#[tokio::test]
+async fn r60_a_blob_whose_row_was_erased_before_a_crash_is_removed_at_the_start() {
+    let mut world = World::new().await;
+    world.add_contact("ana@patient.test").await;
+    for (id, size) in [("gone@praxis.test", 300_000), ("kept@praxis.test", 300_000)] {
+        let mail = email(id, USER, &["ana@patient.test"]);
+        world.store.file(submission(mail, vec![world.sync_mailbox()], noise(size))).await.unwrap();
+    }
+    assert_eq!(blob_files(&world).len(), 2);
+    // As a purge leaves it that was killed right after its commit.
+    world
+        .run(
+            "INSERT INTO erased_blobs SELECT account_id, blob FROM messages WHERE message_id_header = 'gone@praxis.test'",
+        )
+        .await;
+    world
+        .run("DELETE FROM participants WHERE message_id IN (SELECT message_id FROM messages WHERE message_id_header = 'gone@praxis.test')")
+        .await;
+    world.run("DELETE FROM messages WHERE message_id_header = 'gone@praxis.test'").await;
+    assert_eq!(world.store.finish_purges(Timestamp::now()).await.unwrap(), 0);
+    assert_eq!(blob_files(&world).len(), 1);
+    assert_eq!(world.count("SELECT count(*) FROM erased_blobs").await, 0);
+    assert_eq!(world.store.finish_purges(Timestamp::now()).await.unwrap(), 0);
+    assert_eq!(blob_files(&world).len(), 1);
 }
 
 #[tokio::test]

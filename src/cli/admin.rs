@@ -90,7 +90,13 @@ pub(super) enum UserCommand {
     /// Give a user a new sync address; the old one answers 550 5.2.1 from now on.
     Rotate(UserArguments),
     /// Stop filing for a user.
-    Disconnect(UserArguments),
+    Disconnect {
+        #[command(flatten)]
+        user: UserArguments,
+        /// `mine` erases what the user's own addresses brought in.
+        #[arg(long, default_value = "none", value_parser = ["none", "mine"])]
+        purge: String,
+    },
     /// File for a user again.
     Connect(UserArguments),
 }
@@ -162,6 +168,20 @@ pub(super) struct ContactArguments {
     contact: String,
     #[command(flatten)]
     output: Output,
+}
+
+/// `message …`
+#[derive(Debug, Subcommand)]
+pub(super) enum MessageCommand {
+    /// Take a filed mail back from the record, within 30 days of its receipt.
+    Undo {
+        /// The account's id.
+        account: String,
+        /// The message's id.
+        message: String,
+        #[command(flatten)]
+        output: Output,
+    },
 }
 
 /// `reply-address …`
@@ -306,6 +326,12 @@ pub(super) struct Output {
     pub(super) json: bool,
 }
 
+impl Output {
+    pub(super) const fn is_json(self) -> bool {
+        self.json
+    }
+}
+
 pub(super) async fn account(config: &Config, command: AccountCommand) -> Result<ExitCode, Failure> {
     let (method, path, body, output) = match command {
         AccountCommand::Create { name, settings, output } => {
@@ -340,8 +366,8 @@ pub(super) async fn user(config: &Config, command: UserCommand) -> Result<ExitCo
         }
         UserCommand::Show(user) => ("GET", on(&user, ""), None, user.output),
         UserCommand::Rotate(user) => ("POST", on(&user, "/sync:rotate"), None, user.output),
-        UserCommand::Disconnect(user) => {
-            ("POST", on(&user, "/sync:disconnect"), Some(json!({"purge": "none"})), user.output)
+        UserCommand::Disconnect { user, purge } => {
+            ("POST", on(&user, "/sync:disconnect"), Some(json!({"purge": purge})), user.output)
         }
         UserCommand::Connect(user) => ("POST", on(&user, "/sync:connect"), None, user.output),
     };
@@ -433,7 +459,12 @@ pub(super) async fn token(config: &Config, command: TokenCommand) -> Result<Exit
     request(config, method, &path, body, output).await
 }
 
-async fn request(
+pub(super) async fn message(config: &Config, command: MessageCommand) -> Result<ExitCode, Failure> {
+    let MessageCommand::Undo { account, message, output } = command;
+    request(config, "POST", &format!("/accounts/{account}/messages/{message}:undo"), None, output).await
+}
+
+pub(super) async fn request(
     config: &Config,
     method: &str,
     path: &str,
@@ -497,7 +528,7 @@ fn show_progress(done: usize, all: usize) {
 }
 
 /// JSON as it is; for people one `key value` line each, nested values as JSON.
-fn print(answer: &Value, output: Output) {
+pub(super) fn print(answer: &Value, output: Output) {
     let items = answer.get("items").and_then(Value::as_array);
     match (items, output.json) {
         (Some(items), _) => items.iter().for_each(|item| print(item, output)),
@@ -527,7 +558,7 @@ fn parse_json(name: &str, text: &str) -> Result<Value, Failure> {
     serde_json::from_str(text).map_err(|error| Failure::Usage(format!("{name}: {error}")))
 }
 
-fn query(pairs: &[(&str, Option<String>)]) -> String {
+pub(super) fn query(pairs: &[(&str, Option<String>)]) -> String {
     let given =
         pairs.iter().filter_map(|(key, value)| Some(format!("{key}={}", percent_encoded(value.as_ref()?))));
     let joined = given.collect::<Vec<_>>().join("&");

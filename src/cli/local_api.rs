@@ -14,6 +14,7 @@ use crate::http::{self, AppState};
 use crate::mta_sts::Policy;
 use crate::store::Store;
 use crate::store::directory::Principal;
+use crate::time::Timestamp;
 
 /// The router and the store behind it.
 pub(super) struct LocalApi {
@@ -70,6 +71,12 @@ impl LocalApi {
             500.. => Err(Failure::Unreachable(detail())),
             _ => Err(Failure::No(format!("{status}: {}", detail()))),
         }
+    }
+
+    /// Goes on with what a request has only begun.
+    pub(super) async fn finish_purges(&self) -> Result<(), Failure> {
+        let finished = self.store.finish_purges(Timestamp::now()).await;
+        finished.map(|_| ()).map_err(|error| Failure::unreachable(&error))
     }
 
     pub(super) async fn close(self) {

@@ -4,6 +4,7 @@
 //! wrong is one line on standard error.
 
 mod admin;
+mod audit;
 mod certificate;
 mod check;
 pub mod demo;
@@ -17,6 +18,7 @@ mod local_api;
 mod log_sink;
 mod migrate;
 mod output;
+mod purge;
 mod records;
 mod trace;
 
@@ -102,6 +104,9 @@ enum Command {
     /// List, rotate and revoke the keys of reply addresses.
     #[command(subcommand)]
     Keys(keys::KeysCommand),
+    /// Take filed mail back from the record.
+    #[command(subcommand)]
+    Message(admin::MessageCommand),
     /// List held mail, file or discard it.
     #[command(subcommand)]
     Held(admin::HeldCommand),
@@ -115,6 +120,11 @@ enum Command {
     Token(admin::TokenCommand),
     /// Find deliveries and print why they ended as they did.
     Trace(trace::Arguments),
+    /// Erase a message, a contact, a user, or everything in an account.
+    Purge(purge::Arguments),
+    /// Show the audit trail, and verify that it is whole.
+    #[command(subcommand)]
+    Audit(audit::AuditCommand),
 }
 
 #[derive(Debug, clap::Args)]
@@ -163,6 +173,9 @@ async fn carry_out(command: Command, config: Config, file: Option<&Path>) -> Res
         Command::DkimKey(arguments) => dkim_key::run(&config, &arguments),
         Command::Token(command) => admin::token(&config, command).await,
         Command::Trace(arguments) => trace::run(&config, arguments).await,
+        Command::Message(command) => admin::message(&config, command).await,
+        Command::Purge(arguments) => purge::run(&config, arguments).await,
+        Command::Audit(command) => audit::run(&config, command).await,
     }
 }
 

@@ -96,7 +96,7 @@ async fn search(
     Ok(found)
 }
 
-async fn accounts(store: &Store, only: Option<AccountId>) -> Result<Vec<AccountId>, StoreError> {
+pub(super) async fn accounts(store: &Store, only: Option<AccountId>) -> Result<Vec<AccountId>, StoreError> {
     if let Some(only) = only {
         return Ok(vec![only]);
     }

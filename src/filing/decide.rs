@@ -23,7 +23,7 @@ pub fn decide(arrival: &Arrival<'_>, facts: &Facts) -> (Decision, Trace) {
         notes::say(arrival, filing, &mut trace);
     }
     let decision = waits_already(arrival, facts, &decision, &mut trace).unwrap_or(decision);
-    if matches!(decision, Decision::Discarded(_)) {
+    if matches!(decision, Decision::Discarded(_)) || facts.was_erased {
         trace.leave_out(&domains_of(arrival.verdict, arrival.email, arrival.reverse_path));
     }
     (decision, trace)
@@ -53,7 +53,7 @@ fn judge(arrival: &Arrival<'_>, facts: &Facts, trace: &mut Trace) -> Decision {
         }
         From::One(author) => author,
     };
-    if let Some(existing) = duplicate(arrival, facts, trace) {
+    if let Some(existing) = duplicate(arrival, facts, trace).or_else(|| erased(arrival, facts, trace)) {
         return existing;
     }
     let case = Case::new(arrival, facts, author);
@@ -155,6 +155,16 @@ pub(super) fn duplicate(arrival: &Arrival<'_>, facts: &Facts, trace: &mut Trace)
         "the same message is on the record already, by another way or an earlier try: nothing changes",
     );
     Some(Decision::Duplicate(existing.id))
+}
+
+/// R60: a late retry does not bring back what was erased.
+fn erased(arrival: &Arrival<'_>, facts: &Facts, trace: &mut Trace) -> Option<Decision> {
+    if !facts.was_erased {
+        return None;
+    }
+    trace.say("R60", "this message was erased from the record: it does not come back");
+    // There is no message: the id that it would get stands for it.
+    Some(Decision::Duplicate(arrival.fresh.message))
 }
 
 /// In any case, wherever it stands; `#nolog` ends at anything but a letter or digit.

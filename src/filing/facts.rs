@@ -68,6 +68,8 @@ pub struct Facts {
     pub same_message_id: Vec<ExistingMessage>,
     /// Held messages of this account with the same Message-ID (R2, R70).
     pub held_already: Vec<HeldTwin>,
+    /// R60: this very message (Message-ID and digest) was on file, and was erased not long ago.
+    pub was_erased: bool,
     /// Explicit filings of the owner since midnight UTC (R52).
     pub filed_today: u32,
     /// What the relay knows of `reply_conversation`; none where there is no relay.

@@ -113,6 +113,7 @@ fn world() -> World {
         references: Vec::new(),
         same_message_id: Vec::new(),
         held_already: Vec::new(),
+        was_erased: false,
         filed_today: 0,
         relay: None,
     };
@@ -841,6 +842,18 @@ fn r46_a_mail_that_a_sync_address_brought_in_before_still_goes_on() {
     world.clone().unproven(DmarcPolicy::None).stays_silent();
     world.facts.relay = Some(RelayFacts { is_done: true, ..RelayFacts::default() });
     world.stays_silent();
+}
+
+#[test]
+fn r60_a_retry_of_an_erased_message_is_a_duplicate_of_nothing() {
+    let mut world = world();
+    world.facts.was_erased = true;
+    world.ends("duplicate", Reason::Duplicate, "R60");
+    // An author who may not log to this address learns nothing from it, and nothing is kept of them.
+    let world = world.from("stranger@elsewhere.test");
+    world.ends("duplicate", Reason::Duplicate, "R60");
+    let said = format!("{:?}", world.decide().1);
+    assert!(!said.contains('@'), "{said}");
 }
 
 #[test]

@@ -14,8 +14,10 @@ use serde::Serialize;
 use aws_lc_rs::digest;
 
 use crate::http::App;
+use crate::http::audit::Write;
 use crate::http::extract::body_problem;
 use crate::http::problem::{Answer, Problem};
+use crate::id::AccountId;
 use crate::store::directory::{self, Change, Principal, Remembered, StoredAnswer};
 
 /// Answers a write that was answered before; lets others pass with what their answer is to be kept under.
@@ -39,7 +41,7 @@ pub(super) async fn remember_answers(
     if let Some(answer) = recall(&app, &asked).await? {
         return Ok(answer);
     }
-    parts.extensions.insert(Once(Some(asked)));
+    parts.extensions.insert(Asked(asked));
     Ok(next.run(Request::from_parts(parts, Body::from(octets))).await)
 }
 
@@ -95,28 +97,61 @@ impl Hash {
     }
 }
 
-/// What the answer of a write is kept under, if it carried a key.
+/// A key that came with the request.
 #[derive(Clone, Debug)]
-pub(super) struct Once(pub(super) Option<directory::Request>);
+struct Asked(directory::Request);
+
+/// What belongs to every write: what its answer is kept under, if it carried a key, and what the audit trail says.
+#[derive(Clone, Debug)]
+pub(super) struct Once {
+    asked: Option<directory::Request>,
+    write: Option<Write>,
+}
 
 impl FromRequestParts<App> for Once {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, _: &App) -> Answer<Self> {
-        Ok(parts.extensions.remove::<Self>().unwrap_or(Self(None)))
+        let asked = parts.extensions.remove::<Asked>().map(|Asked(asked)| asked);
+        let write = parts.extensions.get::<Principal>().and_then(|principal| Write::of(parts, principal));
+        Ok(Self { asked, write })
     }
 }
 
 impl Once {
+    /// Of a request whose handler reads the body, and has told the audit trail.
+    pub(super) const fn new(asked: Option<directory::Request>) -> Self {
+        Self { asked, write: None }
+    }
+
+    /// What it does is in the audit trail already.
+    pub(super) fn noted(self) -> Self {
+        Self { write: None, ..self }
+    }
+
+    /// The audit trail of this account tells of it.
+    pub(super) fn about(self, account: AccountId) -> Self {
+        Self { write: self.write.map(|write| write.about(account)), ..self }
+    }
+
+    /// R64: in the transaction of the write.
+    async fn note(&mut self, change: &mut Change, answer: &str) -> Answer<()> {
+        if let Some(act) = self.write.take().and_then(|write| write.act(answer)) {
+            change.note_act(act).await?;
+        }
+        Ok(())
+    }
+
     /// Commits the change together with its answer, and answers.
     pub(super) async fn answer(
-        self,
+        mut self,
         mut change: Change,
         status: StatusCode,
         body: &impl Serialize,
     ) -> Answer<Response> {
         let body = json(body)?;
-        if let Some(request) = &self.0 {
+        self.note(&mut change, &body).await?;
+        if let Some(request) = &self.asked {
             let answer = StoredAnswer { status: status.as_u16(), body: body.clone() };
             change.remember(request, &answer).await?;
         }
@@ -126,13 +161,14 @@ impl Once {
 
     /// The same for an answer that shows a secret: it is kept sealed.
     pub(super) async fn answer_secret(
-        self,
+        mut self,
         mut change: Change,
         status: StatusCode,
         body: &impl Serialize,
     ) -> Answer<Response> {
         let body = json(body)?;
-        if let Some(request) = &self.0 {
+        self.note(&mut change, &body).await?;
+        if let Some(request) = &self.asked {
             let answer = StoredAnswer { status: status.as_u16(), body: body.clone() };
             change.remember_sealed(request, &answer).await?;
         }
@@ -141,8 +177,9 @@ impl Once {
     }
 
     /// Commits the change and answers 204.
-    pub(super) async fn answer_nothing(self, mut change: Change) -> Answer<Response> {
-        if let Some(request) = &self.0 {
+    pub(super) async fn answer_nothing(mut self, mut change: Change) -> Answer<Response> {
+        self.note(&mut change, "").await?;
+        if let Some(request) = &self.asked {
             change.remember(request, &StoredAnswer { status: 204, body: String::new() }).await?;
         }
         change.commit().await?;

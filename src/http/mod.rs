@@ -4,6 +4,7 @@
 //! bodies and waits are bounded. Decides nothing about mail: it reads views and writes through the directory.
 
 mod api;
+mod audit;
 mod auth;
 mod confirm;
 mod extract;
@@ -22,7 +23,7 @@ use axum::Router;
 use axum::extract::{DefaultBodyLimit, Request};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
+use axum::routing::{get, post};
 use metrics_exporter_prometheus::PrometheusHandle;
 use tokio_util::sync::CancellationToken;
 use utoipa_axum::router::OpenApiRouter;
@@ -33,8 +34,8 @@ pub use serve::serve;
 use crate::address::ServedDomains;
 use crate::http::api::event_stream::Streams;
 use crate::http::api::{
-    accounts, contacts, content, conversations, deliveries, events, held, import, marks, messages,
-    relay_jobs, reply_addresses, tokens, users, webhooks,
+    accounts, audit as audit_trail, contacts, content, conversations, deliveries, events, held, import, marks,
+    messages, purge, relay_jobs, reply_addresses, tokens, users, webhooks,
 };
 use crate::http::problem::Problem;
 use crate::http::rate::RateLimit;
@@ -156,6 +157,8 @@ fn record() -> OpenApiRouter<App> {
             get(messages::conversation).post(conversations::act),
         )
         .routes(routes!(messages::read_message))
+        // The router knows no suffix behind a parameter: `{message}:undo` is told apart in the handler.
+        .route("/accounts/{account}/messages/{message}", post(messages::act_on_message))
         .routes(routes!(content::raw_message))
         .routes(routes!(content::message_html))
         .routes(routes!(content::attachment))
@@ -181,6 +184,8 @@ fn operation() -> OpenApiRouter<App> {
         .routes(routes!(webhooks::list_dead_letters))
         .routes(routes!(relay_jobs::list_relay_jobs))
         .routes(routes!(relay_jobs::retry_relay_job))
+        .routes(routes!(audit_trail::list_audit))
+        .routes(routes!(purge::purge))
         .routes(routes!(tokens::create_token, tokens::list_tokens))
         .routes(routes!(tokens::delete_token))
 }

@@ -33,6 +33,7 @@ pub(super) fn add_actions(document: &mut OpenApi) {
     #[openapi(paths(
         conversations::revoke_reply_addresses,
         messages::conversation,
+        messages::undo_message,
         held::read_held,
         held::discard_held,
         held::file_held,

@@ -7,7 +7,9 @@ use uuid::Uuid;
 
 use crate::filing::{self, Arrival, Decision, Facts, Relay, Trace};
 use crate::id::{AccountId, DeliveryId, MessageId};
+use crate::keys::Keys;
 use crate::store::StoreError;
+use crate::store::audit;
 use crate::store::effects;
 use crate::store::engine::Transaction;
 use crate::store::facts::Directory;
@@ -74,25 +76,32 @@ impl Desk {
         jobs: &[Job],
     ) -> Result<(Vec<Answer>, Vec<AccountId>), Failure> {
         let arrivals: Vec<Arrival<'_>> = jobs.iter().flat_map(Job::arrivals).collect();
-        let accounts: Vec<AccountId> = arrivals.iter().map(|arrival| arrival.mailbox.account()).collect();
+        // All at once: two writers that took them one after the other would wait for each other.
+        let accounts = arrivals.iter().map(|arrival| arrival.mailbox.account());
+        let accounts: Vec<AccountId> = accounts.chain(jobs.iter().flat_map(Job::noted)).collect();
         transaction.lock_accounts(&accounts).await?;
         self.see_version(transaction.data_version().await?);
         let mut directory = if arrivals.is_empty() {
             Directory::default()
         } else {
-            Directory::load(transaction, &arrivals, &self.served_domains).await?
+            Directory::load(transaction, &arrivals, &self.served_domains, &self.keys).await?
         };
         if self.relay_domain.is_some() && !arrivals.is_empty() {
             directory.load_relaying(transaction, &arrivals).await?;
         }
         let mut rows = Rows::default();
         let mut answers = Vec::with_capacity(jobs.len());
+        let mut noted = Vec::new();
         for (index, job) in jobs.iter().enumerate() {
             answers.push(match &job.work {
                 Work::File(prepared) => {
-                    let outcomes =
-                        decide(&mut directory, prepared).map_err(|answer| Failure::Job(index, answer))?;
+                    let outcomes = decide(&mut directory, prepared, &self.keys)
+                        .map_err(|answer| Failure::Job(index, answer))?;
                     self.file(&mut rows, prepared, &outcomes)
+                }
+                Work::Note(acts) => {
+                    noted.extend_from_slice(acts);
+                    Answer::Recorded
                 }
                 Work::Record(refusals) => {
                     effects::refusals(&mut rows, &self.keys, refusals);
@@ -103,6 +112,7 @@ impl Desk {
         rows.events_after(&mut directory.last_events);
         let with_events = rows.events.iter().map(|event| AccountId::from_uuid(event.account_id)).collect();
         rows.write(transaction).await?;
+        audit::append(transaction, noted).await?;
         Ok((answers, with_events))
     }
 
@@ -117,10 +127,19 @@ impl Desk {
 }
 
 impl Job {
+    /// R64: the accounts in whose audit trail it writes.
+    fn noted(&self) -> impl Iterator<Item = AccountId> {
+        let acts = match &self.work {
+            Work::Note(acts) => acts.as_slice(),
+            Work::File(_) | Work::Record(_) => &[],
+        };
+        acts.iter().map(|act| act.account)
+    }
+
     fn arrivals(&self) -> impl Iterator<Item = Arrival<'_>> {
         let prepared = match &self.work {
             Work::File(prepared) => Some(prepared),
-            Work::Record(_) => None,
+            Work::Note(_) | Work::Record(_) => None,
         };
         prepared.into_iter().flat_map(|prepared| prepared.arrivals().map(|(_, arrival)| arrival))
     }
@@ -131,10 +150,11 @@ impl Job {
 fn decide<'a>(
     directory: &mut Directory,
     prepared: &'a Prepared,
+    keys: &Keys,
 ) -> Result<Vec<Outcome<'a>>, Result<Answer, StoreError>> {
     let mut outcomes: Vec<Outcome<'a>> = Vec::with_capacity(prepared.deliveries.len());
     for ((delivery, arrival), recipient) in prepared.arrivals().zip(&prepared.envelope.recipients) {
-        let mut facts = directory.facts(&arrival).ok_or(Err(StoreError::NoSuchAccount))?;
+        let mut facts = directory.facts(&arrival, keys).ok_or(Err(StoreError::NoSuchAccount))?;
         if let Some(relay) = &mut facts.relay {
             relay.requires_tls = prepared.envelope.requiretls;
         }
@@ -174,6 +194,11 @@ fn judge(arrival: &Arrival<'_>, facts: &Facts) -> (Decision, Trace, Option<Relay
 impl Outcome<'_> {
     fn keeps(&self, copy: Uuid) -> bool {
         self.copy.is_some_and(|kept| kept.id == copy)
+    }
+
+    /// R60: a retry of what was erased. Nothing of it is kept, not even addresses.
+    pub(in crate::store) fn is_erased(&self) -> bool {
+        self.facts.was_erased && matches!(self.decision, Decision::Duplicate(_)) && self.message().is_none()
     }
 
     /// The message on the record: the one that was filed now, or the one that was there.

@@ -149,6 +149,18 @@ impl Blobs {
         while removed.next().await.is_some() {}
     }
 
+    /// Removes blobs one by one, and says which are gone: those that were not there, too.
+    pub(in crate::store) async fn erase(&self, names: Vec<BlobName>) -> Vec<BlobName> {
+        let one = |name: BlobName| async move {
+            match self.objects.delete(&self.location(name)).await {
+                Ok(()) | Err(object_store::Error::NotFound { .. }) => Some(name),
+                Err(_) => None,
+            }
+        };
+        let erased = futures_util::stream::iter(names).map(one).buffer_unordered(ERASED_AT_ONCE);
+        erased.filter_map(|gone| async move { gone }).collect().await
+    }
+
     /// The names of all blobs older than `age`. Half-written files that old are removed on the way.
     pub(in crate::store) async fn older_than(&self, age: Duration) -> Result<Vec<BlobName>, StoreError> {
         let before = SystemTime::now().checked_sub(age).unwrap_or(SystemTime::UNIX_EPOCH);
@@ -222,6 +234,7 @@ fn unusable(path: PathBuf, error: &object_store::Error) -> StoreError {
 const PART_OCTETS: usize = 8 * 1024 * 1024;
 /// Read at once; messages are bounded long before.
 const MAX_OCTETS: u64 = 1024 * 1024 * 1024;
+const ERASED_AT_ONCE: usize = 8;
 const CONNECT_LIMIT: Duration = Duration::from_secs(5);
 /// For one request with its repeats: a filing has a minute in all.
 const BUCKET_LIMIT: Duration = Duration::from_secs(20);

@@ -76,7 +76,7 @@ fn confirmation(rows: &mut Rows, prepared: &Prepared, outcome: &Outcome<'_>) {
 fn delivery(prepared: &Prepared, outcome: &Outcome<'_>, reply: &Reply, auth: Arc<str>) -> DeliveryRow {
     let email = &prepared.email;
     let client = &prepared.envelope.client;
-    let is_discarded = matches!(outcome.decision, Decision::Discarded(_));
+    let is_discarded = matches!(outcome.decision, Decision::Discarded(_)) || outcome.is_erased();
     // R5: nothing of the content, and no plain address.
     let unless_discarded = |text: Option<&str>| text.filter(|_| !is_discarded).map(ToOwned::to_owned);
     let (user, contact) = people(outcome);
@@ -121,7 +121,7 @@ fn people(outcome: &Outcome<'_>) -> (Option<uuid::Uuid>, Option<uuid::Uuid>) {
 fn all_steps(prepared: &Prepared, outcome: &Outcome<'_>) -> String {
     let steps = prepared.steps.iter().chain(&outcome.trace.steps).cloned().collect();
     let mut trace = Trace { steps };
-    if matches!(outcome.decision, Decision::Discarded(_)) {
+    if matches!(outcome.decision, Decision::Discarded(_)) || outcome.is_erased() {
         let reverse_path = prepared.envelope.reverse_path.as_ref();
         trace.leave_out(&domains_of(&prepared.verdict, &prepared.email, reverse_path));
     }

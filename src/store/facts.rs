@@ -4,7 +4,7 @@
 //! writes, the next message of the batch already knows ([`Directory::learn`]): a new contact, conversation, mark,
 //! Message-ID, and one more filing today.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use crate::address::{EmailAddress, Mailbox};
 use crate::filing::{
@@ -13,6 +13,7 @@ use crate::filing::{
     remembered_keys, thread_keys,
 };
 use crate::id::{AccountId, ContactId, ConversationId, DeliveryId, EventId, MessageId, UserId};
+use crate::keys::Keys;
 use crate::message::{Email, Kind};
 use crate::store::relay::Relaying;
 use crate::time::Timestamp;
@@ -38,6 +39,8 @@ pub(in crate::store) struct Directory {
     pub(in crate::store) messages: HashMap<(AccountId, String), Vec<ExistingMessage>>,
     /// By Message-ID.
     pub(in crate::store) held: HashMap<(AccountId, String), Vec<HeldTwin>>,
+    /// R60: hashes of what was erased.
+    pub(in crate::store) tombstones: HashSet<(AccountId, Vec<u8>)>,
     pub(in crate::store) filed_today: HashMap<(AccountId, UserId, i64), u32>,
     /// None where there is no relay.
     pub(in crate::store) relaying: Option<Relaying>,
@@ -60,7 +63,7 @@ pub(in crate::store) struct ThreadEntry {
 
 impl Directory {
     /// The facts for one recipient; none if there is no such account.
-    pub(in crate::store) fn facts(&self, arrival: &Arrival<'_>) -> Option<Facts> {
+    pub(in crate::store) fn facts(&self, arrival: &Arrival<'_>, keys: &Keys) -> Option<Facts> {
         let id = arrival.mailbox.account();
         let account = self.accounts.get(&id)?.clone();
         let reply_conversation = match arrival.mailbox {
@@ -93,6 +96,7 @@ impl Directory {
             references,
             same_message_id: same_message_id.cloned().unwrap_or_default(),
             held_already: held_already.cloned().unwrap_or_default(),
+            was_erased: !self.tombstones.is_empty() && self.tombstones.contains(&tombstone(arrival, keys)),
             filed_today: filed_today.unwrap_or(0),
             relay,
         })
@@ -311,6 +315,13 @@ pub(in crate::store) fn counted_user(mailbox: &Mailbox, filing: &Filing) -> Opti
 /// R43: the Message-ID, or the one that is derived for a message without.
 pub(in crate::store) fn own_message_id(email: &Email) -> String {
     email.message_id_header.clone().unwrap_or_else(|| derived_message_id(&email.digest))
+}
+
+/// R60: by what a message is known that was erased.
+pub(in crate::store) fn tombstone(arrival: &Arrival<'_>, keys: &Keys) -> (AccountId, Vec<u8>) {
+    let account = arrival.mailbox.account();
+    let hash = keys.message_hash(account, &own_message_id(arrival.email), &arrival.email.digest);
+    (account, hash.to_vec())
 }
 
 /// The folded addresses in From, To and Cc, of a forwarded message's author (R28), and above quotes (R27a); each once.

@@ -14,14 +14,15 @@ use crate::filing::{
     thread_keys,
 };
 use crate::id::{AccountId, ContactId, ConversationId, DeliveryId, EventId, MessageId, UserId};
+use crate::keys::Keys;
 use crate::store::engine::Connection;
 use crate::store::facts::{
     Directory, KnownConversation, MAX_MERGES, ThreadEntry, address_keys, day, own_message_id, owner_id,
-    sort_entries,
+    sort_entries, tombstone,
 };
 use crate::store::queries::{
-    ACCOUNTS, CONTACTS_BY_EMAIL, CONTACTS_BY_ID, CONVERSATIONS, HELD, IDENTITIES, MARKS, MESSAGES, OWNERS,
-    OfDay, One, SIGNERS, THREADS, Text, Two,
+    ACCOUNTS, CONTACTS_BY_EMAIL, CONTACTS_BY_ID, CONVERSATIONS, HELD, Hash16, IDENTITIES, MARKS, MESSAGES,
+    OWNERS, OfDay, One, SIGNERS, THREADS, TOMBSTONES, Text, Two,
 };
 use crate::store::statement::select;
 use crate::store::{Store, StoreError};
@@ -35,11 +36,12 @@ impl Store {
     pub async fn facts_for(&self, arrival: &Arrival<'_>) -> Result<Facts, StoreError> {
         // One read transaction: all facts of one point in time.
         let mut reader = self.reader().begin_reading().await?;
-        let mut directory = Directory::load(&mut reader, &[*arrival], &self.inner.served.all()).await?;
+        let (served, keys) = (self.inner.served.all(), &self.inner.keys);
+        let mut directory = Directory::load(&mut reader, &[*arrival], &served, keys).await?;
         if self.inner.relay_domain.is_some() {
             directory.load_relaying(&mut reader, &[*arrival]).await?;
         }
-        directory.facts(arrival).ok_or(StoreError::NoSuchAccount)
+        directory.facts(arrival, keys).ok_or(StoreError::NoSuchAccount)
     }
 }
 
@@ -49,6 +51,7 @@ impl Directory {
         connection: &mut Connection,
         arrivals: &[Arrival<'_>],
         served_domains: &[String],
+        keys: &Keys,
     ) -> Result<Self, sqlx::Error> {
         let mut directory = Self::default();
         let wanted = Wanted::of(arrivals);
@@ -59,6 +62,7 @@ impl Directory {
         directory.load_threads(connection, &wanted).await?;
         directory.load_messages(connection, &wanted).await?;
         directory.load_held(connection, &wanted).await?;
+        directory.load_tombstones(connection, arrivals, keys).await?;
         directory.load_conversations(connection, wanted.conversations.clone()).await?;
         directory.load_owners(connection, wanted.owners).await?;
         directory.load_contacts_of_conversations(connection).await?;
@@ -186,6 +190,21 @@ impl Directory {
                 user: user.map(UserId::from_uuid),
             };
             self.held.entry((AccountId::from_uuid(account), header)).or_default().push(twin);
+        }
+        Ok(())
+    }
+
+    /// R60.
+    async fn load_tombstones(
+        &mut self,
+        connection: &mut Connection,
+        arrivals: &[Arrival<'_>],
+        keys: &Keys,
+    ) -> Result<(), sqlx::Error> {
+        let wanted: HashSet<_> = arrivals.iter().map(|arrival| tombstone(arrival, keys)).collect();
+        let wanted = wanted.into_iter().map(|(account, hash)| Hash16(account.uuid(), hash)).collect();
+        for (account, hash) in select::<_, (Uuid, Vec<u8>)>(connection, &TOMBSTONES, wanted).await? {
+            self.tombstones.insert((AccountId::from_uuid(account), hash));
         }
         Ok(())
     }

@@ -3,6 +3,7 @@
 //! Promises that what [`Store::file`] has answered is on disk (R2), that facts and effects are read and written in
 //! one transaction, and that whoever was answered an error finds nothing written.
 
+pub mod audit;
 mod batch;
 mod bell;
 mod blobs;
@@ -38,6 +39,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicI64;
 use std::time::Duration;
 
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use crate::address::ServedDomains;
@@ -83,6 +85,8 @@ struct Inner {
     relay_domain: Option<String>,
     /// Whether no other process sends from this store.
     sends_alone: bool,
+    /// A purge wants to be gone on with.
+    purges: Notify,
 }
 
 /// Whether there is a smarthost that copies and notices can go through.
@@ -302,6 +306,7 @@ impl Store {
             closed,
             relay_domain,
             sends_alone,
+            purges: Notify::new(),
         };
         Ok(Self { inner: Arc::new(inner) })
     }
@@ -347,6 +352,27 @@ impl Store {
         self.inner.bell.listen()
     }
 
+    /// R60: what was erased is to stand nowhere, the database's own log included. Readers may hold it up for a while:
+    /// then it is done behind us.
+    async fn forget_log(&self) {
+        for _ in 0..LOG_TRIES {
+            if self.inner.write.forget_log().await.unwrap_or(false) {
+                return;
+            }
+            tokio::time::sleep(LOG_PAUSE).await;
+        }
+        let store = self.clone();
+        tokio::spawn(async move {
+            for _ in 0..LOG_LATE_TRIES {
+                tokio::time::sleep(LOG_LATE_PAUSE).await;
+                match store.inner.write.forget_log().await {
+                    Ok(false) => {}
+                    Ok(true) | Err(_) => return,
+                }
+            }
+        });
+    }
+
     /// Readers.
     fn reader(&self) -> &Pool {
         &self.inner.read
@@ -375,4 +401,8 @@ fn create_data_folder(url: &StoreUrl) -> Result<(), StoreError> {
     }
 }
 
+const LOG_TRIES: u32 = 10;
+const LOG_PAUSE: Duration = Duration::from_millis(50);
+const LOG_LATE_TRIES: u32 = 600;
+const LOG_LATE_PAUSE: Duration = Duration::from_secs(1);
 const PING_LIMIT: Duration = Duration::from_secs(2);

@@ -65,6 +65,12 @@ pub(in crate::store) static MESSAGES: Statement = Statement::new(
      WHERE t.account_id = w.a AND t.message_id_header = w.k",
 );
 
+pub(in crate::store) static TOMBSTONES: Statement = Statement::new(
+    "WITH w(a, k) AS (VALUES",
+    2,
+    ") SELECT t.account_id, t.hash FROM w CROSS JOIN tombstones t WHERE t.account_id = w.a AND t.hash = w.k",
+);
+
 pub(in crate::store) static CONVERSATIONS: Statement = Statement::new(
     "WITH w(a, k) AS (VALUES",
     2,
@@ -122,10 +128,11 @@ pub(in crate::store) static BLOBS_IN_USE: Statement = Statement::new(
 
 /// Every query of the filing path, to look at its plan.
 #[cfg(test)]
-static ALL: [(&str, &Statement); 15] = [
+static ALL: [(&str, &Statement); 16] = [
     ("relayed messages", &RELAYED_MESSAGES),
     ("staff addresses", &STAFF_ADDRESSES),
     ("relayed", &RELAYED),
+    ("tombstones", &TOMBSTONES),
     ("held", &HELD),
     ("accounts", &ACCOUNTS),
     ("identities", &IDENTITIES),
@@ -150,6 +157,9 @@ pub(in crate::store) struct Two(pub(in crate::store) Uuid, pub(in crate::store) 
 /// An account and a folded address or Message-ID.
 pub(in crate::store) struct Text(pub(in crate::store) Uuid, pub(in crate::store) String);
 
+/// An account and a hash.
+pub(in crate::store) struct Hash16(pub(in crate::store) Uuid, pub(in crate::store) Vec<u8>);
+
 /// Account, user, day; or account, conversation, time.
 #[derive(PartialEq, Eq, Hash)]
 pub(in crate::store) struct OfDay(
@@ -172,6 +182,13 @@ impl Row for Two {
 }
 
 impl Row for Text {
+    fn bind(self, values: &mut Vec<Value>) {
+        values.push(self.0.into());
+        values.push(self.1.into());
+    }
+}
+
+impl Row for Hash16 {
     fn bind(self, values: &mut Vec<Value>) {
         values.push(self.0.into());
         values.push(self.1.into());

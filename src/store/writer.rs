@@ -19,6 +19,7 @@ use uuid::Uuid;
 use crate::id::AccountId;
 use crate::keys::Keys;
 use crate::store::StoreError;
+use crate::store::audit::Act;
 use crate::store::batch::Failure;
 use crate::store::bell::Bell;
 use crate::store::engine::{self, Fault, Pool};
@@ -115,6 +116,8 @@ pub(in crate::store) struct Job {
 #[derive(Debug)]
 pub(in crate::store) enum Work {
     File(Box<Prepared>),
+    /// R64.
+    Note(Vec<Act>),
     Record(Vec<Refusal>),
 }
 

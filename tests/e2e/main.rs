@@ -19,6 +19,7 @@ mod endpoint;
 mod filing;
 mod front;
 mod mail;
+mod privacy;
 mod refusals;
 mod relay;
 mod replies;

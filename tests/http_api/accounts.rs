@@ -141,8 +141,8 @@ async fn r62_a_rotated_or_disconnected_address_is_off_at_once() {
     assert!(matches!(server.mailbox(&first).await, Lookup::Off(_)));
     assert!(matches!(server.mailbox(&second).await, Lookup::Found(_)));
 
-    let later = server.post(&format!("{path}/sync:disconnect"), json!({"purge": "mine"})).await;
-    assert!(later.problem(422).contains("purge"));
+    let unknown = server.post(&format!("{path}/sync:disconnect"), json!({"purge": "yours"})).await;
+    assert!(unknown.problem(422).contains("purge"));
     let off = server.post(&format!("{path}/sync:disconnect"), json!({"purge": "none"})).await.expect(200);
     assert_eq!(off["sync"]["state"], "off");
     assert!(matches!(server.mailbox(&second).await, Lookup::Off(_)));

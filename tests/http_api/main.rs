@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on may stop")]
 
 mod accounts;
+mod audit;
 mod contacts;
 mod document;
 mod feeds;
@@ -10,6 +11,7 @@ mod guard;
 mod mail;
 #[path = "../support/postgres.rs"]
 mod postgres;
+mod purge;
 mod repeated;
 mod review;
 mod server;

@@ -180,6 +180,11 @@ impl Server {
 
     /// Files a mail for one of our addresses, aligned by DKIM, as the intake would.
     pub(crate) async fn deliver(&self, rcpt: &str, raw: &str) -> Filed {
+        self.deliver_at(rcpt, raw, Timestamp::now()).await
+    }
+
+    /// The same, received then.
+    pub(crate) async fn deliver_at(&self, rcpt: &str, raw: &str, received_at: Timestamp) -> Filed {
         let raw = raw.replace('\n', "\r\n");
         let wrapper = message::parse(raw.as_bytes()).unwrap();
         let from = wrapper.from.address().unwrap().clone();
@@ -209,7 +214,7 @@ impl Server {
             received_octets: 0,
         };
         let submission = Submission {
-            received_at: Timestamp::now(),
+            received_at,
             envelope: Arc::new(envelope),
             verdict: Arc::new(verdict),
             email: Arc::new(email),

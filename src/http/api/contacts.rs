@@ -9,11 +9,12 @@ use utoipa::ToSchema;
 use uuid::Uuid;
 
 use crate::http::App;
+use crate::http::api::purge::carry_out;
 use crate::http::extract::{Ids, Input, Listed, Params, given, slice};
 use crate::http::idempotency::Once;
 use crate::http::problem::{Answer, Problem};
 use crate::id::{AccountId, ContactId};
-use crate::store::directory::{self, ContactChange, ContactFilter, CreatedBy, Principal, Scope};
+use crate::store::directory::{self, ContactChange, ContactFilter, CreatedBy, Principal, PurgeOf, Scope};
 
 /// A person on the CRM's records.
 #[derive(Serialize, ToSchema)]
@@ -170,7 +171,7 @@ pub(in crate::http) async fn delete_contact(
     once: Once,
 ) -> Answer<Response> {
     app.enter(&principal, account, &[Scope::Contacts]).await?;
-    let mut change = app.store.change().await?;
-    change.delete_contact(account, contact).await?;
+    // R63: a record that is larger than a request may take is gone a little later.
+    let (change, ..) = carry_out(&app, &principal, account, PurgeOf::Contact(contact)).await?;
     once.answer_nothing(change).await
 }

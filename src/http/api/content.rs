@@ -29,6 +29,7 @@ pub(in crate::http) async fn raw_message(
 ) -> Answer<Response> {
     app.enter(&principal, account, &[Scope::MessagesContent]).await?;
     let raw = whole(&app, &principal, account, message).await?;
+    app.note_read(&principal, account, format!("messages/{message}/raw"), None).await?;
     Ok(file("message/rfc822", &disposition("message.eml"), raw))
 }
 
@@ -45,6 +46,7 @@ pub(in crate::http) async fn message_html(
     let raw = whole(&app, &principal, account, message).await?;
     let clean = on_a_thread(move || message::html(&raw).map(|html| sanitize::html(&html))).await?;
     let html = clean.ok_or_else(|| Problem::not_found("HTML part in this message"))?;
+    app.note_read(&principal, account, format!("messages/{message}/html"), None).await?;
     Ok(respond("text/html; charset=utf-8", "inline", html.into_bytes()))
 }
 
@@ -68,6 +70,7 @@ pub(in crate::http) async fn attachment(
     let raw = raw(&app, account, message).await?;
     let octets = on_a_thread(move || message::open_attachment(&raw, n)).await?;
     let octets = octets.ok_or_else(|| Problem::not_found("attachment"))?;
+    app.note_read(&principal, account, format!("messages/{message}/attachments/{n}"), None).await?;
     let name = Shown::to(&principal).content(text(&entry["filename"]));
     Ok(file(harmless(&text(&entry["content_type"])), &disposition(&name.unwrap_or_default()), octets))
 }

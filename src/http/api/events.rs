@@ -82,6 +82,11 @@ pub(in crate::http) async fn list_events(
         return event_stream::open(&app, account, last.or(slice.after), shown);
     }
     let page = app.store.events(account, slice).await?;
+    // R64: subjects are content.
+    if let (Some(first), Some(last), true) = (page.items.first(), page.items.last(), shown != Shown::Meta) {
+        let detail = Some(serde_json::json!({ "first": first.id, "last": last.id }));
+        app.note_read(&principal, account, "events".to_owned(), detail).await?;
+    }
     Ok(Listed::json(page, |event| Event::show(event, shown)).into_response())
 }
 

@@ -132,6 +132,11 @@ pub(in crate::http) async fn list_held(
     };
     let shown = Shown::to(&principal);
     let page = app.store.held_mails(account, &filter, slice).await?;
+    if shown != Shown::Meta && !page.items.is_empty() {
+        let ids: Vec<DeliveryId> = page.items.iter().map(|held| held.id).collect();
+        let detail = Some(serde_json::json!({ "held": ids }));
+        app.note_read(&principal, account, "held".to_owned(), detail).await?;
+    }
     Ok(Listed::json(page, |held| HeldItem::show(held, shown)))
 }
 
@@ -147,7 +152,11 @@ pub(in crate::http) async fn read_held(
     app.enter(&principal, account, &[Scope::Review]).await?;
     let held = app.store.held_mail(account, delivery).await?;
     let held = held.ok_or_else(|| Problem::not_found("held message"))?;
-    Ok(Json(HeldItem::show(held, Shown::to(&principal))))
+    let shown = Shown::to(&principal);
+    if shown != Shown::Meta {
+        app.note_read(&principal, account, format!("held/{delivery}"), None).await?;
+    }
+    Ok(Json(HeldItem::show(held, shown)))
 }
 
 /// `POST …/held/{delivery}:<action>`: tells the action apart from the id.

@@ -15,6 +15,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::http::App;
+use crate::http::audit::Write;
 use crate::http::extract::Ids;
 use crate::http::idempotency::{Hash, Once, key_of, recall};
 use crate::http::problem::{Answer, Problem};
@@ -77,6 +78,9 @@ pub(in crate::http) async fn import_contacts(
         }
     }
     let first = stream.next().await?.unwrap_or_default();
+    // Before the first contact: an import that breaks off has changed something too.
+    let act = Write::of(&parts, &principal).and_then(|write| write.act(""));
+    app.store.note(act.into_iter().collect()).await?;
     let mut import = Import::new(account, format(&parts.headers, &first));
     let mut next = Some(first);
     while let Some(octets) = next {
@@ -86,7 +90,7 @@ pub(in crate::http) async fn import_contacts(
     }
     let mut change = app.store.change().await?;
     let report = import.finish(&mut change).await?;
-    let once = Once(key.map(|key| asked(hash.finish(), key)));
+    let once = Once::new(key.map(|key| asked(hash.finish(), key)));
     once.answer(change, StatusCode::OK, &Imported::from(report)).await
 }
 

@@ -7,7 +7,7 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::Response;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Value, json};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
@@ -122,6 +122,25 @@ pub(in crate::http) struct NewMessage {
     html: Option<String>,
 }
 
+/// What went with a mail that was taken back.
+#[derive(Serialize, ToSchema)]
+pub(in crate::http) struct Undone {
+    /// The message's.
+    id: Uuid,
+    /// The contact that it had made; null if there is none, or something else hangs on it.
+    contact_id: Option<Uuid>,
+    /// The conversation that it had begun; null if it stays.
+    conversation_id: Option<Uuid>,
+    /// The marks that it had set.
+    marks: Vec<EndedMark>,
+}
+
+#[derive(Serialize, ToSchema)]
+struct EndedMark {
+    contact_id: Uuid,
+    user_id: Uuid,
+}
+
 impl Message {
     fn of_entry(entry: Entry, shown: Shown) -> Self {
         let message = entry.message;
@@ -201,6 +220,10 @@ pub(in crate::http) async fn timeline(
     app.store.contact(account, contact).await?.ok_or_else(|| Problem::not_found("contact"))?;
     let shown = Shown::to(&principal);
     let page = app.store.timeline(account, contact, slice).await?;
+    if shown != Shown::Meta {
+        let ids = page.items.iter().map(|entry| entry.message.id).collect();
+        note_messages(&app, &principal, account, format!("contacts/{contact}/timeline"), ids).await?;
+    }
     Ok(Listed::json(page, |entry| Message::of_entry(entry, shown)))
 }
 
@@ -220,6 +243,10 @@ pub(in crate::http) async fn conversation(
     let found = app.store.conversation(account, conversation, Slice { limit, ..asked }).await?;
     let found = found.ok_or_else(|| Problem::not_found("conversation"))?;
     let shown = Shown::to(&principal);
+    if shown != Shown::Meta {
+        let ids = found.messages.iter().map(|message| message.id).collect();
+        note_messages(&app, &principal, account, format!("conversations/{}", found.id), ids).await?;
+    }
     Ok(Json(Conversation {
         id: found.id.uuid(),
         contact_id: found.contact.uuid(),
@@ -241,7 +268,67 @@ pub(in crate::http) async fn read_message(
 ) -> Answer<Json<Message>> {
     app.enter(&principal, account, READ).await?;
     let message = app.store.message(account, message).await?.ok_or_else(|| Problem::not_found("message"))?;
-    Ok(Json(Message::show(message, Shown::to(&principal))))
+    let shown = Shown::to(&principal);
+    if shown != Shown::Meta {
+        app.note_read(&principal, account, format!("messages/{}", message.id), None).await?;
+    }
+    Ok(Json(Message::show(message, shown)))
+}
+
+/// R64: which messages a list shows the content of. An empty one shows none.
+async fn note_messages(
+    app: &App,
+    principal: &Principal,
+    account: AccountId,
+    object: String,
+    messages: Vec<MessageId>,
+) -> Answer<()> {
+    if messages.is_empty() {
+        return Ok(());
+    }
+    app.note_read(principal, account, object, Some(json!({ "messages": messages }))).await
+}
+
+/// `POST …/messages/{message}:<action>`: tells the action apart from the id.
+pub(in crate::http) async fn act_on_message(
+    State(app): State<App>,
+    principal: Principal,
+    Ids((account, asked)): Ids<(AccountId, String)>,
+    once: Once,
+) -> Answer<Response> {
+    app.enter(&principal, account, UNDO).await?;
+    let (message, action) = asked.split_once(':').ok_or_else(|| Problem::not_found("action"))?;
+    let message = message.parse().map_err(|_| Problem::not_found("message"))?;
+    match action {
+        "undo" => undo_message(&app, &principal, account, message, once).await,
+        _ => Err(Problem::not_found("action")),
+    }
+}
+
+/// Takes a filed mail back from the record, within 30 days of its receipt. Scope `purge` or `review`.
+#[utoipa::path(post, path = "/accounts/{account}/messages/{message}:undo", tag = "messages",
+    params(("account" = Uuid, Path), ("message" = Uuid, Path)),
+    responses((status = 200, description = "Taken back", body = Undone)))]
+pub(in crate::http) async fn undo_message(
+    app: &App,
+    principal: &Principal,
+    account: AccountId,
+    message: MessageId,
+    once: Once,
+) -> Answer<Response> {
+    let mut change = app.store.change().await?;
+    let undone = change.undo_message(account, message, &principal.actor().to_string()).await?;
+    let shown = Undone {
+        id: undone.message.uuid(),
+        contact_id: undone.contact.map(ContactId::uuid),
+        conversation_id: undone.conversation.map(ConversationId::uuid),
+        marks: undone
+            .marks
+            .into_iter()
+            .map(|(contact, user)| EndedMark { contact_id: contact.uuid(), user_id: user.uuid() })
+            .collect(),
+    };
+    once.noted().answer(change, StatusCode::OK, &shown).await
 }
 
 /// Registers a mail that the CRM itself sent; the same Message-ID again changes nothing.
@@ -272,6 +359,8 @@ pub(in crate::http) async fn register_message(
     once.answer(change, StatusCode::CREATED, &Message::show(message, Shown::Content)).await
 }
 
+/// Staff who may decide what goes on a record, or erase.
+const UNDO: &[Scope] = &[Scope::Purge, Scope::Review];
 const READ: &[Scope] = &[Scope::MessagesMeta, Scope::MessagesContent];
 /// Messages of a conversation that come without being asked for by `limit`.
 const CONVERSATION_MESSAGES: u32 = 1000;

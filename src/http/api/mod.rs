@@ -1,6 +1,7 @@
 //! The resources of the API, one file each: their JSON, their scopes, their handlers.
 
 pub(super) mod accounts;
+pub(super) mod audit;
 pub(super) mod contacts;
 pub(super) mod content;
 pub(super) mod conversations;
@@ -11,6 +12,7 @@ pub(super) mod held;
 pub(super) mod import;
 pub(super) mod marks;
 pub(super) mod messages;
+pub(super) mod purge;
 pub(super) mod relay_jobs;
 pub(super) mod reply_addresses;
 mod sanitize;

@@ -74,6 +74,7 @@ pub(in crate::http) async fn create_token(
     let mut change = app.store.change().await?;
     let (token, text) = change.create_token(&new).await?;
     let made = MadeToken { id: token.id.uuid(), token: text };
+    let once = once.about(account.unwrap_or(AccountId::OPERATOR));
     once.answer_secret(change, StatusCode::CREATED, &made).await
 }
 
@@ -100,8 +101,8 @@ pub(in crate::http) async fn delete_token(
 ) -> Answer<Response> {
     let within = reach(&principal)?;
     let mut change = app.store.change().await?;
-    change.delete_token(token, within).await?;
-    once.answer_nothing(change).await
+    let account = change.delete_token(token, within).await?;
+    once.about(account).answer_nothing(change).await
 }
 
 /// The account whose tokens are the principal's business; none for all.

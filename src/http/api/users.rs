@@ -12,11 +12,12 @@ use uuid::Uuid;
 use crate::address::{EmailAddress, ServedDomains};
 use crate::http::App;
 use crate::http::api::held;
+use crate::http::api::purge::carry_out;
 use crate::http::extract::{Ids, Input, ListParams, Listed, Params};
 use crate::http::idempotency::Once;
 use crate::http::problem::{Answer, Problem};
 use crate::id::{AccountId, UserId};
-use crate::store::directory::{self, Principal, Purge, Scope, Verification};
+use crate::store::directory::{self, Principal, PurgeOf, Scope, Verification};
 
 /// A person of the practice's staff.
 #[derive(Serialize, ToSchema)]
@@ -291,12 +292,14 @@ pub(in crate::http) async fn disconnect_sync(
     Input(disconnect): Input<Disconnect>,
 ) -> Answer<Response> {
     app.enter(&principal, account, &[Scope::Addresses]).await?;
-    let purge = match disconnect.purge {
-        Some(PurgeWord::Mine) => Purge::Mine,
-        Some(PurgeWord::None) | None => Purge::None,
-    };
     let mut change = app.store.change().await?;
-    let user = change.disconnect_sync(account, user, purge).await?;
+    let shown = change.disconnect_sync(account, user).await?;
+    if let Some(PurgeWord::Mine) = disconnect.purge {
+        change.commit().await?;
+        // What is more than a request may take goes on by itself; `purge.done` tells the end.
+        (change, ..) = carry_out(&app, &principal, account, PurgeOf::Mine(user)).await?;
+    }
+    let user = shown;
     once.answer(change, StatusCode::OK, &User::show(user, &app.served, &principal)).await
 }
 

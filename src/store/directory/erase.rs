@@ -1,19 +1,23 @@
-//! R63: deleting a contact erases it with the conversations on its record; where it was only copied, the
-//! conversation stays and its name is taken out.
+//! R60: the one place where what belongs to a message or a held mail is erased. Whatever is stored of messages by
+//! their ids is erased here, in one transaction, a bounded number at once.
 //!
-//! One transaction; the blobs' files go right after it. The keys that seal the raw messages go with their rows, so a
-//! copy of a blob cannot be read by anybody (R60).
+//! The keys that seal the raw messages go with their rows, so a copy of a blob cannot be read by anybody; the blobs
+//! themselves are noted in the same transaction and removed right after it. A keyed hash stays of each message that is
+//! young enough to be sent again: a retry does not bring it back.
+
+use std::collections::HashSet;
 
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use crate::id::{AccountId, ContactId};
+use crate::id::AccountId;
 use crate::store::blobs::BlobName;
-use crate::store::directory::{Change, Contact, DirectoryError};
-use crate::store::engine::{query, query_as, query_scalar};
+use crate::store::directory::{Change, DirectoryError};
+use crate::store::engine::{Builder, Connection, Fetched};
+use crate::store::statement::{insert, row};
 
 /// What an erasure took away.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Erased {
     /// Messages.
     pub messages: u64,
@@ -29,157 +33,393 @@ pub struct Erased {
     pub blobs: u64,
 }
 
+impl Erased {
+    pub(super) const fn add(&mut self, other: Self) {
+        self.messages += other.messages;
+        self.attachments += other.attachments;
+        self.bytes += other.bytes;
+        self.held += other.held;
+        self.deliveries += other.deliveries;
+        self.blobs += other.blobs;
+    }
+
+    /// As events and the audit trail show it.
+    pub(super) fn counts(&self) -> Value {
+        json!({
+            "messages": self.messages, "attachments": self.attachments, "blobs": self.blobs,
+            "bytes": self.bytes, "held": self.held, "deliveries": self.deliveries,
+        })
+    }
+}
+
+/// How much goes with a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Extent {
+    /// R61: the content. Its trace stays for its own time, and its Message-ID, so that answers still find their thread.
+    Content,
+    /// R60: everything.
+    Everything,
+}
+
+/// A message that is to be erased.
+#[derive(sqlx::FromRow)]
+pub(super) struct Doomed {
+    pub(super) message_id: Uuid,
+    pub(super) conversation_id: Uuid,
+    pub(super) contact_id: Uuid,
+    message_id_header: String,
+    digest: Vec<u8>,
+    attachments: String,
+    size_bytes: i64,
+    blob: Option<String>,
+    pub(super) received_at: i64,
+}
+
+/// A held mail that is to be erased.
+#[derive(sqlx::FromRow)]
+struct DoomedHeld {
+    message_id_header: String,
+    digest: Vec<u8>,
+    blob: Option<String>,
+    at: i64,
+}
+
+row! {
+    /// What was erased, for [`TOMBSTONE_DAYS`].
+    TombstoneRow into "tombstones",
+    then "ON CONFLICT (account_id, hash) DO UPDATE SET erased_at = excluded.erased_at" {
+        account_id: Uuid,
+        hash: Vec<u8>,
+        erased_at: i64,
+    }
+}
+
 impl Change {
-    /// Deletes a contact and everything on its record.
-    ///
-    /// # Errors
-    /// `NotFound` if there is no such contact.
-    pub async fn delete_contact(
+    /// Erases these messages. At most some hundred at once: it is one transaction.
+    pub(super) async fn erase_messages(
         &mut self,
         account: AccountId,
-        contact: ContactId,
+        ids: &[Uuid],
+        extent: Extent,
     ) -> Result<Erased, DirectoryError> {
-        let on_file = self.contact(account, contact).await?;
-        let erased = self.count(account, contact).await?;
-        self.erase_from_events(account, &on_file).await?;
-        for statement in STATEMENTS {
-            query(*statement)
-                .bind(account.uuid())
-                .bind(contact.uuid())
-                .execute(self.on(account).await?)
-                .await?;
+        let doomed = doomed(self.on(account).await?, account, ids).await?;
+        if doomed.is_empty() {
+            return Ok(Erased::default());
         }
-        // Answers that showed this contact, or a message on its record, hold its data.
-        query("DELETE FROM idempotency_keys WHERE account_id IN ($1, $2) AND response LIKE $3")
-            .bind(account.uuid())
-            .bind(AccountId::OPERATOR.uuid())
-            .bind(format!("%{}%", on_file.id))
-            .execute(self.on(account).await?)
-            .await?;
-        let data = json!({
-            "contact_id": contact, "messages": erased.messages, "attachments": erased.attachments,
-            "blobs": erased.blobs, "bytes": erased.bytes, "held": erased.held, "deliveries": erased.deliveries,
-        });
-        self.emit(account, "purge.done", None, &data).await?;
+        let ids: Vec<Uuid> = doomed.iter().map(|message| message.message_id).collect();
+        let mut erased = count(&doomed);
+        self.entomb(
+            account,
+            doomed.iter().map(|m| (m.message_id_header.as_str(), m.digest.as_slice(), m.received_at)),
+        )
+        .await?;
+        self.blobs.extend(doomed.iter().filter_map(|m| m.blob.as_deref().and_then(BlobName::parse)));
+        let threads = Threads::of(self.on(account).await?, account, &doomed).await?;
+        self.erase_events_of(account, &threads, &ids).await?;
+        self.forget_answers_about(account, &ids).await?;
+        if extent == Extent::Everything {
+            let traces = traces_of(self.on(account).await?, account, &doomed).await?;
+            erased.deliveries = self.erase_deliveries(account, &traces).await?;
+        }
+        for text in OF_MESSAGES {
+            self.run_on(account, text, "message_id", &ids).await?;
+        }
+        self.tidy_threads(account, &threads, &doomed, extent).await?;
         Ok(erased)
     }
 
-    /// Events about it go; in events of other conversations its name and addresses are taken out.
-    async fn erase_from_events(
+    /// Erases these held mails with their traces and events.
+    pub(super) async fn erase_held_mails(
         &mut self,
         account: AccountId,
-        contact: &Contact,
-    ) -> Result<(), DirectoryError> {
-        query("DELETE FROM events WHERE account_id = $1 AND data LIKE $2")
-            .bind(account.uuid())
-            .bind(format!("%{}%", contact.id))
-            .execute(self.on(account).await?)
-            .await?;
-        let addresses: Vec<String> =
-            query_scalar("SELECT DISTINCT email FROM participants WHERE account_id = $1 AND contact_id = $2")
-                .bind(account.uuid())
-                .bind(contact.id.uuid())
-                .fetch_all(self.on(account).await?)
-                .await?;
-        let addresses: Vec<String> = addresses.iter().map(|address| address.to_lowercase()).collect();
-        let events: Vec<(Uuid, String)> = query_as(
-            "SELECT event_id, data FROM events WHERE account_id = $1 AND conversation_id IN (SELECT m.conversation_id
-             FROM participants p JOIN messages m ON m.account_id = p.account_id AND m.message_id = p.message_id
-             WHERE p.account_id = $1 AND p.contact_id = $2)",
+        ids: &[Uuid],
+    ) -> Result<Erased, DirectoryError> {
+        let text = "SELECT message_id_header, digest, blob, at FROM held WHERE account_id = ";
+        let doomed: Vec<DoomedHeld> =
+            read_of(self.on(account).await?, account, text, "delivery_id", ids).await?;
+        self.entomb(
+            account,
+            doomed.iter().map(|held| (held.message_id_header.as_str(), held.digest.as_slice(), held.at)),
         )
-        .bind(account.uuid())
-        .bind(contact.id.uuid())
-        .fetch_all(self.on(account).await?)
         .await?;
-        for (event, data) in events {
-            let mut data: Value = serde_json::from_str(&data).unwrap_or_default();
-            take_out(&mut data, &addresses);
-            query("UPDATE events SET data = $3 WHERE account_id = $1 AND event_id = $2")
-                .bind(account.uuid())
-                .bind(event)
-                .bind(data.to_string())
-                .execute(self.on(account).await?)
-                .await?;
+        let blobs: Vec<BlobName> =
+            doomed.iter().filter_map(|held| held.blob.as_deref().and_then(BlobName::parse)).collect();
+        let mut erased = Erased { held: doomed.len() as u64, blobs: blobs.len() as u64, ..Erased::default() };
+        self.blobs.extend(blobs);
+        for text in OF_HELD {
+            self.run_on(account, text, "delivery_id", ids).await?;
+        }
+        erased.deliveries = self.erase_deliveries(account, ids).await?;
+        Ok(erased)
+    }
+
+    /// Traces, and by which addresses they are found. Returns how many there were.
+    pub(super) async fn erase_deliveries(
+        &mut self,
+        account: AccountId,
+        ids: &[Uuid],
+    ) -> Result<u64, DirectoryError> {
+        let hashes = "DELETE FROM delivery_addresses WHERE account_id = ";
+        self.run_on(account, hashes, "delivery_id", ids).await?;
+        let rows = "DELETE FROM deliveries WHERE account_id = ";
+        self.run_on(account, rows, "delivery_id", ids).await
+    }
+
+    /// R60: a keyed hash of each that may still be sent again.
+    async fn entomb<'a>(
+        &mut self,
+        account: AccountId,
+        messages: impl Iterator<Item = (&'a str, &'a [u8], i64)>,
+    ) -> Result<(), DirectoryError> {
+        let young = self.now.plus_days(-TOMBSTONE_DAYS).as_millis();
+        let erased_at = self.now.as_millis();
+        let keys = self.store.inner.keys.clone();
+        let mut rows: Vec<TombstoneRow> = messages
+            .filter(|(.., received_at)| *received_at > young)
+            .map(|(header, digest, _)| keys.message_hash(account, header, digest).to_vec())
+            .map(|hash| TombstoneRow { account_id: account.uuid(), hash, erased_at })
+            .collect();
+        // A statement may not meet the same row twice: the same mail may be held for two users.
+        rows.sort_by(|a, b| a.hash.cmp(&b.hash));
+        rows.dedup_by(|a, b| a.hash == b.hash);
+        Ok(insert(self.on(account).await?, rows).await?)
+    }
+
+    /// Events of these messages; their data names people and subjects.
+    async fn erase_events_of(
+        &mut self,
+        account: AccountId,
+        threads: &Threads,
+        ids: &[Uuid],
+    ) -> Result<(), DirectoryError> {
+        let text = "SELECT event_id, data FROM events WHERE account_id = ";
+        let events: Vec<(Uuid, String)> =
+            read_of(self.on(account).await?, account, text, "conversation_id", &threads.all()).await?;
+        let doomed: HashSet<Uuid> = ids.iter().copied().collect();
+        let gone: Vec<Uuid> = events
+            .into_iter()
+            .filter(|(_, data)| ids_in(data).any(|id| doomed.contains(&id)))
+            .map(|(event, _)| event)
+            .collect();
+        self.run_on(account, "DELETE FROM events WHERE account_id = ", "event_id", &gone).await?;
+        Ok(())
+    }
+
+    /// Remembered answers that show one of these messages.
+    async fn forget_answers_about(&mut self, account: AccountId, ids: &[Uuid]) -> Result<(), DirectoryError> {
+        let doomed: HashSet<Uuid> = ids.iter().copied().collect();
+        for owner in [account, AccountId::OPERATOR] {
+            let mut sql = Builder::new("SELECT key, response FROM idempotency_keys WHERE account_id = ");
+            sql.push_bind(owner.uuid()).push(" AND response LIKE '%message_id%'");
+            let answers: Vec<(String, String)> = sql.build().fetch_all(self.on(owner).await?).await?;
+            for (key, response) in answers {
+                if ids_in(&response).any(|id| doomed.contains(&id)) {
+                    let mut sql = Builder::new("DELETE FROM idempotency_keys WHERE account_id = ");
+                    sql.push_bind(owner.uuid()).push(" AND key = ").push_bind(key);
+                    sql.build::<()>().execute(self.on(owner).await?).await?;
+                }
+            }
         }
         Ok(())
     }
 
-    async fn count(&mut self, account: AccountId, contact: ContactId) -> Result<Erased, DirectoryError> {
-        let messages: Vec<(String, i64, Option<String>)> = query_as(
-            "SELECT attachments, size_bytes, blob FROM messages WHERE account_id = $1 AND contact_id = $2",
-        )
-        .bind(account.uuid())
-        .bind(contact.uuid())
-        .fetch_all(self.on(account).await?)
-        .await?;
-        let held: Vec<(Option<String>,)> =
-            query_as("SELECT blob FROM held WHERE account_id = $1 AND contact_id = $2")
-                .bind(account.uuid())
-                .bind(contact.uuid())
-                .fetch_all(self.on(account).await?)
-                .await?;
-        let deliveries: i64 = query_scalar(COUNT_DELIVERIES)
-            .bind(account.uuid())
-            .bind(contact.uuid())
-            .fetch_one(self.on(account).await?)
-            .await?;
-        let attachments = |list: &str| serde_json::from_str::<Vec<Value>>(list).map_or(0, |list| list.len());
-        let mut erased = Erased {
-            messages: messages.len() as u64,
-            attachments: messages.iter().map(|(list, ..)| attachments(list) as u64).sum(),
-            bytes: messages.iter().map(|(_, size, _)| u64::try_from(*size).unwrap_or_default()).sum(),
-            held: held.len() as u64,
-            deliveries: u64::try_from(deliveries).unwrap_or_default(),
-            blobs: 0,
-        };
-        let names = messages.into_iter().map(|(.., blob)| blob).chain(held.into_iter().map(|(blob,)| blob));
-        for name in names.flatten() {
-            erased.blobs += 1;
-            self.blobs.extend(BlobName::parse(&name));
+    /// What conversations still say of the messages that are gone: their subject, and Message-IDs.
+    async fn tidy_threads(
+        &mut self,
+        account: AccountId,
+        threads: &Threads,
+        doomed: &[Doomed],
+        extent: Extent,
+    ) -> Result<(), DirectoryError> {
+        let subject = "UPDATE conversations SET subject = COALESCE((SELECT m.subject FROM messages m
+             WHERE m.account_id = conversations.account_id AND m.conversation_id = conversations.conversation_id
+             ORDER BY m.sent_at, m.message_id LIMIT 1), '') WHERE account_id = ";
+        self.run_on(account, subject, "conversation_id", &threads.all()).await?;
+        if extent == Extent::Content {
+            return Ok(());
         }
-        Ok(erased)
+        let text = "SELECT DISTINCT conversation_id FROM messages WHERE account_id = ";
+        let alive: Vec<(Uuid,)> =
+            read_of(self.on(account).await?, account, text, "conversation_id", &threads.roots).await?;
+        let (alive, empty): (Vec<Uuid>, Vec<Uuid>) =
+            threads.roots.iter().partition(|root| alive.contains(&(**root,)));
+        let forget = "DELETE FROM thread_ids WHERE account_id = ";
+        self.run_on(account, forget, "conversation_id", &threads.with_merged(&empty)).await?;
+        let alive = threads.with_merged(&alive);
+        if alive.is_empty() {
+            return Ok(());
+        }
+        let mut sql = Builder::new(forget);
+        sql.push_bind(account.uuid()).push(" AND conversation_id IN (").push_list(alive.iter().copied());
+        sql.push(") AND message_id_header IN (");
+        sql.push_list(doomed.iter().map(|message| message.message_id_header.as_str()));
+        // R41: what a message that stays refers to is still known.
+        sql.push(
+            ") AND NOT EXISTS (SELECT 1 FROM messages m WHERE m.account_id = thread_ids.account_id
+             AND m.conversation_id IN (",
+        );
+        sql.push_list(alive).push(
+            ") AND (m.message_id_header = thread_ids.message_id_header
+             OR m.in_reply_to = thread_ids.message_id_header))",
+        );
+        sql.build::<()>().execute(self.on(account).await?).await?;
+        Ok(())
+    }
+
+    /// `text` ends in `account_id = `; goes on with a list of ids.
+    pub(super) async fn run_on(
+        &mut self,
+        account: AccountId,
+        text: &'static str,
+        column: &'static str,
+        ids: &[Uuid],
+    ) -> Result<u64, DirectoryError> {
+        if ids.is_empty() {
+            return Ok(0);
+        }
+        let mut sql = Builder::new(text);
+        sql.push_bind(account.uuid()).push(format_args!(" AND {column} IN ("));
+        sql.push_list(ids.iter().copied()).push(")");
+        Ok(sql.build::<()>().execute(self.on(account).await?).await?)
     }
 }
 
-/// Empties every person with one of these addresses, wherever they stand.
-fn take_out(value: &mut Value, addresses: &[String]) {
-    match value {
-        Value::Object(fields) => {
-            let email = fields.get("email").and_then(Value::as_str).map(str::to_lowercase);
-            if email.is_some_and(|email| addresses.contains(&email)) {
-                fields.insert("email".to_owned(), Value::from(""));
-                fields.insert("name".to_owned(), Value::Null);
+/// The messages that are there, of these.
+pub(super) async fn doomed(
+    connection: &mut Connection,
+    account: AccountId,
+    ids: &[Uuid],
+) -> Result<Vec<Doomed>, sqlx::Error> {
+    let text = "SELECT message_id, conversation_id, contact_id, message_id_header, digest, attachments, size_bytes, blob,
+         received_at FROM messages WHERE account_id = ";
+    read_of(connection, account, text, "message_id", ids).await
+}
+
+/// What erasing them takes away, traces apart.
+pub(super) fn count(doomed: &[Doomed]) -> Erased {
+    let attachments = |list: &str| serde_json::from_str::<Vec<Value>>(list).map_or(0, |list| list.len());
+    Erased {
+        messages: doomed.len() as u64,
+        attachments: doomed.iter().map(|message| attachments(&message.attachments) as u64).sum(),
+        bytes: doomed.iter().map(|message| u64::try_from(message.size_bytes).unwrap_or_default()).sum(),
+        blobs: doomed.iter().filter(|message| message.blob.is_some()).count() as u64,
+        ..Erased::default()
+    }
+}
+
+/// The traces of these messages: of every way they came in, and of recipients that were refused the same mail.
+pub(super) async fn traces_of(
+    connection: &mut Connection,
+    account: AccountId,
+    doomed: &[Doomed],
+) -> Result<Vec<Uuid>, sqlx::Error> {
+    let text = "SELECT delivery_id FROM deliveries WHERE account_id = ";
+    let ids: Vec<Uuid> = doomed.iter().map(|message| message.message_id).collect();
+    let mut traces: Vec<(Uuid,)> = read_of(connection, account, text, "message_id", &ids).await?;
+    let mut sql = Builder::new(text);
+    sql.push_bind(account.uuid())
+        .push(" AND message_id IS NULL AND outcome <> 'held' AND message_id_header IN (");
+    sql.push_list(doomed.iter().map(|message| message.message_id_header.as_str())).push(")");
+    traces.extend(sql.build::<(Uuid,)>().fetch_all(connection).await?);
+    Ok(traces.into_iter().map(|(id,)| id).collect())
+}
+
+/// Rows whose `column` is one of these ids; `text` ends in `account_id = `.
+pub(super) async fn read_of<T: Fetched>(
+    connection: &mut Connection,
+    account: AccountId,
+    text: &'static str,
+    column: &'static str,
+    ids: &[Uuid],
+) -> Result<Vec<T>, sqlx::Error> {
+    if ids.is_empty() {
+        return Ok(Vec::new());
+    }
+    let mut sql = Builder::new(text);
+    sql.push_bind(account.uuid()).push(format_args!(" AND {column} IN ("));
+    sql.push_list(ids.iter().copied()).push(")");
+    sql.build().fetch_all(connection).await
+}
+
+/// The conversations of some messages, and those that were merged into them (R41), whose events still name them.
+pub(super) struct Threads {
+    roots: Vec<Uuid>,
+    /// (conversation, the one it was merged into)
+    merged: Vec<(Uuid, Uuid)>,
+}
+
+impl Threads {
+    async fn of(
+        connection: &mut Connection,
+        account: AccountId,
+        doomed: &[Doomed],
+    ) -> Result<Self, sqlx::Error> {
+        let text = "SELECT conversation_id, merged_into FROM conversations WHERE merged_into IS NOT NULL AND account_id = ";
+        let contacts = each_once(doomed.iter().map(|message| message.contact_id));
+        Ok(Self {
+            roots: each_once(doomed.iter().map(|message| message.conversation_id)),
+            merged: read_of(connection, account, text, "contact_id", &contacts).await?,
+        })
+    }
+
+    fn all(&self) -> Vec<Uuid> {
+        self.with_merged(&self.roots)
+    }
+
+    /// These, and what leads to them; each step finds at least one more, so it ends.
+    fn with_merged(&self, roots: &[Uuid]) -> Vec<Uuid> {
+        let mut known = roots.to_vec();
+        loop {
+            let next = self.merged.iter().filter(|(id, into)| known.contains(into) && !known.contains(id));
+            let next: Vec<Uuid> = next.map(|(id, _)| *id).collect();
+            if next.is_empty() {
+                return known;
             }
-            fields.values_mut().for_each(|field| take_out(field, addresses));
+            known.extend(next);
         }
-        Value::Array(items) => items.iter_mut().for_each(|item| take_out(item, addresses)),
-        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
     }
 }
 
-const COUNT_DELIVERIES: &str =
-    "SELECT COUNT(*) FROM deliveries WHERE account_id = $1 AND (contact_id = $2 OR message_id IN
-     (SELECT message_id FROM messages WHERE account_id = $1 AND contact_id = $2))";
+fn each_once(ids: impl Iterator<Item = Uuid>) -> Vec<Uuid> {
+    let mut ids: Vec<Uuid> = ids.collect();
+    ids.sort_unstable();
+    ids.dedup();
+    ids
+}
 
-/// In the order that the foreign keys ask for. `$1` the account, `$2` the contact.
-const STATEMENTS: &[&str] = &[
-    "DELETE FROM delivery_addresses WHERE account_id = $1 AND delivery_id IN (SELECT delivery_id FROM deliveries
-     WHERE account_id = $1 AND (contact_id = $2 OR message_id IN
-     (SELECT message_id FROM messages WHERE account_id = $1 AND contact_id = $2)))",
-    "DELETE FROM deliveries WHERE account_id = $1 AND (contact_id = $2 OR message_id IN
-     (SELECT message_id FROM messages WHERE account_id = $1 AND contact_id = $2))",
-    "DELETE FROM held WHERE account_id = $1 AND contact_id = $2",
-    "DELETE FROM events WHERE account_id = $1 AND conversation_id IN
-     (SELECT conversation_id FROM conversations WHERE account_id = $1 AND contact_id = $2)",
-    "DELETE FROM relay_jobs WHERE account_id = $1 AND conversation_id IN
-     (SELECT conversation_id FROM conversations WHERE account_id = $1 AND contact_id = $2)",
-    "DELETE FROM thread_ids WHERE account_id = $1 AND conversation_id IN
-     (SELECT conversation_id FROM conversations WHERE account_id = $1 AND contact_id = $2)",
-    "DELETE FROM participants WHERE account_id = $1 AND message_id IN
-     (SELECT message_id FROM messages WHERE account_id = $1 AND contact_id = $2)",
-    "DELETE FROM messages WHERE account_id = $1 AND contact_id = $2",
-    "DELETE FROM conversations WHERE account_id = $1 AND contact_id = $2",
-    "UPDATE participants SET contact_id = NULL, name = NULL, email = '' WHERE account_id = $1 AND contact_id = $2",
-    "DELETE FROM sync_marks WHERE account_id = $1 AND contact_id = $2",
-    "DELETE FROM contacts WHERE account_id = $1 AND contact_id = $2",
-];
+/// Everything between quotation marks that is an id.
+fn ids_in(json: &str) -> impl Iterator<Item = Uuid> {
+    json.split('"').filter(|part| part.len() == UUID_CHARS).filter_map(|part| Uuid::try_parse(part).ok())
+}
+
+/// What is stored of messages under their ids, in the order that the foreign keys ask for. Each text ends in the
+/// account and goes on with the ids.
+const OF_MESSAGES: &[&str] =
+    &["DELETE FROM participants WHERE account_id = ", "DELETE FROM messages WHERE account_id = "];
+/// The same for held mail, under the ids of their deliveries.
+const OF_HELD: &[&str] = &["DELETE FROM events WHERE account_id = ", "DELETE FROM held WHERE account_id = "];
+const UUID_CHARS: usize = 36;
+/// R60: senders give up after five days (RFC 5321 section 4.5.4.1), archives and mailboxes that forward may take
+/// weeks.
+pub(super) const TOMBSTONE_DAYS: i64 = 60;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn conversations_that_were_merged_over_others_belong_to_the_oldest() {
+        let [a, b, c, d] = [1, 2, 3, 4].map(Uuid::from_u128);
+        let threads = Threads { roots: vec![a, d], merged: vec![(c, b), (b, a)] };
+        assert_eq!(threads.with_merged(&[a]), [a, b, c]);
+        assert_eq!(threads.with_merged(&[d]), [d]);
+        assert_eq!(threads.all(), [a, d, b, c]);
+    }
+
+    #[test]
+    fn ids_are_found_wherever_they_stand_between_quotation_marks() {
+        let id = Uuid::now_v7();
+        let json = format!("{{\"a\":[{{\"b\":\"{id}\"}}],\"c\":\"x {id}\",\"d\":\"{}\"}}", "z".repeat(36));
+        assert_eq!(ids_in(&json).collect::<Vec<_>>(), [id]);
+    }
+}

@@ -1,14 +1,15 @@
 //! What ends by itself: held mail (R36), traces (R3), content (R61), marks that have been idle (R35), each after the
 //! account's own time. Called every hour; works in bounded transactions, so that filing never waits long.
 
-use serde_json::{Value, json};
+use serde_json::json;
 use uuid::Uuid;
 
 use crate::address::EmailAddress;
 use crate::filing::{Reason, Settings};
 use crate::id::{AccountId, ContactId, DeliveryId, UserId};
-use crate::store::blobs::BlobName;
-use crate::store::directory::{Change, DirectoryError};
+use crate::store::audit::Actor;
+use crate::store::directory::erase::{Erased, Extent, TOMBSTONE_DAYS};
+use crate::store::directory::{Change, DirectoryError, Log};
 use crate::store::engine::{query, query_as};
 use crate::store::views::id_floor;
 use crate::store::{Store, StoreError};
@@ -110,22 +111,28 @@ impl Change {
             }
             None => 0,
         };
+        self.expire_tombstones(account, now.plus_days(-TOMBSTONE_DAYS)).await?;
         Ok(Expired { held, traces, messages, marks, released: 0 })
     }
 
     /// R36.
     async fn expire_held(&mut self, account: AccountId, now: Timestamp) -> Result<u64, DirectoryError> {
-        let over: Vec<(Uuid,)> = query_as(
-            "SELECT delivery_id FROM held WHERE account_id = $1 AND expires_at <= $2 ORDER BY expires_at LIMIT $3",
+        let over: Vec<(Uuid, Option<String>)> = query_as(
+            "SELECT delivery_id, blob FROM held WHERE account_id = $1 AND expires_at <= $2 ORDER BY expires_at LIMIT $3",
         )
         .bind(account.uuid())
         .bind(now.as_millis())
         .bind(BATCH)
         .fetch_all(self.on(account).await?)
         .await?;
-        for (delivery,) in &over {
+        for (delivery, _) in &over {
             let said = "nobody decided on it in time: erased";
             self.erase_held(account, DeliveryId::from_uuid(*delivery), said).await?;
+        }
+        if !over.is_empty() {
+            let blobs = over.iter().filter(|(_, blob)| blob.is_some()).count() as u64;
+            let erased = Erased { held: over.len() as u64, blobs, ..Erased::default() };
+            self.report(account, "held_days", &erased).await?;
         }
         Ok(over.len() as u64)
     }
@@ -159,10 +166,11 @@ impl Change {
         Ok(gone.len() as u64)
     }
 
-    /// R61: the messages with their sealed content, and what conversations and events still say of them.
+    /// R61: the messages with their sealed content, and what conversations and events still say of them. Their
+    /// Message-IDs stay known, so that answers still find the conversation.
     async fn expire_content(&mut self, account: AccountId, before: Timestamp) -> Result<u64, DirectoryError> {
-        let over: Vec<(Uuid, Uuid, String, i64, Option<String>)> = query_as(
-            "SELECT message_id, conversation_id, attachments, size_bytes, blob FROM messages
+        let over: Vec<(Uuid,)> = query_as(
+            "SELECT message_id FROM messages
              WHERE account_id = $1 AND message_id < $2 AND received_at < $3 ORDER BY message_id LIMIT $4",
         )
         .bind(account.uuid())
@@ -174,35 +182,47 @@ impl Change {
         if over.is_empty() {
             return Ok(0);
         }
-        let (mut attachments, mut bytes, mut blobs) = (0, 0, 0);
-        for (message, conversation, list, size_bytes, blob) in &over {
-            attachments += serde_json::from_str::<Vec<Value>>(list).map_or(0, |list| list.len());
-            bytes += size_bytes;
-            blobs += usize::from(blob.is_some());
-            self.blobs.extend(blob.as_deref().and_then(BlobName::parse));
-            for statement in ERASE_MESSAGE {
-                query(*statement).bind(account.uuid()).bind(message).execute(self.on(account).await?).await?;
-            }
-            query(
-                "UPDATE conversations SET subject = '' WHERE account_id = $1 AND conversation_id = $2 AND NOT EXISTS
-                 (SELECT 1 FROM messages m WHERE m.account_id = $1 AND m.conversation_id = $2)",
-            )
-            .bind(account.uuid())
-            .bind(conversation)
-            .execute(self.on(account).await?)
-            .await?;
-        }
+        let over: Vec<Uuid> = over.into_iter().map(|(message,)| message).collect();
+        let erased = self.erase_messages(account, &over, Extent::Content).await?;
         query("DELETE FROM events WHERE account_id = $1 AND event_id < $2")
             .bind(account.uuid())
             .bind(id_floor(before))
             .execute(self.on(account).await?)
             .await?;
-        let data = json!({
-            "because": "content_days", "messages": over.len(), "attachments": attachments, "blobs": blobs,
-            "bytes": bytes, "held": 0, "deliveries": 0,
-        });
+        self.report(account, "content_days", &erased).await?;
+        Ok(erased.messages)
+    }
+
+    /// R60, R61: what was erased by the account's settings, as an event and in the audit trail.
+    async fn report(
+        &mut self,
+        account: AccountId,
+        because: &'static str,
+        erased: &Erased,
+    ) -> Result<(), DirectoryError> {
+        self.log = Log::Forget;
+        let mut data = erased.counts();
+        data["because"] = because.into();
         self.emit(account, "purge.done", None, &data).await?;
-        Ok(over.len() as u64)
+        self.note(account, &Actor::System.to_string(), "purge.done", because.to_owned(), Some(data)).await
+    }
+
+    /// R60: nobody sends a mail again after so long.
+    async fn expire_tombstones(
+        &mut self,
+        account: AccountId,
+        before: Timestamp,
+    ) -> Result<(), DirectoryError> {
+        query(
+            "DELETE FROM tombstones WHERE account_id = $1 AND hash IN
+             (SELECT hash FROM tombstones WHERE account_id = $1 AND erased_at < $2 LIMIT $3)",
+        )
+        .bind(account.uuid())
+        .bind(before.as_millis())
+        .bind(TOMBSTONES_AT_ONCE)
+        .execute(self.on(account).await?)
+        .await?;
+        Ok(())
     }
 
     /// R35: the next mail that a user files sets the mark again.
@@ -224,13 +244,9 @@ impl Change {
     }
 }
 
-/// `$1` the account, `$2` the message. Its Message-ID stays known, so that answers to it still find the conversation.
-const ERASE_MESSAGE: &[&str] = &[
-    "DELETE FROM participants WHERE account_id = $1 AND message_id = $2",
-    "DELETE FROM messages WHERE account_id = $1 AND message_id = $2",
-];
 /// Rows of one kind in one transaction.
 const BATCH: i64 = 200;
+const TOMBSTONES_AT_ONCE: i64 = 5000;
 /// Transactions of one account in one call; what is left waits an hour.
 const MAX_BATCHES: usize = 500;
 /// Idle months are counted as 30 days.

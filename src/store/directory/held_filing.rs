@@ -270,8 +270,11 @@ impl Change {
     ) -> Result<Facts, DirectoryError> {
         let served = self.store.inner.served.all();
         let account = arrival.mailbox.account();
-        let directory = Directory::load(self.on(account).await?, &[*arrival], &served).await?;
-        let mut facts = directory.facts(arrival).ok_or(StoreError::NoSuchAccount)?;
+        let keys = self.store.inner.keys.clone();
+        let directory = Directory::load(self.on(account).await?, &[*arrival], &served, &keys).await?;
+        let mut facts = directory.facts(arrival, &keys).ok_or(StoreError::NoSuchAccount)?;
+        // R60 is about retries: a person who wants it on the record has the last word.
+        facts.was_erased = false;
         if let Some(chosen) = chosen.filter(|id| !facts.contacts.iter().any(|known| known.id == *id)) {
             let on_file = self.contact(arrival.mailbox.account(), chosen).await?;
             facts.contacts.push(filing::Contact {

@@ -15,6 +15,7 @@ mod identities;
 pub mod import;
 mod marks;
 mod profile;
+mod purge;
 mod reply_addresses;
 mod review;
 mod scopes;
@@ -23,10 +24,12 @@ mod settings;
 mod signers;
 mod sync_addresses;
 mod tokens;
+mod undo;
 mod users;
 mod webhooks;
 
 use serde_json::Value;
+use tracing::warn;
 
 pub use accounts::Account;
 pub(in crate::store) use contacts::escape_like;
@@ -40,6 +43,7 @@ pub use import::{FailedLine, ImportReport};
 pub use marks::{Mark, MarkFilter, MarkState};
 pub(in crate::store) use profile::UnaddressedFeed;
 pub use profile::{Feeds, ForwardingConfirmation, Profile};
+pub use purge::{PurgeId, PurgeOf, PurgeStep};
 pub(in crate::store) use reply_addresses::MERGES_MAX;
 pub use reply_addresses::{NewReplyAddress, ReplyAddress};
 pub use scopes::{Principal, Scope, Scopes};
@@ -47,7 +51,8 @@ pub use sent_mail::SentMail;
 pub use settings::merge as merge_settings;
 pub use signers::RememberedSigner;
 pub use tokens::{NewToken, Token};
-pub use users::{NewUser, Purge, SyncState, User};
+pub use undo::Undone;
+pub use users::{NewUser, SyncState, User};
 pub use webhooks::{
     Detail, NewWebhook, SECRETS_OVERLAP_MILLIS, WEBHOOKS_MAX, Webhook, WebhookChange, WebhookState,
 };
@@ -106,6 +111,14 @@ pub struct Change {
     addresses: Addresses,
     /// Accounts whose events others wait for.
     rung: Vec<AccountId>,
+    log: Log,
+}
+
+/// Whether the database's log may keep what this change takes away (R60).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Log {
+    Forget,
+    Keep,
 }
 
 /// Whether what the store remembers of addresses holds after this change.
@@ -129,6 +142,7 @@ impl Store {
             blobs: Vec::new(),
             addresses: Addresses::Same,
             rung: Vec::new(),
+            log: Log::Keep,
         })
     }
 }
@@ -142,13 +156,21 @@ impl Change {
         if self.addresses == Addresses::Changed {
             self.tx.announce_change().await?;
         }
+        // A crash right after the commit leaves no blob behind.
+        purge::note_blobs(&mut self.tx, &self.blobs).await?;
         self.tx.commit().await?;
         match self.addresses {
             Addresses::Changed => self.store.forget_addresses(),
             Addresses::Same => {}
         }
         self.store.inner.bell.ring(self.rung);
-        self.store.inner.blobs.remove(self.blobs).await;
+        if let Err(error) = self.store.remove_noted(self.blobs).await {
+            // They are noted: the server removes them later.
+            warn!(error = error.one_line(), "blobs.not_removed");
+        }
+        if self.log == Log::Forget {
+            self.store.forget_log().await;
+        }
         Ok(())
     }
 

@@ -5,7 +5,7 @@ use serde_json::Value;
 use crate::filing::{Step, without_names};
 use crate::id::{AccountId, DeliveryId};
 use crate::store::blobs::BlobName;
-use crate::store::directory::{Change, DirectoryError};
+use crate::store::directory::{Change, DirectoryError, Log};
 use crate::store::effects::{json, steps_json};
 use crate::store::engine::{query, query_as};
 use crate::wire::AuthView;
@@ -37,6 +37,7 @@ impl Change {
                 .fetch_optional(self.on(account).await?)
                 .await?;
         let (blob,) = gone.ok_or(DirectoryError::NotFound("held message"))?;
+        self.log = Log::Forget;
         self.blobs.extend(blob.as_deref().and_then(BlobName::parse));
         // Its event names sender and subject.
         query("DELETE FROM events WHERE account_id = $1 AND delivery_id = $2")

@@ -3,6 +3,7 @@
 use uuid::Uuid;
 
 use crate::id::{AccountId, TokenId};
+use crate::store::audit::Actor;
 use crate::store::directory::DirectoryError;
 
 macro_rules! scopes {
@@ -122,6 +123,12 @@ impl Principal {
         } else {
             format!("token {}", self.token)
         }
+    }
+
+    /// Who that is in the audit trail (R64).
+    #[must_use]
+    pub fn actor(&self) -> Actor {
+        if self.token.uuid().is_nil() { Actor::Operator } else { Actor::Token(self.token) }
     }
 
     /// Whether it may do everything in every account.

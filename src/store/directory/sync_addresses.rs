@@ -4,7 +4,7 @@
 use crate::address::sync;
 use crate::id::{AccountId, UserId};
 use crate::store::StoreError;
-use crate::store::directory::{Addresses, Change, DirectoryError, Purge, SyncState, User};
+use crate::store::directory::{Addresses, Change, DirectoryError, SyncState, User};
 use crate::store::engine::{query, query_scalar};
 
 impl Change {
@@ -38,17 +38,13 @@ impl Change {
     /// R62: stops filing at once.
     ///
     /// # Errors
-    /// `NotFound`, or `Invalid` for a purge that cannot be done yet.
+    /// `NotFound` if there is no such user.
     pub async fn disconnect_sync(
         &mut self,
         account: AccountId,
         user: UserId,
-        purge: Purge,
     ) -> Result<User, DirectoryError> {
-        match purge {
-            Purge::Mine => Err(DirectoryError::invalid("purge", "`mine` is not available yet")),
-            Purge::None => self.set_sync_state(account, user, SyncState::Off).await,
-        }
+        self.set_sync_state(account, user, SyncState::Off).await
     }
 
     /// Files again, under the same address.
@@ -59,7 +55,7 @@ impl Change {
         self.set_sync_state(account, user, SyncState::On).await
     }
 
-    async fn set_sync_state(
+    pub(super) async fn set_sync_state(
         &mut self,
         account: AccountId,
         user: UserId,

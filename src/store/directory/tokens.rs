@@ -117,7 +117,7 @@ impl Change {
         Ok((token, text))
     }
 
-    /// Ends a token at once. `within` is the account it must belong to; none for any.
+    /// Ends a token at once. `within` is the account it must belong to; none for any. Returns its account.
     ///
     /// # Errors
     /// `NotFound` if there is no such token there.
@@ -125,14 +125,16 @@ impl Change {
         &mut self,
         token: TokenId,
         within: Option<AccountId>,
-    ) -> Result<(), DirectoryError> {
-        let gone = query("DELETE FROM tokens WHERE token_id = $1 AND (account_id = $2 OR $3)")
-            .bind(token.uuid())
-            .bind(within.map_or(Uuid::nil(), AccountId::uuid))
-            .bind(within.is_none())
-            .execute(self.anywhere())
-            .await?;
-        if gone == 0 { Err(DirectoryError::NotFound("token")) } else { Ok(()) }
+    ) -> Result<AccountId, DirectoryError> {
+        let gone: Option<Uuid> = query_scalar(
+            "DELETE FROM tokens WHERE token_id = $1 AND (account_id = $2 OR $3) RETURNING account_id",
+        )
+        .bind(token.uuid())
+        .bind(within.map_or(Uuid::nil(), AccountId::uuid))
+        .bind(within.is_none())
+        .fetch_optional(self.anywhere())
+        .await?;
+        gone.map(AccountId::from_uuid).ok_or(DirectoryError::NotFound("token"))
     }
 
     async fn insert_token(&mut self, new: &NewToken, text: &str) -> Result<Token, DirectoryError> {

@@ -56,15 +56,6 @@ pub enum SyncState {
     On,
 }
 
-/// What a disconnect erases (R62).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Purge {
-    /// What that user's address brought in.
-    Mine,
-    /// Nothing.
-    None,
-}
-
 impl SyncState {
     /// The word of API and store.
     #[must_use]

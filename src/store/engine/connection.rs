@@ -86,6 +86,15 @@ impl Pool {
         matches!(self, Self::Sqlite(_))
     }
 
+    /// R60: writes back what is in the log, and empties it: what was erased still stands there. False if somebody reads
+    /// from it just now. PostgreSQL's log is the operator's affair.
+    pub(in crate::store) async fn forget_log(&self) -> Result<bool, sqlx::Error> {
+        match self {
+            Self::Postgres(_) => Ok(true),
+            Self::Sqlite(pool) => sqlite::forget_log(pool).await,
+        }
+    }
+
     pub(in crate::store) async fn close(&self) {
         match self {
             Self::Postgres(pool) => pool.close().await,

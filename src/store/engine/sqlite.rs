@@ -83,6 +83,22 @@ async fn is_usable(connection: &mut SqliteConnection) -> Result<bool, sqlx::Erro
 /// The statement that takes the write lock at once: a transaction that reads first could not get it later.
 pub(super) const BEGIN: &str = "BEGIN IMMEDIATE";
 
+/// Waits for nobody: while it waited for readers, nothing could be written.
+pub(super) async fn forget_log(pool: &SqlitePool) -> Result<bool, sqlx::Error> {
+    let mut connection = pool.acquire().await?;
+    sqlx::query("PRAGMA busy_timeout = 0").execute(&mut *connection).await?;
+    let emptied = sqlx::query_as::<_, (i64, i64, i64)>("PRAGMA wal_checkpoint(TRUNCATE)")
+        .fetch_one(&mut *connection)
+        .await;
+    let patience = format!("PRAGMA busy_timeout = {}", BUSY_TIMEOUT.as_millis());
+    sqlx::query(sqlx::AssertSqlSafe(patience)).execute(&mut *connection).await?;
+    match emptied {
+        Ok((busy, ..)) => Ok(busy == 0),
+        Err(error) if matches!(code(&error), Some(BUSY | LOCKED)) => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
 pub(super) async fn data_version(connection: &mut SqliteConnection) -> Result<i64, sqlx::Error> {
     sqlx::query_scalar("PRAGMA data_version").fetch_one(connection).await
 }

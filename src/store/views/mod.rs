@@ -4,6 +4,7 @@
 //! shown twice while mail arrives. Every call takes the account first (R4).
 
 mod attempts;
+mod audit;
 mod deliveries;
 mod events;
 mod held;
@@ -16,6 +17,7 @@ use std::str::FromStr;
 use uuid::Uuid;
 
 pub use attempts::{Attempt, AttemptFilter, DeadLetter};
+pub use audit::AuditFilter;
 pub(in crate::store) use deliveries::id_floor;
 pub use deliveries::{Delivery, DeliveryFilter};
 pub use events::Event;

@@ -1,0 +1,472 @@
+//! Purges (R60, R62, R63): erasing by message, contact, user or account.
+//!
+//! A purge is a row that is worked off piece by piece, each a transaction of bounded size, so that filing goes on
+//! meanwhile; after a crash the server takes it up where it was. Promises that it ends, that it says so once
+//! (`purge.done`, and the audit trail), and that another account is never touched.
+
+mod contact;
+mod plan;
+mod select;
+mod whole;
+
+use serde_json::{Value, json};
+use tokio::time::Instant;
+use uuid::Uuid;
+
+use crate::id::{AccountId, ContactId, MessageId, UserId};
+use crate::store::audit::Act;
+use crate::store::blobs::BlobName;
+use crate::store::directory::erase::{Erased, Extent};
+use crate::store::directory::{Change, DirectoryError, Log};
+use crate::store::engine::{Builder, Connection, query, query_as};
+use crate::store::statement::{insert, row};
+use crate::store::{Store, StoreError};
+use crate::time::Timestamp;
+
+/// What is to be erased.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PurgeOf {
+    /// Everything in the account but the account itself, its tokens, its audit trail and the hashes of what was
+    /// erased. Its key is destroyed.
+    All,
+    /// A contact and everything on its record (R63).
+    Contact(ContactId),
+    /// One message.
+    Message(MessageId),
+    /// What a user's own addresses brought in (R62).
+    Mine(UserId),
+    /// A user: what is on record for them, their identities, their name. What remains is their id, and their sync
+    /// addresses, which are refused for ever.
+    User(UserId),
+}
+
+impl PurgeOf {
+    const fn kind(self) -> &'static str {
+        match self {
+            Self::All => "all",
+            Self::Contact(_) => "contact",
+            Self::Message(_) => "message",
+            Self::Mine(_) => "mine",
+            Self::User(_) => "user",
+        }
+    }
+
+    const fn subject(self, account: AccountId) -> Uuid {
+        match self {
+            Self::All => account.uuid(),
+            Self::Contact(id) => id.uuid(),
+            Self::Message(id) => id.uuid(),
+            Self::Mine(id) | Self::User(id) => id.uuid(),
+        }
+    }
+
+    fn read(kind: &str, subject: Uuid) -> Option<Self> {
+        Some(match kind {
+            "all" => Self::All,
+            "contact" => Self::Contact(ContactId::from_uuid(subject)),
+            "message" => Self::Message(MessageId::from_uuid(subject)),
+            "mine" => Self::Mine(UserId::from_uuid(subject)),
+            "user" => Self::User(UserId::from_uuid(subject)),
+            _ => return None,
+        })
+    }
+
+    /// As the audit trail names it.
+    fn object(self) -> String {
+        match self {
+            Self::All => "account".to_owned(),
+            Self::Contact(id) => format!("contacts/{id}"),
+            Self::Message(id) => format!("messages/{id}"),
+            Self::Mine(id) | Self::User(id) => format!("users/{id}"),
+        }
+    }
+
+    /// As the event names it.
+    fn named(self) -> Value {
+        match self {
+            Self::All => json!({ "because": "purge", "all": true }),
+            Self::Contact(id) => json!({ "because": "purge", "contact_id": id }),
+            Self::Message(id) => json!({ "because": "purge", "message_id": id }),
+            Self::Mine(id) => json!({ "because": "disconnect", "user_id": id }),
+            Self::User(id) => json!({ "because": "purge", "user_id": id }),
+        }
+    }
+}
+
+/// A purge that has begun.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PurgeId {
+    account: AccountId,
+    id: Uuid,
+}
+
+/// How far a purge has come.
+#[derive(Debug)]
+#[must_use = "what is ready is not on disk before commit"]
+pub enum PurgeStep {
+    /// The last piece, to be committed, and what was erased in all.
+    Last(Change, Erased),
+    /// More is left than the time allowed; the server goes on.
+    More(Erased),
+}
+
+/// A row of `purges`.
+struct Job {
+    id: Uuid,
+    account: AccountId,
+    of: PurgeOf,
+    passed: Uuid,
+    actor: String,
+    erased: Erased,
+}
+
+row! {
+    /// A purge that begins.
+    PurgeRow into "purges", then "ON CONFLICT (account_id, kind, subject_id) DO NOTHING" {
+        account_id: Uuid,
+        purge_id: Uuid,
+        kind: &'static str,
+        subject_id: Uuid,
+        passed: Uuid,
+        actor: String,
+        messages: i64,
+        attachments: i64,
+        bytes: i64,
+        blobs: i64,
+        held: i64,
+        deliveries: i64,
+        begun_at: i64,
+    }
+}
+
+#[derive(sqlx::FromRow)]
+struct Row {
+    kind: String,
+    subject_id: Uuid,
+    passed: Uuid,
+    actor: String,
+    messages: i64,
+    attachments: i64,
+    bytes: i64,
+    blobs: i64,
+    held: i64,
+    deliveries: i64,
+}
+
+impl Change {
+    /// Begins a purge. From the commit on it happens, whatever becomes of us; [`Store::work_off`] carries it out.
+    ///
+    /// # Errors
+    /// `NotFound` if there is no such thing.
+    pub async fn begin_purge(
+        &mut self,
+        account: AccountId,
+        of: PurgeOf,
+        actor: &str,
+    ) -> Result<PurgeId, DirectoryError> {
+        match of {
+            PurgeOf::All => self.stop_account(account).await?,
+            PurgeOf::Contact(contact) => self.contact(account, contact).await.map(|_| ())?,
+            PurgeOf::Message(message) => self.require_message(account, message).await?,
+            PurgeOf::Mine(user) => self.user(account, user).await.map(|_| ())?,
+            PurgeOf::User(user) => self.stop_user(account, user).await?,
+        }
+        let row = PurgeRow {
+            account_id: account.uuid(),
+            purge_id: Uuid::now_v7(),
+            kind: of.kind(),
+            subject_id: of.subject(account),
+            passed: Uuid::nil(),
+            actor: actor.to_owned(),
+            messages: 0,
+            attachments: 0,
+            bytes: 0,
+            blobs: 0,
+            held: 0,
+            deliveries: 0,
+            begun_at: self.now.as_millis(),
+        };
+        insert(self.on(account).await?, vec![row]).await?;
+        // One that is under way already goes on.
+        let (id,): (Uuid,) =
+            query_as("SELECT purge_id FROM purges WHERE account_id = $1 AND kind = $2 AND subject_id = $3")
+                .bind(account.uuid())
+                .bind(of.kind())
+                .bind(of.subject(account))
+                .fetch_one(self.on(account).await?)
+                .await?;
+        self.note(account, actor, "purge", of.object(), None).await?;
+        Ok(PurgeId { account, id })
+    }
+
+    /// Erases a piece. None if the purge is over; otherwise it, and whether that was the last piece.
+    async fn purge_piece(&mut self, purge: PurgeId) -> Result<Option<(Job, bool)>, DirectoryError> {
+        let Some(mut job) = read(self.on(purge.account).await?, purge).await? else { return Ok(None) };
+        let is_last = self.erase_piece(&mut job).await?;
+        if is_last {
+            self.finish_purge(&job).await?;
+        } else {
+            self.keep_place(&job).await?;
+        }
+        Ok(Some((job, is_last)))
+    }
+
+    /// Messages first, then held mail, then what hangs on neither. Returns whether nothing is left.
+    async fn erase_piece(&mut self, job: &mut Job) -> Result<bool, DirectoryError> {
+        let after = job.passed;
+        let mut ids =
+            select::messages(self.on(job.account).await?, job.account, job.of, after, PIECE).await?;
+        if let Some(last) = ids.last().copied() {
+            job.passed = job.of.place_after(last);
+            job.erased.deliveries += self.spare_what_others_brought(job.account, job.of, &mut ids).await?;
+            job.erased.add(self.erase_messages(job.account, &ids, Extent::Everything).await?);
+            if !matches!(job.of, PurgeOf::Message(_)) {
+                return Ok(false);
+            }
+        }
+        let held = select::held(self.on(job.account).await?, job.account, job.of, Uuid::nil(), PIECE).await?;
+        if !held.is_empty() {
+            job.erased.add(self.erase_held_mails(job.account, &held).await?);
+            return Ok(false);
+        }
+        let of = job.of;
+        match of {
+            PurgeOf::All => {
+                let (account, erased) = (job.account, &mut job.erased);
+                self.empty_account(account, erased).await
+            }
+            PurgeOf::Contact(contact) if !self.erase_traces(job).await? => {
+                self.erase_contact(job.account, contact).await.map(|()| true)
+            }
+            PurgeOf::User(user) if !self.erase_traces(job).await? => {
+                self.erase_user(job.account, user).await.map(|()| true)
+            }
+            PurgeOf::Contact(_) | PurgeOf::User(_) => Ok(false),
+            PurgeOf::Message(_) | PurgeOf::Mine(_) => Ok(true),
+        }
+    }
+
+    /// Of what was refused or discarded. Returns whether there was any.
+    async fn erase_traces(&mut self, job: &mut Job) -> Result<bool, DirectoryError> {
+        let (account, keys) = (job.account, self.store.inner.keys.clone());
+        let hashes = select::hashes_of(self.on(account).await?, account, job.of, &keys).await?;
+        let traces = select::traces(self.on(account).await?, account, job.of, &hashes, SMALL_PIECE).await?;
+        job.erased.deliveries += self.erase_deliveries(account, &traces).await?;
+        Ok(!traces.is_empty())
+    }
+
+    async fn finish_purge(&mut self, job: &Job) -> Result<(), DirectoryError> {
+        self.log = Log::Forget;
+        query("DELETE FROM purges WHERE account_id = $1 AND purge_id = $2")
+            .bind(job.account.uuid())
+            .bind(job.id)
+            .execute(self.on(job.account).await?)
+            .await?;
+        let counts = job.erased.counts();
+        let mut data = job.of.named();
+        if let (Some(data), Some(counts)) = (data.as_object_mut(), counts.as_object()) {
+            data.extend(counts.clone());
+        }
+        self.emit(job.account, "purge.done", None, &data).await?;
+        self.note(job.account, &job.actor, "purge.done", job.of.object(), Some(counts)).await
+    }
+
+    async fn keep_place(&mut self, job: &Job) -> Result<(), DirectoryError> {
+        let erased = &job.erased;
+        query(
+            "UPDATE purges SET passed = $3, messages = $4, attachments = $5, bytes = $6, blobs = $7, held = $8,
+             deliveries = $9 WHERE account_id = $1 AND purge_id = $2",
+        )
+        .bind(job.account.uuid())
+        .bind(job.id)
+        .bind(job.passed)
+        .bind(signed(erased.messages))
+        .bind(signed(erased.attachments))
+        .bind(signed(erased.bytes))
+        .bind(signed(erased.blobs))
+        .bind(signed(erased.held))
+        .bind(signed(erased.deliveries))
+        .execute(self.on(job.account).await?)
+        .await?;
+        Ok(())
+    }
+
+    /// R64, in the transaction of what it tells of.
+    ///
+    /// # Errors
+    /// If the store fails.
+    pub async fn note(
+        &mut self,
+        account: AccountId,
+        actor: &str,
+        action: &str,
+        object: String,
+        detail: Option<Value>,
+    ) -> Result<(), DirectoryError> {
+        let act =
+            Act { account, at: self.now, actor: actor.to_owned(), action: action.to_owned(), object, detail };
+        self.note_act(act).await
+    }
+
+    /// The same, as it is.
+    ///
+    /// # Errors
+    /// If the store fails.
+    pub async fn note_act(&mut self, act: Act) -> Result<(), DirectoryError> {
+        Ok(crate::store::audit::append(self.on(act.account).await?, vec![act]).await?)
+    }
+
+    async fn require_message(
+        &mut self,
+        account: AccountId,
+        message: MessageId,
+    ) -> Result<(), DirectoryError> {
+        let found: Option<(Uuid,)> =
+            query_as("SELECT message_id FROM messages WHERE account_id = $1 AND message_id = $2")
+                .bind(account.uuid())
+                .bind(message.uuid())
+                .fetch_optional(self.on(account).await?)
+                .await?;
+        found.map(|_| ()).ok_or(DirectoryError::NotFound("message"))
+    }
+}
+
+impl Store {
+    /// Works on a purge until it is over but for its last commit, or the time is up. Between two pieces others write.
+    ///
+    /// # Errors
+    /// If the store fails; the server goes on later.
+    pub async fn work_off(&self, purge: PurgeId, until: Instant) -> Result<PurgeStep, DirectoryError> {
+        let mut erased = Erased::default();
+        loop {
+            let mut change = self.change().await?;
+            let Some((job, is_last)) = change.purge_piece(purge).await? else {
+                // The server itself has finished it meanwhile.
+                return Ok(PurgeStep::Last(change, erased));
+            };
+            erased = job.erased;
+            if is_last {
+                return Ok(PurgeStep::Last(change, erased));
+            }
+            change.commit().await?;
+            if Instant::now() >= until {
+                self.inner.purges.notify_one();
+                return Ok(PurgeStep::More(erased));
+            }
+        }
+    }
+
+    /// Returns when a purge wants to be gone on with.
+    pub async fn purge_wanted(&self) {
+        self.inner.purges.notified().await;
+    }
+
+    /// Finishes every purge that was begun before, and removes blobs that were left over. Returns how many purges were
+    /// finished. Whoever has begun one a moment ago may be at work on it.
+    ///
+    /// # Errors
+    /// If the store fails; what is left waits for the next call.
+    pub async fn finish_purges(&self, begun_before: Timestamp) -> Result<u64, DirectoryError> {
+        self.remove_erased_blobs().await?;
+        let mut finished = 0;
+        let waiting: Vec<(Uuid, Uuid)> =
+            query_as("SELECT account_id, purge_id FROM purges WHERE begun_at <= $1 ORDER BY begun_at, purge_id LIMIT $2")
+                .bind(begun_before.as_millis())
+                .bind(PURGES_AT_ONCE)
+                .fetch_all(self.reader())
+                .await
+                .map_err(StoreError::from)?;
+        for (account, id) in waiting {
+            let purge = PurgeId { account: AccountId::from_uuid(account), id };
+            loop {
+                match self.work_off(purge, Instant::now() + ONE_STRETCH).await? {
+                    PurgeStep::Last(change, _) => {
+                        change.commit().await?;
+                        finished += 1;
+                        break;
+                    }
+                    PurgeStep::More(_) => {}
+                }
+            }
+        }
+        Ok(finished)
+    }
+
+    /// Blobs whose rows are gone: after a crash, or where the blob store did not answer.
+    async fn remove_erased_blobs(&self) -> Result<(), StoreError> {
+        loop {
+            let names: Vec<(String,)> = query_as("SELECT blob FROM erased_blobs LIMIT $1")
+                .bind(BLOBS_AT_ONCE)
+                .fetch_all(self.reader())
+                .await?;
+            let wanted = names.len();
+            let names = names.iter().filter_map(|(name,)| BlobName::parse(name)).collect();
+            if wanted == 0 || self.remove_noted(names).await? < wanted {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Removes blobs and then the note that they are to be removed. Returns how many are gone.
+    pub(in crate::store) async fn remove_noted(&self, names: Vec<BlobName>) -> Result<usize, StoreError> {
+        if names.is_empty() {
+            return Ok(0);
+        }
+        let gone = self.inner.blobs.erase(names).await;
+        let mut change = self.begin().await?;
+        for name in &gone {
+            query("DELETE FROM erased_blobs WHERE account_id = $1 AND blob = $2")
+                .bind(name.account.uuid())
+                .bind(name.text())
+                .execute(&mut *change)
+                .await?;
+        }
+        change.commit().await?;
+        Ok(gone.len())
+    }
+}
+
+/// Notes in the transaction that these blobs are to go with it.
+pub(super) async fn note_blobs(connection: &mut Connection, names: &[BlobName]) -> Result<(), sqlx::Error> {
+    for name in names {
+        let mut sql = Builder::new("INSERT INTO erased_blobs (account_id, blob) VALUES (");
+        sql.push_bind(name.account.uuid()).push(", ").push_bind(name.text()).push(") ON CONFLICT DO NOTHING");
+        sql.build::<()>().execute(&mut *connection).await?;
+    }
+    Ok(())
+}
+
+async fn read(connection: &mut Connection, purge: PurgeId) -> Result<Option<Job>, DirectoryError> {
+    let row: Option<Row> = query_as(
+        "SELECT kind, subject_id, passed, actor, messages, attachments, bytes, blobs, held, deliveries FROM purges
+         WHERE account_id = $1 AND purge_id = $2",
+    )
+    .bind(purge.account.uuid())
+    .bind(purge.id)
+    .fetch_optional(connection)
+    .await?;
+    let Some(row) = row else { return Ok(None) };
+    let of = PurgeOf::read(&row.kind, row.subject_id);
+    let of = of.ok_or(StoreError::Defect("a purge of an unknown kind"))?;
+    let erased = Erased {
+        messages: row.messages.unsigned_abs(),
+        attachments: row.attachments.unsigned_abs(),
+        bytes: row.bytes.unsigned_abs(),
+        held: row.held.unsigned_abs(),
+        deliveries: row.deliveries.unsigned_abs(),
+        blobs: row.blobs.unsigned_abs(),
+    };
+    Ok(Some(Job { id: purge.id, account: purge.account, of, passed: row.passed, actor: row.actor, erased }))
+}
+
+fn signed(count: u64) -> i64 {
+    i64::try_from(count).unwrap_or(i64::MAX)
+}
+
+/// Messages, or held mails, of one transaction: some ten milliseconds for whoever waits behind it.
+const PIECE: i64 = 50;
+/// Traces and the like of one transaction: they are small.
+const SMALL_PIECE: i64 = 500;
+const PURGES_AT_ONCE: i64 = 1000;
+const BLOBS_AT_ONCE: i64 = 500;
+const ONE_STRETCH: std::time::Duration = std::time::Duration::from_secs(60);

@@ -1,0 +1,124 @@
+//! What a purge would take away (`dry_run`): the same selection and the same counting, page by page; nothing is
+//! written.
+
+use std::collections::HashSet;
+
+use uuid::Uuid;
+
+use crate::address::{Asked, EmailAddress};
+use crate::id::AccountId;
+use crate::smtp::ForwardPath;
+use crate::store::directory::DirectoryError;
+use crate::store::directory::erase::{Erased, count, doomed, read_of, traces_of};
+use crate::store::directory::purge::{PurgeOf, select};
+use crate::store::engine::{Connection, query_as};
+use crate::store::{Store, StoreError};
+
+impl Store {
+    /// What erasing this would take away now.
+    ///
+    /// # Errors
+    /// `NotFound` if there is no such thing.
+    pub async fn plan_purge(&self, account: AccountId, of: PurgeOf) -> Result<Erased, DirectoryError> {
+        self.require(account, of).await?;
+        let mut reader = self.inner.read.begin_reading().await.map_err(StoreError::from)?;
+        let mut plan = Plan { erased: Erased::default(), traces: HashSet::new() };
+        self.plan_messages(&mut reader, account, of, &mut plan).await?;
+        plan.held(&mut reader, account, of).await?;
+        let hashes = select::hashes_of(&mut reader, account, of, &self.inner.keys).await?;
+        plan.traces.extend(select::traces(&mut reader, account, of, &hashes, i64::MAX).await?);
+        plan.erased.deliveries = plan.traces.len() as u64;
+        if of == PurgeOf::All {
+            let (all,): (i64,) = query_as("SELECT COUNT(*) FROM deliveries WHERE account_id = $1")
+                .bind(account.uuid())
+                .fetch_one(&mut *reader)
+                .await?;
+            plan.erased.deliveries = all.unsigned_abs();
+        }
+        Ok(plan.erased)
+    }
+
+    async fn plan_messages(
+        &self,
+        reader: &mut Connection,
+        account: AccountId,
+        of: PurgeOf,
+        plan: &mut Plan,
+    ) -> Result<(), DirectoryError> {
+        let served = &self.inner.served;
+        let is_reply = |rcpt: &str| {
+            let path = EmailAddress::parse(rcpt).map(ForwardPath::Address);
+            path.is_some_and(|path| matches!(served.classify(&path), Asked::Reply(_)))
+        };
+        let mut after = Uuid::nil();
+        loop {
+            let mut ids = select::messages(reader, account, of, after, PAGE).await?;
+            let Some(last) = ids.last() else { return Ok(()) };
+            after = *last;
+            let spared = select::brought_by_others(reader, account, of, &ids, is_reply).await?;
+            ids.retain(|id| !spared.messages.contains_key(id));
+            plan.traces.extend(spared.own_ways);
+            plan.messages(reader, account, of, &ids).await?;
+        }
+    }
+
+    async fn require(&self, account: AccountId, of: PurgeOf) -> Result<(), DirectoryError> {
+        let missing = match of {
+            PurgeOf::All => self.account(account).await?.is_none().then_some("account"),
+            PurgeOf::Contact(id) => self.contact(account, id).await?.is_none().then_some("contact"),
+            PurgeOf::Message(id) => self.message(account, id).await?.is_none().then_some("message"),
+            PurgeOf::Mine(id) | PurgeOf::User(id) => {
+                self.user(account, id).await?.is_none().then_some("user")
+            }
+        };
+        missing.map_or(Ok(()), |what| Err(DirectoryError::NotFound(what)))
+    }
+}
+
+struct Plan {
+    erased: Erased,
+    /// Each trace counts once, though two things may take it along. Not filled for a whole account.
+    traces: HashSet<Uuid>,
+}
+
+impl Plan {
+    async fn messages(
+        &mut self,
+        reader: &mut Connection,
+        account: AccountId,
+        of: PurgeOf,
+        ids: &[Uuid],
+    ) -> Result<(), sqlx::Error> {
+        let doomed = doomed(reader, account, ids).await?;
+        self.erased.add(count(&doomed));
+        if of != PurgeOf::All && !doomed.is_empty() {
+            self.traces.extend(traces_of(reader, account, &doomed).await?);
+        }
+        Ok(())
+    }
+
+    async fn held(
+        &mut self,
+        reader: &mut Connection,
+        account: AccountId,
+        of: PurgeOf,
+    ) -> Result<(), sqlx::Error> {
+        let mut after = Uuid::nil();
+        loop {
+            let ids = select::held(reader, account, of, after, PAGE).await?;
+            let Some(last) = ids.last() else { break };
+            after = *last;
+            let text = "SELECT delivery_id, blob FROM held WHERE account_id = ";
+            let held: Vec<(Uuid, Option<String>)> =
+                read_of(reader, account, text, "delivery_id", &ids).await?;
+            self.erased.held += held.len() as u64;
+            self.erased.blobs += held.iter().filter(|(_, blob)| blob.is_some()).count() as u64;
+            if of != PurgeOf::All {
+                self.traces.extend(ids);
+            }
+        }
+        Ok(())
+    }
+}
+
+const PAGE: i64 = 200;

@@ -1,0 +1,235 @@
+//! Which messages, held mails and traces a purge is about.
+
+use std::collections::HashMap;
+
+use uuid::Uuid;
+
+use crate::address::{Asked, EmailAddress};
+use crate::id::AccountId;
+use crate::keys::Keys;
+use crate::smtp::ForwardPath;
+use crate::store::directory::erase::read_of;
+use crate::store::directory::purge::PurgeOf;
+use crate::store::directory::{Change, DirectoryError, escape_like};
+use crate::store::engine::{Builder, Connection, query, query_as};
+
+impl PurgeOf {
+    /// Where to go on behind this message. Where everything that is found is erased, from the start: nothing that
+    /// comes meanwhile is missed.
+    pub(super) const fn place_after(self, last: Uuid) -> Uuid {
+        match self {
+            Self::All | Self::Contact(_) | Self::Message(_) => Uuid::nil(),
+            Self::Mine(_) | Self::User(_) => last,
+        }
+    }
+}
+
+/// The next messages behind `after`, in the order of their ids.
+pub(super) async fn messages(
+    connection: &mut Connection,
+    account: AccountId,
+    of: PurgeOf,
+    after: Uuid,
+    limit: i64,
+) -> Result<Vec<Uuid>, sqlx::Error> {
+    let mut sql = Builder::new("SELECT m.message_id FROM messages m WHERE m.account_id = ");
+    sql.push_bind(account.uuid());
+    match of {
+        PurgeOf::All => {}
+        PurgeOf::Contact(contact) => {
+            sql.push(
+                " AND m.conversation_id IN (SELECT conversation_id FROM conversations WHERE account_id = ",
+            );
+            sql.push_bind(account.uuid()).push(" AND contact_id = ").push_bind(contact.uuid()).push(")");
+        }
+        PurgeOf::Message(message) => {
+            sql.push(" AND m.message_id = ").push_bind(message.uuid());
+        }
+        // What the CRM registered, no address brought in.
+        PurgeOf::Mine(user) => {
+            sql.push(" AND m.content_key IS NOT NULL AND m.user_id = ").push_bind(user.uuid());
+        }
+        PurgeOf::User(user) => {
+            sql.push(" AND m.user_id = ").push_bind(user.uuid());
+        }
+    }
+    sql.push(" AND m.message_id > ").push_bind(after);
+    sql.push(" ORDER BY m.message_id LIMIT ").push_bind(limit);
+    ids(sql, connection).await
+}
+
+/// The next held mails behind `after`.
+pub(super) async fn held(
+    connection: &mut Connection,
+    account: AccountId,
+    of: PurgeOf,
+    after: Uuid,
+    limit: i64,
+) -> Result<Vec<Uuid>, sqlx::Error> {
+    let mut sql = Builder::new("SELECT delivery_id FROM held WHERE account_id = ");
+    sql.push_bind(account.uuid());
+    match of {
+        PurgeOf::All => {}
+        PurgeOf::Contact(contact) => {
+            sql.push(" AND (contact_id = ").push_bind(contact.uuid());
+            // What waits for nobody in particular, but names them. The address stands as a JSON string of its own.
+            for address in addresses_of_contact(connection, account, contact.uuid()).await? {
+                let quoted = serde_json::Value::from(address.key()).to_string();
+                sql.push(" OR (contact_id IS NULL AND LOWER(headers) LIKE ");
+                sql.push_bind(format!("%{}%", escape_like(&quoted))).push(" ESCAPE '\\')");
+            }
+            sql.push(")");
+        }
+        PurgeOf::Message(_) => return Ok(Vec::new()),
+        PurgeOf::Mine(user) | PurgeOf::User(user) => {
+            sql.push(" AND user_id = ").push_bind(user.uuid());
+        }
+    }
+    sql.push(" AND delivery_id > ").push_bind(after);
+    sql.push(" ORDER BY delivery_id LIMIT ").push_bind(limit);
+    ids(sql, connection).await
+}
+
+/// Traces about the contact or user that belong to no message and no held mail: of what was refused or discarded.
+pub(super) async fn traces(
+    connection: &mut Connection,
+    account: AccountId,
+    of: PurgeOf,
+    hashes: &[Vec<u8>],
+    limit: i64,
+) -> Result<Vec<Uuid>, sqlx::Error> {
+    let mut sql = Builder::new("SELECT d.delivery_id FROM deliveries d WHERE d.account_id = ");
+    sql.push_bind(account.uuid());
+    sql.push(
+        " AND d.message_id IS NULL AND NOT EXISTS (SELECT 1 FROM held h WHERE h.account_id = d.account_id
+          AND h.delivery_id = d.delivery_id)",
+    );
+    match of {
+        PurgeOf::Contact(contact) => {
+            sql.push(" AND (d.contact_id = ").push_bind(contact.uuid());
+            if !hashes.is_empty() {
+                sql.push(
+                    " OR d.delivery_id IN (SELECT delivery_id FROM delivery_addresses WHERE account_id = ",
+                );
+                sql.push_bind(account.uuid()).push(" AND address_hash IN (");
+                sql.push_list(hashes.iter().map(Vec::as_slice)).push("))");
+            }
+            sql.push(")");
+        }
+        PurgeOf::User(user) => {
+            sql.push(" AND d.user_id = ").push_bind(user.uuid());
+        }
+        PurgeOf::All | PurgeOf::Message(_) | PurgeOf::Mine(_) => return Ok(Vec::new()),
+    }
+    sql.push(" LIMIT ").push_bind(limit);
+    ids(sql, connection).await
+}
+
+/// By which the traces of a contact are found (R5).
+pub(super) async fn hashes_of(
+    connection: &mut Connection,
+    account: AccountId,
+    of: PurgeOf,
+    keys: &Keys,
+) -> Result<Vec<Vec<u8>>, sqlx::Error> {
+    let PurgeOf::Contact(contact) = of else { return Ok(Vec::new()) };
+    let addresses = addresses_of_contact(connection, account, contact.uuid()).await?;
+    Ok(addresses.iter().map(|address| keys.address_hash(address).to_vec()).collect())
+}
+
+/// The primary and the other addresses of a contact.
+pub(super) async fn addresses_of_contact(
+    connection: &mut Connection,
+    account: AccountId,
+    contact: Uuid,
+) -> Result<Vec<EmailAddress>, sqlx::Error> {
+    let row: Option<(String, String)> =
+        query_as("SELECT email, other_emails FROM contacts WHERE account_id = $1 AND contact_id = $2")
+            .bind(account.uuid())
+            .bind(contact)
+            .fetch_optional(connection)
+            .await?;
+    let Some((email, others)) = row else { return Ok(Vec::new()) };
+    let others: Vec<String> = serde_json::from_str(&others).unwrap_or_default();
+    Ok(std::iter::once(&email).chain(&others).filter_map(|text| EmailAddress::parse(text)).collect())
+}
+
+async fn ids(sql: Builder, connection: &mut Connection) -> Result<Vec<Uuid>, sqlx::Error> {
+    let rows: Vec<(Uuid,)> = sql.build().fetch_all(connection).await?;
+    Ok(rows.into_iter().map(|(id,)| id).collect())
+}
+
+/// One way in which a message came: message, delivery, user, recipient.
+type Way = (Uuid, Uuid, Option<Uuid>, Option<String>);
+
+/// Messages of a user that stay.
+#[derive(Debug, Default)]
+pub(super) struct Spared {
+    /// Each with whose it is from now on.
+    pub(super) messages: HashMap<Uuid, Uuid>,
+    /// The traces of their ways in through a user who is purged.
+    pub(super) own_ways: Vec<Uuid>,
+}
+
+/// Messages of a user that a colleague's address brought in as well; and where only what the user's own addresses
+/// brought in is meant, those that came by a reply address. These stay.
+pub(super) async fn brought_by_others(
+    connection: &mut Connection,
+    account: AccountId,
+    of: PurgeOf,
+    ids: &[Uuid],
+    is_reply: impl Fn(&str) -> bool,
+) -> Result<Spared, sqlx::Error> {
+    let (user, is_mine) = match of {
+        PurgeOf::Mine(user) => (user.uuid(), true),
+        PurgeOf::User(user) => (user.uuid(), false),
+        PurgeOf::All | PurgeOf::Contact(_) | PurgeOf::Message(_) => return Ok(Spared::default()),
+    };
+    let text = "SELECT message_id, delivery_id, user_id, rcpt FROM deliveries WHERE account_id = ";
+    let ways: Vec<Way> = read_of(connection, account, text, "message_id", ids).await?;
+    let mut spared = Spared::default();
+    for (message, _, by, rcpt) in &ways {
+        match by {
+            Some(by) if *by != user => drop(spared.messages.insert(*message, *by)),
+            _ if is_mine && rcpt.as_deref().is_some_and(&is_reply) => {
+                spared.messages.entry(*message).or_insert(user);
+            }
+            _ => {}
+        }
+    }
+    if !is_mine {
+        let own = ways
+            .iter()
+            .filter(|(message, _, by, _)| *by == Some(user) && spared.messages.contains_key(message));
+        spared.own_ways = own.map(|(_, delivery, ..)| *delivery).collect();
+    }
+    Ok(spared)
+}
+
+impl Change {
+    /// Leaves the messages that are to be erased. One that a colleague's address brought in too is theirs now. Returns
+    /// how many traces of it have gone.
+    pub(super) async fn spare_what_others_brought(
+        &mut self,
+        account: AccountId,
+        of: PurgeOf,
+        ids: &mut Vec<Uuid>,
+    ) -> Result<u64, DirectoryError> {
+        let served = self.store.inner.served.clone();
+        let is_reply = |rcpt: &str| {
+            let path = EmailAddress::parse(rcpt).map(ForwardPath::Address);
+            path.is_some_and(|path| matches!(served.classify(&path), Asked::Reply(_)))
+        };
+        let spared = brought_by_others(self.on(account).await?, account, of, ids, is_reply).await?;
+        ids.retain(|id| !spared.messages.contains_key(id));
+        for (message, user) in spared.messages {
+            query("UPDATE messages SET user_id = $3 WHERE account_id = $1 AND message_id = $2")
+                .bind(account.uuid())
+                .bind(message)
+                .bind(user)
+                .execute(self.on(account).await?)
+                .await?;
+        }
+        self.erase_deliveries(account, &spared.own_ways).await
+    }
+}

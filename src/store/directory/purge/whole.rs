@@ -1,0 +1,179 @@
+//! R60: a whole account is emptied. What stays: the account with its settings and tokens, the audit trail, and the
+//! hashes of what was erased.
+
+use crate::id::AccountId;
+use crate::store::StoreError;
+use crate::store::directory::erase::Erased;
+use crate::store::directory::purge::SMALL_PIECE;
+use crate::store::directory::{Addresses, Change, DirectoryError};
+use crate::store::engine::query;
+
+impl Change {
+    /// Nothing is filed any more, and nothing that was sealed can be opened again: the account gets another key.
+    pub(super) async fn stop_account(&mut self, account: AccountId) -> Result<(), DirectoryError> {
+        self.require_account(account).await?;
+        self.addresses = Addresses::Changed;
+        let wrapped = self.store.vault().new_account_key(account).map_err(StoreError::from)?;
+        query("UPDATE accounts SET wrapped_key = $2 WHERE account_id = $1")
+            .bind(account.uuid())
+            .bind(wrapped)
+            .execute(self.on(account).await?)
+            .await?;
+        for statement in [
+            "UPDATE users SET sync_state = 'off' WHERE account_id = $1",
+            "UPDATE sync_addresses SET state = 'retired' WHERE account_id = $1",
+        ] {
+            query(statement).bind(account.uuid()).execute(self.on(account).await?).await?;
+        }
+        // An operator's answers do not say which account they are about; they are kept for a day only.
+        for owner in [account, AccountId::OPERATOR] {
+            query("DELETE FROM idempotency_keys WHERE account_id = $1")
+                .bind(owner.uuid())
+                .execute(self.on(owner).await?)
+                .await?;
+        }
+        Ok(())
+    }
+
+    /// What is left when messages and held mail are gone, table by table. Returns whether nothing is.
+    pub(super) async fn empty_account(
+        &mut self,
+        account: AccountId,
+        erased: &mut Erased,
+    ) -> Result<bool, DirectoryError> {
+        for (table, text) in TABLES {
+            let gone =
+                query(*text).bind(account.uuid()).bind(SMALL_PIECE).execute(self.on(account).await?).await?;
+            if *table == "deliveries" {
+                erased.deliveries += gone;
+            }
+            if gone > 0 {
+                return Ok(false);
+            }
+        }
+        self.addresses = Addresses::Changed;
+        Ok(true)
+    }
+}
+
+/// In the order that the foreign keys ask for. `$1` the account, `$2` how many rows at once.
+const TABLES: &[(&str, &str)] = &[
+    (
+        "delivery_addresses",
+        "DELETE FROM delivery_addresses WHERE account_id = $1 AND delivery_id IN
+         (SELECT delivery_id FROM delivery_addresses WHERE account_id = $1 LIMIT $2)",
+    ),
+    (
+        "deliveries",
+        "DELETE FROM deliveries WHERE account_id = $1 AND delivery_id IN
+         (SELECT delivery_id FROM deliveries WHERE account_id = $1 LIMIT $2)",
+    ),
+    (
+        "events",
+        "DELETE FROM events WHERE account_id = $1 AND event_id IN
+         (SELECT event_id FROM events WHERE account_id = $1 LIMIT $2)",
+    ),
+    (
+        "thread_ids",
+        "DELETE FROM thread_ids WHERE account_id = $1 AND message_id_header IN
+         (SELECT message_id_header FROM thread_ids WHERE account_id = $1 LIMIT $2)",
+    ),
+    (
+        "sync_marks",
+        "DELETE FROM sync_marks WHERE account_id = $1 AND contact_id IN
+         (SELECT contact_id FROM sync_marks WHERE account_id = $1 LIMIT $2)",
+    ),
+    (
+        "conversations",
+        "DELETE FROM conversations WHERE account_id = $1 AND conversation_id IN
+         (SELECT conversation_id FROM conversations WHERE account_id = $1 LIMIT $2)",
+    ),
+    (
+        "contacts",
+        "DELETE FROM contacts WHERE account_id = $1 AND contact_id IN
+         (SELECT contact_id FROM contacts WHERE account_id = $1 LIMIT $2)",
+    ),
+    (
+        "daily_filings",
+        "DELETE FROM daily_filings WHERE account_id = $1 AND user_id IN
+         (SELECT user_id FROM daily_filings WHERE account_id = $1 LIMIT $2)",
+    ),
+    (
+        "forwarding_confirmations",
+        "DELETE FROM forwarding_confirmations WHERE account_id = $1 AND user_id IN
+         (SELECT user_id FROM forwarding_confirmations WHERE account_id = $1 LIMIT $2)",
+    ),
+    (
+        "user_emails",
+        "DELETE FROM user_emails WHERE account_id = $1 AND user_id IN
+         (SELECT user_id FROM user_emails WHERE account_id = $1 LIMIT $2)",
+    ),
+    (
+        "sync_addresses",
+        "DELETE FROM sync_addresses WHERE account_id = $1 AND local_part IN
+         (SELECT local_part FROM sync_addresses WHERE account_id = $1 LIMIT $2)",
+    ),
+    (
+        "users",
+        "DELETE FROM users WHERE account_id = $1 AND user_id IN
+         (SELECT user_id FROM users WHERE account_id = $1 LIMIT $2)",
+    ),
+];
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use sqlx::{Connection as _, SqliteConnection};
+
+    use super::*;
+
+    /// Tables whose rows have a column of this name.
+    async fn tables_with(column: &str) -> BTreeSet<String> {
+        let mut connection = SqliteConnection::connect("sqlite::memory:").await.unwrap();
+        sqlx::migrate!("src/store/migrations/common").run(&mut connection).await.unwrap();
+        let rows: Vec<(String,)> = sqlx::query_as(
+            "SELECT t.name FROM sqlite_master t JOIN pragma_table_info(t.name) c WHERE t.type = 'table' AND c.name = $1",
+        )
+        .bind(column)
+        .fetch_all(&mut connection)
+        .await
+        .unwrap();
+        rows.into_iter().map(|(name,)| name).collect()
+    }
+
+    #[tokio::test]
+    async fn r60_every_table_of_an_account_is_emptied_or_named_here_as_one_that_stays() {
+        let stay = ["accounts", "audit", "audit_heads", "erased_blobs", "purges", "tokens", "tombstones"];
+        // By their own functions: messages with who is on them, held mail, remembered answers.
+        let elsewhere = ["held", "idempotency_keys", "messages", "participants"];
+        let emptied = TABLES.iter().map(|(table, _)| *table);
+        let known: BTreeSet<String> = emptied.chain(stay).chain(elsewhere).map(ToOwned::to_owned).collect();
+        assert_eq!(tables_with("account_id").await, known);
+    }
+
+    #[tokio::test]
+    async fn r60_every_table_that_names_a_message_or_a_user_is_thought_of() {
+        // `erase_messages` and `erase_user`: whoever adds a table erases there what it says of them.
+        assert_eq!(
+            tables_with("message_id").await.into_iter().collect::<Vec<_>>(),
+            ["deliveries", "messages", "participants"]
+        );
+        assert_eq!(
+            tables_with("user_id").await.into_iter().collect::<Vec<_>>(),
+            [
+                "conversations",
+                "daily_filings",
+                "deliveries",
+                "forwarding_confirmations",
+                "held",
+                "messages",
+                "participants",
+                "sync_addresses",
+                "sync_marks",
+                "user_emails",
+                "users",
+            ]
+        );
+    }
+}

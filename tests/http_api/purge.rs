@@ -1,0 +1,423 @@
+//! Erasing: purges, undo, disconnecting (R60–R63, R70a).
+
+use serde_json::{Value, json};
+use syncmx::filing::Decision;
+use syncmx::store::Filed;
+use syncmx::time::Timestamp;
+
+use crate::server::{STRANGER, Server, keys, text};
+
+/// An account with two users and a contact.
+struct Scene {
+    server: Server,
+    account: String,
+    bo: Value,
+    eva: Value,
+    ana: String,
+}
+
+impl Scene {
+    async fn set() -> Self {
+        let server = Server::start().await;
+        let account = server.account().await;
+        let bo = server.user(&account, "bo@practice.test").await;
+        let eva = server.user(&account, "eva@practice.test").await;
+        let ana = server.contact(&account, "Ana", "ana@patient.test").await;
+        Self { server, account, bo, eva, ana }
+    }
+
+    /// Files a mail; its message's id.
+    async fn file(&self, user: &Value, raw: &str) -> String {
+        let filed = self.deliver(user, raw).await;
+        let Some((_, Decision::Filed(_))) = filed.decided.first() else { panic!("{filed:?}") };
+        let delivery = filed.decided[0].0;
+        let shown = self.get(&format!("/deliveries/{delivery}")).await;
+        text(&shown["message_id"])
+    }
+
+    async fn deliver(&self, user: &Value, raw: &str) -> Filed {
+        self.server.deliver(&text(&user["sync"]["sync_address"]), raw).await
+    }
+
+    async fn get(&self, path: &str) -> Value {
+        self.server.get(&format!("{}{path}", self.account)).await.expect(200)
+    }
+
+    async fn gone(&self, path: &str) {
+        self.server.get(&format!("{}{path}", self.account)).await.problem(404);
+    }
+
+    async fn purge(&self, body: Value) -> Value {
+        self.server.post(&format!("{}/purge", self.account), body).await.expect(200)
+    }
+
+    /// The number of items of a list.
+    async fn count(&self, path: &str) -> usize {
+        self.get(path).await["items"].as_array().unwrap().len()
+    }
+
+    async fn last_event(&self) -> Value {
+        self.get("/events?limit=200").await["items"].as_array().unwrap().last().unwrap().clone()
+    }
+
+    async fn erased_retry(&self, user: &Value, raw: &str) {
+        let again = self.deliver(user, raw).await;
+        assert!(matches!(again.decided[0].1, Decision::Duplicate(_)), "{again:?}");
+        assert_eq!(again.reply.line().get(..3), Some("250"));
+        let delivery = self.get(&format!("/deliveries/{}", again.decided[0].0)).await;
+        assert_eq!((&delivery["outcome"], &delivery["reason"]), (&json!("duplicate"), &json!("duplicate")));
+        assert!(delivery["steps"].to_string().contains("was erased"), "{delivery}");
+        assert_eq!(delivery["steps"].as_array().unwrap().last().unwrap()["rule"], "R60");
+        assert!(!delivery.to_string().contains('@'), "nothing of it is kept: {delivery}");
+        assert_eq!(delivery["message_id"], Value::Null);
+    }
+}
+
+/// A mail to Ana.
+fn mail(from: &str, id: &str, more: &str) -> String {
+    format!(
+        "From: {from}\nTo: Ana <ana@patient.test>\nSubject: About {id}\nDate: Sun, 22 Nov 2020 02:44:05 +0000\n\
+         Message-ID: <{id}@practice.test>\n{more}\nThe words of {id}\n"
+    )
+}
+
+#[tokio::test]
+async fn r60_a_message_is_purged_with_all_that_belongs_to_it_and_a_retry_does_not_bring_it_back() {
+    let scene = Scene::set().await;
+    let raw = mail("bo@practice.test", "first", "");
+    let first = scene.file(&scene.bo, &raw).await;
+    let answer = mail("bo@practice.test", "second", "In-Reply-To: <first@practice.test>\n");
+    let second = scene.file(&scene.bo, &answer).await;
+    scene.deliver(&scene.eva, &raw).await;
+    let before = scene.get("/events?limit=200").await;
+    assert!(before.to_string().contains("About first"));
+
+    let planned = scene.purge(json!({"message_id": first, "dry_run": true})).await;
+    assert_eq!(keys(&planned), ["messages", "attachments", "blobs", "bytes", "held", "deliveries", "done"]);
+    assert_eq!(planned["done"], false);
+    assert_eq!(scene.get("/events?limit=200").await, before, "a dry run changes nothing");
+    scene.get(&format!("/messages/{first}")).await;
+
+    let purged = scene.purge(json!({"message_id": first})).await;
+    let counts = json!({"messages": 1, "attachments": 0, "blobs": 0, "bytes": raw.len() + 7, "held": 0, "deliveries": 2, "done": true});
+    assert_eq!(purged, counts);
+    let mut planned = planned;
+    planned["done"] = json!(true);
+    assert_eq!(planned, purged);
+    scene.gone(&format!("/messages/{first}")).await;
+    assert_eq!(scene.count(&format!("/contacts/{}/timeline", scene.ana)).await, 1);
+    assert_eq!(scene.count("/deliveries?message_id=first@practice.test").await, 0);
+    let events = scene.get("/events?limit=200").await;
+    assert!(!events.to_string().contains("About first"), "{events}");
+    let done = scene.last_event().await;
+    assert_eq!((&done["type"], &done["data"]["message_id"]), (&json!("purge.done"), &json!(first)));
+    assert_eq!((&done["data"]["messages"], &done["data"]["because"]), (&json!(1), &json!("purge")));
+
+    let kept = scene.get(&format!("/messages/{second}")).await;
+    let conversation = scene.get(&format!("/conversations/{}", text(&kept["conversation_id"]))).await;
+    assert_eq!(conversation["subject"], "About second");
+    scene.erased_retry(&scene.bo, &raw).await;
+    scene.erased_retry(&scene.eva, &raw).await;
+    assert_eq!(scene.count(&format!("/contacts/{}/timeline", scene.ana)).await, 1);
+    // R71: the same Message-ID with other words is another message.
+    scene.file(&scene.bo, &raw.replace("The words", "Other words")).await;
+    scene.server.post(&format!("{}/purge", scene.account), json!({"message_id": first})).await.problem(404);
+}
+
+#[tokio::test]
+async fn r41_an_answer_to_a_purged_mail_still_joins_the_conversation_that_others_hold() {
+    let scene = Scene::set().await;
+    let first = scene.file(&scene.bo, &mail("bo@practice.test", "first", "")).await;
+    let answer = |id| mail("bo@practice.test", id, "In-Reply-To: <first@practice.test>\n");
+    let second = scene.file(&scene.bo, &answer("second")).await;
+    scene.purge(json!({"message_id": first})).await;
+    let third = scene.file(&scene.bo, &answer("third")).await;
+    let of = async |id: &str| text(&scene.get(&format!("/messages/{id}")).await["conversation_id"]);
+    assert_eq!(of(&second).await, of(&third).await);
+}
+
+#[tokio::test]
+async fn r60_a_purge_names_exactly_one_thing_that_there_is_and_takes_the_scope() {
+    let scene = Scene::set().await;
+    let path = format!("{}/purge", scene.account);
+    for body in [
+        json!({}),
+        json!({"all": false}),
+        json!({"all": true, "user_id": STRANGER}),
+        json!({"message_id": STRANGER, "contact_id": STRANGER}),
+        json!({"everything": true}),
+    ] {
+        scene.server.post(&path, body).await.problem(422);
+    }
+    for name in ["message_id", "contact_id", "user_id"] {
+        for dry_run in [false, true] {
+            scene.server.post(&path, json!({name: STRANGER, "dry_run": dry_run})).await.problem(404);
+        }
+    }
+    let body = json!({"contact_id": scene.ana});
+    let token = scene.server.token(&scene.account, &["contacts", "review", "messages:content"]).await;
+    scene.server.as_token(&token, "POST", &path, Some(&body)).await.problem(403);
+    let token = scene.server.token(&scene.account, &["purge"]).await;
+    scene.server.as_token(&token, "POST", &path, Some(&body)).await.expect(200);
+    let other = scene.server.account().await;
+    scene
+        .server
+        .as_token(&token, "POST", &format!("{other}/purge"), Some(&json!({"all": true})))
+        .await
+        .problem(404);
+}
+
+#[tokio::test]
+async fn r60_a_contact_is_purged_with_its_record_held_mail_and_traces() {
+    let scene = Scene::set().await;
+    scene.server.patch(&scene.account, json!({"settings": {"unknown_to": "hold"}})).await.expect(200);
+    let bea = scene.server.contact(&scene.account, "Bea", "bea@patient.test").await;
+    let own = mail("bo@practice.test", "own", "");
+    scene.file(&scene.bo, &own).await;
+    let copied = mail("bo@practice.test", "copied", "Cc: Ana <ana@patient.test>\n").replacen(
+        "To: Ana <ana@patient.test>",
+        "To: bea@patient.test",
+        1,
+    );
+    let copied = scene.file(&scene.bo, &copied).await;
+    let body = json!({"contact_id": scene.ana, "dry_run": true});
+    let planned = scene.purge(body).await;
+    let mut purged = scene.purge(json!({"contact_id": scene.ana})).await;
+    assert_eq!((&purged["messages"], &purged["done"]), (&json!(1), &json!(true)));
+    purged["done"] = json!(false);
+    assert_eq!(planned, purged);
+    scene.gone(&format!("/contacts/{}", scene.ana)).await;
+    let left = scene.get(&format!("/messages/{copied}")).await;
+    assert_eq!((&left["contact_id"], &left["cc"][0]["email"]), (&json!(bea), &json!("")));
+    let said = scene.get("/deliveries").await.to_string() + &scene.get("/events?limit=200").await.to_string();
+    assert!(!said.contains("ana@patient.test"), "{said}");
+    assert_eq!(scene.count("/deliveries?to=ana@patient.test").await, 0);
+    scene.erased_retry(&scene.bo, &own).await;
+    assert_eq!(scene.count("/held").await, 0);
+}
+
+#[tokio::test]
+async fn r60_a_user_is_purged_but_not_what_a_colleague_brought_in_too() {
+    let scene = Scene::set().await;
+    let own = scene.file(&scene.bo, &mail("bo@practice.test", "own", "")).await;
+    let raw = mail("bo@practice.test", "shared", "");
+    let shared = scene.file(&scene.bo, &raw).await;
+    scene.deliver(&scene.eva, &raw).await;
+    let evas = scene.file(&scene.eva, &mail("eva@practice.test", "eva", "Cc: Bo <bo@practice.test>\n")).await;
+    let (bo, sync) = (text(&scene.bo["id"]), text(&scene.bo["sync"]["sync_address"]));
+    let planned = scene.purge(json!({"user_id": bo, "dry_run": true})).await;
+    let mut purged = scene.purge(json!({"user_id": bo})).await;
+    // The message's own, and the way in of the shared one that was his.
+    assert_eq!((&purged["messages"], &purged["deliveries"]), (&json!(1), &json!(2)));
+    purged["done"] = json!(false);
+    assert_eq!(planned, purged);
+    let said = scene.get("/deliveries").await.to_string() + &scene.get("/events?limit=200").await.to_string();
+    assert!(!said.to_lowercase().contains("bo@practice.test"), "{said}");
+    scene.gone(&format!("/messages/{own}")).await;
+    let shared = scene.get(&format!("/messages/{shared}")).await;
+    assert_eq!(shared["user_id"], scene.eva["id"]);
+    let evas = scene.get(&format!("/messages/{evas}")).await;
+    assert_eq!((&evas["cc"][0]["email"], &evas["cc"][0]["name"]), (&json!(""), &Value::Null));
+    let user = scene.get(&format!("/users/{bo}")).await;
+    assert_eq!(
+        (&user["name"], &user["emails"], &user["sync"]["state"]),
+        (&json!("(erased)"), &json!([]), &json!("off"))
+    );
+    assert_eq!(scene.count("/sync-marks").await, 1);
+    let path = syncmx::smtp::ForwardPath::Address(syncmx::address::EmailAddress::parse(&sync).unwrap());
+    assert!(matches!(scene.server.mailbox(&path).await, syncmx::store::Lookup::Off(_)));
+    let body = json!({"name": "Bo again", "emails": ["bo@practice.test"], "role": "staff"});
+    scene.server.post(&format!("{}/users", scene.account), body).await.expect(201);
+}
+
+#[tokio::test]
+async fn r62_disconnecting_can_erase_what_the_users_own_address_brought_in() {
+    let scene = Scene::set().await;
+    let bo = text(&scene.bo["id"]);
+    let own = scene.file(&scene.bo, &mail("bo@practice.test", "own", "")).await;
+    let evas = scene.file(&scene.eva, &mail("eva@practice.test", "eva", "")).await;
+    let minted = json!({"contact_id": scene.ana, "user_id": bo});
+    let minted = scene.server.post(&format!("{}/reply-addresses", scene.account), minted).await.expect(201);
+    let reply = "From: ana@patient.test\nTo: x@reply.example.test\nSubject: Re: Hello\nDate: Sun, 22 Nov 2020 03:00:00 +0000\nMessage-ID: <reply@patient.test>\n\nThanks\n";
+    scene.server.deliver(&text(&minted["address"]), reply).await;
+    let registered = json!({"message_id_header": "<crm@practice.test>", "contact_id": scene.ana, "user_id": bo,
+        "subject": "From the CRM", "sent_at": "2026-11-22T02:44:05Z", "text": "x"});
+    scene.server.post(&format!("{}/messages", scene.account), registered).await.expect(201);
+
+    let path = format!("{}/users/{bo}/sync:disconnect", scene.account);
+    let user = scene.server.post(&path, json!({"purge": "mine"})).await.expect(200);
+    assert_eq!(
+        (&user["sync"]["state"], &user["emails"][0]["address"]),
+        (&json!("off"), &json!("bo@practice.test"))
+    );
+    scene.gone(&format!("/messages/{own}")).await;
+    scene.get(&format!("/messages/{evas}")).await;
+    let left = scene.get(&format!("/contacts/{}/timeline", scene.ana)).await;
+    let mut subjects: Vec<_> =
+        left["items"].as_array().unwrap().iter().map(|entry| text(&entry["subject"])).collect();
+    subjects.sort();
+    assert_eq!(subjects, ["About eva", "From the CRM", "Re: Hello"]);
+    let done = scene.last_event().await;
+    assert_eq!((&done["type"], &done["data"]["because"]), (&json!("purge.done"), &json!("disconnect")));
+    // R62: open threads included.
+    let again = reply.replace("<reply@", "<again@").replace("Thanks", "More");
+    let refused = scene.server.deliver(&text(&minted["address"]), &again).await;
+    assert!(refused.reply.line().starts_with("550 5.2.1"), "{}", refused.reply.line());
+}
+
+#[tokio::test]
+async fn r60_a_whole_account_is_emptied_and_another_is_not_touched() {
+    let scene = Scene::set().await;
+    let other = scene.server.account().await;
+    let user = scene.server.user(&other, "bo@practice.test").await;
+    let contact = scene.server.contact(&other, "Ana", "ana@patient.test").await;
+    let raw = mail("bo@practice.test", "own", "");
+    scene.server.deliver(&text(&user["sync"]["sync_address"]), &raw).await;
+    scene.file(&scene.bo, &raw).await;
+    scene.deliver(&scene.bo, &mail("bo@practice.test", "p", "").replace("About p", "[private] x")).await;
+    scene.server.patch(&scene.account, json!({"settings": {"unknown_to": "hold"}})).await.expect(200);
+    scene.deliver(&scene.bo, &mail("bo@practice.test", "h", "").replace("ana@", "nobody@")).await;
+    assert_eq!(scene.count("/held").await, 1);
+
+    let planned = scene.purge(json!({"all": true, "dry_run": true})).await;
+    let counts = |done| json!({"messages": 1, "attachments": 0, "blobs": 0, "bytes": raw.len() + 7, "held": 1, "deliveries": 3, "done": done});
+    assert_eq!(planned, counts(false));
+    assert_eq!(scene.purge(json!({"all": true})).await, counts(true));
+    for list in ["/contacts", "/users", "/held", "/deliveries", "/sync-marks"] {
+        assert_eq!(scene.count(list).await, 0, "{list}");
+    }
+    let events = scene.get("/events").await;
+    assert_eq!(
+        (events["items"].as_array().unwrap().len(), &events["items"][0]["type"]),
+        (1, &json!("purge.done"))
+    );
+    assert_eq!(scene.get("").await["settings"]["unknown_to"], "hold");
+    let trail = scene.get("/audit?limit=200").await;
+    assert!(trail["items"].as_array().unwrap().len() > 3, "{trail}");
+
+    let timeline = scene.server.get(&format!("{other}/contacts/{contact}/timeline")).await.expect(200);
+    let message = text(&timeline["items"][0]["id"]);
+    let raw_path = format!("{other}/messages/{message}/raw");
+    assert_eq!(scene.server.get(&raw_path).await.status, 200);
+    // It can be used again: what is filed now is sealed with the new key, and what was erased stays away.
+    let bo = scene.server.user(&scene.account, "bo@practice.test").await;
+    scene.server.contact(&scene.account, "Ana", "ana@patient.test").await;
+    scene.erased_retry(&bo, &raw).await;
+    let fresh = scene.file(&bo, &mail("bo@practice.test", "fresh", "")).await;
+    let raw_path = format!("{}/messages/{fresh}/raw", scene.account);
+    assert_eq!(scene.server.get(&raw_path).await.status, 200);
+}
+
+#[tokio::test]
+async fn r60_a_hash_of_what_was_erased_ends_after_60_days() {
+    let scene = Scene::set().await;
+    let raw = mail("bo@practice.test", "own", "");
+    let own = scene.file(&scene.bo, &raw).await;
+    scene.purge(json!({"message_id": own})).await;
+    scene.server.store.expire(Timestamp::now().plus_days(59)).await.unwrap();
+    scene.erased_retry(&scene.bo, &raw).await;
+    scene.server.store.expire(Timestamp::now().plus_days(61)).await.unwrap();
+    scene.file(&scene.bo, &raw).await;
+}
+
+#[tokio::test]
+async fn r61_what_ends_by_itself_is_reported() {
+    let scene = Scene::set().await;
+    let settings = json!({"settings": {"unknown_to": "hold", "content_days": 40}});
+    scene.server.patch(&scene.account, settings).await.expect(200);
+    scene.file(&scene.bo, &mail("bo@practice.test", "own", "")).await;
+    scene.deliver(&scene.bo, &mail("bo@practice.test", "h", "").replace("ana@", "nobody@")).await;
+    scene.server.store.expire(Timestamp::now().plus_days(31)).await.unwrap();
+    let done = scene.last_event().await;
+    assert_eq!((&done["type"], &done["data"]["because"]), (&json!("purge.done"), &json!("held_days")));
+    assert_eq!((&done["data"]["held"], &done["data"]["messages"]), (&json!(1), &json!(0)));
+    scene.server.store.expire(Timestamp::now().plus_days(41)).await.unwrap();
+    let done = scene.last_event().await;
+    assert_eq!((&done["type"], &done["data"]["because"]), (&json!("purge.done"), &json!("content_days")));
+    assert_eq!(done["data"]["messages"], 1);
+    let trail = scene.get("/audit?actor=system").await;
+    let objects: Vec<_> = trail["items"].as_array().unwrap().iter().map(|row| text(&row["object"])).collect();
+    assert_eq!(objects, ["content_days", "held_days"]);
+}
+
+#[tokio::test]
+async fn r70a_an_undo_takes_back_the_mail_and_what_it_alone_brought_about() {
+    let scene = Scene::set().await;
+    let raw = mail("bo@practice.test", "new", "").replace("Ana <ana@", "Cleo <cleo@");
+    let message = scene.file(&scene.bo, &raw).await;
+    let shown = scene.get(&format!("/messages/{message}")).await;
+    let (contact, conversation) = (text(&shown["contact_id"]), text(&shown["conversation_id"]));
+    assert_eq!(scene.count(&format!("/contacts/{contact}/sync")).await, 1);
+
+    let path = format!("{}/messages/{message}:undo", scene.account);
+    let reader = scene.server.token(&scene.account, &["messages:content", "contacts"]).await;
+    scene.server.as_token(&reader, "POST", &path, None).await.problem(403);
+    let undone = scene.server.post(&path, json!({})).await.expect(200);
+    let marks = json!([{"contact_id": contact, "user_id": scene.bo["id"]}]);
+    assert_eq!(
+        undone,
+        json!({"id": message, "contact_id": contact, "conversation_id": conversation, "marks": marks})
+    );
+    for gone in [
+        format!("/messages/{message}"),
+        format!("/contacts/{contact}"),
+        format!("/conversations/{conversation}"),
+    ] {
+        scene.gone(&gone).await;
+    }
+    let event = scene.last_event().await;
+    assert_eq!((&event["type"], &event["data"]["message_id"]), (&json!("message.undone"), &json!(message)));
+    let events = scene.get("/events?limit=200").await.to_string();
+    assert!(!events.contains("cleo@") && !events.contains("About new"), "{events}");
+    scene.erased_retry(&scene.bo, &raw).await;
+    scene.server.post(&path, json!({})).await.problem(404);
+}
+
+#[tokio::test]
+async fn r70a_an_undo_leaves_what_others_hang_on() {
+    let scene = Scene::set().await;
+    let raw = |id: &str| mail("bo@practice.test", id, "").replace("Ana <ana@", "Cleo <cleo@");
+    let first = scene.file(&scene.bo, &raw("first")).await;
+    let answer = raw("second").replace("\n\nThe", "\nIn-Reply-To: <first@practice.test>\n\nThe");
+    let second = scene.file(&scene.bo, &answer).await;
+    let shown = scene.get(&format!("/messages/{second}")).await;
+    let contact = text(&shown["contact_id"]);
+    let undo = |id: &str| format!("{}/messages/{id}:undo", scene.account);
+    let undone = scene.server.post(&undo(&first), json!({})).await.expect(200);
+    assert_eq!((&undone["contact_id"], &undone["conversation_id"]), (&Value::Null, &Value::Null));
+    assert_eq!(undone["marks"][0]["contact_id"], json!(contact));
+    assert_eq!(scene.count(&format!("/contacts/{contact}/timeline")).await, 1);
+    assert_eq!(
+        scene.get(&format!("/conversations/{}", text(&shown["conversation_id"]))).await["subject"],
+        "About second"
+    );
+}
+
+#[tokio::test]
+async fn r70a_a_mail_can_be_taken_back_for_30_days_and_no_longer() {
+    let scene = Scene::set().await;
+    for (days, status) in [(29, 200), (30, 409)] {
+        let at = Timestamp::now().plus_days(-days);
+        let raw = mail("bo@practice.test", &format!("d{days}"), "");
+        let filed = scene.server.deliver_at(&text(&scene.bo["sync"]["sync_address"]), &raw, at).await;
+        let delivery = scene.get(&format!("/deliveries/{}", filed.decided[0].0)).await;
+        let path = format!("{}/messages/{}:undo", scene.account, text(&delivery["message_id"]));
+        let answer = scene.server.post(&path, json!({})).await;
+        assert_eq!(answer.status, status, "{days}");
+    }
+}
+
+#[tokio::test]
+async fn r60_a_held_mail_that_is_erased_does_not_come_back() {
+    let scene = Scene::set().await;
+    scene.server.patch(&scene.account, json!({"settings": {"unknown_to": "hold"}})).await.expect(200);
+    let raw = mail("bo@practice.test", "h", "").replace("ana@", "nobody@");
+    scene.deliver(&scene.bo, &raw).await;
+    assert_eq!(scene.count("/held").await, 1);
+    let path = format!("{}/users/{}/sync:disconnect", scene.account, text(&scene.bo["id"]));
+    scene.server.post(&path, json!({"purge": "mine"})).await.expect(200);
+    assert_eq!(scene.count("/held").await, 0);
+    scene.server.post(&path.replace("disconnect", "connect"), json!({})).await.expect(200);
+    scene.erased_retry(&scene.bo, &raw).await;
+    assert_eq!(scene.count("/held").await, 0);
+}
