@@ -463,7 +463,7 @@ async fn refused_recipients_are_recorded_and_found_by_their_address(engine: Engi
     let refusal = Refusal {
         delivery,
         account: AccountId::OPERATOR,
-        at: syncmx::time::Timestamp::from_millis(7),
+        at: Timestamp::from_millis(7),
         client: client(),
         mail_from: None,
         rcpt: "nobody@sync.example.test".to_owned(),
@@ -562,7 +562,7 @@ async fn facts_for_reads_what_filing_would_and_writes_nothing(engine: Engine) {
         email: &mail,
         reverse_path: None,
         client_ip: std::net::IpAddr::from([192, 0, 2, 7]),
-        received_at: syncmx::time::Timestamp::from_millis(1_795_315_445_120),
+        received_at: Timestamp::from_millis(1_795_315_445_120),
         size_bytes: 1,
         fresh: FreshIds {
             contact: ContactId::generate(),

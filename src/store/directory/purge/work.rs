@@ -1,0 +1,127 @@
+//! Who carries a purge out: the request that has begun it, for as long as a request may take, then the server.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+use uuid::Uuid;
+
+use crate::id::AccountId;
+use crate::store::blobs::BlobName;
+use crate::store::directory::DirectoryError;
+use crate::store::directory::erase::Erased;
+use crate::store::directory::purge::{PurgeId, PurgeStep};
+use crate::store::engine::{Builder, Connection, query, query_as};
+use crate::store::{Store, StoreError};
+use crate::time::Timestamp;
+
+impl Store {
+    /// Works on a purge until it is over but for its last commit, or the time is up. Between two pieces others write.
+    ///
+    /// # Errors
+    /// If the store fails; the server goes on later.
+    pub async fn work_off(&self, purge: PurgeId, until: Instant) -> Result<PurgeStep, DirectoryError> {
+        let mut erased = Erased::default();
+        loop {
+            let mut change = self.change().await?;
+            let Some((job, is_last)) = change.purge_piece(purge).await? else {
+                // The server itself has finished it meanwhile.
+                return Ok(PurgeStep::Last(change, erased));
+            };
+            erased = job.erased;
+            if is_last {
+                return Ok(PurgeStep::Last(change, erased));
+            }
+            change.commit().await?;
+            if Instant::now() >= until {
+                self.inner.purges.notify_one();
+                return Ok(PurgeStep::More(erased));
+            }
+        }
+    }
+
+    /// Returns when a purge wants to be gone on with.
+    pub async fn purge_wanted(&self) {
+        self.inner.purges.notified().await;
+    }
+
+    /// Finishes every purge that was begun before, and removes blobs that were left over. Returns how many purges were
+    /// finished. Whoever has begun one a moment ago may be at work on it.
+    ///
+    /// # Errors
+    /// If the store fails; what is left waits for the next call.
+    pub async fn finish_purges(&self, begun_before: Timestamp) -> Result<u64, DirectoryError> {
+        self.remove_erased_blobs().await?;
+        let mut finished = 0;
+        let waiting: Vec<(Uuid, Uuid)> =
+            query_as("SELECT account_id, purge_id FROM purges WHERE begun_at <= $1 ORDER BY begun_at, purge_id LIMIT $2")
+                .bind(begun_before.as_millis())
+                .bind(PURGES_AT_ONCE)
+                .fetch_all(self.reader())
+                .await
+                .map_err(StoreError::from)?;
+        for (account, id) in waiting {
+            let purge = PurgeId { account: AccountId::from_uuid(account), id };
+            loop {
+                match self.work_off(purge, Instant::now() + ONE_STRETCH).await? {
+                    PurgeStep::Last(change, _) => {
+                        change.commit().await?;
+                        finished += 1;
+                        break;
+                    }
+                    PurgeStep::More(_) => {}
+                }
+            }
+        }
+        Ok(finished)
+    }
+
+    /// Blobs whose rows are gone: after a crash, or where the blob store did not answer.
+    async fn remove_erased_blobs(&self) -> Result<(), StoreError> {
+        loop {
+            let names: Vec<(String,)> = query_as("SELECT blob FROM erased_blobs LIMIT $1")
+                .bind(BLOBS_AT_ONCE)
+                .fetch_all(self.reader())
+                .await?;
+            let wanted = names.len();
+            let names = names.iter().filter_map(|(name,)| BlobName::parse(name)).collect();
+            if wanted == 0 || self.remove_noted(names).await? < wanted {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Removes blobs and then the note that they are to be removed. Returns how many are gone.
+    pub(in crate::store) async fn remove_noted(&self, names: Vec<BlobName>) -> Result<usize, StoreError> {
+        if names.is_empty() {
+            return Ok(0);
+        }
+        let gone = self.inner.blobs.erase(names).await;
+        let mut change = self.begin().await?;
+        for name in &gone {
+            query("DELETE FROM erased_blobs WHERE account_id = $1 AND blob = $2")
+                .bind(name.account.uuid())
+                .bind(name.text())
+                .execute(&mut *change)
+                .await?;
+        }
+        change.commit().await?;
+        Ok(gone.len())
+    }
+}
+
+/// Notes in the transaction that these blobs are to go with it.
+pub(in crate::store::directory) async fn note_blobs(
+    connection: &mut Connection,
+    names: &[BlobName],
+) -> Result<(), sqlx::Error> {
+    for name in names {
+        let mut sql = Builder::new("INSERT INTO erased_blobs (account_id, blob) VALUES (");
+        sql.push_bind(name.account.uuid()).push(", ").push_bind(name.text()).push(") ON CONFLICT DO NOTHING");
+        sql.build::<()>().execute(&mut *connection).await?;
+    }
+    Ok(())
+}
+
+const PURGES_AT_ONCE: i64 = 1000;
+const BLOBS_AT_ONCE: i64 = 500;
+const ONE_STRETCH: Duration = Duration::from_secs(60);
