@@ -34,8 +34,8 @@ pub use serve::serve;
 use crate::address::ServedDomains;
 use crate::http::api::event_stream::Streams;
 use crate::http::api::{
-    accounts, audit as audit_trail, contacts, content, conversations, deliveries, events, held, import, marks,
-    messages, purge, relay_jobs, reply_addresses, tokens, users, webhooks,
+    accounts, audit as audit_trail, contacts, content, conversations, deliveries, events, held, import,
+    marks, messages, purge, relay_jobs, reply_addresses, tokens, users, webhooks,
 };
 use crate::http::problem::Problem;
 use crate::http::rate::RateLimit;

@@ -55,6 +55,7 @@ pub const EVENT_TYPES: &[&str] = &[
     "message.complained",
     "message.filed",
     "message.held",
+    "message.undone",
     "purge.done",
     "relay.failed",
     "reply.received",

@@ -128,6 +128,7 @@ impl Work {
             Self::File(prepared) => {
                 prepared.envelope.recipients.first().map(|recipient| recipient.mailbox.account())
             }
+            Self::Note(acts) => acts.first().map(|act| act.account),
             Self::Record(refusals) => refusals.first().map(|refusal| refusal.account),
         };
         first.unwrap_or(AccountId::OPERATOR)

@@ -20,10 +20,11 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 
 use crate::http::App;
-use crate::http::api::events::Event;
+use crate::http::api::events::{self, Event};
 use crate::http::auth::Shown;
 use crate::http::problem::{Answer, Problem};
 use crate::id::AccountId;
+use crate::store::directory::Principal;
 use crate::store::views::{Key, Slice};
 
 /// Who holds how many streams.
@@ -65,10 +66,17 @@ impl Drop for Place {
 }
 
 /// Streams the events behind `after`, and then those that come.
-pub(super) fn open(app: &App, account: AccountId, after: Option<Key>, shown: Shown) -> Answer<Response> {
+pub(super) fn open(
+    app: &App,
+    principal: &Principal,
+    account: AccountId,
+    after: Option<Key>,
+    shown: Shown,
+) -> Answer<Response> {
     let place = app.streams.take(account)?;
     let (sender, receiver) = mpsc::channel(CHUNKS_MAX);
-    let stream = Stream { app: app.clone(), account, after, shown, sender, _place: place };
+    let (app, principal) = (app.clone(), principal.clone());
+    let stream = Stream { app, principal, account, after, shown, sender, _place: place };
     tokio::spawn(stream.run());
     let headers = [
         (header::CONTENT_TYPE, "text/event-stream"),
@@ -81,6 +89,7 @@ pub(super) fn open(app: &App, account: AccountId, after: Option<Key>, shown: Sho
 
 struct Stream {
     app: App,
+    principal: Principal,
     account: AccountId,
     after: Option<Key>,
     shown: Shown,
@@ -143,6 +152,10 @@ impl Stream {
                 tracing::error!(error = error.one_line(), "events.stream_failed");
                 Over
             })?;
+            if events::note(&self.app, &self.principal, self.account, self.shown, &page.items).await.is_err()
+            {
+                return Err(Over);
+            }
             let has_more = page.next.is_some();
             for event in page.items {
                 let (id, kind) = (event.id, event.kind.clone());

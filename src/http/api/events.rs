@@ -79,15 +79,27 @@ pub(in crate::http) async fn list_events(
     if wants_stream(&headers) {
         let last = headers.get("last-event-id").map(|value| value.to_str().unwrap_or("?"));
         let last = id("Last-Event-ID", last.filter(|last| !last.is_empty()))?.map(Key::of_id);
-        return event_stream::open(&app, account, last.or(slice.after), shown);
+        return event_stream::open(&app, &principal, account, last.or(slice.after), shown);
     }
     let page = app.store.events(account, slice).await?;
-    // R64: subjects are content.
-    if let (Some(first), Some(last), true) = (page.items.first(), page.items.last(), shown != Shown::Meta) {
-        let detail = Some(serde_json::json!({ "first": first.id, "last": last.id }));
-        app.note_read(&principal, account, "events".to_owned(), detail).await?;
-    }
+    note(&app, &principal, account, shown, &page.items).await?;
     Ok(Listed::json(page, |event| Event::show(event, shown)).into_response())
+}
+
+/// R64: subjects are content.
+pub(super) async fn note(
+    app: &App,
+    principal: &Principal,
+    account: AccountId,
+    shown: Shown,
+    events: &[views::Event],
+) -> Answer<()> {
+    let (Some(first), Some(last)) = (events.first(), events.last()) else { return Ok(()) };
+    if shown == Shown::Meta {
+        return Ok(());
+    }
+    let detail = Some(serde_json::json!({ "first": first.id, "last": last.id }));
+    app.note_read(principal, account, "events".to_owned(), detail).await
 }
 
 fn wants_stream(headers: &HeaderMap) -> bool {

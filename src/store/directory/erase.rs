@@ -124,6 +124,8 @@ impl Change {
         for text in OF_MESSAGES {
             self.run_on(account, text, "message_id", &ids).await?;
         }
+        // The job of a copy has the id of its message.
+        self.run_on(account, "DELETE FROM relay_jobs WHERE account_id = ", "job_id", &ids).await?;
         self.tidy_threads(account, &threads, &doomed, extent).await?;
         Ok(erased)
     }

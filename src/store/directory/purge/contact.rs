@@ -244,6 +244,10 @@ const OF_USER: &[&str] = &[
     "DELETE FROM sync_marks WHERE account_id = $1 AND user_id = $2",
     "DELETE FROM daily_filings WHERE account_id = $1 AND user_id = $2",
     "DELETE FROM forwarding_confirmations WHERE account_id = $1 AND user_id = $2",
+    "DELETE FROM relay_jobs WHERE account_id = $1 AND user_id = $2",
+    "DELETE FROM relay_digests WHERE account_id = $1 AND user_id = $2",
+    "DELETE FROM email_confirmations WHERE account_id = $1 AND user_id = $2",
+    "DELETE FROM remembered_signers WHERE account_id = $1 AND user_id = $2",
     "DELETE FROM user_emails WHERE account_id = $1 AND user_id = $2",
     "UPDATE users SET name = '(erased)', role = '(erased)' WHERE account_id = $1 AND user_id = $2",
 ];

@@ -59,6 +59,41 @@ impl Change {
 /// In the order that the foreign keys ask for. `$1` the account, `$2` how many rows at once.
 const TABLES: &[(&str, &str)] = &[
     (
+        "webhook_attempts",
+        "DELETE FROM webhook_attempts WHERE account_id = $1 AND attempt_id IN
+         (SELECT attempt_id FROM webhook_attempts WHERE account_id = $1 LIMIT $2)",
+    ),
+    (
+        "webhook_deliveries",
+        "DELETE FROM webhook_deliveries WHERE account_id = $1 AND event_id IN
+         (SELECT event_id FROM webhook_deliveries WHERE account_id = $1 LIMIT $2)",
+    ),
+    (
+        "webhooks",
+        "DELETE FROM webhooks WHERE account_id = $1 AND webhook_id IN
+         (SELECT webhook_id FROM webhooks WHERE account_id = $1 LIMIT $2)",
+    ),
+    (
+        "relay_jobs",
+        "DELETE FROM relay_jobs WHERE account_id = $1 AND job_id IN
+         (SELECT job_id FROM relay_jobs WHERE account_id = $1 LIMIT $2)",
+    ),
+    (
+        "relay_digests",
+        "DELETE FROM relay_digests WHERE account_id = $1 AND user_id IN
+         (SELECT user_id FROM relay_digests WHERE account_id = $1 LIMIT $2)",
+    ),
+    (
+        "email_confirmations",
+        "DELETE FROM email_confirmations WHERE account_id = $1 AND confirmation_id IN
+         (SELECT confirmation_id FROM email_confirmations WHERE account_id = $1 LIMIT $2)",
+    ),
+    (
+        "remembered_signers",
+        "DELETE FROM remembered_signers WHERE account_id = $1 AND user_id IN
+         (SELECT user_id FROM remembered_signers WHERE account_id = $1 LIMIT $2)",
+    ),
+    (
         "delivery_addresses",
         "DELETE FROM delivery_addresses WHERE account_id = $1 AND delivery_id IN
          (SELECT delivery_id FROM delivery_addresses WHERE account_id = $1 LIMIT $2)",
@@ -165,10 +200,14 @@ mod tests {
                 "conversations",
                 "daily_filings",
                 "deliveries",
+                "email_confirmations",
                 "forwarding_confirmations",
                 "held",
                 "messages",
                 "participants",
+                "relay_digests",
+                "relay_jobs",
+                "remembered_signers",
                 "sync_addresses",
                 "sync_marks",
                 "user_emails",
