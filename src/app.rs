@@ -273,7 +273,7 @@ async fn http_listener(
 pub async fn open_store(config: &Config) -> Result<(Arc<Keys>, Store), Failure> {
     // Fresh keys would not fit, and would look as if they did.
     let has_keys = config.keys.file.exists();
-    if !has_keys && !matches!(Schema::of(&config.store).await, Ok(Schema::Absent) | Err(_)) {
+    if !has_keys && Schema::has_accounts(&config.store).await.unwrap_or(false) {
         let file = config.keys.file.display();
         return Err(Failure::Unreachable(format!(
             "key file {file} is missing, and there is a store that was sealed with its keys: put it back from its backup"

@@ -41,6 +41,14 @@ impl Schema {
     pub async fn of(config: &config::Store) -> Result<Self, StoreError> {
         engine::migrations::survey(&config.url).await
     }
+
+    /// Whether there is a database with accounts in it, whose keys are sealed.
+    ///
+    /// # Errors
+    /// If it cannot be read.
+    pub async fn has_accounts(config: &config::Store) -> Result<bool, StoreError> {
+        engine::migrations::is_sealed(&config.url).await
+    }
 }
 
 impl Store {

@@ -76,11 +76,21 @@ impl TestApp {
         Self::begin(Zone::parse(practice::ZONE).unwrap(), extras).await
     }
 
+    /// With the demo's zone and SQLite, on whichever engine the others run: for what is done to its file.
+    pub(crate) async fn start_with_sqlite() -> Self {
+        let zone = Zone::parse(practice::ZONE).unwrap();
+        Self::begin_on(zone, Extras::default(), None).await
+    }
+
     async fn begin(zone: Zone, extras: Extras) -> Self {
+        Self::begin_on(zone, extras, postgres::database_if_wanted().await).await
+    }
+
+    async fn begin_on(zone: Zone, extras: Extras, postgres: Option<String>) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let zone = ZoneServer::start(zone).await.unwrap();
         let config = write_config(folder.path(), zone.addr());
-        if let Some(url) = postgres::database_if_wanted().await {
+        if let Some(url) = postgres {
             let text = std::fs::read_to_string(&config).unwrap();
             let sqlite = format!("sqlite://{}/data/syncmx.db", folder.path().display());
             std::fs::write(&config, text.replace(&sqlite, &url)).unwrap();

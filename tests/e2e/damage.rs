@@ -96,7 +96,7 @@ fn blobs(folder: &Path) -> Vec<PathBuf> {
 
 #[tokio::test]
 async fn a_wrong_master_key_refuses_and_says_which_one_is_needed() {
-    let mut app = TestApp::start().await;
+    let mut app = TestApp::start_with_sqlite().await;
     app.kill();
     let path = app.folder().join("data/keys.toml");
     let id = || Vault::new(Keys::load_or_create(&path).unwrap().master).master_id().to_string();
@@ -121,7 +121,7 @@ async fn a_wrong_master_key_refuses_and_says_which_one_is_needed() {
 
 #[tokio::test]
 async fn a_store_of_a_newer_version_refuses_and_says_so() {
-    let mut app = TestApp::start().await;
+    let mut app = TestApp::start_with_sqlite().await;
     app.kill();
     database(&app, "INSERT INTO _sqlx_migrations VALUES (9999, 'later', '2026-11-22', 1, x'00', 0)").await;
     refuses(&app, "store", &["schema version 9999", "newer than this program"]).await;
@@ -129,7 +129,7 @@ async fn a_store_of_a_newer_version_refuses_and_says_so() {
 
 #[tokio::test]
 async fn a_torn_database_refuses_and_says_so() {
-    let mut app = TestApp::start().await;
+    let mut app = TestApp::start_with_sqlite().await;
     let desk = Desk::open(&app).await;
     desk.expect_filed(&app.send(&LENA, &desk.sync, &Draft::default().raw()).await).await;
     assert_eq!(app.terminate().await.code(), Some(0));
@@ -145,7 +145,7 @@ async fn a_torn_database_refuses_and_says_so() {
 
 #[tokio::test]
 async fn a_flipped_bit_costs_one_message_which_is_named() {
-    let app = TestApp::start().await;
+    let app = TestApp::start_with_sqlite().await;
     let desk = Desk::open(&app).await;
     let large = noise(200 << 10);
     let mut ids = Vec::new();
@@ -194,7 +194,7 @@ async fn a_flipped_bit_costs_one_message_which_is_named() {
 
 #[tokio::test]
 async fn a_page_that_was_overwritten_is_found_and_named() {
-    let mut app = TestApp::start().await;
+    let mut app = TestApp::start_with_sqlite().await;
     let desk = Desk::open(&app).await;
     // Not small once compressed: its row goes over several pages.
     let text = noise(40 << 10);

@@ -112,7 +112,7 @@ async fn r3_a_message_that_the_blob_folder_cannot_take_is_put_off_with_a_trace()
 
 #[tokio::test]
 async fn x14_sigterm_ends_in_time_with_a_store_that_hangs_and_the_sender_is_told_to_come_again() {
-    let mut app = TestApp::start().await;
+    let mut app = TestApp::start_with_sqlite().await;
     let desk = Desk::open(&app).await;
     let database = format!("sqlite://{}/data/syncmx.db", app.folder().display());
     let mut mailer = app.connect(&LENA).await;

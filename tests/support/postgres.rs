@@ -159,14 +159,14 @@ fn id(arguments: &[&str]) -> Option<u32> {
     String::from_utf8(output.stdout).ok()?.trim().parse().ok()
 }
 
-/// `$1` the programs, `$2` the folder. The server is started again when it dies; it is ours to stop, and with it goes
-/// the folder.
+/// `$1` the programs, `$2` the folder. The server is started again when it dies; it is ours to stop, at once (its last
+/// checkpoint is for nobody), and with it goes the folder.
 const SCRIPT: &str = r#"
 set -eu
 exec 3<&0 </dev/null
 "$1/initdb" --no-sync -A trust -U syncmx -E UTF8 --locale=C "$2/data" >"$2/log" 2>&1
 (
-    trap 'kill -INT $server; wait $server || :; exit 0' TERM
+    trap 'kill -QUIT $server; wait $server || :; exit 0' TERM
     while :; do
         "$1/postgres" -D "$2/data" -k "$2" -c listen_addresses= -c max_connections=200 >>"$2/log" 2>&1 3<&- &
         server=$!

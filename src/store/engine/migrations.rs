@@ -105,6 +105,28 @@ pub(in crate::store) async fn survey(url: &StoreUrl) -> Result<Schema, StoreErro
     }
 }
 
+/// Whether accounts are in it, whose keys are sealed. A schema alone needs no key.
+pub(in crate::store) async fn is_sealed(url: &StoreUrl) -> Result<bool, StoreError> {
+    if survey(url).await? == Schema::Absent {
+        return Ok(false);
+    }
+    let any = "SELECT count(*) > 0 FROM accounts";
+    let asked: Result<(bool,), sqlx::Error> = match url {
+        StoreUrl::Postgres(url) => {
+            let mut connection = postgres::connect_alone(url).await?;
+            sqlx::query_as(any).fetch_one(&mut connection).await
+        }
+        StoreUrl::Sqlite(path) => {
+            let options = SqliteConnectOptions::new().filename(path).read_only(true);
+            match options.disable_statement_logging().connect().await {
+                Ok(mut connection) => sqlx::query_as(any).fetch_one(&mut connection).await,
+                Err(error) => Err(error),
+            }
+        }
+    };
+    asked.map(|(is_sealed,)| is_sealed).map_err(|error| engine::explain(error, url))
+}
+
 /// The versions that a database has; none without the table of them.
 async fn applied<DB: Database>(
     connection: &mut DB::Connection,
