@@ -14,6 +14,7 @@ mod mails;
 mod store_world;
 
 use std::hint::black_box;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -25,7 +26,7 @@ use syncmx::cli::demo::practice;
 use syncmx::config;
 use syncmx::intake::{Intake, SubjectParts, examine};
 use syncmx::message;
-use syncmx::smtp::{Body, Client, Envelope, ForwardPath, Handler, Recipient};
+use syncmx::smtp::{Body, Client, Envelope, ForwardPath, Handler, Received, Recipient};
 use syncmx::zone::{Zone, ZoneServer};
 
 #[tokio::main(flavor = "current_thread")]
@@ -58,7 +59,9 @@ async fn main() {
         let subject = subject();
         let before = cpu();
         for raw in raws {
-            black_box(examine(&authenticator, &subject, raw).await.unwrap());
+            black_box(
+                examine(&authenticator, &subject, &Arc::new(Received::from(raw.to_vec()))).await.unwrap(),
+            );
         }
         report("examine", cpu() - before, mails);
     }
@@ -85,14 +88,15 @@ async fn world() -> World {
 
 async fn file_all(intake: &Intake, mailbox: &Mailbox, raws: &[Bytes], group: usize) {
     for group in raws.chunks(group) {
-        let filing = group.iter().map(|raw| intake.message(envelope(mailbox), Body::Memory(raw.to_vec())));
+        let filing =
+            group.iter().map(|raw| intake.message(envelope(mailbox, raw.len()), Body::from(raw.to_vec())));
         for reply in futures_util::future::join_all(filing).await {
             assert_eq!(reply.code, 250, "{reply:?}");
         }
     }
 }
 
-fn envelope(mailbox: &Mailbox) -> Envelope {
+fn envelope(mailbox: &Mailbox, octets: usize) -> Envelope {
     let path = ForwardPath::Address(EmailAddress::parse("drweber-0123456789ab@sync.example.test").unwrap());
     Envelope {
         client: Client { ip: CLIENT.into(), helo: HELO.to_owned(), ..client() },
@@ -101,6 +105,7 @@ fn envelope(mailbox: &Mailbox) -> Envelope {
         smtputf8: false,
         requiretls: false,
         defect: None,
+        received_octets: octets as u64,
     }
 }
 

@@ -108,7 +108,8 @@ pub async fn examine(
 async fn guarded<T: Send + 'static>(
     work: impl Future<Output = Result<T, ExamineError>> + Send + 'static,
 ) -> Result<T, ExamineError> {
-    let task = tokio::spawn(work.in_current_span());
+    // Boxed at once: the runtime would move it several times before it lies still.
+    let task = tokio::spawn(Box::pin(work).in_current_span());
     AbortOnDropHandle::new(task).await.unwrap_or(Err(ExamineError::Failed))
 }
 

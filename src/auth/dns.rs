@@ -140,7 +140,8 @@ impl Dns {
     }
 
     async fn ask_once(&self, name: Name, record_type: RecordType) -> Answer {
-        match self.resolver.lookup(name, record_type).await {
+        // Boxed: a message asks ten names side by side, and its future would hold the library's several times for each.
+        match Box::pin(self.resolver.lookup(name, record_type)).await {
             Ok(lookup) => Ok(Arc::new(lookup)),
             Err(NetError::Dns(DnsError::NoRecordsFound(none))) => Err(failure(none.response_code)),
             Err(_) => Err(Failure::Temporary),

@@ -61,8 +61,12 @@ pub(super) fn is_forward_separator(line: &str) -> bool {
 
 /// The words of a line between dashes, lower case.
 fn decorated(line: &str) -> Option<String> {
-    let line = line.trim_start_matches(|c: char| c == '>' || c.is_whitespace()).trim_end();
-    if line.len() > MAX_SEPARATOR_OCTETS || !line.starts_with(['-', '_', '=', '*', '–', '—', '~']) {
+    let line = line.trim_start_matches(|c: char| c == '>' || c.is_whitespace());
+    if !line.starts_with(['-', '_', '=', '*', '–', '—', '~']) {
+        return None;
+    }
+    let line = line.trim_end();
+    if line.len() > MAX_SEPARATOR_OCTETS {
         return None;
     }
     let words = line.trim_matches(|c: char| {
@@ -107,7 +111,9 @@ pub(super) fn is_footer(line: &str) -> bool {
             || SENT_BEHIND.iter().any(|word| lower.trim_end_matches('.').ends_with(word))
     };
     let has_device = || DEVICES.iter().any(|device| lower.contains(device));
-    FOOTERS.iter().any(|footer| lower.starts_with(footer)) || (is_sent() && has_device())
+    let first = lower.as_bytes().first();
+    FOOTERS.iter().any(|footer| footer.as_bytes().first() == first && lower.starts_with(footer))
+        || (is_sent() && has_device())
 }
 
 const MAX_LABEL_CHARS: usize = 40;

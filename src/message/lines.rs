@@ -11,6 +11,16 @@ pub(super) fn split(text: &str) -> impl Iterator<Item = &str> {
     })
 }
 
+/// Whether a line holds white space alone.
+pub(super) fn is_blank(line: &str) -> bool {
+    !line.starts_with(|c: char| c.is_ascii_graphic()) && line.trim().is_empty()
+}
+
+/// Whether a line begins as text does, and not as rules, separators and decoration do.
+pub(super) fn begins_as_text(line: &str) -> bool {
+    line.starts_with(|c: char| c.is_ascii_alphanumeric())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -27,7 +27,7 @@ pub(super) fn split(text: &str, marks: &[(Mark, Range<usize>)]) -> ReplyText {
     keep_interleaved(&lines, &mut classes);
     sign(&lines, &mut classes);
     let has_new =
-        lines.iter().zip(&classes).any(|(line, class)| *class != Class::Quoted && !line.trim().is_empty());
+        lines.iter().zip(&classes).any(|(line, class)| *class != Class::Quoted && !lines::is_blank(line));
     if !has_new && !is_introduced(&lines, marks, &mut finder) {
         // Nothing but lines that look quoted, and nobody is quoted: then they are what the author sends.
         classes.iter_mut().for_each(|class| *class = Class::New);
@@ -37,7 +37,7 @@ pub(super) fn split(text: &str, marks: &[(Mark, Range<usize>)]) -> ReplyText {
 
 /// Whether the text begins as clients begin a quote: its author has written nothing at all.
 fn is_introduced(lines: &[&str], marks: &[(Mark, Range<usize>)], finder: &mut Finder) -> bool {
-    let is_text = |at: &usize| !lines[*at].trim().is_empty() && !is_rule(lines[*at].trim());
+    let is_text = |at: &usize| !lines::is_blank(lines[*at]) && !is_rule(lines[*at].trim());
     let Some(first) = (0..lines.len()).find(is_text) else { return false };
     if labels::is_forward_separator(lines[first]) {
         // What is passed on is what its author sends.
@@ -49,7 +49,7 @@ fn is_introduced(lines: &[&str], marks: &[(Mark, Range<usize>)], finder: &mut Fi
     }
     let end = (first..lines.len().min(first + MAX_INTRODUCTION))
         .find(|end| finder.lines_ending_at(lines, *end) == end + 1 - first);
-    let is_marked = |line: &&str| line.trim().is_empty() || line.trim_start().starts_with('>');
+    let is_marked = |line: &&str| lines::is_blank(line) || line.trim_start().starts_with('>');
     let has_mark = marks.iter().any(|(mark, _)| *mark == Mark::Quote);
     end.is_some_and(|end| has_mark || lines[end + 1..].iter().all(is_marked))
 }
@@ -137,7 +137,7 @@ fn attribute_marked(lines: &[&str], classes: &mut [Class], finder: &mut Finder) 
         if classes[at] != Class::Quoted || classes[at - 1] == Class::Quoted {
             continue;
         }
-        let above = (at.saturating_sub(3)..at).rev().find(|above| !lines[*above].trim().is_empty());
+        let above = (at.saturating_sub(3)..at).rev().find(|above| !lines::is_blank(lines[*above]));
         let Some(last) = above.filter(|last| classes[*last] == Class::New) else { continue };
         let count = finder.lines_ending_at(lines, last);
         if count > 0 {
@@ -165,7 +165,7 @@ fn quote_at(lines: &[&str], at: usize, finder: &mut Finder) -> Option<Quote> {
     let count = finder.lines_ending_at(lines, at);
     if count > 0 && !(line.starts_with('>') && lines[at + 1 - count].starts_with('>')) {
         let start = at + 1 - count;
-        let next = (at + 1..lines.len()).find(|next| !lines[*next].trim().is_empty());
+        let next = (at + 1..lines.len()).find(|next| !lines::is_blank(lines[*next]));
         return Some(match next {
             Some(next) if lines[next].trim_start().starts_with('>') => {
                 Quote::Lines(start..end_of_marked(lines, next))
@@ -177,7 +177,7 @@ fn quote_at(lines: &[&str], at: usize, finder: &mut Finder) -> Option<Quote> {
         let end = end_of_marked(lines, at);
         return Some(if is_header_alone(lines, at, end) { Quote::Rest } else { Quote::Lines(at..end) });
     }
-    if line.trim().is_empty() {
+    if lines::is_blank(line) {
         return None;
     }
     let is_start = labels::is_original_separator(line)
@@ -203,7 +203,7 @@ fn end_of_marked(lines: &[&str], start: usize) -> usize {
     for (at, line) in lines.iter().enumerate().skip(start) {
         if line.trim_start().starts_with('>') {
             end = at + 1;
-        } else if !line.trim().is_empty() {
+        } else if !lines::is_blank(line) {
             break;
         }
     }
@@ -240,6 +240,9 @@ fn is_between_rules(line: &str) -> bool {
 
 /// A rule that is long enough to divide a page.
 fn is_long_rule(line: &str) -> bool {
+    if lines::begins_as_text(line) {
+        return false;
+    }
     let line = line.trim();
     line.len() >= 20 && is_rule(line)
 }
@@ -252,7 +255,7 @@ fn is_rule(line: &str) -> bool {
 /// Answers that stand between quotes make no sense without them: those quotes stay in the new text. So does a
 /// quote that nobody introduced and that the text goes on from.
 fn keep_interleaved(lines: &[&str], classes: &mut [Class]) {
-    let is_text = |at: &usize| !lines[*at].trim().is_empty();
+    let is_text = |at: &usize| !lines::is_blank(lines[*at]);
     let is_new = |classes: &[Class], at: &usize| classes[*at] == Class::New && is_text(at);
     let Some(first_quote) = classes.iter().position(|class| *class == Class::Quoted) else { return };
     let Some(last) = (first_quote..lines.len()).rev().find(|at| is_new(classes, at)) else { return };
@@ -288,7 +291,7 @@ fn sign(lines: &[&str], classes: &mut [Class]) {
 fn sign_footers(lines: &[&str], classes: &mut [Class]) {
     let (mut start, mut others) = (None, 0);
     for at in (0..lines.len()).rev() {
-        if classes[at] != Class::New || lines[at].trim().is_empty() {
+        if classes[at] != Class::New || lines::is_blank(lines[at]) {
             continue;
         }
         if labels::is_footer(lines[at]) || is_custom_footer(lines, at) {
@@ -315,12 +318,15 @@ fn is_custom_footer(lines: &[&str], at: usize) -> bool {
     line.starts_with("Sent from ")
         && line.split_whitespace().count() <= 8
         && at > 0
-        && lines[at - 1].trim().is_empty()
-        && lines.get(at + 1).is_none_or(|next| next.trim().is_empty())
+        && lines::is_blank(lines[at - 1])
+        && lines.get(at + 1).is_none_or(|next| lines::is_blank(next))
 }
 
 /// `-- ` and what people make of it: two to four dashes or underscores.
 fn is_signature_separator(line: &str) -> bool {
+    if lines::begins_as_text(line) {
+        return false;
+    }
     let bare = line.trim();
     if bare.len() > MAX_DASHES_OCTETS {
         return false;
@@ -357,8 +363,8 @@ fn assemble(lines: &[&str], classes: &[Class]) -> ReplyText {
 }
 
 fn trim_blank_lines<'a, 'b>(lines: &'b [&'a str]) -> &'b [&'a str] {
-    let first = lines.iter().position(|line| !line.trim().is_empty()).unwrap_or(lines.len());
-    let last = lines.iter().rposition(|line| !line.trim().is_empty()).map_or(first, |last| last + 1);
+    let first = lines.iter().position(|line| !lines::is_blank(line)).unwrap_or(lines.len());
+    let last = lines.iter().rposition(|line| !lines::is_blank(line)).map_or(first, |last| last + 1);
     &lines[first..last]
 }
 

@@ -40,7 +40,22 @@ impl Encoding {
 pub(super) fn base64(octets: &[u8]) -> Vec<u8> {
     let mut out = Vec::with_capacity(octets.len() / 4 * 3 + 3);
     let (mut bits, mut count) = (0_u32, 0_u8);
-    for &octet in octets {
+    let mut rest = octets;
+    loop {
+        // Nearly all of it stands in whole groups.
+        while count == 0
+            && let Some((&[a, b, c, d], behind)) = rest.split_first_chunk::<4>()
+        {
+            let [a, b, c, d] = [a, b, c, d].map(|octet| u32::from(BASE64[usize::from(octet)]));
+            if (a | b | c | d) >= 64 {
+                break;
+            }
+            let [_, a, b, c] = (a << 18 | b << 12 | c << 6 | d).to_be_bytes();
+            out.extend_from_slice(&[a, b, c]);
+            rest = behind;
+        }
+        let Some((&octet, behind)) = rest.split_first() else { break };
+        rest = behind;
         let value = BASE64[usize::from(octet)];
         if value < 64 {
             bits = bits << 6 | u32::from(value);

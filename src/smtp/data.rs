@@ -73,7 +73,8 @@ impl DataReader {
         let available = u64::try_from(input.len()).unwrap_or(u64::MAX).min(self.wire_left);
         let mut rest = input.get(..usize::try_from(available).unwrap_or(usize::MAX)).unwrap_or_default();
         let before = rest.len();
-        let mut kept = Vec::new();
+        // Nothing is kept of a message that is refused.
+        let mut kept = Vec::with_capacity(if self.defect().is_none() { before } else { 0 });
         while self.state != State::Ended {
             if self.state == State::Text {
                 let run = memchr::memchr2(b'\r', b'\n', rest).unwrap_or(rest.len());

@@ -116,3 +116,18 @@ pub(super) fn base64(octets: &[u8]) -> String {
     }
     text
 }
+
+/// Ten names are asked side by side for each message: what waits for one answer must be small.
+#[tokio::test]
+async fn the_checks_of_a_message_wait_in_little_memory() {
+    let world = World::new().await;
+    let subject = Subject {
+        client_ip: [192, 0, 2, 1].into(),
+        helo: "x.test",
+        mail_from: None,
+        from: None,
+        original: None,
+    };
+    let octets = size_of_val(&world.authenticator.verify(subject, b""));
+    assert!(octets <= 48 * 1024, "{octets} octets");
+}
