@@ -19,8 +19,6 @@ mod load;
 #[path = "../../tests/e2e/mail.rs"]
 mod mail;
 mod order;
-#[path = "../../tests/support/postgres.rs"]
-mod postgres;
 
 /// One line of the table.
 struct Row {

@@ -17,8 +17,6 @@ mod app;
 #[path = "../e2e/mail.rs"]
 mod mail;
 mod postfix;
-#[path = "../support/postgres.rs"]
-mod postgres;
 #[expect(dead_code, reason = "the end-to-end tests use more of it")]
 #[path = "../e2e/sink.rs"]
 mod sink;
