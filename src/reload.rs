@@ -174,6 +174,7 @@ mod tests {
         ("tls.certificate", "a.pem"),
         ("tls.key", "b.pem"),
         ("tls.require", "true"),
+        ("tls.mta_sts", "enforce"),
         ("domains.sync", "[\"other.test\"]"),
         ("domains.reply", "[\"other.test\"]"),
         ("dns.servers", "[\"127.0.0.1:53\"]"),
@@ -186,6 +187,9 @@ mod tests {
         ("log.format", "json"),
         ("log.level", "debug"),
         ("relay.smarthost", "smtp://127.0.0.1:1025"),
+        ("relay.from", "a@b.test"),
+        ("relay.dkim_selector", "s1"),
+        ("relay.dkim_key", "k.pem"),
         ("scan.clamd", "127.0.0.1:3310"),
         ("webhook.allow_private", "true"),
     ];
@@ -197,10 +201,17 @@ mod tests {
         "tls.require",
     ];
     /// Settings that the configuration wants together.
-    const TOGETHER: [(&str, &str, &str); 3] = [
+    const TOGETHER: [(&str, &str, &str); 10] = [
         ("tls.certificate", "tls.key", "b.pem"),
         ("tls.key", "tls.certificate", "a.pem"),
         ("relay.smarthost", "relay.from", "a@b.test"),
+        ("relay.from", "relay.smarthost", "smtp://127.0.0.1:1025"),
+        ("relay.dkim_selector", "relay.smarthost", "smtp://127.0.0.1:1025"),
+        ("relay.dkim_selector", "relay.from", "a@b.test"),
+        ("relay.dkim_selector", "relay.dkim_key", "k.pem"),
+        ("relay.dkim_key", "relay.smarthost", "smtp://127.0.0.1:1025"),
+        ("relay.dkim_key", "relay.from", "a@b.test"),
+        ("relay.dkim_key", "relay.dkim_selector", "s1"),
     ];
 
     #[test]
