@@ -1,7 +1,7 @@
 //! The program under test: started, asked over SMTP and HTTP, killed.
 
 #[path = "../support/postgres.rs"]
-mod postgres;
+pub(crate) mod postgres;
 
 use std::fmt::Write as _;
 use std::io::{BufRead, BufReader};

@@ -55,7 +55,7 @@ fn blobs(app: &TestApp) -> usize {
 
 #[tokio::test]
 async fn r60_after_a_purge_nothing_of_the_mail_stands_in_any_file_and_a_retry_changes_nothing() {
-    let app = TestApp::start().await;
+    let app = TestApp::start_with_sqlite().await;
     let desk = Desk::open(&app).await;
     // Noise does not compress: it takes a blob.
     let noise: String =
@@ -91,7 +91,7 @@ async fn r60_after_a_purge_nothing_of_the_mail_stands_in_any_file_and_a_retry_ch
 
 #[tokio::test]
 async fn r60_a_purge_of_2000_messages_that_is_killed_is_finished_after_the_start() {
-    let mut app = TestApp::start().await;
+    let mut app = TestApp::start_with_sqlite().await;
     let desk = Desk::open(&app).await;
     let bea = desk.contact("Bea", "bea@web-post.test").await;
     let keep = Draft { id: "keep", to: "bea@web-post.test", ..Draft::default() }.raw();
@@ -251,7 +251,7 @@ async fn r60_r70a_the_commands_count_erase_and_take_back() {
 
 #[tokio::test]
 async fn r64_the_audit_trail_names_a_row_that_was_changed_removed_or_cut_off() {
-    let app = TestApp::start().await;
+    let app = TestApp::start_with_sqlite().await;
     let desk = Desk::open(&app).await;
     for n in 0..5 {
         desk.contact("A", &format!("a{n}@web-post.test")).await;

@@ -114,11 +114,11 @@ impl Drop for Cluster {
 
 /// A fresh database, where the tests are to run on PostgreSQL (`SYNCMX_TEST_ENGINE=postgres`) and it is installed.
 pub(crate) async fn database_if_wanted() -> Option<String> {
-    let wanted = std::env::var("SYNCMX_TEST_ENGINE").is_ok_and(|engine| engine == "postgres");
-    if !wanted {
-        return None;
-    }
-    Some(cluster()?.database().await)
+    if is_wanted() { Some(cluster()?.database().await) } else { None }
+}
+
+pub(crate) fn is_wanted() -> bool {
+    std::env::var("SYNCMX_TEST_ENGINE").is_ok_and(|engine| engine == "postgres")
 }
 
 pub(crate) async fn connect(url: &str) -> PgConnection {
