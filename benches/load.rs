@@ -2,7 +2,8 @@
 //!
 //! `cargo bench --bench load -- [--sessions N] [--mails N] [--per-session N] [--octets N] [--runs N] [--plain|--tls]`
 //! or `cargo bench --bench load -- --preset issue [--runs N] [--scale N]`: the cases that have a target, in one table,
-//! with N parts of a hundred of the mails.
+//! with N parts of a hundred of the mails. `--store postgres://…` (or `SYNCMX_BENCH_STORE`) takes an empty database in
+//! place of a file; it is not emptied afterwards.
 //!
 //! Starts the release binary (or that of `SYNCMX_BINARY`) on a scratch folder with its own DNS zone, signs every mail
 //! (rsa-sha256) before the clock starts, warms the caches, sends, and prints each run and the median: mails a second,
@@ -37,6 +38,7 @@ struct Plan {
     modes: Vec<Mode>,
     preset: Option<Preset>,
     scale: usize,
+    store: Option<String>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -129,7 +131,7 @@ async fn main() -> Result<()> {
 }
 
 async fn measure(plan: &Plan) -> Result<()> {
-    let server = Server::start().await?;
+    let server = Server::start(plan.store.as_deref()).await?;
     println!(
         "{} sessions at once, {} mails a session, {} mails of {} octets a run, rsa-sha256, {} cores",
         plan.sessions,
@@ -154,7 +156,7 @@ async fn measure_cases(plan: &Plan) -> Result<()> {
         let mails = (case.mails * plan.scale / 100).max(case.sessions);
         let Case { sessions, per_session, octets, mode, .. } = case;
         println!("{}, {mails} mails of {octets} octets", case.name);
-        let server = Server::start().await?;
+        let server = Server::start(plan.store.as_deref()).await?;
         let measured = Plan { sessions, mails, per_session, octets, ..plan.clone() };
         let median = median_of(&server, &measured, mode, &mut 0).await?;
         let memory = server.most_memory_mb()?;
@@ -196,6 +198,7 @@ impl Plan {
             modes: vec![Mode::Plain, Mode::StartTls],
             preset: None,
             scale: 100,
+            store: std::env::var("SYNCMX_BENCH_STORE").ok(),
         };
         let mut arguments = arguments.peekable();
         while let Some(name) = arguments.next() {
@@ -214,6 +217,10 @@ impl Plan {
                     plan.preset = Some(Preset::Issue);
                     continue;
                 }
+                "--store" => {
+                    plan.store = Some(arguments.next().context("--store takes a URL")?);
+                    continue;
+                }
                 // Cargo's own.
                 "--bench" => continue,
                 "--sessions" => &mut plan.sessions,
@@ -228,6 +235,10 @@ impl Plan {
             *target = number.parse().with_context(|| format!("{name} {number}"))?;
             ensure!(*target > 0, "{name} must be at least 1");
         }
+        ensure!(
+            plan.preset.is_none() || plan.store.is_none(),
+            "each case of a preset has an empty store of its own"
+        );
         Ok(plan)
     }
 }
@@ -270,10 +281,10 @@ struct Server {
 }
 
 impl Server {
-    async fn start() -> Result<Self> {
+    async fn start(store: Option<&str>) -> Result<Self> {
         let folder = tempfile::tempdir()?;
         let zone = ZoneServer::start(Zone::parse(practice::ZONE)?).await?;
-        let (child, smtp, http) = launch(folder.path(), zone.addr())?;
+        let (child, smtp, http) = launch(folder.path(), zone.addr(), store)?;
         let api = AdminApi::new(&format!("http://{http}"), TOKEN)?;
         let (account, sync) = open_account(&api).await?;
         Ok(Self { child, smtp, api, account, sync, _zone: zone, _folder: folder })
@@ -300,14 +311,16 @@ impl Drop for Server {
     }
 }
 
-fn launch(folder: &Path, dns: SocketAddr) -> Result<(Child, SocketAddr, SocketAddr)> {
+fn launch(folder: &Path, dns: SocketAddr, store: Option<&str>) -> Result<(Child, SocketAddr, SocketAddr)> {
     let shown = folder.display();
     let config = folder.join("syncmx.toml");
+    let migrate = store.filter(|url| url.starts_with("postgres")).map(|_| "--migrate");
+    let store = store.map_or_else(|| format!("sqlite://{shown}/data/syncmx.db"), str::to_owned);
     std::fs::write(
         &config,
         format!(
             "[smtp]\nlisten = [\"127.0.0.1:0\"]\nmax_connections_per_ip = 5000\n[http]\nlisten = \"127.0.0.1:0\"\n\
-             [dns]\nservers = [\"{dns}\"]\n[store]\nurl = \"sqlite://{shown}/data/syncmx.db\"\n\
+             [dns]\nservers = [\"{dns}\"]\n[store]\nurl = \"{store}\"\n\
              blobs = \"file://{shown}/data/blobs\"\n[keys]\nfile = \"{shown}/data/keys.toml\"\n"
         ),
     )?;
@@ -316,6 +329,7 @@ fn launch(folder: &Path, dns: SocketAddr) -> Result<(Child, SocketAddr, SocketAd
         .arg("serve")
         .arg("--config")
         .arg(&config)
+        .args(migrate)
         .env("SYNCMX_ADMIN_TOKEN", TOKEN)
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
@@ -397,8 +411,10 @@ async fn send_share(
     let mut trace = String::new();
     let share: Vec<&Vec<u8>> = mails.iter().skip(session).step_by(plan.sessions).collect();
     let recipients = [sync.to_owned()];
-    for batch in share.chunks(plan.per_session) {
-        let mut mailer = Mailer::connect(smtp, CLIENT, HELO, security).await?;
+    for (number, batch) in share.chunks(plan.per_session).enumerate() {
+        let client =
+            if plan.per_session == 1 { one_of_many(number * plan.sessions + session)? } else { CLIENT };
+        let mut mailer = Mailer::connect(smtp, client, HELO, security).await?;
         for raw in batch {
             let start = Instant::now();
             let answers = mailer.send(MAIL_FROM, &recipients, raw).await?;
@@ -410,6 +426,13 @@ async fn send_share(
         mailer.quit().await?;
     }
     Ok((times, trace))
+}
+
+/// An address of another /21 for each of 512 connections: the server takes 300 handshakes a minute from one.
+fn one_of_many(connection: usize) -> Result<IpAddr> {
+    let number = u16::try_from(connection % 512)?;
+    let [high, low] = (number * 8).to_be_bytes();
+    Ok(IpAddr::V4(Ipv4Addr::new(127, high, low, 20)))
 }
 
 const TOKEN: &str = "smx_test_administrator_of_the_load_tool_0123456789abcdef";
