@@ -85,8 +85,10 @@ async fn h15_a_u_label_in_from_is_judged_as_its_a_label() {
     assert_eq!((verdict.dmarc.result, verdict.dmarc.policy), (AuthResult::Pass, DmarcPolicy::Reject));
 }
 
+/// The null reverse-path is judged by HELO, as postmaster there; any other by itself, whatever HELO says. What SPF
+/// says never refuses alone: it is a fact for the rules (E9).
 #[tokio::test]
-async fn s13_a_helo_that_passes_proves_nothing_for_a_sender_that_fails() {
+async fn s13_e8_e9_a_helo_that_passes_proves_nothing_for_a_sender_that_fails() {
     let world = World::new().await;
     let from = EmailAddress::parse("ceo@good.test");
     let sender = EmailAddress::parse("ceo@good.test");
