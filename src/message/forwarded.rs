@@ -20,13 +20,17 @@ fn attached(tree: &Tree<'_>, items: &[Item]) -> Option<Forwarded> {
     let (n, index) = items.iter().enumerate().find_map(|(n, item)| match item {
         Item::Part(index) => {
             let part = tree.parts.get(*index)?;
-            (part.shape == Shape::Message || part.is_encoded_message()).then_some((n, *index))
+            (part.shape == Shape::Message || part.is_encoded_message() || part.is_message_file())
+                .then_some((n, *index))
         }
         Item::Tnef(..) => None,
     })?;
     let octets = tree.decoded(index);
     let inner = Tree::scan(&octets).ok()?;
     let fields = &inner.parts.first()?.fields;
+    if tree.parts.get(index)?.is_message_file() && fields.last("from").is_none() {
+        return None;
+    }
     let people = |name: &str| fields.last(name).map(|value| addresses::list(value).found).unwrap_or_default();
     Some(Forwarded {
         from: people("from").into_iter().next(),
@@ -69,7 +73,10 @@ fn inline(subject: &str, text: &str) -> Option<Forwarded> {
             if unquoted(line).is_empty() {
                 continue;
             }
-            return None;
+            // Below words that no table of ours holds.
+            return quoted_header::read(lines.get(at..)?, 2)
+                .filter(|_| has_prefix)
+                .map(|block| forward_of(&lines, at, block));
         }
         if let Some(block) = quoted_header::read(lines.get(at..)?, 2) {
             return has_prefix.then(|| forward_of(&lines, at, block));
@@ -143,9 +150,10 @@ fn strip_one_mark(line: &str) -> &str {
 
 /// `Fwd:`, `WG:`, `TR:` and the prefixes of other languages.
 pub(super) fn has_forward_prefix(subject: &str) -> bool {
-    let lower = subject.trim_start_matches(['[', '(', ' ']).to_lowercase();
-    let Some((prefix, _)) = lower.split_once([':', '：']) else { return false };
-    FORWARD_PREFIXES.contains(&prefix.trim())
+    let Some((prefix, _)) = subject.trim_start_matches(['[', '(', ' ']).split_once([':', '：']) else {
+        return false;
+    };
+    FORWARD_PREFIXES.contains(&labels::folded(prefix).trim().trim_end_matches('.'))
 }
 
 /// The subject that the original had.
@@ -175,8 +183,8 @@ const FORWARD_PREFIXES: [&str; 28] = [
     "pdl",
     "továbbítás",
     "tov",
-    "i̇let",
     "ilet",
+    "пер",
     "ilt",
     "转发",
     "轉寄",
