@@ -1,7 +1,7 @@
-#![expect(clippy::unwrap_used, reason = "a test: an unreadable fixture must stop it")]
 //! Mails forwarded by hand, of our own invention, in the forms of clients and languages which no other suite of ours
 //! holds: separator, labels and date are those of the client's own translations. Prints two scores. Before anything
-//! was mended by it they were 0.931 recognised and 0.891 of the fields right.
+//! was mended by it, the first 87 mails were recognised to 0.931, and 0.891 of their fields right.
+#![expect(clippy::unwrap_used, reason = "a test: an unreadable fixture must stop it")]
 
 use syncmx::message::{self, Email, Kind};
 
@@ -12,6 +12,8 @@ enum Form {
     Plain,
     /// Plain text, all below the first line marked with `>`.
     Marked,
+    /// Plain text, closed by this line.
+    Ended(&'static str),
     /// HTML alone, of the client named.
     Apple,
     Gmail,
@@ -30,8 +32,8 @@ enum Form {
 }
 
 use Form::{
-    Apple, Attached, Gmail, Gmx, Marked, Notes, Outlook, OutlookPhone, OutlookWeb, Plain, Proton, Samsung,
-    Thunderbird, Yahoo, Zimbra,
+    Apple, Attached, Ended, Gmail, Gmx, Marked, Notes, Outlook, OutlookPhone, OutlookWeb, Plain, Proton,
+    Samsung, Thunderbird, Yahoo, Zimbra,
 };
 
 /// Client and language, the subject, the form, what stands above the original text, the hour of the original's date
@@ -129,6 +131,10 @@ const CASES: &[Case] = &[
     ("spark en", "Fwd: Termin am Montag", Plain, "---------- Forwarded message ----------\nFrom: Ana Berg <ana@patient.test>\nDate: Nov 23, 2026 at 9:14 AM +0100\nTo: Lena Hofer <lena@praxis.test>\nCc: Udo Kern <udo@praxis.test>\nSubject: Termin am Montag", 8),
     ("t-online de", "Fwd: Termin am Montag", Plain, "-----Original-Nachricht-----\nBetreff: Termin am Montag\nDatum: 2026-11-23T09:14:22+0100\nVon: \"Ana Berg\" <ana@patient.test>\nAn: \"Lena Hofer\" <lena@praxis.test>", 8),
 
+    ("mutt en", "Fwd: Termin am Montag", Ended("----- End forwarded message -----"), "----- Forwarded message from Ana Berg <ana@patient.test> -----\n\nDate: Mon, 23 Nov 2026 09:14:22 +0100\nFrom: Ana Berg <ana@patient.test>\nTo: Lena Hofer <lena@praxis.test>\nSubject: Termin am Montag", 8),
+    ("horde de", "Fwd: Termin am Montag", Ended("----- Ende der weitergeleiteten Nachricht -----"), "----- Weitergeleitete Nachricht von Ana Berg <ana@patient.test> -----\n   Datum: Mon, 23 Nov 2026 09:14:22 +0100\n     Von: Ana Berg <ana@patient.test>\n Betreff: Termin am Montag\n      An: Lena Hofer <lena@praxis.test>", 8),
+    ("yandex ru ended", "Fwd: Termin am Montag", Ended("-------- Конец пересылаемого сообщения --------"), "-------- Пересылаемое сообщение --------\n23.11.2026, 09:14, \"Ana Berg\" <ana@patient.test>:", 9),
+
     ("attached gmail", "Fwd: Termin am Montag", Attached("message/rfc822; name=\"Termin am Montag.eml\"", "7bit"), "", 8),
     ("attached outlook", "WG: Termin am Montag", Attached("message/rfc822", "8bit"), "", 8),
     ("attached base64", "Two mails", Attached("message/rfc822; name=\"mail.eml\"", "base64"), "", 8),
@@ -143,7 +149,7 @@ const FIELDS: usize = 6;
 
 #[test]
 fn r28_forwards_of_every_client_are_recognised_and_read() {
-    let (mut recognised, mut fields) = (0_u32, 0_u32);
+    let (mut recognised, mut fields) = (0, 0);
     for (name, subject, form, block, hour) in CASES {
         let email = message::parse(&mail(subject, *form, block)).unwrap();
         if email.kind == Kind::Forwarded && email.forwarded.is_some() {
@@ -151,7 +157,7 @@ fn r28_forwards_of_every_client_are_recognised_and_read() {
         } else {
             println!("  not recognised: {name}");
         }
-        fields += FIELDS as u32 - wrong_fields(name, &email, *form, block, *hour);
+        fields += FIELDS - wrong_fields(name, &email, *form, block, *hour);
     }
     let (recognised, fields) = (mean(recognised, CASES.len()), mean(fields, CASES.len() * FIELDS));
     println!("{:<28} {:>5} {recognised:.3}", "forward, unseen, recognised", CASES.len());
@@ -159,8 +165,8 @@ fn r28_forwards_of_every_client_are_recognised_and_read() {
     assert!(recognised >= 0.95 && fields >= 0.92, "{recognised:.3} {fields:.3}");
 }
 
-fn wrong_fields(name: &str, email: &Email, form: Form, block: &str, hour: u8) -> u32 {
-    let Some(forwarded) = &email.forwarded else { return FIELDS as u32 };
+fn wrong_fields(name: &str, email: &Email, form: Form, block: &str, hour: u8) -> usize {
+    let Some(forwarded) = &email.forwarded else { return FIELDS };
     let person = |person: &syncmx::address::NamedAddress| {
         (person.name.clone().unwrap_or_default(), person.address.as_str().to_owned())
     };
@@ -184,11 +190,11 @@ fn wrong_fields(name: &str, email: &Email, form: Form, block: &str, hour: u8) ->
     if !wrong.is_empty() {
         println!("  {name}: {wrong:?} of {forwarded:?}");
     }
-    wrong.len() as u32
+    wrong.len()
 }
 
-fn mean(right: u32, of: usize) -> f64 {
-    f64::from(right) / f64::from(u32::try_from(of).unwrap())
+fn mean(right: usize, of: usize) -> f64 {
+    f64::from(u32::try_from(right).unwrap()) / f64::from(u32::try_from(of).unwrap())
 }
 
 fn mail(subject: &str, form: Form, block: &str) -> Vec<u8> {
@@ -201,6 +207,7 @@ fn mail(subject: &str, form: Form, block: &str) -> Vec<u8> {
     let plain = |body: String| ("text/plain; charset=utf-8", format!("{NOTE}\n\n{body}\n"));
     let (content_type, body) = match form {
         Plain => plain(format!("{block}\n\n{old}")),
+        Ended(line) => plain(format!("{block}\n\n{old}\n\n{line}")),
         Marked => plain(format!("{separator}\n\n{}", marked(&format!("{labels}\n\n{old}")))),
         Apple => html(APPLE, lines(labels, "<div><b>{LABEL}:</b> {VALUE}<br></div>", linked)),
         Gmail => html(GMAIL, lines(labels, "{LABEL}: {VALUE}<br>", linked)),

@@ -114,6 +114,7 @@ fn bare_forward(lines: &[&str], behind: usize, subject: &str) -> Option<Forwarde
     let line =
         lines.get(end + 1 - count..=end)?.iter().map(|line| unquoted(line)).collect::<Vec<_>>().join(" ");
     let rest = lines.get(end + 1..).unwrap_or_default();
+    let rest = without_end_title(lines.get(..=end + 1 - count).unwrap_or_default(), rest);
     let body: Vec<&str> =
         rest.iter().map(|line| strip_one_mark(line.strip_prefix("    ").unwrap_or(line))).collect();
     Some(Forwarded {
@@ -129,6 +130,7 @@ fn bare_forward(lines: &[&str], behind: usize, subject: &str) -> Option<Forwarde
 
 fn forward_of(lines: &[&str], start: usize, block: Block) -> Forwarded {
     let rest = lines.get(start + block.lines..).unwrap_or_default();
+    let rest = without_end_title(lines.get(..=start).unwrap_or_default(), rest);
     // Apple Mail quotes the whole forward once.
     let is_quoted = lines.get(start).is_some_and(|line| line.trim_start().starts_with('>'));
     let body: Vec<&str> =
@@ -141,6 +143,19 @@ fn forward_of(lines: &[&str], start: usize, block: Block) -> Forwarded {
         date: block.date,
         text: body.join("\n").trim().to_owned(),
         attachment: None,
+    }
+}
+
+/// Without the `----- End forwarded message -----` that answers a title between dashes above the first line of the
+/// forward, the last of `above`.
+fn without_end_title<'a, 'b>(above: &[&str], rest: &'a [&'b str]) -> &'a [&'b str] {
+    let opening = above.iter().rev().skip(1).find(|line| !line.trim().is_empty());
+    let last = rest.iter().rposition(|line| !line.trim().is_empty());
+    match last {
+        Some(last) if opening.is_some_and(|line| is_dashed_title(line)) && is_dashed_title(rest[last]) => {
+            &rest[..last]
+        }
+        Some(_) | None => rest,
     }
 }
 
