@@ -11,7 +11,6 @@ use crate::time::Timestamp;
 
 /// Reads the first date of a line.
 pub(super) fn read(text: &str) -> Option<Timestamp> {
-    let text = without_comments(text);
     let end = text.char_indices().nth(MAX_CHARS).map_or(text.len(), |(end, _)| end);
     let text = text.get(..end).unwrap_or_default().trim();
     if text.contains('T')
@@ -20,13 +19,79 @@ pub(super) fn read(text: &str) -> Option<Timestamp> {
         return Some(exact);
     }
     let mut found = Found::default();
-    let flat = text.to_lowercase().replace(['年', '月', '/', '\u{200e}', '\u{200f}'], "/").replace('日', " ");
+    let flat = flattened(text);
     let words: Vec<&str> = flat.split(|c: char| c.is_whitespace() || matches!(c, ',' | '"')).collect();
     for word in words.into_iter().filter(|word| !word.is_empty()) {
         found.take(word);
     }
     found.timestamp()
 }
+
+/// Lower case, without comments; what East Asia writes between numbers made `/`, `:` and blanks, and `23. 11. 2026`
+/// closed up.
+fn flattened(text: &str) -> String {
+    let mut lower = text.to_lowercase();
+    // A zone in parentheses is no comment where phones print it.
+    for zone in ["(gmt+", "(gmt-", "(utc+", "(utc-"] {
+        if let Some(at) = lower.find(zone) {
+            lower.replace_range(at..=at, " ");
+        }
+    }
+    let mut flat = without_comments(&lower);
+    for (word, sign) in BETWEEN_NUMBERS {
+        if flat.contains(word) {
+            flat = flat.replace(word, sign);
+        }
+    }
+    for half in HALVES.iter().filter(|half| flat.contains(**half)).copied().collect::<Vec<_>>() {
+        flat = flat.replace(half, &format!(" {half} "));
+    }
+    closed_up(&flat)
+}
+
+/// Without the blanks in `23. 11. 2026` and `2026. 11. 23.`; a time keeps its own.
+fn closed_up(flat: &str) -> String {
+    let mut out = String::with_capacity(flat.len());
+    let mut rest = flat;
+    while let Some((before, behind)) = rest.split_once(". ") {
+        out.push_str(before);
+        out.push('.');
+        let number = behind.bytes().take_while(u8::is_ascii_digit).count();
+        let is_time = behind.as_bytes().get(number) == Some(&b':');
+        if number == 0 || is_time || !before.ends_with(|c: char| c.is_ascii_digit()) {
+            out.push(' ');
+        }
+        rest = behind;
+    }
+    out.push_str(rest);
+    out
+}
+
+/// The longer before what they begin with.
+const BETWEEN_NUMBERS: [(&str, &str); 19] = [
+    ("년 ", "/"),
+    ("년", "/"),
+    ("월 ", "/"),
+    ("월", "/"),
+    ("일", " "),
+    ("시 ", ":"),
+    ("시", ":"),
+    ("분 ", ":"),
+    ("분", ":"),
+    ("초", " "),
+    ("年", "/"),
+    ("月", "/"),
+    ("日", " "),
+    ("時", ":"),
+    ("时", ":"),
+    ("分", ":"),
+    ("秒", " "),
+    ("\u{200e}", ""),
+    ("\u{200f}", ""),
+];
+
+/// Halves of the day that stand against the hour.
+const HALVES: [&str; 10] = ["上午", "下午", "午前", "午後", "오전", "오후", "凌晨", "早上", "中午", "晚上"];
 
 /// What the words said.
 #[derive(Default)]
@@ -86,8 +151,8 @@ impl Found {
         let separator = match core {
             _ if core.contains(':') => ':',
             _ if core.contains('h') => 'h',
-            // 9.35 is a time where a date has been read before it.
-            _ if core.matches('.').count() == 1 && self.has_date() => '.',
+            // 9.35 and 9.35.10 are times where a date has been read before them.
+            _ if matches!(core.matches('.').count(), 1 | 2) && self.has_date() => '.',
             _ => return false,
         };
         let mut numbers =
@@ -106,7 +171,9 @@ impl Found {
     }
 
     fn take_zone(&mut self, word: &str) -> bool {
-        if self.zone_seconds.is_some() || self.time.is_none() {
+        // `GMT+8` may stand before the time: nothing else looks so.
+        let is_plain = word.starts_with("gmt") || word.starts_with("utc");
+        if self.zone_seconds.is_some() || (self.time.is_none() && !(is_plain && self.has_date())) {
             return false;
         }
         let word = word.trim_matches(['(', ')']);
@@ -177,8 +244,8 @@ fn century(two_digits: i16) -> i16 {
 
 fn half_of_day(word: &str) -> Option<Half> {
     match word.replace('.', "").as_str() {
-        "pm" | "下午" | "午後" | "오후" => Some(Half::Afternoon),
-        "am" | "上午" | "午前" | "오전" => Some(Half::Morning),
+        "pm" | "下午" | "午後" | "오후" | "中午" | "晚上" => Some(Half::Afternoon),
+        "am" | "上午" | "午前" | "오전" | "凌晨" | "早上" => Some(Half::Morning),
         _ => None,
     }
 }
@@ -214,11 +281,15 @@ fn named_zone(word: &str) -> Option<i32> {
     Some(hours * 3_600)
 }
 
-/// By the first letters of the month in the languages of our users.
+/// By the first letters, as many as are known, of the month in the languages of our users.
 fn month(word: &str) -> Option<i8> {
     let word = word.trim_matches('.');
-    let number = MONTHS.iter().position(|stems| stems.iter().any(|stem| word.starts_with(stem)));
-    number.and_then(|at| i8::try_from(at + 1).ok())
+    let longest =
+        |stems: &&[&str]| stems.iter().filter(|stem| word.starts_with(**stem)).map(|s| s.len()).max();
+    let stems = MONTHS.iter().enumerate().filter_map(|(at, stems)| Some((longest(stems)?, at)));
+    // Of two months that begin alike the first.
+    let (_, at) = stems.max_by_key(|(length, at)| (*length, std::cmp::Reverse(*at)))?;
+    i8::try_from(at + 1).ok()
 }
 
 /// Stems of month names: en, de, fr, es, it, pt, nl, pl, sv, da, no, fi, cs, ru, uk, hu, tr and others. A stem
@@ -288,5 +359,13 @@ mod tests {
         check("15/12/2016 09:35", Some("2016-12-15T09:35:00.000Z"));
         check("2016年12月15日 9:35", Some("2016-12-15T09:35:00.000Z"));
         check("jueves, 15 de diciembre de 2016 9:35", Some("2016-12-15T09:35:00.000Z"));
+        check("to 15. marraskuuta 2016 klo 9.35.10", Some("2016-11-15T09:35:10.000Z"));
+        check("2016년 12월 15일 (목) 오후 9:35", Some("2016-12-15T21:35:00.000Z"));
+        check("2016년 12월 15일 목요일, 09시 35분 10초 +0900", Some("2016-12-15T00:35:10.000Z"));
+        check("2016年12月15日 週四 下午9:35", Some("2016-12-15T21:35:00.000Z"));
+        check("2016年12月15日 GMT+8 09:35:10", Some("2016-12-15T01:35:10.000Z"));
+        check("15. 12. 2016 9:35", Some("2016-12-15T09:35:00.000Z"));
+        check("2016. 12. 15. 9:35", Some("2016-12-15T09:35:00.000Z"));
+        check("15.12.2016 09:35 (GMT+01:00)", Some("2016-12-15T08:35:00.000Z"));
     }
 }

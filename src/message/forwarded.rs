@@ -20,13 +20,17 @@ fn attached(tree: &Tree<'_>, items: &[Item]) -> Option<Forwarded> {
     let (n, index) = items.iter().enumerate().find_map(|(n, item)| match item {
         Item::Part(index) => {
             let part = tree.parts.get(*index)?;
-            (part.shape == Shape::Message || part.is_encoded_message()).then_some((n, *index))
+            (part.shape == Shape::Message || part.is_encoded_message() || part.is_message_file())
+                .then_some((n, *index))
         }
         Item::Tnef(..) => None,
     })?;
     let octets = tree.decoded(index);
     let inner = Tree::scan(&octets).ok()?;
     let fields = &inner.parts.first()?.fields;
+    if tree.parts.get(index)?.is_message_file() && fields.last("from").is_none() {
+        return None;
+    }
     let people = |name: &str| fields.last(name).map(|value| addresses::list(value).found).unwrap_or_default();
     Some(Forwarded {
         from: people("from").into_iter().next(),
@@ -69,7 +73,10 @@ fn inline(subject: &str, text: &str) -> Option<Forwarded> {
             if unquoted(line).is_empty() {
                 continue;
             }
-            return None;
+            // Below words that no table of ours holds.
+            return quoted_header::read(lines.get(at..)?, 2)
+                .filter(|_| has_prefix)
+                .map(|block| forward_of(&lines, at, block));
         }
         if let Some(block) = quoted_header::read(lines.get(at..)?, 2) {
             return has_prefix.then(|| forward_of(&lines, at, block));
@@ -107,6 +114,7 @@ fn bare_forward(lines: &[&str], behind: usize, subject: &str) -> Option<Forwarde
     let line =
         lines.get(end + 1 - count..=end)?.iter().map(|line| unquoted(line)).collect::<Vec<_>>().join(" ");
     let rest = lines.get(end + 1..).unwrap_or_default();
+    let rest = without_end_title(lines.get(..=end + 1 - count).unwrap_or_default(), rest);
     let body: Vec<&str> =
         rest.iter().map(|line| strip_one_mark(line.strip_prefix("    ").unwrap_or(line))).collect();
     Some(Forwarded {
@@ -122,6 +130,7 @@ fn bare_forward(lines: &[&str], behind: usize, subject: &str) -> Option<Forwarde
 
 fn forward_of(lines: &[&str], start: usize, block: Block) -> Forwarded {
     let rest = lines.get(start + block.lines..).unwrap_or_default();
+    let rest = without_end_title(lines.get(..=start).unwrap_or_default(), rest);
     // Apple Mail quotes the whole forward once.
     let is_quoted = lines.get(start).is_some_and(|line| line.trim_start().starts_with('>'));
     let body: Vec<&str> =
@@ -137,15 +146,29 @@ fn forward_of(lines: &[&str], start: usize, block: Block) -> Forwarded {
     }
 }
 
+/// Without the `----- End forwarded message -----` that answers a title between dashes above the first line of the
+/// forward, the last of `above`.
+fn without_end_title<'a, 'b>(above: &[&str], rest: &'a [&'b str]) -> &'a [&'b str] {
+    let opening = above.iter().rev().skip(1).find(|line| !line.trim().is_empty());
+    let last = rest.iter().rposition(|line| !line.trim().is_empty());
+    match last {
+        Some(last) if opening.is_some_and(|line| is_dashed_title(line)) && is_dashed_title(rest[last]) => {
+            &rest[..last]
+        }
+        Some(_) | None => rest,
+    }
+}
+
 fn strip_one_mark(line: &str) -> &str {
     line.strip_prefix('>').map_or(line, |rest| rest.strip_prefix(' ').unwrap_or(rest))
 }
 
 /// `Fwd:`, `WG:`, `TR:` and the prefixes of other languages.
 pub(super) fn has_forward_prefix(subject: &str) -> bool {
-    let lower = subject.trim_start_matches(['[', '(', ' ']).to_lowercase();
-    let Some((prefix, _)) = lower.split_once([':', '：']) else { return false };
-    FORWARD_PREFIXES.contains(&prefix.trim())
+    let Some((prefix, _)) = subject.trim_start_matches(['[', '(', ' ']).split_once([':', '：']) else {
+        return false;
+    };
+    FORWARD_PREFIXES.contains(&labels::folded(prefix).trim().trim_end_matches('.'))
 }
 
 /// The subject that the original had.
@@ -175,8 +198,8 @@ const FORWARD_PREFIXES: [&str; 28] = [
     "pdl",
     "továbbítás",
     "tov",
-    "i̇let",
     "ilet",
+    "пер",
     "ilt",
     "转发",
     "轉寄",

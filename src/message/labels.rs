@@ -39,7 +39,7 @@ pub(super) fn label_of(line: &str) -> Option<(Label, &str)> {
     if word.is_empty() {
         return None;
     }
-    let word = word.to_lowercase().replace('\u{2019}', "'");
+    let word = folded(word);
     let rest = rest.trim_start_matches(|c: char| matches!(c, '*' | '\u{a0}') || c.is_whitespace());
     let label = *LABEL_OF.get(word.as_str())?;
     Some((label, rest))
@@ -72,13 +72,18 @@ fn decorated(line: &str) -> Option<String> {
     let words = line.trim_matches(|c: char| {
         matches!(c, '-' | '_' | '=' | '*' | '–' | '—' | '~' | ':') || c.is_whitespace()
     });
-    (!words.is_empty()).then(|| words.to_lowercase().replace('\u{2019}', "'"))
+    (!words.is_empty()).then(|| folded(words))
 }
 
 fn colon_phrase(line: &str) -> Option<String> {
     let words = line.trim_end_matches(|c: char| c == '>' || c.is_whitespace()).strip_suffix([':', '：'])?;
     let words = words.trim_start_matches(|c: char| c == '>' || c.is_whitespace());
-    (words.len() <= MAX_SEPARATOR_OCTETS).then(|| words.trim().to_lowercase().replace('\u{2019}', "'"))
+    (words.len() <= MAX_SEPARATOR_OCTETS).then(|| folded(words.trim()))
+}
+
+/// Lower case; the dot that a Turkish capital I leaves behind is dropped, and apostrophes are made plain.
+pub(super) fn folded(words: &str) -> String {
+    words.to_lowercase().replace('\u{2019}', "'").replace('\u{307}', "")
 }
 
 /// Whether lower-case text holds a verb of attribution.

@@ -51,9 +51,13 @@ pub(super) fn read(lines: &[&str], others: usize) -> Option<Block> {
                 fields.push((label, value.trim().trim_end_matches('*').trim().to_owned()))
             }
             None if blank > 0 => break,
-            // A folded value.
+            // A folded value; a short subject is whole, and what is below it the text.
             None => match fields.last_mut() {
-                Some((_, value)) if used + 1 == at + 1 && value.len() < MAX_VALUE => {
+                Some((label, value))
+                    if used == at
+                        && value.len() < MAX_VALUE
+                        && (*label != Label::Subject || value.chars().count() >= MIN_FOLDED) =>
+                {
                     value.push(' ');
                     value.push_str(bare);
                 }
@@ -155,6 +159,8 @@ pub(super) fn unquoted(line: &str) -> &str {
 }
 
 const MAX_LINES: usize = 40;
+/// Characters of a subject that a program may have folded.
+const MIN_FOLDED: usize = 40;
 /// Fields of a block in an unknown language.
 const MAX_UNKNOWN: usize = 7;
 /// Characters of a label.

@@ -232,6 +232,16 @@ impl<'a> Part<'a> {
     pub(super) fn is_encoded_message(&self) -> bool {
         self.shape == Shape::Leaf && is_message(&self.content_type.value)
     }
+
+    /// A whole message attached like any file, as programs do that do not know its type.
+    pub(super) fn is_message_file(&self) -> bool {
+        let name = || {
+            let disposition = self.disposition();
+            let name = disposition.param("filename").or_else(|| self.content_type.param("name"));
+            name.is_some_and(|name| name.trim_end().to_ascii_lowercase().ends_with(".eml"))
+        };
+        self.shape == Shape::Leaf && self.content_type.value == "application/octet-stream" && name()
+    }
 }
 
 fn has_boundary(content_type: &Parameterised) -> bool {
