@@ -295,17 +295,17 @@ fn month(word: &str) -> Option<i8> {
 /// Stems of month names: en, de, fr, es, it, pt, nl, pl, sv, da, no, fi, cs, ru, uk, hu, tr and others. A stem
 /// that begins two months stands with the month that is longer to write.
 const MONTHS: [&[&str]; 12] = [
-    &["jan", "janv", "ene", "gen", "stycz", "sty", "tammi", "led", "янв", "січ", "oca", "ιαν", "sij"],
+    &["jan", "janv", "ene", "gen", "stycz", "sty", "tammi", "led", "янв", "січ", "oca", "ιαν", "sij", "ian"],
     &["feb", "fév", "fev", "lut", "helmi", "úno", "фев", "лют", "şub", "φεβ"],
     &["mar", "mär", "maart", "mrt", "mrz", "maalis", "břez", "мар", "бер", "már", "mac", "μαρ"],
     &["apr", "avr", "abr", "kwi", "huhti", "dub", "апр", "кві", "ápr", "nis", "απρ"],
     &["may", "mai", "maj", "mei", "mag", "touko", "kvě", "мая", "май", "трав", "máj", "μαΐ"],
-    &["jun", "juin", "giu", "cze", "kesä", "červn", "června", "июн", "черв", "jún", "haz", "ιουν"],
-    &["jul", "juil", "lug", "lip", "heinä", "července", "červenc", "июл", "лип", "júl", "tem", "ιουλ"],
+    &["jun", "juin", "giu", "cze", "kesä", "červn", "června", "июн", "черв", "jún", "haz", "ιουν", "iun"],
+    &["jul", "juil", "lug", "lip", "heinä", "července", "červenc", "июл", "лип", "júl", "tem", "ιουλ", "iul"],
     &["aug", "aoû", "aou", "ago", "sie", "elo", "srp", "авг", "серп", "ağu", "αυγ"],
     &["sep", "set", "wrz", "syys", "zář", "сен", "вер", "sze", "eyl", "σεπ"],
     &["oct", "okt", "out", "ott", "paź", "loka", "říj", "окт", "жов", "eki", "οκτ"],
-    &["nov", "lis", "marras", "lístop", "listop", "ноя", "лис", "kas", "νοε"],
+    &["nov", "lis", "marras", "lístop", "listop", "ноя", "лис", "kas", "νοε", "noi"],
     &["dec", "dez", "déc", "dic", "gru", "joulu", "pro", "дек", "груд", "ara", "δεκ"],
 ];
 

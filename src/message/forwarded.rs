@@ -152,11 +152,17 @@ fn without_end_title<'a, 'b>(above: &[&str], rest: &'a [&'b str]) -> &'a [&'b st
     let opening = above.iter().rev().skip(1).find(|line| !line.trim().is_empty());
     let last = rest.iter().rposition(|line| !line.trim().is_empty());
     match last {
-        Some(last) if opening.is_some_and(|line| is_dashed_title(line)) && is_dashed_title(rest[last]) => {
+        Some(last) if opening.is_some_and(|line| is_dashed_title(line)) && is_closing(rest[last]) => {
             &rest[..last]
         }
         Some(_) | None => rest,
     }
+}
+
+/// A title between dashes, or a rule of nothing else.
+fn is_closing(line: &str) -> bool {
+    let line = line.trim();
+    is_dashed_title(line) || (line.len() >= 10 && line.bytes().all(|octet| octet == b'-'))
 }
 
 fn strip_one_mark(line: &str) -> &str {

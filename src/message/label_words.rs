@@ -141,6 +141,8 @@ pub(super) const LABELS: [(Label, &[&str]); 7] = [
             "zeit",
             "when",
             "дата отправки",
+            "תאריך",
+            "التاريخ",
             "data wysłania",
         ],
     ),

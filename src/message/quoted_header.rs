@@ -125,6 +125,7 @@ impl Block {
 /// separated by commas or semicolons.
 pub(super) fn people(value: &str) -> Vec<NamedAddress> {
     let value = value.replace("[mailto:", "<").replace("<mailto:", "<").replace("(mailto:", "<");
+    let value = if value.contains('<') { value } else { angled(&value) };
     let mut flat = String::with_capacity(value.len());
     let mut open = false;
     for c in value.chars() {
@@ -151,6 +152,29 @@ pub(super) fn people(value: &str) -> Vec<NamedAddress> {
         }
     }
     found
+}
+
+/// `Ana (ana@x.test)` as `Ana <ana@x.test>`.
+fn angled(value: &str) -> String {
+    let mut out = String::with_capacity(value.len());
+    let mut rest = value;
+    while let Some((before, behind)) = rest.split_once('(') {
+        out.push_str(before);
+        match behind.split_once(')') {
+            Some((inside, after)) if inside.contains('@') && !inside.contains(char::is_whitespace) => {
+                out.push('<');
+                out.push_str(inside);
+                out.push('>');
+                rest = after;
+            }
+            Some(_) | None => {
+                out.push('(');
+                rest = behind;
+            }
+        }
+    }
+    out.push_str(rest);
+    out
 }
 
 /// The line without its quote marks.
