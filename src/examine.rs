@@ -38,7 +38,7 @@ pub enum ExamineError {
     /// It is over a structural limit.
     #[error(transparent)]
     TooComplex(#[from] TooComplex),
-    /// Reading it takes longer than [`READ_LIMIT`].
+    /// Reading it takes longer than 20 s.
     #[error("reading it takes too long")]
     TooSlow,
 }

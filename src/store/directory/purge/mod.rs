@@ -154,7 +154,7 @@ struct Row {
 }
 
 impl Change {
-    /// Begins a purge. From the commit on it happens, whatever becomes of us; [`Store::work_off`] carries it out.
+    /// Begins a purge. From the commit on it happens, whatever becomes of us; `Store::work_off` carries it out.
     ///
     /// # Errors
     /// `NotFound` if there is no such thing.
