@@ -77,7 +77,7 @@ impl Intake {
         };
         let received = Arc::new(without_foreign_trace(received, &self.hostname));
         if self.poison.judge(received.as_bytes()) == Attempt::Over {
-            return self.end(end, poisonous(&ExamineError::Failed)).await;
+            return self.end(end, not_read("the reader has failed on it before: it is not tried again")).await;
         }
         let subject = SubjectParts::of(envelope);
         let (examined, takes_no_mail) =
@@ -115,13 +115,8 @@ impl Intake {
         }
         error!(error = error as &dyn std::error::Error, size_bytes = raw.len(), "intake.message_not_read");
         counter!("syncmx_messages_not_read_total").increment(1);
-        match self.poison.failed(raw) {
-            Attempt::Again => Answer {
-                outcome: Outcome::Deferred,
-                ..rejected(Reason::BadSyntax, reply::NOT_READ, step("MESSAGE", error.to_string()))
-            },
-            Attempt::Over => poisonous(error),
-        }
+        self.poison.failed(raw);
+        not_read(error.to_string())
     }
 
     /// Mail that was not filed in time, or not at all, by our fault: a trace of it is tried for a moment.
@@ -379,9 +374,12 @@ fn unavailable(said: &'static str) -> Answer {
     Answer { outcome: Outcome::Deferred, ..answer }
 }
 
-fn poisonous(error: &ExamineError) -> Answer {
-    let said = format!("{error}, more than once: it cannot be read");
-    rejected(Reason::BadSyntax, reply::TOO_COMPLEX, step("MESSAGE", said))
+/// Our own trouble, however often it comes: the sender keeps the mail until the reader is mended.
+fn not_read(said: impl Into<Cow<'static, str>>) -> Answer {
+    Answer {
+        outcome: Outcome::Deferred,
+        ..rejected(Reason::BadSyntax, reply::NOT_READ, step("MESSAGE", said))
+    }
 }
 
 const fn rejected(reason: Reason, reply: Reply, step: Step) -> Answer {

@@ -1,15 +1,15 @@
 //! Messages on which our reader has failed before, by their digest (SMTP.md section 6, rule 6).
 //!
-//! The first failure is our trouble: 451, and the sender tries again. The second of the very same octets is taken for a
-//! message that nobody can read: it is refused for good, with a trace, and from then on without another try, so that no
-//! mail makes us fail over and over. The table is bounded, in memory alone, and costs nothing while it is empty.
+//! A failure is our trouble: 451, and the sender keeps the message. After the second on the very same octets it is not
+//! read again, so that no mail makes us fail over and over; a restart, with a mended reader, tries it anew. The table is
+//! bounded, in memory alone, and costs nothing while it is empty.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use aws_lc_rs::digest::{SHA256, digest};
 
-/// Failures after which a message is refused.
+/// Failures after which a message is not read again.
 pub(crate) const TRIES: u32 = 2;
 /// Messages that are remembered; the oldest is forgotten first.
 const REMEMBERED: usize = 1024;
@@ -49,13 +49,12 @@ impl Poison {
     }
 
     /// The reader has failed on this message.
-    pub(crate) fn failed(&self, raw: &[u8]) -> Attempt {
+    pub(crate) fn failed(&self, raw: &[u8]) {
         let key = key(raw);
         let mut known = self.known();
         let Known { failures, oldest_first } = &mut *known;
         let count = failures.entry(key).or_default();
         *count += 1;
-        let attempt = attempt(*count);
         if *count == 1 {
             oldest_first.push_back(key);
         }
@@ -64,7 +63,6 @@ impl Poison {
         {
             failures.remove(&oldest);
         }
-        attempt
     }
 
     fn known(&self) -> MutexGuard<'_, Known> {
@@ -90,9 +88,9 @@ mod tests {
     fn a_message_is_tried_twice_and_then_no_more() {
         let poison = Poison::default();
         assert_eq!(poison.judge(b"bad"), Attempt::Again);
-        assert_eq!(poison.failed(b"bad"), Attempt::Again);
+        poison.failed(b"bad");
         assert_eq!(poison.judge(b"bad"), Attempt::Again, "the retry is tried");
-        assert_eq!(poison.failed(b"bad"), Attempt::Over);
+        poison.failed(b"bad");
         assert_eq!(poison.judge(b"bad"), Attempt::Over);
         assert_eq!(poison.judge(b"dab"), Attempt::Again, "another of the same length");
         assert_eq!(poison.judge(b"good"), Attempt::Again);

@@ -104,7 +104,7 @@ pub const NOT_SMTP: Reply = Reply::new(554, "5.5.1", "This is an SMTP server");
 pub const TALKED_EARLY: Reply = Reply::new(554, "5.5.1", "You must wait for the greeting");
 /// Row A3: `smtp.refuse_from`.
 pub const NO_SERVICE: Reply = Reply::new(554, "5.7.1", "No SMTP service for your network");
-/// Our reader has failed on the message, or takes too long for it: our trouble, the first time.
+/// Our reader has failed on the message, or takes too long for it: our trouble.
 pub const NOT_READ: Reply =
     Reply::new(451, "4.3.0", "Message cannot be processed now, please try again later");
 /// No such command.
