@@ -77,7 +77,9 @@ impl Intake {
         };
         let received = Arc::new(without_foreign_trace(received, &self.hostname));
         if self.poison.judge(received.as_bytes()) == Attempt::Over {
-            return self.end(end, not_read("the reader has failed on it before: it is not tried again")).await;
+            return self
+                .end(end, not_read("the reader has failed on it before: it is not tried again"))
+                .await;
         }
         let subject = SubjectParts::of(envelope);
         let (examined, takes_no_mail) =
