@@ -235,7 +235,9 @@ impl Relay {
         message_id: String,
         loop_mark: String,
     ) -> Result<Letter, NoLetter> {
-        let email = crate::message::parse(&facts.raw).map_err(|error| NoLetter::Never(error.to_string()))?;
+        // Not here: a large message would keep other work waiting, and a panic would end the relay.
+        let (email, facts) = blocking(move || (crate::message::parse(&facts.raw), facts)).await?;
+        let email = email.map_err(|error| NoLetter::Never(error.to_string()))?;
         let ids: Vec<String> = email.references.iter().chain(&email.in_reply_to).cloned().collect();
         let originals = self.store.originals(job.account, &ids).await?;
         let (recipient, sender) = (facts.to.clone(), facts.reply_address.clone());
