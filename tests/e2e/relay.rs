@@ -376,8 +376,15 @@ async fn r12_a_link_proves_an_address_once_and_sets_free_what_waits() {
     let client = reqwest::Client::builder().no_proxy().build().unwrap();
     let page = client.get(&url).send().await.unwrap();
     assert_eq!(page.status(), StatusCode::OK);
-    assert!(page.headers()["content-security-policy"].to_str().unwrap().contains("default-src 'none'"));
+    let policy = page.headers()["content-security-policy"].to_str().unwrap().to_owned();
     let page = page.text().await.unwrap();
+    let style = page.split("<style>").nth(1).unwrap().split("</style>").next().unwrap();
+    let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, style.as_bytes());
+    let digest = syncmx::message::base64(digest.as_ref());
+    assert!(
+        policy.starts_with("default-src 'none';") && policy.contains(&format!("'sha256-{digest}'")),
+        "{policy}"
+    );
     assert!(page.contains(new) && page.contains("<button"), "{page}");
     assert!(world.desk.timeline(&world.desk.anna).await.is_empty(), "looking changes nothing");
     let last = if url.ends_with('0') { '1' } else { '0' };
