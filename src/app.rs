@@ -87,7 +87,8 @@ impl App {
             public_url: config.http.public_url.clone(),
             mta_sts: Policy::of(config),
         };
-        let intake = Intake::new(store.clone(), authenticator, served, config.smtp.hostname.clone());
+        let intake = Intake::new(store.clone(), authenticator, served, config.smtp.hostname.clone())
+            .scanning(config.scan.as_ref().map(|scan| scan.clamd));
         let smtp_task = tokio::spawn(server.serve(Arc::new(intake), shutdown.clone()));
         let http_task = tokio::spawn(http::serve(listener, state, http_shutdown.clone()));
         let outbox = start_outbox(config, &store).await?;

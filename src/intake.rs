@@ -6,6 +6,7 @@
 //! once cannot miss each other.
 
 use std::borrow::Cow;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -18,6 +19,7 @@ use crate::address::{Asked, EmailAddress, Mailbox, ServedDomains};
 use crate::auth::{self, Authenticator};
 use crate::filing::{Outcome, Reason, Step};
 use crate::id::{AccountId, DeliveryId};
+use crate::malware::{Finding, Scanner};
 use crate::poison::{Attempt, Poison};
 use crate::postmaster::Allowance;
 use crate::smtp::{
@@ -40,6 +42,7 @@ pub struct Intake {
     workbench: Workbench,
     poison: Arc<Poison>,
     postmaster: Arc<Allowance>,
+    scanner: Option<Scanner>,
 }
 
 impl Intake {
@@ -48,7 +51,14 @@ impl Intake {
     pub fn new(store: Store, authenticator: Authenticator, served: ServedDomains, hostname: String) -> Self {
         let (workbench, poison) = (Workbench::new(workbench::OCTETS), Arc::default());
         let postmaster = Arc::new(Allowance::new(Instant::now()));
-        Self { store, authenticator, served, hostname, workbench, poison, postmaster }
+        Self { store, authenticator, served, hostname, workbench, poison, postmaster, scanner: None }
+    }
+
+    /// Nothing is filed which clamd at this address has not called clean.
+    #[must_use]
+    pub fn scanning(mut self, clamd: Option<SocketAddr>) -> Self {
+        self.scanner = clamd.map(Scanner::new);
+        self
     }
 
     async fn file(&self, envelope: &Arc<Envelope>, body: Body) -> Result<Reply, StoreError> {
@@ -81,13 +91,9 @@ impl Intake {
                 .end(end, not_read("the reader has failed on it before: it is not tried again"))
                 .await;
         }
-        let subject = SubjectParts::of(envelope);
-        let (examined, takes_no_mail) =
-            tokio::join!(examine(&self.authenticator, &subject, &received), self.has_null_mx(envelope));
-        let examined = match examined {
-            Ok(_) if takes_no_mail => return self.end(end, null_mx()).await,
+        let examined = match self.judge(envelope, &received).await {
             Ok(examined) => examined,
-            Err(error) => return self.end(end, self.not_examined(&error, received.as_bytes())).await,
+            Err(answer) => return self.end(end, answer).await,
         };
         let Some(first) = deliveries.first().copied() else { return Ok(reply::STORE_UNAVAILABLE) };
         let trace_fields =
@@ -108,6 +114,36 @@ impl Intake {
             announce(*delivery, decision.outcome(), decision.reason(), size_bytes);
         }
         Ok(filed.reply)
+    }
+
+    /// What is known of the message, unless it ends here.
+    async fn judge(&self, envelope: &Envelope, received: &Arc<Received>) -> Result<Examined, Answer> {
+        let subject = SubjectParts::of(envelope);
+        let (examined, scanned, takes_no_mail) = tokio::join!(
+            examine(&self.authenticator, &subject, received),
+            self.scan(received.as_bytes()),
+            self.has_null_mx(envelope)
+        );
+        scanned?;
+        let examined = examined.map_err(|error| self.not_examined(&error, received.as_bytes()))?;
+        if takes_no_mail { Err(null_mx()) } else { Ok(examined) }
+    }
+
+    /// Whether the scanner, where there is one, lets it pass.
+    async fn scan(&self, raw: &[u8]) -> Result<(), Answer> {
+        let Some(scanner) = &self.scanner else { return Ok(()) };
+        match scanner.scan(raw).await {
+            Ok(Finding::Clean) => Ok(()),
+            Ok(Finding::Malware(signature)) => {
+                let said = format!("clamd found {signature}");
+                Err(rejected(Reason::Malware, reply::MALWARE, step("SCAN", said)))
+            }
+            Err(error) => {
+                warn!(error = &error as &dyn std::error::Error, "scan.failed");
+                counter!("syncmx_scans_failed_total").increment(1);
+                Err(not_scanned(error.to_string()))
+            }
+        }
     }
 
     /// The reader did not get through.
@@ -382,6 +418,12 @@ fn not_read(said: impl Into<Cow<'static, str>>) -> Answer {
         outcome: Outcome::Deferred,
         ..rejected(Reason::BadSyntax, reply::NOT_READ, step("MESSAGE", said))
     }
+}
+
+/// Nothing is filed unseen: the sender keeps the mail until the scanner answers.
+fn not_scanned(said: String) -> Answer {
+    let answer = rejected(Reason::NotScanned, reply::NOT_SCANNED, step("SCAN", said));
+    Answer { outcome: Outcome::Deferred, ..answer }
 }
 
 const fn rejected(reason: Reason, reply: Reply, step: Step) -> Answer {

@@ -16,6 +16,7 @@ pub mod id;
 mod inherited;
 pub mod intake;
 pub mod keys;
+mod malware;
 pub mod message;
 pub mod mta_sts;
 pub mod outbox;

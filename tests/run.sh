@@ -62,7 +62,7 @@ install_missing() {
 install_peers() {
     [[ ${steps[*]} == all || " ${steps[*]} " == *" test "* ]] || return 0
     local missing=() pair
-    for pair in postfix:postfix swaks:swaks msmtp:msmtp python3:python3 pip3:python3-pip node:nodejs npm:npm; do
+    for pair in postfix:postfix swaks:swaks msmtp:msmtp clamd:clamav-daemon python3:python3 pip3:python3-pip node:nodejs npm:npm; do
         command -v "${pair%%:*}" >/dev/null || missing+=("${pair##*:}")
     done
     # What swaks needs for STARTTLS.

@@ -280,6 +280,8 @@ words! {
         NoRoom = "no_room",
         /// R31, R32.
         NotMarked = "not_marked",
+        /// The malware scanner did not answer; it is to come again.
+        NotScanned = "not_scanned",
         /// R47.
         OtherContact = "other_contact",
         /// Mail to postmaster or abuse: kept sealed for the operator (RFC 5321 section 4.5.1).

@@ -64,6 +64,9 @@ pub const ADDRESS_OFF: Reply = Reply::new(550, "5.2.1", "This address is no long
 pub const LOOP: Reply = Reply::new(554, "5.4.6", "This message is going round in a loop");
 /// The scanner found malware.
 pub const MALWARE: Reply = Reply::new(554, "5.7.1", "Malware found");
+/// The scanner did not answer, or not clearly.
+pub const NOT_SCANNED: Reply =
+    Reply::new(451, "4.7.1", "The malware scanner does not answer, please try again later");
 /// The message breaks a structural limit, has bare newlines, or is empty.
 pub const BAD_SYNTAX: Reply = Reply::new(550, "5.6.0", "Message is malformed");
 /// Over a structural limit: headers, parts, nesting, signatures.

@@ -13,6 +13,7 @@ mod api;
 #[expect(dead_code, reason = "the end-to-end tests use more of it")]
 #[path = "../e2e/app.rs"]
 mod app;
+mod clamd;
 #[expect(dead_code, reason = "the end-to-end tests use more of it")]
 #[path = "../e2e/mail.rs"]
 mod mail;

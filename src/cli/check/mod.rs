@@ -11,6 +11,7 @@ mod names;
 mod policy;
 mod ports;
 mod report;
+mod scanner;
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -46,9 +47,10 @@ pub(super) async fn run(
 ) -> Result<ExitCode, Failure> {
     let pairs = Certificates::survey(&config.tls, config.data_folder());
     let probe = Probe::new(&config.dns).map_err(|error| Failure::unreachable(&error))?;
-    let (local, ports, (names, dates)) = tokio::join!(
+    let (local, ports, scanner, (names, dates)) = tokio::join!(
         local::check(config),
         ports::check(config, &pairs),
+        scanner::check(config),
         names::check(config, &probe, arguments.https_port),
     );
     let mut lines = vec![local::configuration(file)];
@@ -56,6 +58,7 @@ pub(super) async fn run(
     lines.push(local::clock(&pairs, local.last_delivery_at, &dates));
     lines.extend(certificates::check(config, &pairs));
     lines.extend(ports);
+    lines.extend(scanner);
     lines.extend(names);
     report::print(&lines, arguments.json);
     let mut is_red = lines.iter().any(Line::is_red);
