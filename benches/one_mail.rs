@@ -114,6 +114,7 @@ fn subject() -> SubjectParts {
         client_ip: CLIENT.into(),
         helo: HELO.to_owned(),
         mail_from: EmailAddress::parse(MAIL_FROM),
+        opens_journals: true,
     }
 }
 

@@ -11,7 +11,7 @@ use tokio::time::timeout;
 use tokio_util::task::AbortOnDropHandle;
 use tracing::Instrument;
 
-use crate::address::EmailAddress;
+use crate::address::{EmailAddress, Mailbox};
 use crate::auth::{Authenticator, Original, Subject, Verdict};
 use crate::filing::{Step, tell_message, tell_verdict};
 use crate::message::{self, Email, TooComplex};
@@ -52,6 +52,8 @@ pub struct SubjectParts {
     pub helo: String,
     /// The reverse-path.
     pub mail_from: Option<EmailAddress>,
+    /// Whether a journal report is opened (R33); mail for the postmaster alone is kept as it came.
+    pub opens_journals: bool,
 }
 
 impl SubjectParts {
@@ -60,6 +62,7 @@ impl SubjectParts {
             client_ip: envelope.client.ip,
             helo: envelope.client.helo.clone(),
             mail_from: envelope.reverse_path.clone(),
+            opens_journals: envelope.recipients.iter().any(|to| to.mailbox != Mailbox::Postmaster),
         }
     }
 
@@ -91,7 +94,7 @@ pub async fn examine(
         // R33: of a journal report it is the reporter who is judged.
         let verdict =
             authenticator.verify(subject.with_author(&email, original.as_ref()), raw.as_bytes()).await;
-        let (email, inner) = match journaled {
+        let (email, inner) = match journaled.filter(|_| subject.opens_journals) {
             Some((inner, octets)) => (inner, Some(octets)),
             None => (email, None),
         };

@@ -70,11 +70,7 @@ impl Intake {
         if let Some(defect) = envelope.defect {
             return self.end(end, refusal_of(defect)).await;
         }
-        let is_for_postmaster = |recipient: &Recipient| recipient.mailbox == Mailbox::Postmaster;
-        if envelope.recipients.iter().any(is_for_postmaster)
-            && !self.postmaster.take(size_bytes, Instant::now())
-            && envelope.recipients.iter().all(is_for_postmaster)
-        {
+        if !self.postmaster_has_room(envelope, size_bytes) {
             return self.end(end, postmaster_full()).await;
         }
         let place = self.workbench.place(size_bytes).await;
@@ -114,6 +110,20 @@ impl Intake {
             announce(*delivery, decision.outcome(), decision.reason(), size_bytes);
         }
         Ok(filed.reply)
+    }
+
+    /// Whether mail to postmaster is within its share. Beside other recipients it is kept all the same, and counted.
+    fn postmaster_has_room(&self, envelope: &Envelope, size_bytes: u64) -> bool {
+        let now = Instant::now();
+        let is_for_postmaster = |recipient: &Recipient| recipient.mailbox == Mailbox::Postmaster;
+        if !envelope.recipients.iter().any(is_for_postmaster) || self.postmaster.take(size_bytes, now) {
+            return true;
+        }
+        let has_others = !envelope.recipients.iter().all(is_for_postmaster);
+        if has_others {
+            self.postmaster.overdraw(size_bytes, now);
+        }
+        has_others
     }
 
     /// What is known of the message, unless it ends here.
@@ -241,30 +251,25 @@ impl Intake {
         path: &ForwardPath,
     ) -> Result<RecipientAnswer, StoreError> {
         let asked = self.served.classify(path);
-        let (account, reason, reply, said) = match (&asked, self.store.mailbox(&asked).await?) {
+        let (account, answer) = match (&asked, self.store.mailbox(&asked).await?) {
             (_, Lookup::Found(Mailbox::Postmaster)) if !self.postmaster.has_room(0, Instant::now()) => {
-                return Ok(RecipientAnswer::Refused(reply::DAILY_LIMIT));
+                (AccountId::OPERATOR, postmaster_full())
             }
             (_, Lookup::Found(mailbox)) => return Ok(RecipientAnswer::Accepted(mailbox)),
-            (_, Lookup::Off(account)) => (
-                account,
-                Reason::AddressOff,
-                reply::ADDRESS_OFF,
-                "the address was rotated away, disconnected or revoked",
-            ),
-            (Asked::Foreign, Lookup::Unknown) => (
-                AccountId::OPERATOR,
-                Reason::RelayDenied,
-                reply::RELAY_DENIED,
-                "the domain of the recipient is not served here",
-            ),
-            (_, Lookup::Unknown) => (
-                AccountId::OPERATOR,
-                Reason::UnknownAddress,
-                reply::UNKNOWN_ADDRESS,
-                "no such address, or a forged token",
-            ),
+            (_, Lookup::Off(account)) => {
+                let said = step("SMTP", "the address was rotated away, disconnected or revoked");
+                (account, rejected(Reason::AddressOff, reply::ADDRESS_OFF, said))
+            }
+            (Asked::Foreign, Lookup::Unknown) => {
+                let said = step("SMTP", "the domain of the recipient is not served here");
+                (AccountId::OPERATOR, rejected(Reason::RelayDenied, reply::RELAY_DENIED, said))
+            }
+            (_, Lookup::Unknown) => {
+                let said = step("SMTP", "no such address, or a forged token");
+                (AccountId::OPERATOR, rejected(Reason::UnknownAddress, reply::UNKNOWN_ADDRESS, said))
+            }
         };
+        let Answer { outcome, reason, reply, step } = answer;
         let delivery = DeliveryId::generate();
         let reply = reply.with_trace(delivery);
         let refusal = Refusal {
@@ -275,13 +280,14 @@ impl Intake {
             mail_from: reverse_path.cloned(),
             rcpt: path_text(path),
             reason,
-            outcome: Outcome::Rejected,
+            outcome,
             reply: reply.clone(),
             size_bytes: 0,
-            steps: vec![step("SMTP", said)],
+            steps: vec![step],
         };
         self.store.record(vec![refusal]).await?;
-        info!(trace.id = %delivery, outcome = "rejected", reason = reason.as_str(), "recipient.refused");
+        let said = outcome.as_str();
+        info!(trace.id = %delivery, outcome = said, reason = reason.as_str(), "recipient.refused");
         counter!("syncmx_recipients_refused_total", "reason" => reason.as_str()).increment(1);
         Ok(RecipientAnswer::Refused(reply))
     }
@@ -414,10 +420,7 @@ fn unavailable(said: &'static str) -> Answer {
 
 /// Our own trouble, however often it comes: the sender keeps the mail until the reader is mended.
 fn not_read(said: impl Into<Cow<'static, str>>) -> Answer {
-    Answer {
-        outcome: Outcome::Deferred,
-        ..rejected(Reason::BadSyntax, reply::NOT_READ, step("MESSAGE", said))
-    }
+    Answer { outcome: Outcome::Deferred, ..rejected(Reason::NotRead, reply::NOT_READ, step("MESSAGE", said)) }
 }
 
 /// Nothing is filed unseen: the sender keeps the mail until the scanner answers.

@@ -38,11 +38,15 @@ impl Allowance {
         self.with(now, |used| {
             let has_room = used.has_room(octets);
             if has_room {
-                used.mails += 1;
-                used.octets += octets;
+                used.count(octets);
             }
             has_room
         })
+    }
+
+    /// Counts a mail that is kept whether there is room or not, since it has other recipients.
+    pub(crate) fn overdraw(&self, octets: u64, now: Instant) {
+        self.with(now, |used| used.count(octets));
     }
 
     fn with<T>(&self, now: Instant, act: impl FnOnce(&mut Used) -> T) -> T {
@@ -58,11 +62,26 @@ impl Used {
     const fn has_room(&self, octets: u64) -> bool {
         self.mails < MAILS_A_DAY && self.octets.saturating_add(octets) <= OCTETS_A_DAY
     }
+
+    const fn count(&mut self, octets: u64) {
+        self.mails = self.mails.saturating_add(1);
+        self.octets = self.octets.saturating_add(octets);
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_kept_beyond_the_share_counts() {
+        let now = Instant::now();
+        let allowance = Allowance::new(now);
+        assert!(allowance.take(OCTETS_A_DAY - 1, now) && allowance.has_room(1, now));
+        assert!(!allowance.take(2, now) && allowance.has_room(1, now), "what is put off does not count");
+        allowance.overdraw(2, now);
+        assert!(!allowance.has_room(0, now));
+    }
 
     #[test]
     fn a_day_has_so_many_mails_and_the_next_day_as_many_again() {

@@ -155,6 +155,7 @@ impl Origin {
             client_ip: self.client_ip.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST)),
             helo: self.helo.clone().unwrap_or_else(|| "localhost".to_owned()),
             mail_from,
+            opens_journals: true,
         })
     }
 }

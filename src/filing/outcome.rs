@@ -280,6 +280,8 @@ words! {
         NoRoom = "no_room",
         /// R31, R32.
         NotMarked = "not_marked",
+        /// Our reader failed on the message; it is to come again when that is mended.
+        NotRead = "not_read",
         /// The malware scanner did not answer; it is to come again.
         NotScanned = "not_scanned",
         /// R47.

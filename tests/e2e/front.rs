@@ -144,7 +144,9 @@ async fn c16_mail_to_postmaster_has_a_share_of_a_day_and_others_get_theirs() {
     }
     let mut mailer = Mailer::connect(app.smtp, LENA.client, LENA.helo, &Security::Plain).await.unwrap();
     let answers = mailer.send("", &postmaster, b"From: a@b.test\r\n\r\nx\r\n").await.unwrap();
-    assert_eq!(answers.recipients[0].codes(), "452 4.7.1");
+    let put_off = &answers.recipients[0];
+    assert_eq!(put_off.codes(), "452 4.7.1");
+    assert!(put_off.text.contains("[trace "), "{}", put_off.text);
     desk.expect_filed(&app.send(&LENA, &desk.sync, &Draft::default().raw()).await).await;
 }
 
