@@ -95,6 +95,7 @@ impl App {
         let relay_task = relay.map(|relay| tokio::spawn(relay.run(shutdown.clone())));
         tokio::spawn(housekeeping::run(store.clone(), shutdown.clone()));
         tokio::spawn(housekeeping::run_purges(store.clone(), shutdown.clone()));
+        tokio::spawn(housekeeping::run_rotations(store.clone(), shutdown.clone()));
         tokio::spawn(reload::watch_keys(config.keys.file.clone(), keys.clone(), shutdown.clone()));
         Ok(Self {
             smtp,
@@ -146,6 +147,7 @@ impl App {
     fn reload(&mut self, read: Result<Config, ConfigError>) {
         self.in_use.take_up(read);
         reload::take_up_keys(self.in_use.key_file(), &self.keys);
+        reload::ask_for_master_keys(&self.keys);
         match self.certificates.reload() {
             Ok(()) => info!("tls.certificates_reloaded"),
             Err(error) => error!(error = &error as &dyn std::error::Error, "tls.certificates_kept"),
@@ -280,7 +282,7 @@ pub async fn open_store(config: &Config) -> Result<(Arc<Keys>, Store), Failure> 
             "key file {file} is missing, and there is a store that was sealed with its keys: put it back from its backup"
         )));
     }
-    let keys = Keys::load_or_create(&config.keys.file).map_err(|error| Failure::unreachable(&error))?;
+    let keys = Keys::open(&config.keys).map_err(|error| Failure::unreachable(&error))?;
     let keys = Arc::new(keys);
     let relays = if config.relay.is_some() { Relays::Yes } else { Relays::No };
     let store = Store::open_with(&config.store, Arc::clone(&keys), served_domains(config), relays)

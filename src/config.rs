@@ -224,6 +224,19 @@ impl fmt::Display for StoreUrl {
 pub struct KeyFile {
     /// The file; its folder is the data folder.
     pub file: PathBuf,
+    /// The variable of the environment that holds the master keys, if the file does not.
+    #[serde(deserialize_with = "variable_name")]
+    pub master_env: Option<String>,
+    /// The program, with its arguments, that prints the master keys; nothing if none does.
+    pub master_command: Vec<String>,
+}
+
+impl KeyFile {
+    /// Whether something besides the file holds master keys.
+    #[must_use]
+    pub const fn has_source(&self) -> bool {
+        self.master_env.is_some() || !self.master_command.is_empty()
+    }
 }
 
 /// `[log]`
@@ -338,6 +351,9 @@ impl Config {
         {
             return Err(ConfigError("relay: dkim_selector and dkim_key go together".to_owned()));
         }
+        if self.keys.master_env.is_some() && !self.keys.master_command.is_empty() {
+            return Err(ConfigError("keys: master_env or master_command, not both".to_owned()));
+        }
         if self.smtp.listen.is_empty() {
             return Err(ConfigError("smtp.listen: at least one address".to_owned()));
         }
@@ -399,7 +415,7 @@ impl Default for Store {
 
 impl Default for KeyFile {
     fn default() -> Self {
-        Self { file: PathBuf::from("data/keys.toml") }
+        Self { file: PathBuf::from("data/keys.toml"), master_env: None, master_command: Vec::new() }
     }
 }
 
@@ -601,6 +617,22 @@ fn selector<'de, D: Deserializer<'de>>(input: D) -> Result<Option<String>, D::Er
     Err(serde::de::Error::custom(format!("`{selector}` is no selector (example: s2026)")))
 }
 
+/// Shorter than any key.
+const MAX_VARIABLE_NAME: usize = 40;
+
+fn variable_name<'de, D: Deserializer<'de>>(input: D) -> Result<Option<String>, D::Error> {
+    let name = String::deserialize(input)?;
+    if is_setting(&name) {
+        return Err(serde::de::Error::custom(format!("`{name}` would be taken for a setting")));
+    }
+    let is_name = |octet: u8| octet.is_ascii_alphanumeric() || octet == b'_';
+    if name.is_empty() || name.len() > MAX_VARIABLE_NAME || !name.bytes().all(is_name) {
+        // Perhaps it is the key itself: it is not shown.
+        return Err(serde::de::Error::custom("this is no name of a variable (example: SYNCMX_MASTER_KEY)"));
+    }
+    Ok(Some(name))
+}
+
 /// `SYNCMX_SMTP__LISTEN` is a setting; `SYNCMX_CONFIG` is not.
 fn is_setting(name: &str) -> bool {
     name.strip_prefix("SYNCMX_").is_some_and(|rest| rest.contains("__"))
@@ -663,6 +695,26 @@ mod tests {
         let error = Config::load(Some(&path), []).unwrap_err().to_string();
         assert!(!error.contains('\n'), "{error}");
         assert!(error.contains(expected), "{error} does not contain {expected}");
+    }
+
+    #[test]
+    fn a_source_of_master_keys_is_one_and_never_the_key_itself() {
+        refused(
+            "[keys]\nmaster_env = \"A\"\nmaster_command = [\"b\"]\n",
+            "keys: master_env or master_command, not both",
+        );
+        let key = "5e".repeat(32);
+        for wrong in ["", "A=B", "A B", &"A".repeat(41), &key] {
+            let text = format!("[keys]\nmaster_env = \"{wrong}\"\n");
+            refused(&text, "keys.master_env: this is no name of a variable");
+        }
+        refused("[keys]\nmaster_env = \"SYNCMX_KEYS__MASTER\"\n", "would be taken for a setting");
+        let environment = [("SYNCMX_KEYS__MASTER_COMMAND", "[\"a\", \"b\"]")];
+        let environment = environment.map(|(name, value)| (name.to_owned(), value.to_owned()));
+        assert_eq!(Config::load(None, environment).unwrap().keys.master_command, ["a", "b"]);
+        let name = "A".repeat(MAX_VARIABLE_NAME);
+        let environment = [("SYNCMX_KEYS__MASTER_ENV".to_owned(), name.clone())];
+        assert_eq!(Config::load(None, environment).unwrap().keys.master_env, Some(name));
     }
 
     #[test]

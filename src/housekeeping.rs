@@ -47,6 +47,26 @@ pub(crate) async fn run_purges(store: Store, draining: CancellationToken) {
     }
 }
 
+/// Erases account keys that nothing needs any more; once a minute until the server drains, a piece at a time.
+pub(crate) async fn run_rotations(store: Store, draining: CancellationToken) {
+    let mut minutes = tokio::time::interval(MINUTE);
+    minutes.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        let finish = async {
+            minutes.tick().await;
+            match store.finish_rotations(Timestamp::now()).await {
+                Ok(0) => {}
+                Ok(accounts) => info!(accounts, "keys.retired_keys_erased"),
+                Err(error) => warn!(error = &error as &dyn std::error::Error, "keys.rotation_waits"),
+            }
+        };
+        tokio::select! {
+            () = draining.cancelled() => return,
+            () = finish => {}
+        }
+    }
+}
+
 async fn purge(store: &Store, begun_before: Timestamp) {
     match store.finish_purges(begun_before).await {
         Ok(0) => {}

@@ -1,8 +1,9 @@
 //! What SIGHUP does with the configuration: read again, checked as at the start, taken up as far as a running server can.
 //!
 //! Promises that a bad file changes nothing and is an error in the log with file, line and key; and that what has
-//! changed but needs a restart is named there, without its value. Reply-token keys are taken up as soon as the key file
-//! has changed: an address that another process makes with a new key must not be refused here.
+//! changed but needs a restart is named there, without its value. Reply-token and master keys are taken up as soon as the
+//! key file has changed: an address that another process makes with a new key must not be refused here. Master keys of a
+//! variable or a command are read again on SIGHUP, and whenever one is met that is not known.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -68,13 +69,23 @@ pub(crate) async fn watch_keys(path: PathBuf, keys: Arc<Keys>, draining: Cancell
     }
 }
 
-/// Takes up the reply-token keys of the file, or keeps those there are.
+/// Takes up the keys of the file, or keeps those there are.
 pub(crate) fn take_up_keys(path: &Path, keys: &Keys) {
-    match Keys::load(path).and_then(|fresh| keys.take_up(&fresh)) {
+    match keys.take_up(path) {
         Ok(true) => info!(keys = keys.reply_tokens().len(), "keys.taken_up"),
         Ok(false) => {}
         Err(error) => keep_keys(&error),
     }
+}
+
+/// Asks the variable or the command again, where one holds the master keys. It is not waited for.
+pub(crate) fn ask_for_master_keys(keys: &Keys) {
+    let masters = keys.master.clone();
+    tokio::task::spawn_blocking(move || match masters.read_again() {
+        Ok(true) => info!(master = %masters.current().id, "keys.taken_up"),
+        Ok(false) => {}
+        Err(error) => keep_keys(&error),
+    });
 }
 
 fn keep_keys(error: &KeyFileError) {
@@ -184,6 +195,8 @@ mod tests {
         ("store.url", "sqlite://other.db"),
         ("store.blobs", "file://other"),
         ("keys.file", "other.toml"),
+        ("keys.master_env", "OTHER"),
+        ("keys.master_command", "[\"other\"]"),
         ("log.format", "json"),
         ("log.level", "debug"),
         ("relay.smarthost", "smtp://127.0.0.1:1025"),

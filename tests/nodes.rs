@@ -138,7 +138,7 @@ async fn a_migration_keeps_the_data_of_every_version_before(engine: Engine) {
 
 /// In the shape of the first version: later ones only add.
 const EARLIER_ROWS: &[&str] = &[
-    "INSERT INTO accounts SELECT $1, 'Earlier', '{}', '\\x00', 0 WHERE $1 <> $2",
+    "INSERT INTO accounts (account_id, name, settings, wrapped_key, created_at) SELECT $1, 'Earlier', '{}', '\\x00', 0 WHERE $1 <> $2",
     "INSERT INTO contacts (account_id, contact_id, name, name_key, email, email_key, other_emails, created_by, created_at)
      VALUES ($1, $2, 'Earlier', 'earlier', 'old@patient.test', 'old@patient.test', '[]', 'api', 0)",
     "INSERT INTO conversations (account_id, conversation_id, contact_id, subject, created_at, last_at)

@@ -101,7 +101,7 @@ enum Command {
     /// Mint and revoke reply addresses.
     #[command(subcommand)]
     ReplyAddress(admin::ReplyAddressCommand),
-    /// List, rotate and revoke the keys of reply addresses.
+    /// List, rotate and revoke keys: of reply addresses, master keys, accounts' keys.
     #[command(subcommand)]
     Keys(keys::KeysCommand),
     /// Take filed mail back from the record.
@@ -167,7 +167,7 @@ async fn carry_out(command: Command, config: Config, file: Option<&Path>) -> Res
         Command::User(command) => admin::user(&config, command).await,
         Command::Contact(command) => admin::contact(&config, command).await,
         Command::ReplyAddress(command) => admin::reply_address(&config, command).await,
-        Command::Keys(command) => keys::run(&config, &command),
+        Command::Keys(command) => Box::pin(keys::run(&config, command)).await,
         Command::Held(command) => admin::held(&config, command).await,
         Command::Relay(command) => admin::relay(&config, command).await,
         Command::DkimKey(arguments) => dkim_key::run(&config, &arguments),

@@ -14,6 +14,7 @@ use crate::store::effects;
 use crate::store::engine::Transaction;
 use crate::store::facts::Directory;
 use crate::store::rows::Rows;
+use crate::store::seal::{KeyNumber, SealError};
 use crate::store::submission::{Filed, Prepared, SealedCopy};
 use crate::store::writer::{Answer, Desk, Job, Work};
 
@@ -96,7 +97,7 @@ impl Desk {
             answers.push(match &job.work {
                 Work::File(prepared) => {
                     let outcomes = decide(&mut directory, prepared, &self.keys)
-                        .map_err(|answer| Failure::Job(index, answer))?;
+                        .map_err(|answer| self.not_now(index, answer))?;
                     self.file(&mut rows, prepared, &outcomes)
                 }
                 Work::Note(acts) => {
@@ -114,6 +115,13 @@ impl Desk {
         rows.write(transaction).await?;
         audit::append(transaction, noted).await?;
         Ok((answers, with_events))
+    }
+
+    fn not_now(&self, index: usize, answer: Result<Answer, StoreError>) -> Failure {
+        if matches!(answer, Err(StoreError::Seal(_))) {
+            self.keyring.forget();
+        }
+        Failure::Job(index, answer)
     }
 
     fn file(&self, rows: &mut Rows, prepared: &Prepared, outcomes: &[Outcome<'_>]) -> Answer {
@@ -164,6 +172,8 @@ fn decide<'a>(
             Keep::Copy(copy) if outcomes.iter().any(|outcome| outcome.keeps(copy.id)) => {
                 return Err(Ok(Answer::NeedsCopies));
             }
+            // Its key is about to go: sealed again with the next try.
+            Keep::Copy(copy) if !directory.may_keep(copy) => return Err(Err(SealError::OtherKey.into())),
             Keep::Copy(copy) => Some(copy),
             Keep::Missing => return Err(Ok(Answer::NeedsCopies)),
             Keep::Nothing => None,
@@ -182,6 +192,14 @@ fn decide<'a>(
         outcomes.push(outcome);
     }
     Ok(outcomes)
+}
+
+impl Directory {
+    /// Whether the key that sealed it stays.
+    fn may_keep(&self, copy: &SealedCopy) -> bool {
+        let floor = self.key_floors.get(&copy.account).copied().unwrap_or_default();
+        KeyNumber::of(&copy.content_key).is_some_and(|number| number.as_i64() >= floor)
+    }
 }
 
 /// What becomes of it, and whether a copy goes on.

@@ -22,6 +22,8 @@ use crate::time::Timestamp;
 #[derive(Debug, Default)]
 pub(in crate::store) struct Directory {
     pub(in crate::store) accounts: HashMap<AccountId, Account>,
+    /// The lowest number of an account key that may have sealed what is filed.
+    pub(in crate::store) key_floors: HashMap<AccountId, i64>,
     pub(in crate::store) last_events: HashMap<AccountId, EventId>,
     pub(in crate::store) owners: HashMap<(AccountId, UserId), Owner>,
     /// By folded address.

@@ -5,17 +5,18 @@ use std::time::Instant;
 
 use crate::config::StoreUrl;
 use crate::id::AccountId;
+use crate::keys::MasterKeyId;
 use crate::store::StoreError;
 use crate::store::cache::Cache;
-use crate::store::engine::{self, Pool, query, query_scalar};
+use crate::store::engine::{self, Pool, Query, query, query_as, query_scalar};
 use crate::store::mailbox::REMEMBERED;
-use crate::store::seal::{AccountKey, SealError, Vault};
+use crate::store::seal::{AccountKeys, KeyNumber, SealError, Vault};
 use crate::time::Timestamp;
 
 /// Unwrapped keys.
 #[derive(Debug)]
 pub(in crate::store) struct Keyring {
-    keys: Cache<AccountId, (Arc<AccountKey>, Instant)>,
+    keys: Cache<AccountId, (Arc<AccountKeys>, Instant)>,
 }
 
 impl Keyring {
@@ -27,69 +28,127 @@ impl Keyring {
         self.keys.forget();
     }
 
-    /// The account's key.
-    pub(in crate::store) async fn key(
+    /// The account's keys.
+    pub(in crate::store) async fn keys(
         &self,
         read: &Pool,
         vault: &Vault,
         account: AccountId,
-    ) -> Result<Arc<AccountKey>, StoreError> {
-        if let Some((key, since)) = self.keys.find(&account)
+    ) -> Result<Arc<AccountKeys>, StoreError> {
+        if let Some((keys, since)) = self.keys.find(&account)
             && since.elapsed() < REMEMBERED
         {
-            return Ok(key);
+            return Ok(keys);
         }
+        self.fresh(read, vault, account).await
+    }
+
+    /// The same as they are now.
+    pub(in crate::store) async fn fresh(
+        &self,
+        read: &Pool,
+        vault: &Vault,
+        account: AccountId,
+    ) -> Result<Arc<AccountKeys>, StoreError> {
         let epoch = self.keys.epoch();
-        let wrapped: Option<Vec<u8>> = query_scalar("SELECT wrapped_key FROM accounts WHERE account_id = $1")
-            .bind(account.uuid())
-            .fetch_optional(read)
-            .await?;
-        let wrapped = wrapped.ok_or(StoreError::NoSuchAccount)?;
-        let key = Arc::new(vault.open_account_key(account, &wrapped)?);
-        self.keys.put(epoch, account, (key.clone(), Instant::now()));
-        Ok(key)
+        let rows = wrapped_keys(account).fetch_all(read).await?;
+        let keys = Arc::new(open(vault, account, rows).await?);
+        self.keys.put(epoch, account, (keys.clone(), Instant::now()));
+        Ok(keys)
     }
 }
 
-/// Makes the operator's account in a fresh store; in any other its key tells whether the master key fits.
-pub(in crate::store) async fn check_operator(
+/// A key's number and its wrapping.
+pub(in crate::store) type WrappedKey = (i64, Vec<u8>);
+
+/// Reads all keys of an account, to be opened by [`open`].
+pub(in crate::store) fn wrapped_keys(account: AccountId) -> Query<WrappedKey> {
+    query_as(
+        "SELECT key_number, wrapped_key FROM accounts WHERE account_id = $1 \
+         UNION ALL SELECT key_number, wrapped_key FROM retired_account_keys WHERE account_id = $1",
+    )
+    .bind(account.uuid())
+}
+
+/// Unwraps them. A master key that is not known may have been added just now: then it is looked for.
+pub(in crate::store) async fn open(
+    vault: &Vault,
+    account: AccountId,
+    rows: Vec<WrappedKey>,
+) -> Result<AccountKeys, StoreError> {
+    if rows.is_empty() {
+        return Err(StoreError::NoSuchAccount);
+    }
+    let wrapped = rows
+        .into_iter()
+        .map(|(number, wrapped)| Ok((KeyNumber::from_i64(number).ok_or(SealError::DoesNotOpen)?, wrapped)))
+        .collect::<Result<Vec<_>, SealError>>()?;
+    match vault.open_account_keys(account, &wrapped) {
+        Err(SealError::OtherKey) => {
+            vault.masters().look_again().await;
+            Ok(vault.open_account_keys(account, &wrapped)?)
+        }
+        opened => Ok(opened?),
+    }
+}
+
+/// Makes the operator's account in a fresh store; in any other its key tells whether the master key fits. Then whether
+/// every other account's master key is here, too.
+pub(in crate::store) async fn check_master(
     write: &Pool,
     vault: &Vault,
     url: &StoreUrl,
 ) -> Result<(), StoreError> {
     let failed = |error| engine::explain(error, url);
-    let read = || {
-        query_scalar::<Vec<u8>>("SELECT wrapped_key FROM accounts WHERE account_id = $1")
-            .bind(AccountId::OPERATOR.uuid())
-            .fetch_optional(write)
-    };
-    let wrapped = match read().await.map_err(failed)? {
-        Some(wrapped) => Some(wrapped),
-        None => {
-            // Another process may do the same now: whoever comes first, counts.
-            query(
-                "INSERT INTO accounts (account_id, name, settings, wrapped_key, created_at) \
-                 VALUES ($1, $2, '{}', $3, $4) ON CONFLICT DO NOTHING",
-            )
-            .bind(AccountId::OPERATOR.uuid())
-            .bind("operator")
-            .bind(vault.new_account_key(AccountId::OPERATOR)?)
-            .bind(Timestamp::now().as_millis())
-            .execute(write)
-            .await
-            .map_err(failed)?;
-            read().await.map_err(failed)?
+    let mut rows = wrapped_keys(AccountId::OPERATOR).fetch_all(write).await.map_err(failed)?;
+    if rows.is_empty() {
+        // Another process may do the same now: whoever comes first, counts.
+        query(
+            "INSERT INTO accounts (account_id, name, settings, wrapped_key, created_at) \
+             VALUES ($1, $2, '{}', $3, $4) ON CONFLICT DO NOTHING",
+        )
+        .bind(AccountId::OPERATOR.uuid())
+        .bind("operator")
+        .bind(vault.new_account_key(AccountId::OPERATOR)?)
+        .bind(Timestamp::now().as_millis())
+        .execute(write)
+        .await
+        .map_err(failed)?;
+        rows = wrapped_keys(AccountId::OPERATOR).fetch_all(write).await.map_err(failed)?;
+    }
+    let wrapped_by: Vec<Option<MasterKeyId>> =
+        rows.iter().map(|(_, wrapped)| Vault::wrapped_by(wrapped)).collect();
+    match open(vault, AccountId::OPERATOR, rows).await {
+        Ok(_) => {}
+        Err(StoreError::Seal(SealError::Failed)) => return Err(SealError::Failed.into()),
+        Err(StoreError::Seal(_)) => {
+            let missing = wrapped_by.iter().flatten().find(|id| vault.masters().find(**id).is_none());
+            let needs = missing.or_else(|| wrapped_by.iter().flatten().next());
+            return Err(wrong_master(vault, url, needs.copied()));
         }
-    };
-    let wrapped = wrapped.unwrap_or_default();
-    match vault.open_account_key(AccountId::OPERATOR, &wrapped) {
-        Ok(_) => Ok(()),
-        Err(SealError::DoesNotOpen | SealError::DoesNotUnpack) => {
-            let (needs, has) = (Vault::wrapped_by(&wrapped), vault.master_id());
-            Err(StoreError::WrongMasterKey { database: url.to_string(), needs, has })
-        }
-        Err(error @ SealError::Failed) => Err(error.into()),
+        Err(error) => return Err(error),
+    }
+    let used: Vec<Vec<u8>> = query_scalar(MASTERS_IN_USE).fetch_all(write).await.map_err(failed)?;
+    let mut used = used.iter().filter_map(|octets| MasterKeyId::read(octets));
+    match used.find(|id| vault.masters().find(*id).is_none()) {
+        Some(missing) => Err(wrong_master(vault, url, Some(missing))),
+        None => Ok(()),
     }
 }
 
+fn wrong_master(vault: &Vault, url: &StoreUrl, needs: Option<MasterKeyId>) -> StoreError {
+    let all = vault.masters().all();
+    let ids: Vec<String> = all.iter().map(|key| key.id.to_string()).collect();
+    let has = format!("master key{} {}", if ids.len() == 1 { "" } else { "s" }, ids.join(", "));
+    StoreError::WrongMasterKey {
+        holder: vault.masters().current().origin.holder(),
+        database: url.to_string(),
+        needs,
+        has,
+    }
+}
+
+/// The ids stand behind 60 octets. From before they were written there are none.
+const MASTERS_IN_USE: &str = "SELECT DISTINCT substr(wrapped_key, 61) FROM accounts WHERE length(wrapped_key) = 64 \
+     UNION SELECT DISTINCT substr(wrapped_key, 61) FROM retired_account_keys WHERE length(wrapped_key) = 64";
 const MAX_KEYS: usize = 10_000;

@@ -77,9 +77,12 @@ impl Directory {
         served_domains: &[String],
     ) -> Result<(), sqlx::Error> {
         let keys = wanted.accounts.iter().map(|account| One(account.uuid())).collect();
-        type Found = (Uuid, String, String, Option<Uuid>);
-        for (id, name, settings, last_event) in select::<_, Found>(connection, &ACCOUNTS, keys).await? {
+        type Found = (Uuid, String, String, i64, Option<Uuid>);
+        for (id, name, settings, key_floor, last_event) in
+            select::<_, Found>(connection, &ACCOUNTS, keys).await?
+        {
             let id = AccountId::from_uuid(id);
+            self.key_floors.insert(id, key_floor);
             self.last_events.extend(last_event.map(|event| (id, EventId::from_uuid(event))));
             let settings =
                 serde_json::from_str(&settings).map_err(|error| sqlx::Error::Decode(Box::new(error)))?;

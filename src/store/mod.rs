@@ -26,6 +26,7 @@ mod record;
 mod relay;
 mod relay_content;
 mod relay_jobs;
+pub mod rewrap;
 mod rows;
 pub mod seal;
 mod statement;
@@ -51,7 +52,7 @@ use crate::store::blobs::Blobs;
 use crate::store::engine::{Pool, Pools, Transaction, query};
 use crate::store::keyring::Keyring;
 use crate::store::mailbox::Addresses;
-use crate::store::seal::{MasterKeyId, Vault};
+use crate::store::seal::{AccountKeys, MasterKeyId, Vault};
 
 pub use bell::{Ring, Rings};
 pub use engine::{BadPostgresUrl, PostgresUrl};
@@ -189,7 +190,7 @@ pub enum StoreError {
     },
     /// The accounts' keys were sealed with another master key.
     #[error(
-        "the key file does not fit {database}: its content was sealed with {}, the key file holds master key {has}",
+        "{holder} does not fit {database}: its content was sealed with {}, {holder} holds {has}",
         shown(*needs)
     )]
     WrongMasterKey {
@@ -197,8 +198,10 @@ pub enum StoreError {
         database: String,
         /// The key that it was sealed with, where it says so.
         needs: Option<MasterKeyId>,
-        /// The key of the key file.
-        has: MasterKeyId,
+        /// The keys that there are.
+        has: String,
+        /// Where they come from.
+        holder: &'static str,
     },
 }
 
@@ -276,7 +279,7 @@ impl Store {
         };
         let Pools { read, write, filing } = engine::connect(&config.url, changed.clone()).await?;
         let vault = Vault::new(keys.master.clone());
-        keyring::check_operator(&write, &vault, &config.url).await?;
+        keyring::check_master(&write, &vault, &config.url).await?;
         let (bell, closed) = (Bell::new(), CancellationToken::new());
         if let StoreUrl::Postgres(url) = &config.url {
             engine::listen(url.clone(), changed, closed.clone()).await?;
@@ -388,9 +391,22 @@ impl Store {
         &self.inner.vault
     }
 
-    /// The key of an account, unwrapped.
-    async fn account_key(&self, account: AccountId) -> Result<Arc<seal::AccountKey>, StoreError> {
-        self.inner.keyring.key(self.reader(), self.vault(), account).await
+    /// The keys of an account, unwrapped.
+    async fn account_keys(&self, account: AccountId) -> Result<Arc<AccountKeys>, StoreError> {
+        self.inner.keyring.keys(self.reader(), self.vault(), account).await
+    }
+
+    /// The same, to open this content key: it may be wrapped by a key that has been made since.
+    async fn account_keys_for(
+        &self,
+        account: AccountId,
+        content_key: &[u8],
+    ) -> Result<Arc<AccountKeys>, StoreError> {
+        let keys = self.account_keys(account).await?;
+        if keys.can_open(content_key) {
+            return Ok(keys);
+        }
+        self.inner.keyring.fresh(self.reader(), self.vault(), account).await
     }
 }
 

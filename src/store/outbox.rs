@@ -220,9 +220,9 @@ impl Store {
         .fetch_optional(self.reader())
         .await?;
         let Some(row) = row else { return Ok(None) };
-        let account_key = self.account_key(key.account).await?;
+        let account_keys = self.account_keys_for(key.account, &row.secret_key).await?;
         let open = |content_key: &[u8], sealed: &[u8]| {
-            account_key.open(key.webhook.uuid(), content_key, sealed).map(WebhookSecret::from_bytes)
+            account_keys.open(key.webhook.uuid(), content_key, sealed).map(WebhookSecret::from_bytes)
         };
         let mut secrets = vec![open(&row.secret_key, &row.secret)?];
         let old = row.old_secret_key.as_deref().zip(row.old_secret.as_deref());

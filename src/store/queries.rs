@@ -8,7 +8,7 @@ use crate::store::statement::{Row, Statement};
 pub(in crate::store) static ACCOUNTS: Statement = Statement::new(
     "WITH w(a) AS (VALUES",
     1,
-    ") SELECT t.account_id, t.name, t.settings, \
+    ") SELECT t.account_id, t.name, t.settings, t.key_floor, \
      (SELECT e.event_id FROM events e WHERE e.account_id = w.a ORDER BY e.event_id DESC LIMIT 1) \
      FROM w CROSS JOIN accounts t WHERE t.account_id = w.a",
 );

@@ -70,7 +70,7 @@ impl Store {
                 (key, self.inner.blobs.read(name).await?)
             }
         };
-        let key = self.account_key(account).await?;
+        let key = self.account_keys_for(account, &content_key).await?;
         // Unpacking tens of megabytes would hold up other work.
         let opening = tokio::task::spawn_blocking(move || key.open(id, &content_key, &sealed));
         let opened = opening.await.map_err(|_| StoreError::Defect("opening panicked"))?;

@@ -16,7 +16,7 @@ use crate::id::{AccountId, ContactId, ConversationId, DeliveryId, MessageId};
 use crate::message::Email;
 use crate::smtp::{Client, Envelope, Reply};
 use crate::store::blobs::BlobName;
-use crate::store::seal::{AccountKey, Sealed};
+use crate::store::seal::{AccountKeys, Sealed};
 use crate::store::writer::{Answer, Work};
 use crate::store::{Store, StoreError};
 use crate::time::Timestamp;
@@ -158,7 +158,7 @@ impl Store {
         raw: &Bytes,
     ) -> Result<(), StoreError> {
         for (account, id) in missing(prepared) {
-            let key = self.account_key(account).await?;
+            let key = self.account_keys(account).await?;
             let sealed = seal_one(key, id, raw.clone()).await?;
             let place = if sealed.bytes.len() <= MAX_IN_ROW {
                 Place::Row(sealed.bytes.into())
@@ -174,7 +174,7 @@ impl Store {
 }
 
 /// A large message is sealed where it does not hold up other sessions.
-async fn seal_one(key: Arc<AccountKey>, id: Uuid, raw: Bytes) -> Result<Sealed, StoreError> {
+async fn seal_one(key: Arc<AccountKeys>, id: Uuid, raw: Bytes) -> Result<Sealed, StoreError> {
     if raw.len() <= MAX_SEALED_INLINE {
         return Ok(key.seal(id, &raw)?);
     }

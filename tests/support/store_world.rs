@@ -122,7 +122,9 @@ impl World {
 
     pub(crate) async fn add_account(&mut self, account: AccountId, user: UserId, local: &str, email: &str) {
         let wrapped = Vault::new(self.keys.master.clone()).new_account_key(account).unwrap();
-        on!(&mut self.other, |other| sqlx::query("INSERT INTO accounts VALUES ($1, 'Praxis', '{}', $2, 0)")
+        on!(&mut self.other, |other| sqlx::query(
+            "INSERT INTO accounts (account_id, name, settings, wrapped_key, created_at) VALUES ($1, 'Praxis', '{}', $2, 0)"
+        )
             .bind(account.uuid())
             .bind(wrapped)
             .execute(other)

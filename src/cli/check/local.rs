@@ -8,11 +8,10 @@ use crate::cli::certificate::Facts;
 use crate::cli::check::report::Line;
 use crate::cli::{Failure, one_line};
 use crate::config::{Config, StoreUrl};
-use crate::keys::Keys;
+use crate::keys::{KeyFileError, Keys, MasterKey, Origin};
 use crate::smtp::room;
 use crate::smtp::tls::Surveyed;
 use crate::store::examine::Schema;
-use crate::store::seal::Vault;
 use crate::store::{Store, StoreError};
 use crate::time::Timestamp;
 
@@ -65,10 +64,15 @@ fn keys(config: &Config, schema: &Result<Schema, StoreError>) -> Line {
         };
     }
     // There is a file: none is made.
-    match Keys::load_or_create(path) {
+    match Keys::open(&config.keys) {
         Ok(keys) => {
-            let id = Vault::new(keys.master.clone()).master_id();
-            Line::ok("keys", &shown, format!("for its owner alone; master key {id}"))
+            let MasterKey { id, origin, .. } = keys.master.current();
+            let from = if origin == Origin::File { "" } else { origin.holder() };
+            let said = format!("for its owner alone; master key {id} {from}");
+            Line::ok("keys", &shown, said.trim_end())
+        }
+        Err(error @ (KeyFileError::Source { .. } | KeyFileError::NoMaster { .. })) => {
+            Line::red("keys", &shown, one_line(&error), "let syncmx read its master key there")
         }
         Err(error) => Line::red(
             "keys",

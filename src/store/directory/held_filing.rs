@@ -193,7 +193,12 @@ impl Change {
         target: HeldTarget,
         by: &str,
     ) -> Result<HeldOutcome, DirectoryError> {
-        let row = self.held_row(held).await?;
+        let mut row = self.held_row(held).await?;
+        // A rotation that has passed the held mail by must not miss it on the record.
+        let keys = self.keys_of(held.account).await?;
+        if let Some(anew) = keys.rewrap(held.delivery.uuid(), &row.content_key).map_err(StoreError::from)? {
+            row.content_key = anew;
+        }
         let reason = Reason::ALL.iter().copied().find(|reason| reason.as_str() == row.reason);
         let reason = reason.ok_or(StoreError::Defect("a held message has an unknown reason"))?;
         let accepted = self.accept_identity(held, reason, row.user_id).await?;

@@ -8,8 +8,9 @@ use uuid::Uuid;
 
 use crate::id::AccountId;
 use crate::store::directory::{Change, DirectoryError};
-use crate::store::engine::{query, query_as, query_scalar};
-use crate::store::seal::{AccountKey, SealError};
+use crate::store::engine::{query, query_as};
+use crate::store::keyring;
+use crate::store::seal::{AccountKeys, SealError};
 use crate::store::{Store, StoreError};
 use crate::time::Timestamp;
 
@@ -64,18 +65,14 @@ impl Store {
             return Ok(Remembered::Other);
         }
         let body = match stored.strip_prefix(SEALED) {
-            Some(sealed) => open(&self.key_of(request.account).await?, request, sealed)?,
+            Some(sealed) => {
+                let (content_key, bytes) = parts(sealed)?;
+                let keys = self.account_keys_for(request.account, &content_key).await?;
+                open(&keys, binding(&request.key, &request.hash), &content_key, &bytes)?
+            }
             None => stored,
         };
         Ok(Remembered::Answered(StoredAnswer { status: u16::try_from(status).unwrap_or(200), body }))
-    }
-
-    async fn key_of(&self, account: AccountId) -> Result<AccountKey, StoreError> {
-        let wrapped: Vec<u8> = query_scalar("SELECT wrapped_key FROM accounts WHERE account_id = $1")
-            .bind(account.uuid())
-            .fetch_one(self.reader())
-            .await?;
-        Ok(self.vault().open_account_key(account, &wrapped)?)
     }
 }
 
@@ -97,14 +94,11 @@ impl Change {
         request: &Request,
         answer: &StoredAnswer,
     ) -> Result<(), DirectoryError> {
-        let wrapped: Vec<u8> = query_scalar("SELECT wrapped_key FROM accounts WHERE account_id = $1")
-            .bind(request.account.uuid())
-            .fetch_one(self.anywhere())
-            .await?;
-        let vault = self.store.vault().clone();
-        let key = vault.open_account_key(request.account, &wrapped).map_err(StoreError::from)?;
-        let sealed = key.seal(binding(request), answer.body.as_bytes()).map_err(StoreError::from)?;
-        let text = format!("{SEALED}{}.{}", hex(&sealed.content_key), hex(&sealed.bytes));
+        let rows = keyring::wrapped_keys(request.account).fetch_all(self.anywhere()).await?;
+        let keys = keyring::open(self.store.vault(), request.account, rows).await?;
+        let place = binding(&request.key, &request.hash);
+        let sealed = keys.seal(place, answer.body.as_bytes()).map_err(StoreError::from)?;
+        let text = sealed_text(&sealed.content_key, &sealed.bytes);
         self.keep(request, answer.status, &text).await
     }
 
@@ -140,17 +134,40 @@ const KEPT_DAYS: i64 = 1;
 const SEALED: &str = "sealed:";
 
 /// What the sealed answer is bound to: this key and this request.
-fn binding(request: &Request) -> Uuid {
+fn binding(key: &str, hash: &[u8]) -> Uuid {
     let mut context = digest::Context::new(&digest::SHA256);
-    context.update(&request.hash);
-    context.update(request.key.as_bytes());
+    context.update(hash);
+    context.update(key.as_bytes());
     Uuid::from_slice(context.finish().as_ref().get(..16).unwrap_or_default()).unwrap_or_default()
 }
 
-fn open(key: &AccountKey, request: &Request, sealed: &str) -> Result<String, StoreError> {
+/// A kept answer with its content key wrapped by the key that seals now; none if it is already, or not sealed.
+///
+/// # Errors
+/// If it does not open.
+pub(in crate::store) fn rewrap(
+    keys: &AccountKeys,
+    (key, hash): (&str, &[u8]),
+    stored: &str,
+) -> Result<Option<String>, SealError> {
+    let Some(sealed) = stored.strip_prefix(SEALED) else { return Ok(None) };
+    let (content_key, bytes) = parts(sealed)?;
+    let rewrapped = keys.rewrap(binding(key, hash), &content_key)?;
+    Ok(rewrapped.map(|content_key| sealed_text(&content_key, &bytes)))
+}
+
+fn sealed_text(content_key: &[u8], bytes: &[u8]) -> String {
+    format!("{SEALED}{}.{}", hex(content_key), hex(bytes))
+}
+
+/// The content key and what it opens.
+fn parts(sealed: &str) -> Result<(Vec<u8>, Vec<u8>), SealError> {
     let (content_key, bytes) = sealed.split_once('.').ok_or(SealError::DoesNotOpen)?;
-    let (content_key, bytes) = (unhex(content_key)?, unhex(bytes)?);
-    let body = key.open(binding(request), &content_key, &bytes)?;
+    Ok((unhex(content_key)?, unhex(bytes)?))
+}
+
+fn open(keys: &AccountKeys, place: Uuid, content_key: &[u8], bytes: &[u8]) -> Result<String, StoreError> {
+    let body = keys.open(place, content_key, bytes)?;
     String::from_utf8(body).map_err(|_| SealError::DoesNotUnpack.into())
 }
 

@@ -9,7 +9,8 @@ use crate::id::{AccountId, EventId, WebhookId};
 use crate::outbox::{EVENT_TYPES, EndpointUrl, TEST_EVENT, WebhookSecret};
 use crate::store::directory::{Change, DirectoryError};
 use crate::store::engine::{query, query_as, query_scalar};
-use crate::store::seal::{AccountKey, SealError};
+use crate::store::keyring;
+use crate::store::seal::{AccountKeys, SealError};
 use crate::store::{Store, StoreError};
 use crate::time::Timestamp;
 
@@ -171,7 +172,7 @@ impl Change {
         }
         let (id, last) = (WebhookId::generate(), self.last_event(account).await?);
         let secret = fresh_secret()?;
-        let sealed = self.webhook_key(account).await?.seal(id.uuid(), secret.expose());
+        let sealed = self.keys_of(account).await?.seal(id.uuid(), secret.expose());
         let sealed = sealed.map_err(StoreError::from)?;
         query(
             "INSERT INTO webhooks (account_id, webhook_id, url, events, detail, state, secret_key, secret, passed,
@@ -255,7 +256,7 @@ impl Change {
     ) -> Result<WebhookSecret, DirectoryError> {
         self.webhook(account, id).await?;
         let secret = fresh_secret()?;
-        let sealed = self.webhook_key(account).await?.seal(id.uuid(), secret.expose());
+        let sealed = self.keys_of(account).await?.seal(id.uuid(), secret.expose());
         let sealed = sealed.map_err(StoreError::from)?;
         query(
             "UPDATE webhooks SET old_secret_key = secret_key, old_secret = secret, old_secret_until = $5,
@@ -361,13 +362,10 @@ impl Change {
         row.map(webhook_of).ok_or(DirectoryError::NotFound("webhook"))
     }
 
-    async fn webhook_key(&mut self, account: AccountId) -> Result<AccountKey, DirectoryError> {
-        let wrapped: Vec<u8> = query_scalar("SELECT wrapped_key FROM accounts WHERE account_id = $1")
-            .bind(account.uuid())
-            .fetch_one(self.on(account).await?)
-            .await?;
-        let vault = self.store.vault().clone();
-        Ok(vault.open_account_key(account, &wrapped).map_err(StoreError::from)?)
+    /// The account's keys as this transaction sees them: what it seals, the newest has sealed.
+    pub(in crate::store) async fn keys_of(&mut self, account: AccountId) -> Result<AccountKeys, StoreError> {
+        let rows = keyring::wrapped_keys(account).fetch_all(self.on(account).await?).await?;
+        keyring::open(self.store.vault(), account, rows).await
     }
 }
 

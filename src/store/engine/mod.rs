@@ -17,7 +17,7 @@ use crate::store::StoreError;
 pub(in crate::store) use connection::{Connection, Pool, Transaction};
 pub(in crate::store) use postgres::listen;
 pub use postgres::{BadPostgresUrl, PostgresUrl};
-pub(in crate::store) use query::{Builder, Fetched, query, query_as, query_scalar, query_with};
+pub(in crate::store) use query::{Builder, Fetched, Query, query, query_as, query_scalar, query_with};
 pub(in crate::store) use value::Value;
 
 /// Readers and writers.

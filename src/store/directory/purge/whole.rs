@@ -13,13 +13,20 @@ impl Change {
     pub(super) async fn stop_account(&mut self, account: AccountId) -> Result<(), DirectoryError> {
         self.require_account(account).await?;
         self.addresses = Addresses::Changed;
-        let wrapped = self.store.vault().new_account_key(account).map_err(StoreError::from)?;
-        query("UPDATE accounts SET wrapped_key = $2 WHERE account_id = $1")
-            .bind(account.uuid())
-            .bind(wrapped)
-            .execute(self.on(account).await?)
-            .await?;
+        let number = self.next_key_number(account).await?;
+        let wrapped = self.store.vault().new_key_numbered(account, number).map_err(StoreError::from)?;
+        // What a node is sealing with the old key just now is not filed any more.
+        query(
+            "UPDATE accounts SET wrapped_key = $2, key_number = $3, key_floor = $3, row_key = NULL
+             WHERE account_id = $1",
+        )
+        .bind(account.uuid())
+        .bind(wrapped)
+        .bind(number.as_i64())
+        .execute(self.on(account).await?)
+        .await?;
         for statement in [
+            "DELETE FROM retired_account_keys WHERE account_id = $1",
             "UPDATE users SET sync_state = 'off' WHERE account_id = $1",
             "UPDATE sync_addresses SET state = 'retired' WHERE account_id = $1",
         ] {
@@ -180,8 +187,8 @@ mod tests {
     #[tokio::test]
     async fn r60_every_table_of_an_account_is_emptied_or_named_here_as_one_that_stays() {
         let stay = ["accounts", "audit", "audit_heads", "erased_blobs", "purges", "tokens", "tombstones"];
-        // By their own functions: messages with who is on them, held mail, remembered answers.
-        let elsewhere = ["held", "idempotency_keys", "messages", "participants"];
+        // By their own functions: messages with who is on them, held mail, remembered answers, old keys.
+        let elsewhere = ["held", "idempotency_keys", "messages", "participants", "retired_account_keys"];
         let emptied = TABLES.iter().map(|(table, _)| *table);
         let known: BTreeSet<String> = emptied.chain(stay).chain(elsewhere).map(ToOwned::to_owned).collect();
         assert_eq!(tables_with("account_id").await, known);
