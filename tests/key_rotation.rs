@@ -191,7 +191,10 @@ async fn nothing_is_filed_that_a_key_has_sealed_which_is_gone(engine: Engine) {
 async fn held_mail_that_is_filed_meanwhile_is_not_forgotten(engine: Engine) {
     let mut world = world_with_file(engine).await;
     let ana: Vec<(Uuid,)> = world.rows("SELECT contact_id FROM contacts").await;
-    let held = world.file(email("held@praxis.test", USER, &[])).await.unwrap().decided[0].0;
+    let raw =
+        format!("From: {USER}\r\nMessage-ID: <held@praxis.test>\r\nSubject: raw\r\n\r\nraw\r\n").into_bytes();
+    let held = submission(email("held@praxis.test", USER, &[]), vec![world.sync_mailbox()], raw);
+    let held = world.store.file(held).await.unwrap().decided[0].0;
     world.run("CREATE TABLE before AS SELECT content_key FROM held").await;
     world.store.rotate_account_key(world.account, "operator").await.unwrap();
     // As if it had come behind the rotation's back, from a node that knew the old key alone.
@@ -211,10 +214,11 @@ async fn a_wrapped_key_opens_in_no_other_place(engine: Engine) {
     let mut world = world_with_file(engine).await;
     file_many(&world.store, &world, "mail", 2).await;
     let ids = message_ids(&mut world).await;
+    world.run("CREATE TABLE before AS SELECT message_id, content_key FROM messages").await;
     world
         .run(
-            "UPDATE messages SET content_key = (SELECT b.content_key FROM messages b
-             WHERE b.account_id = messages.account_id AND b.message_id <> messages.message_id)",
+            "UPDATE messages SET content_key =
+             (SELECT b.content_key FROM before b WHERE b.message_id <> messages.message_id)",
         )
         .await;
     for id in &ids {

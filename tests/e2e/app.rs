@@ -114,6 +114,12 @@ impl TestApp {
         self.api.wait_until_ready().await;
     }
 
+    /// The same with other settings of the environment, each `NAME=value`.
+    pub(crate) async fn start_again_with(&mut self, environment: &[&str]) {
+        self.extras.environment = environment.iter().map(|setting| (*setting).to_owned()).collect();
+        self.start_again().await;
+    }
+
     /// SIGKILL: no destructor, no flush.
     pub(crate) fn kill(&mut self) {
         self.child.kill().unwrap();

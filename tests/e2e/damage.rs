@@ -72,7 +72,7 @@ async fn damaged(app: &TestApp) -> Vec<String> {
     named
 }
 
-async fn database(app: &TestApp, statement: &'static str) {
+pub(crate) async fn database(app: &TestApp, statement: &'static str) {
     let path = app.folder().join("data/syncmx.db");
     let mut database = SqliteConnectOptions::new().filename(path).connect().await.unwrap();
     sqlx::query(statement).execute(&mut database).await.unwrap();

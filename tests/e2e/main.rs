@@ -18,6 +18,7 @@ mod durability;
 mod endpoint;
 mod filing;
 mod front;
+mod keys;
 mod mail;
 mod privacy;
 mod refusals;
