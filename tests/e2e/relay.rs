@@ -371,6 +371,12 @@ async fn r12_a_link_proves_an_address_once_and_sets_free_what_waits() {
     let raw = Draft { id: "new", from: new, ..Draft::default() }.raw();
     let held = world.app.send(&sender, &world.desk.sync, &raw).await;
     world.desk.expect(&held, "250 2.0.0", "held", "new_identity").await;
+    // R36: and this one is to be held for another reason, once the address is proven.
+    set(&world.app, &world.desk, json!({ "unknown_to": "hold" })).await;
+    let to = "Stranger <stranger@elsewhere.test>";
+    let raw = Draft { id: "on", from: new, to, ..Draft::default() }.raw();
+    let held = world.app.send(&sender, &world.desk.sync, &raw).await;
+    world.desk.expect(&held, "250 2.0.0", "held", "new_identity").await;
 
     let url = format!("{}/confirm/{token}", world.app.api.base);
     let client = reqwest::Client::builder().no_proxy().build().unwrap();
@@ -392,6 +398,9 @@ async fn r12_a_link_proves_an_address_once_and_sets_free_what_waits() {
     assert_eq!(client.post(&forged).send().await.unwrap().status(), StatusCode::NOT_FOUND);
     assert_eq!(client.post(&url).send().await.unwrap().status(), StatusCode::OK);
     assert_eq!(world.desk.timeline(&world.desk.anna).await.len(), 1, "what waited is filed");
+    let held = world.desk.get("/held").await;
+    let reasons: Vec<_> = held["items"].as_array().unwrap().iter().map(|item| &item["reason"]).collect();
+    assert_eq!(reasons, ["unknown_contact"], "what is to be held is held on");
     assert_eq!(client.post(&url).send().await.unwrap().status(), StatusCode::NOT_FOUND, "once");
     // Not again for one that is proven.
     world.desk.post(&path, body).await;

@@ -8,6 +8,7 @@ mod contacts;
 mod document;
 mod feeds;
 mod guard;
+mod held_on;
 mod mail;
 #[path = "../support/postgres.rs"]
 mod postgres;

@@ -209,7 +209,7 @@ impl Change {
         };
         let prepared = prepared(held, &row)?;
         let (_, arrival) = prepared.arrivals().next().ok_or(StoreError::Defect("no recipient"))?;
-        let facts = self.facts_of(&arrival, contact).await?;
+        let facts = self.facts_of(held, &arrival, contact).await?;
         let decided = match contact {
             Some(contact) => filing::file_held(&arrival, &facts, reason, contact),
             None => Some(filing::decide(&arrival, &facts)),
@@ -265,6 +265,7 @@ impl Change {
     /// As for any arrival; the contact that a person chose is known too, whether it is named on the message or not.
     async fn facts_of(
         &mut self,
+        held: &OpenedHeld,
         arrival: &Arrival<'_>,
         chosen: Option<ContactId>,
     ) -> Result<Facts, DirectoryError> {
@@ -275,6 +276,8 @@ impl Change {
         let mut facts = directory.facts(arrival, &keys).ok_or(StoreError::NoSuchAccount)?;
         // R60 is about retries: a person who wants it on the record has the last word.
         facts.was_erased = false;
+        // It is no duplicate of itself: if it is to be held on, it is held on.
+        facts.held_already.retain(|twin| twin.delivery != held.delivery);
         if let Some(chosen) = chosen.filter(|id| !facts.contacts.iter().any(|known| known.id == *id)) {
             let on_file = self.contact(arrival.mailbox.account(), chosen).await?;
             facts.contacts.push(filing::Contact {
