@@ -14,6 +14,7 @@ use serde_json::{Map, Value, json};
 use crate::cli::local_api::LocalApi;
 use crate::cli::{Failure, output};
 use crate::config::Config;
+use crate::id::AccountId;
 
 /// `account …`
 #[derive(Debug, Subcommand)]
@@ -242,7 +243,7 @@ pub(super) enum RelayCommand {
 pub(super) enum HeldCommand {
     /// List the review queue, newest first.
     List {
-        /// The account's id.
+        /// The account's id; `operator` for mail to postmaster and abuse.
         account: String,
         /// A reason code.
         #[arg(long)]
@@ -255,6 +256,22 @@ pub(super) enum HeldCommand {
         user: Option<String>,
         #[command(flatten)]
         output: Output,
+    },
+    /// Show a held mail: who, what, why.
+    Show {
+        /// The account's id, or `operator`.
+        account: String,
+        /// The held mail's id.
+        held: String,
+        #[command(flatten)]
+        output: Output,
+    },
+    /// Print a held mail as it was received.
+    Raw {
+        /// The account's id, or `operator`.
+        account: String,
+        /// The held mail's id.
+        held: String,
     },
     /// File a held mail on a contact's record; one held as `new_identity` needs none: the rules decide.
     File {
@@ -431,7 +448,14 @@ pub(super) async fn held(config: &Config, command: HeldCommand) -> Result<ExitCo
     let (method, path, body, output) = match command {
         HeldCommand::List { account, reason, contact, user, output } => {
             let query = query(&[("reason", reason), ("contact", contact), ("user", user)]);
-            ("GET", format!("/accounts/{account}/held{query}"), None, output)
+            ("GET", format!("/accounts/{}/held{query}", or_operator(&account)), None, output)
+        }
+        HeldCommand::Show { account, held, output } => {
+            ("GET", format!("/accounts/{}/held/{held}", or_operator(&account)), None, output)
+        }
+        HeldCommand::Raw { account, held } => {
+            let path = format!("/accounts/{}/held/{held}/raw", or_operator(&account));
+            return raw(config, &path).await;
         }
         HeldCommand::File { account, held, contact, create, email, remember_signer, output } => {
             let new = create.zip(email).map(|(name, email)| json!({"name": name, "email": email}));
@@ -445,6 +469,25 @@ pub(super) async fn held(config: &Config, command: HeldCommand) -> Result<ExitCo
         }
     };
     request(config, method, &path, body, output).await
+}
+
+/// What a path leads to, octet by octet.
+async fn raw(config: &Config, path: &str) -> Result<ExitCode, Failure> {
+    let api = LocalApi::open(config).await?;
+    let octets = api.octets(path).await?;
+    api.close().await;
+    output::octets(&octets);
+    Ok(ExitCode::SUCCESS)
+}
+
+/// What belongs to no account has no id that anybody knows by heart.
+fn or_operator(account: &str) -> String {
+    if account == "operator" { AccountId::OPERATOR.to_string() } else { account.to_owned() }
+}
+
+/// The same as a value of the command line.
+pub(super) fn account_or_operator(account: &str) -> Result<AccountId, String> {
+    or_operator(account).parse().map_err(|_| "is no id of an account, nor `operator`".to_owned())
 }
 
 pub(super) async fn token(config: &Config, command: TokenCommand) -> Result<ExitCode, Failure> {

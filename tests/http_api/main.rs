@@ -10,6 +10,7 @@ mod feeds;
 mod guard;
 mod held_on;
 mod mail;
+mod operator;
 #[path = "../support/postgres.rs"]
 mod postgres;
 mod purge;
