@@ -17,7 +17,8 @@ use crate::id::AccountId;
 pub(super) enum AuditCommand {
     /// Show the trail of an account, newest first.
     List {
-        /// The account's id.
+        /// The account's id, or `operator`.
+        #[arg(value_parser = admin::account_or_operator)]
         account: AccountId,
         /// At or after, RFC 3339.
         #[arg(long, value_name = "TIME")]

@@ -3,6 +3,7 @@
 use axum::Router;
 use axum::body::{Body, to_bytes};
 use axum::http::Request;
+use bytes::Bytes;
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
@@ -47,14 +48,30 @@ impl LocalApi {
         method: &str,
         path: &str,
         content_type: &str,
-        body: String,
+        body: impl Into<Body>,
     ) -> Result<Value, Failure> {
+        let octets = self.exchange(method, path, content_type, body.into()).await?;
+        Ok(serde_json::from_slice(&octets).unwrap_or(Value::Null))
+    }
+
+    /// What is no JSON: a message as it was received.
+    pub(super) async fn octets(&self, path: &str) -> Result<Bytes, Failure> {
+        self.exchange("GET", path, "application/json", Body::empty()).await
+    }
+
+    async fn exchange(
+        &self,
+        method: &str,
+        path: &str,
+        content_type: &str,
+        body: Body,
+    ) -> Result<Bytes, Failure> {
         let request = Request::builder()
             .method(method)
             .uri(format!("/api/v1{path}"))
             .header("content-type", content_type)
             .extension(Principal::operator())
-            .body(Body::from(body))
+            .body(body)
             .map_err(|error| Failure::Usage(error.to_string()))?;
         let answer = match self.router.clone().oneshot(request).await {
             Ok(answer) => answer,
@@ -64,10 +81,12 @@ impl LocalApi {
         let bytes = to_bytes(answer.into_body(), MAX_ANSWER_OCTETS)
             .await
             .map_err(|error| Failure::unreachable(&error))?;
-        let value: Value = serde_json::from_slice(&bytes).unwrap_or(Value::Null);
-        let detail = || value.get("detail").and_then(Value::as_str).unwrap_or("no detail").to_owned();
+        let detail = || {
+            let problem: Value = serde_json::from_slice(&bytes).unwrap_or_default();
+            problem.get("detail").and_then(Value::as_str).unwrap_or("no detail").to_owned()
+        };
         match status.as_u16() {
-            200..300 => Ok(value),
+            200..300 => Ok(bytes),
             500.. => Err(Failure::Unreachable(detail())),
             _ => Err(Failure::No(format!("{status}: {}", detail()))),
         }

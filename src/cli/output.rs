@@ -28,6 +28,12 @@ pub(super) fn json(value: &impl serde::Serialize) {
     line(&serde_json::to_string(value).unwrap_or_default());
 }
 
+/// Octets as they are. A reader that has gone away is no error.
+pub(super) fn octets(octets: &[u8]) {
+    let mut out = std::io::stdout().lock();
+    let _gone = out.write_all(octets).and_then(|()| out.flush());
+}
+
 /// How far a long work has come: one line on standard error, which the next replaces on a terminal.
 pub(super) fn progress(text: &str) {
     let mut err = std::io::stderr().lock();

@@ -169,6 +169,7 @@ fn operation() -> OpenApiRouter<App> {
     OpenApiRouter::new()
         .routes(routes!(held::list_held))
         .route("/accounts/{account}/held/{delivery}", get(held::read_held).post(held::decide_held))
+        .routes(routes!(held::raw_held))
         .routes(routes!(deliveries::list_deliveries))
         .routes(routes!(deliveries::read_delivery))
         .routes(routes!(events::list_events))

@@ -30,9 +30,9 @@ pub(super) fn digest(frame: &Frame<'_>, facts: &DigestFacts) -> Vec<u8> {
         facts.waiting.iter().map(|(reason, count)| format!("  {count} × {}\n", words(reason))).collect();
     let (verb, noun) = if count == 1 { ("waits", "mail") } else { ("wait", "mails") };
     let text = format!(
-        "Hello {},\n\n{count} {noun} {verb} for your decision at {}:\n\n{reasons}\nSee {}\n\n\
+        "Hello {},\n\n{count} {noun} {verb} for your decision at {}:\n\n{reasons}\n\
          Nothing of what is held is in this message. It comes once a day at most.\n",
-        facts.user_name, facts.account_name, frame.public_url
+        facts.user_name, facts.account_name
     );
     let subject = format!("{count} {noun} {verb} for your decision");
     frame.letter(&facts.account_name, &facts.user_name, &facts.to, &subject, &text)

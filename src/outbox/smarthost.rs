@@ -46,7 +46,7 @@ impl fmt::Debug for Smarthost {
 pub(super) enum Handed {
     /// A 4yz reply: later.
     Later(String),
-    /// A 5yz reply: never.
+    /// A 5yz reply to the recipient or the message: never.
     Refused(String),
     /// The smarthost has it.
     Taken(String),
@@ -240,11 +240,15 @@ impl Session {
         if needs_utf8 {
             mail.push_str(" SMTPUTF8");
         }
-        let commands = [(mail, 250), (format!("RCPT TO:<{recipient}>"), 250), ("DATA".to_owned(), 354)];
-        for (command, wanted) in commands {
+        let commands = [
+            (mail, 250, About::Us),
+            (format!("RCPT TO:<{recipient}>"), 250, About::Mail),
+            ("DATA".to_owned(), 354, About::Us),
+        ];
+        for (command, wanted, about) in commands {
             let (code, said) = self.say(&command).await?;
             if code != wanted && !(wanted == 250 && (251..300).contains(&code)) {
-                let handed = judge(code, &said)?;
+                let handed = judge(about, code, &said)?;
                 // One that hangs up instead is found out by the next message.
                 let _whatever_it_answers = self.say("RSET").await;
                 return Ok(handed);
@@ -257,7 +261,7 @@ impl Session {
         }
         let reply = tokio::time::timeout(END_LIMIT, self.client.read()).await;
         let reply = reply.unwrap_or(Err(mail_send::Error::Timeout)).map_err(broken)?;
-        judge(reply.code, &text(reply.esc, &reply.message))
+        judge(About::Mail, reply.code, &text(reply.esc, &reply.message))
     }
 
     /// Says goodbye.
@@ -266,13 +270,24 @@ impl Session {
     }
 }
 
-fn judge(code: u16, said: &str) -> Result<Handed, Broken> {
+/// What a 5yz reply to a command is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum About {
+    /// The recipient, or the message.
+    Mail,
+    /// Who we are: the operator can mend it, and the mail is still wanted then.
+    Us,
+}
+
+fn judge(about: About, code: u16, said: &str) -> Result<Handed, Broken> {
     let said = format!("{code} {said}");
-    match code {
-        200..=299 => Ok(Handed::Taken(said)),
-        // It is about to hang up (RFC 5321 section 3.8).
-        421 => Err(Broken(said)),
-        500..=599 => Ok(Handed::Refused(said)),
+    match (code, about) {
+        (200..=299, _) => Ok(Handed::Taken(said)),
+        // It is about to hang up (RFC 5321 section 3.8), or wants a login (RFC 4954 section 6), wherever it says so.
+        (421 | 530, _) => Err(Broken(said)),
+        // RFC 1870 section 6.1: behind SIZE, MAIL is about the message too.
+        (552, About::Us) | (500..=599, About::Mail) => Ok(Handed::Refused(said)),
+        (500..=599, About::Us) => Err(Broken(said)),
         _ => Ok(Handed::Later(said)),
     }
 }
@@ -370,10 +385,14 @@ mod tests {
     }
 
     #[test]
-    fn the_first_digit_decides_what_becomes_of_a_message() {
-        assert!(matches!(judge(250, ""), Ok(Handed::Taken(_))));
-        assert!(matches!(judge(451, ""), Ok(Handed::Later(_))));
-        assert!(matches!(judge(554, ""), Ok(Handed::Refused(_))));
-        assert!(judge(421, "").is_err());
+    fn only_what_is_about_the_mail_is_refused_for_good() {
+        for about in [About::Mail, About::Us] {
+            assert!(matches!(judge(about, 250, ""), Ok(Handed::Taken(_))));
+            assert!(matches!(judge(about, 451, ""), Ok(Handed::Later(_))));
+            assert!(matches!(judge(about, 552, ""), Ok(Handed::Refused(_))));
+            assert!(judge(about, 421, "").is_err() && judge(about, 530, "").is_err());
+        }
+        assert!(matches!(judge(About::Mail, 554, ""), Ok(Handed::Refused(_))));
+        assert!(judge(About::Us, 554, "").is_err());
     }
 }

@@ -28,17 +28,20 @@ pub struct Confirmation {
 type ConfirmationRow = (Uuid, Uuid, String, String, String, String);
 
 impl Store {
-    /// Asks for a digest for each user for whom mail has been held since the last one. Returns how many.
+    /// Asks for a digest for each user for whom mail has been held since the last one, for `at_once` of them at most:
+    /// whoever has had one today is none of them. Returns how many.
     ///
     /// # Errors
     /// If the database fails.
-    pub async fn ask_for_digests(&self, now: Timestamp) -> Result<u64, StoreError> {
+    pub async fn ask_for_digests(&self, now: Timestamp, at_once: u32) -> Result<u64, StoreError> {
         let waiting: Vec<(Uuid, Uuid, i64)> = query_as(
             "SELECT h.account_id, h.user_id, MAX(h.at) FROM held h WHERE h.user_id IS NOT NULL AND h.at > COALESCE(
              (SELECT MAX(d.at) FROM relay_digests d WHERE d.account_id = h.account_id AND d.user_id = h.user_id), 0)
-             GROUP BY h.account_id, h.user_id LIMIT $1",
+             AND NOT EXISTS (SELECT 1 FROM relay_digests t WHERE t.account_id = h.account_id AND t.user_id = h.user_id
+             AND t.day = $1) GROUP BY h.account_id, h.user_id ORDER BY MAX(h.at), h.user_id LIMIT $2",
         )
-        .bind(DIGESTS_AT_ONCE)
+        .bind(day(now))
+        .bind(i64::from(at_once))
         .fetch_all(self.reader())
         .await?;
         let mut asked = 0;
@@ -156,7 +159,7 @@ impl Store {
 
 impl Change {
     /// R12: where there is a relay, a mail with a link goes to an address that waits for proof; not more than one a
-    /// day to the same, nor ten a day for one user, so that nobody is flooded through us.
+    /// day to the same, nor ten a day for one user, nor a hundred for one account, so that nobody is flooded through us.
     pub(in crate::store) async fn ask_for_confirmation(
         &mut self,
         account: AccountId,
@@ -176,6 +179,13 @@ impl Change {
         .bind(self.now.plus_days(-1).as_millis())
         .fetch_one(self.on(account).await?)
         .await?;
+        let of_account: i64 = query_scalar(
+            "SELECT COUNT(*) FROM email_confirmations WHERE account_id = $1 AND created_at > $2",
+        )
+        .bind(account.uuid())
+        .bind(self.now.plus_days(-1).as_millis())
+        .fetch_one(self.on(account).await?)
+        .await?;
         let is_proven: Option<i64> = query_scalar(
             "SELECT verified_at FROM user_emails WHERE account_id = $1 AND email_key = $2 AND verified_at IS NOT NULL",
         )
@@ -183,7 +193,8 @@ impl Change {
         .bind(address.key())
         .fetch_optional(self.on(account).await?)
         .await?;
-        if is_proven.is_some() || of_address > 0 || lately >= CONFIRMATIONS_A_DAY {
+        let is_too_much = lately >= CONFIRMATIONS_A_DAY || of_account >= ACCOUNT_CONFIRMATIONS_A_DAY;
+        if is_proven.is_some() || of_address > 0 || is_too_much {
             return Ok(());
         }
         let id = Uuid::now_v7();
@@ -232,5 +243,5 @@ const SELECT_CONFIRMATION: &str =
 pub(in crate::store) const CONFIRMATION_DAYS: i64 = 7;
 /// Confirmation mails for one user.
 const CONFIRMATIONS_A_DAY: i64 = 10;
-/// Users in one look; the rest with the next.
-const DIGESTS_AT_ONCE: i64 = 1_000;
+/// And for all users of an account: who makes users at will floods nobody either.
+const ACCOUNT_CONFIRMATIONS_A_DAY: i64 = 100;

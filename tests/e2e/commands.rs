@@ -171,3 +171,52 @@ async fn inspect_authenticates_from_a_zone_file_and_needs_no_store() {
     assert_eq!(code, 0);
     assert!(lines[0]["auth"].is_null());
 }
+
+#[tokio::test]
+async fn contact_import_reads_a_quoted_field_over_two_lines_and_names_the_lines_of_the_file() {
+    let app = TestApp::start().await;
+    let desk = Desk::open(&app).await;
+    let mut csv = "name,email\n".to_owned();
+    for n in 2..=500 {
+        csv.push_str(&format!("Patient {n},patient-{n}@web-post.test\n"));
+    }
+    csv.push_str("\"Jonas\n\",jonas@web-post.test\nNobody,nonsense\nKim,kim@web-post.test\n");
+    let file = app.folder().join("patients.csv");
+    std::fs::write(&file, csv).unwrap();
+    let arguments =
+        ["contact", "import", &desk.account, file.to_str().unwrap(), "--json", "--config", &config(&app)];
+    let (code, lines) = json_lines(&arguments).await;
+    assert_eq!((code, &lines[0]["created"], &lines[0]["updated"]), (1, &501.into(), &0.into()), "{lines:?}");
+    assert_eq!(lines[0]["failed"].as_array().unwrap().len(), 1, "{lines:?}");
+    assert_eq!(lines[0]["failed"][0]["line"], 503);
+}
+
+#[tokio::test]
+async fn a_token_for_every_account_is_made_only_where_that_is_said() {
+    let app = TestApp::start().await;
+    let desk = Desk::open(&app).await;
+    let config = config(&app);
+    for (arguments, code) in [
+        (&["--scope", "contacts"][..], 2),
+        (&["--scope", "contacts", "--all-accounts", "--account", &desk.account], 2),
+        (&["--scope", "contacts", "--all-accounts"], 0),
+        (&["--scope", "contacts", "--account", &desk.account], 0),
+        (&["--scope", "admin"], 0),
+    ] {
+        let all = [&["token", "create", "x", "--json", "--config", &config], arguments].concat();
+        assert_eq!(json_lines(&all).await.0, code, "{arguments:?}");
+    }
+}
+
+#[tokio::test]
+async fn r60_purge_says_how_much_it_has_erased() {
+    let app = TestApp::start().await;
+    let desk = Desk::open(&app).await;
+    desk.expect_filed(&app.send(&LENA, &desk.sync, &Draft::default().raw()).await).await;
+    let config = config(&app);
+    let arguments =
+        ["purge", "--contact", &desk.anna, "--account", &desk.account, "--json", "--config", &config];
+    let (code, lines) = json_lines(&arguments).await;
+    let said = (&lines[0]["messages"], &lines[0]["deliveries"], &lines[0]["done"]);
+    assert_eq!((code, said), (0, (&1.into(), &1.into(), &true.into())), "{lines:?}");
+}

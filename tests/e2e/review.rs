@@ -72,6 +72,22 @@ async fn r36_held_mail_is_listed_filed_and_discarded_by_the_command_beside_the_s
 }
 
 #[tokio::test]
+async fn r03_the_operator_reads_mail_to_postmaster_by_the_command() {
+    let app = TestApp::start().await;
+    let draft = Draft { id: "abuse", to: "abuse@sync.example.test", text: "Look here.", ..Draft::default() };
+    app.send(&ANNA, "postmaster@sync.example.test", &draft.raw()).await;
+    let listed = json(&app, &["list", "operator"]).await;
+    assert_eq!((listed.len(), &listed[0]["reason"]), (1, &"postmaster".into()));
+    let id = listed[0]["id"].as_str().unwrap();
+    assert_eq!(json(&app, &["show", "operator", id]).await, listed);
+    let config = app.folder().join("syncmx.toml").to_str().unwrap().to_owned();
+    let mut command = program(&["held", "raw", "operator", id, "--config", &config]);
+    let raw = tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap();
+    assert!(raw.status.success());
+    assert!(String::from_utf8_lossy(&raw.stdout).ends_with("\r\n\r\nLook here.\r\n"), "{raw:?}");
+}
+
+#[tokio::test]
 async fn r15_a_strangers_answer_is_held_and_joins_the_conversation_when_a_person_files_it() {
     let app = TestApp::start().await;
     let desk = Desk::open(&app).await;

@@ -17,6 +17,8 @@ pub(crate) enum Manner {
     Silent,
     /// `550` to each recipient.
     Refusing,
+    /// `530` to each sender.
+    Strict,
     Taking,
 }
 
@@ -148,6 +150,7 @@ async fn session(stream: TcpStream, state: Arc<Mutex<State>>) -> Option<()> {
                 state.lock().unwrap().logins.push(line.get(5..).unwrap_or_default().trim().to_owned());
                 "235 2.7.0 welcome\r\n"
             }
+            "MAIL" if manner == Manner::Strict => "530 5.7.0 authentication required\r\n",
             "MAIL" => {
                 sender = path();
                 "250 2.1.0 ok\r\n"

@@ -26,6 +26,7 @@ const ROUTES: &[&str] = &[
     "GET /api/v1/accounts/{account}/events",
     "GET /api/v1/accounts/{account}/held",
     "GET /api/v1/accounts/{account}/held/{delivery}",
+    "GET /api/v1/accounts/{account}/held/{delivery}/raw",
     "GET /api/v1/accounts/{account}/messages/{message}",
     "GET /api/v1/accounts/{account}/messages/{message}/attachments/{n}",
     "GET /api/v1/accounts/{account}/messages/{message}/html",

@@ -8,11 +8,14 @@ mod contacts;
 mod document;
 mod feeds;
 mod guard;
+mod held_on;
 mod mail;
+mod operator;
 #[path = "../support/postgres.rs"]
 mod postgres;
 mod purge;
 mod repeated;
 mod review;
 mod server;
+mod upkeep;
 mod webhooks;

@@ -421,3 +421,120 @@ async fn r60_a_held_mail_that_is_erased_does_not_come_back() {
     scene.erased_retry(&scene.bo, &raw).await;
     assert_eq!(scene.count("/held").await, 0);
 }
+
+#[tokio::test]
+async fn r60_what_was_held_before_it_was_filed_leaves_no_event_behind() {
+    for way in ["message", "undo", "contact", "user", "mine", "content"] {
+        let scene = Scene::set().await;
+        let settings = json!({"settings": {"unknown_to": "hold", "content_days": 40}});
+        scene.server.patch(&scene.account, settings).await.expect(200);
+        let hook = json!({"url": "https://hook.crm.test/in", "events": ["message.held"]});
+        let hook = scene.server.post(&format!("{}/webhooks", scene.account), hook).await.expect(201);
+        scene
+            .deliver(&scene.bo, &mail("bo@practice.test", "h", "").replace("Ana <ana@", "Nora <nora@"))
+            .await;
+        let held = text(&scene.get("/held").await["items"][0]["id"]);
+        let path = format!("{}/held/{held}:file", scene.account);
+        let filed = scene.server.post(&path, json!({"contact_id": scene.ana})).await.expect(200);
+        let events = scene.get("/events?limit=200").await;
+        let of_held =
+            events["items"].as_array().unwrap().iter().find(|event| event["type"] == "message.held");
+        let of_held = text(&of_held.unwrap()["id"]);
+        let message = text(&filed["message_id"]);
+        let on_bo = format!("{}/users/{}", scene.account, text(&scene.bo["id"]));
+        match way {
+            "message" => drop(scene.purge(json!({"message_id": message})).await),
+            "contact" => drop(scene.purge(json!({"contact_id": scene.ana})).await),
+            "user" => drop(scene.purge(json!({"user_id": scene.bo["id"]})).await),
+            "undo" => {
+                let path = format!("{}/messages/{message}:undo", scene.account);
+                scene.server.post(&path, json!({})).await.expect(200);
+            }
+            "mine" => {
+                let path = format!("{on_bo}/sync:disconnect");
+                scene.server.post(&path, json!({"purge": "mine"})).await.expect(200);
+            }
+            _ => {
+                scene.server.store.expire(Timestamp::now().plus_days(41)).await.unwrap();
+            }
+        }
+        let events = scene.get("/events?limit=200").await.to_string();
+        assert!(!events.contains("About h") && !events.contains("nora@"), "{way}: {events}");
+        let path = format!("{}/webhooks/{}:replay", scene.account, text(&hook["id"]));
+        scene.server.post(&path, json!({"event_id": of_held})).await.problem(404);
+    }
+}
+
+#[tokio::test]
+async fn r60_a_purged_user_stands_in_no_trace_of_a_colleagues_mail_either() {
+    let scene = Scene::set().await;
+    let raw = mail("eva@practice.test", "shared", "Cc: Bo <bo@practice.test>\n");
+    let shared = scene.file(&scene.eva, &raw).await;
+    scene.deliver(&scene.bo, &raw).await;
+    assert_eq!(scene.count("/deliveries?message_id=shared@practice.test").await, 2);
+    let body = json!({"user_id": scene.bo["id"], "dry_run": true});
+    let planned = scene.purge(body).await;
+    let mut purged = scene.purge(json!({"user_id": scene.bo["id"]})).await;
+    assert_eq!((&purged["messages"], &purged["deliveries"]), (&json!(0), &json!(1)));
+    purged["done"] = json!(false);
+    assert_eq!(planned, purged);
+    let said = scene.get("/deliveries").await.to_string() + &scene.get("/events?limit=200").await.to_string();
+    let sync = text(&scene.bo["sync"]["sync_address"]);
+    assert!(!said.contains("bo@practice.test") && !said.contains(&sync), "{said}");
+    assert_eq!(scene.get(&format!("/messages/{shared}")).await["user_id"], scene.eva["id"]);
+}
+
+#[tokio::test]
+async fn r63_an_address_is_found_in_any_case_of_any_letter() {
+    let scene = Scene::set().await;
+    scene.server.patch(&scene.account, json!({"settings": {"unknown_to": "hold"}})).await.expect(200);
+    let copied = mail("bo@practice.test", "copied", "Cc: \u{c4}nne <\u{c4}NNE@patient.test>\n");
+    let copied = scene.file(&scene.bo, &copied).await;
+    let lonely = mail("bo@practice.test", "lonely", "").replace("Ana <ana@", "\u{c4}nne <\u{c4}nne@");
+    scene.deliver(&scene.bo, &lonely).await;
+    let anne = scene.server.contact(&scene.account, "\u{c4}nne", "\u{e4}nne@patient.test").await;
+    assert_eq!(scene.count(&format!("/held?contact={anne}")).await, 1, "R36: what waits for her");
+    assert!(scene.get("/events?limit=200").await.to_string().contains("\u{c4}NNE@patient.test"));
+    let purged = scene.purge(json!({"contact_id": anne})).await;
+    assert_eq!((&purged["messages"], &purged["held"]), (&json!(0), &json!(1)));
+    let events = scene.get("/events?limit=200").await.to_string();
+    assert!(!events.to_lowercase().contains("nne@patient.test"), "{events}");
+    scene.get(&format!("/messages/{copied}")).await;
+}
+
+#[tokio::test]
+async fn r60_a_whole_account_takes_along_the_operators_answers_about_it_and_no_others() {
+    let scene = Scene::set().await;
+    let other = scene.server.account().await;
+    let write = async |account: &str, name: &str| {
+        let request = scene.server.request(reqwest::Method::POST, &format!("{account}/contacts"));
+        let request = request.bearer_auth(&scene.server.admin).header("idempotency-key", account);
+        Server::send(request.json(&json!({"name": name, "email": "zoe@patient.test"}))).await
+    };
+    write(&scene.account, "Zoe").await.expect(201);
+    let before = write(&other, "Zoe").await.expect(201);
+    scene.purge(json!({"all": true})).await;
+    assert_eq!(write(&other, "Zoe").await.expect(201), before, "answered again, not done again");
+    // Under the key of an answer that is kept, another request is a conflict.
+    write(&scene.account, "Another").await.expect(201);
+}
+
+#[tokio::test]
+async fn r60_a_dry_run_that_has_no_time_to_count_it_all_says_that_there_is_more() {
+    let scene = Scene::set().await;
+    for n in 0..3 {
+        scene.file(&scene.bo, &mail("bo@practice.test", &format!("n{n}"), "")).await;
+    }
+    let account = scene.account.trim_start_matches("/accounts/").parse().unwrap();
+    let plan = async |until| {
+        let of = syncmx::store::directory::PurgeOf::All;
+        scene.server.store.plan_purge(account, of, until).await.unwrap()
+    };
+    let now = tokio::time::Instant::now();
+    let (some, is_more) = plan(now).await;
+    assert!(is_more && some.messages > 0, "{some:?}");
+    let (all, is_more) = plan(now + std::time::Duration::from_secs(600)).await;
+    assert_eq!((all.messages, is_more), (3, false));
+    let planned = scene.purge(json!({"all": true, "dry_run": true})).await;
+    assert_eq!(planned.get("more"), None, "{planned}");
+}

@@ -77,7 +77,7 @@ pub(in crate::http) async fn list_audit(
     Ids(account): Ids<AccountId>,
     Params(params): Params<AuditParams>,
 ) -> Answer<Json<Listed<AuditItem>>> {
-    app.enter(&principal, account, &[Scope::Audit]).await?;
+    app.enter_to_look(&principal, account, &[Scope::Audit]).await?;
     let slice = slice(params.limit.as_deref(), params.cursor.as_deref())?;
     let filter = AuditFilter {
         since: time("since", params.since.as_deref())?,

@@ -101,7 +101,7 @@ fn text(value: &Value) -> String {
     value.as_str().unwrap_or_default().to_owned()
 }
 
-fn file(content_type: &str, disposition: &str, octets: Vec<u8>) -> Response {
+pub(super) fn file(content_type: &str, disposition: &str, octets: Vec<u8>) -> Response {
     respond(content_type, disposition, octets)
 }
 
@@ -121,7 +121,7 @@ fn respond(content_type: &str, disposition: &str, octets: Vec<u8>) -> Response {
 }
 
 /// `attachment` with the name in ASCII, and in full where that is not all of it (RFC 6266, RFC 8187).
-fn disposition(filename: &str) -> String {
+pub(super) fn disposition(filename: &str) -> String {
     let keep = |c: char| if c.is_ascii_graphic() && !"\"\\%;".contains(c) || c == ' ' { c } else { '_' };
     let plain: String = filename.chars().map(keep).collect();
     match filename {

@@ -105,7 +105,7 @@ pub(in crate::http) async fn list_deliveries(
     Ids(account): Ids<AccountId>,
     Params(params): Params<DeliveryParams>,
 ) -> Answer<Json<Listed<Delivery>>> {
-    app.enter(&principal, account, READ).await?;
+    app.enter_to_look(&principal, account, READ).await?;
     let slice = slice(params.limit.as_deref(), params.cursor.as_deref())?;
     let filter = DeliveryFilter {
         from: address("from", params.from.as_deref())?,
@@ -128,7 +128,7 @@ pub(in crate::http) async fn read_delivery(
     principal: Principal,
     Ids((account, delivery)): Ids<(AccountId, DeliveryId)>,
 ) -> Answer<Json<Delivery>> {
-    app.enter(&principal, account, READ).await?;
+    app.enter_to_look(&principal, account, READ).await?;
     let found = app.store.delivery(account, delivery).await?;
     Ok(Json(found.ok_or_else(|| Problem::not_found("delivery"))?.into()))
 }

@@ -1,4 +1,5 @@
-//! `/accounts/{account}/held`: the review queue. Scope `review`; the subject is shown with `messages:content` too.
+//! `/accounts/{account}/held`: the review queue. Scope `review`; subject and raw message are shown with
+//! `messages:content` too.
 
 use axum::Json;
 use axum::extract::State;
@@ -12,6 +13,7 @@ use uuid::Uuid;
 
 use crate::address::EmailAddress;
 use crate::http::App;
+use crate::http::api::content;
 use crate::http::auth::Shown;
 use crate::http::extract::{Ids, Input, Listed, Params, id, slice};
 use crate::http::idempotency::Once;
@@ -123,7 +125,7 @@ pub(in crate::http) async fn list_held(
     Ids(account): Ids<AccountId>,
     Params(params): Params<HeldParams>,
 ) -> Answer<Json<Listed<HeldItem>>> {
-    app.enter(&principal, account, &[Scope::Review]).await?;
+    app.enter_to_look(&principal, account, &[Scope::Review]).await?;
     let slice = slice(params.limit.as_deref(), params.cursor.as_deref())?;
     let filter = HeldFilter {
         contact: id("contact", params.contact.as_deref())?,
@@ -149,7 +151,7 @@ pub(in crate::http) async fn read_held(
     principal: Principal,
     Ids((account, delivery)): Ids<(AccountId, DeliveryId)>,
 ) -> Answer<Json<HeldItem>> {
-    app.enter(&principal, account, &[Scope::Review]).await?;
+    app.enter_to_look(&principal, account, &[Scope::Review]).await?;
     let held = app.store.held_mail(account, delivery).await?;
     let held = held.ok_or_else(|| Problem::not_found("held message"))?;
     let shown = Shown::to(&principal);
@@ -157,6 +159,25 @@ pub(in crate::http) async fn read_held(
         app.note_read(&principal, account, format!("held/{delivery}"), None).await?;
     }
     Ok(Json(HeldItem::show(held, shown)))
+}
+
+/// A held message, byte for byte. Scopes `review` and `messages:content`.
+#[utoipa::path(get, path = "/accounts/{account}/held/{delivery}/raw", tag = "held",
+    params(("account" = Uuid, Path), ("delivery" = Uuid, Path)),
+    responses((status = 200, description = "As received", body = Vec<u8>, content_type = "message/rfc822")))]
+pub(in crate::http) async fn raw_held(
+    State(app): State<App>,
+    principal: Principal,
+    Ids((account, delivery)): Ids<(AccountId, DeliveryId)>,
+) -> Answer<Response> {
+    app.enter_to_look(&principal, account, &[Scope::Review]).await?;
+    if Shown::to(&principal) != Shown::Review {
+        return Err(Problem::forbidden("messages:content"));
+    }
+    let raw = app.store.raw_held(account, delivery).await?;
+    let raw = raw.ok_or_else(|| Problem::not_found("held message"))?;
+    app.note_read(&principal, account, format!("held/{delivery}/raw"), None).await?;
+    Ok(content::file("message/rfc822", &content::disposition("message.eml"), raw))
 }
 
 /// `POST …/held/{delivery}:<action>`: tells the action apart from the id.

@@ -13,6 +13,7 @@ use crate::store::keyring;
 use crate::store::seal::{AccountKeys, SealError};
 use crate::store::{Store, StoreError};
 use crate::time::Timestamp;
+use crate::wire::hex;
 
 /// Which request an answer belongs to.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,6 +22,8 @@ pub struct Request {
     pub account: AccountId,
     /// The client's key.
     pub key: String,
+    /// The account that it is about: a purge of that one forgets the answer.
+    pub about: AccountId,
     /// SHA-256 over everything that makes it this request.
     pub hash: [u8; 32],
 }
@@ -109,8 +112,8 @@ impl Change {
             .execute(self.anywhere())
             .await?;
         let kept = query(
-            "INSERT INTO idempotency_keys (account_id, key, request_hash, status, response, created_at)
-             VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT (account_id, key) DO NOTHING",
+            "INSERT INTO idempotency_keys (account_id, key, request_hash, status, response, created_at, about)
+             VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT (account_id, key) DO NOTHING",
         )
         .bind(request.account.uuid())
         .bind(&request.key)
@@ -118,6 +121,7 @@ impl Change {
         .bind(i64::from(status))
         .bind(body)
         .bind(self.now.as_millis())
+        .bind(request.about.uuid())
         .execute(self.anywhere())
         .await?;
         if kept == 0 {
@@ -169,15 +173,6 @@ fn parts(sealed: &str) -> Result<(Vec<u8>, Vec<u8>), SealError> {
 fn open(keys: &AccountKeys, place: Uuid, content_key: &[u8], bytes: &[u8]) -> Result<String, StoreError> {
     let body = keys.open(place, content_key, bytes)?;
     String::from_utf8(body).map_err(|_| SealError::DoesNotUnpack.into())
-}
-
-fn hex(bytes: &[u8]) -> String {
-    use std::fmt::Write as _;
-    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
-        // Writing to a String cannot fail.
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
 }
 
 fn unhex(text: &str) -> Result<Vec<u8>, SealError> {

@@ -30,7 +30,7 @@ pub struct Token {
 /// What makes a token.
 #[derive(Clone, Debug)]
 pub struct NewToken {
-    /// Its account; none, with scope `admin`, for every account.
+    /// Its account; none for every account, with these scopes.
     pub account: Option<AccountId>,
     /// What it is for.
     pub name: String,
@@ -81,6 +81,24 @@ impl Store {
         change.insert_token(&new, &text).await?;
         change.commit().await?;
         Ok(Some(text))
+    }
+
+    /// Whether the token of a principal is still there.
+    ///
+    /// # Errors
+    /// If the database fails.
+    pub async fn is_current(&self, principal: &Principal) -> Result<bool, StoreError> {
+        // The administration commands have none.
+        if principal.token.uuid().is_nil() {
+            return Ok(true);
+        }
+        let found: Option<Uuid> =
+            query_scalar("SELECT token_id FROM tokens WHERE account_id = $1 AND token_id = $2")
+                .bind(principal.account.uuid())
+                .bind(principal.token.uuid())
+                .fetch_optional(self.reader())
+                .await?;
+        Ok(found.is_some())
     }
 
     /// Tokens, oldest first; those of one account if one is given.
