@@ -9,6 +9,7 @@ use crate::store::StoreError;
 use crate::store::cache::Cache;
 use crate::store::engine::{self, Pool, query, query_scalar};
 use crate::store::mailbox::REMEMBERED;
+use crate::store::row_keyring::{self, RowsMode};
 use crate::store::seal::{AccountKey, SealError, Vault};
 use crate::time::Timestamp;
 
@@ -56,6 +57,7 @@ pub(in crate::store) async fn check_operator(
     write: &Pool,
     vault: &Vault,
     url: &StoreUrl,
+    rows: RowsMode,
 ) -> Result<(), StoreError> {
     let failed = |error| engine::explain(error, url);
     let read = || {
@@ -67,17 +69,7 @@ pub(in crate::store) async fn check_operator(
         Some(wrapped) => Some(wrapped),
         None => {
             // Another process may do the same now: whoever comes first, counts.
-            query(
-                "INSERT INTO accounts (account_id, name, settings, wrapped_key, created_at) \
-                 VALUES ($1, $2, '{}', $3, $4) ON CONFLICT DO NOTHING",
-            )
-            .bind(AccountId::OPERATOR.uuid())
-            .bind("operator")
-            .bind(vault.new_account_key(AccountId::OPERATOR)?)
-            .bind(Timestamp::now().as_millis())
-            .execute(write)
-            .await
-            .map_err(failed)?;
+            make_operator(write, vault, rows).await?;
             read().await.map_err(failed)?
         }
     };
@@ -90,6 +82,28 @@ pub(in crate::store) async fn check_operator(
         }
         Err(error @ SealError::Failed) => Err(error.into()),
     }
+}
+
+/// A store without this account is a fresh one: its rows are as they are wanted.
+async fn make_operator(write: &Pool, vault: &Vault, rows: RowsMode) -> Result<(), StoreError> {
+    let (account, now) = (AccountId::OPERATOR, Timestamp::now());
+    let wrapped = vault.new_account_key(account)?;
+    let mut tx = write.begin_writing().await?;
+    let made = query(
+        "INSERT INTO accounts (account_id, name, settings, wrapped_key, created_at) \
+         VALUES ($1, $2, '{}', $3, $4) ON CONFLICT DO NOTHING",
+    )
+    .bind(account.uuid())
+    .bind("operator")
+    .bind(wrapped.clone())
+    .bind(now.as_millis())
+    .execute(&mut *tx)
+    .await?;
+    if made == 1 && rows == RowsMode::Sealed {
+        let row_key = vault.open_account_key(account, &wrapped)?.new_row_key()?;
+        row_keyring::insert_key(&mut tx, account, row_key, Some(now)).await?;
+    }
+    Ok(tx.commit().await?)
 }
 
 const MAX_KEYS: usize = 10_000;

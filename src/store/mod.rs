@@ -26,6 +26,9 @@ mod record;
 mod relay;
 mod relay_content;
 mod relay_jobs;
+mod row_keyring;
+mod row_keys;
+mod row_seal;
 mod rows;
 pub mod seal;
 mod statement;
@@ -51,6 +54,7 @@ use crate::store::blobs::Blobs;
 use crate::store::engine::{Pool, Pools, Transaction, query};
 use crate::store::keyring::Keyring;
 use crate::store::mailbox::Addresses;
+use crate::store::row_keyring::{RowVault, RowsMode};
 use crate::store::seal::{MasterKeyId, Vault};
 
 pub use bell::{Ring, Rings};
@@ -74,6 +78,7 @@ struct Inner {
     write: Pool,
     keys: Arc<Keys>,
     vault: Vault,
+    rows: RowVault,
     served: ServedDomains,
     blobs: Blobs,
     addresses: Arc<Addresses>,
@@ -147,6 +152,28 @@ pub enum StoreError {
     /// There is no such account.
     #[error("there is no such account")]
     NoSuchAccount,
+    /// The change of its rows was broken off.
+    #[error(
+        "the rows of {database} are partly sealed: run `syncmx migrate --seal-rows` (or `--unseal-rows`) to its end"
+    )]
+    RowsBetween {
+        /// The database.
+        database: String,
+    },
+    /// `store.seal_rows` is on, but what is there is clear.
+    #[error("the rows of {database} are not sealed: stop every server, run `syncmx migrate --seal-rows`")]
+    RowsClear {
+        /// The database.
+        database: String,
+    },
+    /// `store.seal_rows` is off, but what is there is sealed.
+    #[error(
+        "the rows of {database} are sealed: set store.seal_rows = true, or stop every server and run `syncmx migrate --unseal-rows`"
+    )]
+    RowsSealed {
+        /// The database.
+        database: String,
+    },
     /// The database is of an earlier program, and nobody has said that it may be changed.
     #[error(
         "{database} has not got schema version {version}: run `syncmx migrate`, or `syncmx serve --migrate`"
@@ -204,6 +231,14 @@ pub enum StoreError {
 
 impl From<sqlx::Error> for StoreError {
     fn from(error: sqlx::Error) -> Self {
+        // What did not open while a statement's rows were read says itself what it is.
+        let error = match error {
+            sqlx::Error::Decode(source) => match source.downcast::<Self>() {
+                Ok(said) => return *said,
+                Err(source) => sqlx::Error::Decode(source),
+            },
+            error => error,
+        };
         if engine::is_damage(&error) {
             return Self::Corrupt { path: "a part of the database".into() };
         }
@@ -276,13 +311,16 @@ impl Store {
         };
         let Pools { read, write, filing } = engine::connect(&config.url, changed.clone()).await?;
         let vault = Vault::new(keys.master.clone());
-        keyring::check_operator(&write, &vault, &config.url).await?;
+        let mode = if config.seal_rows { RowsMode::Sealed } else { RowsMode::Clear };
+        keyring::check_operator(&write, &vault, &config.url, mode).await?;
+        let rows = RowVault::open(&write, &vault, &config.url, mode).await?;
         let (bell, closed) = (Bell::new(), CancellationToken::new());
         if let StoreUrl::Postgres(url) = &config.url {
             engine::listen(url.clone(), changed, closed.clone()).await?;
         }
         let writer = writer::Handle::start(writer::Desk {
             filing,
+            rows: rows.clone(),
             keys: keys.clone(),
             served_domains: served.all(),
             relay_domain: relay_domain.clone(),
@@ -297,6 +335,7 @@ impl Store {
             write,
             keys,
             vault,
+            rows,
             served,
             blobs,
             addresses,

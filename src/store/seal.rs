@@ -142,6 +142,33 @@ impl AccountKey {
         zstd::bulk::decompress(packed, length).map_err(|_| SealError::DoesNotUnpack)
     }
 
+    /// A fresh row key of this account, wrapped, for the table of row keys.
+    ///
+    /// # Errors
+    /// If the system gives no random octets.
+    pub fn new_row_key(&self) -> Result<Vec<u8>, SealError> {
+        let key = fresh_key()?;
+        encrypt(self.key.expose(), row_binding(self.account), key.as_slice())
+    }
+
+    /// Unwraps the account's row key.
+    ///
+    /// # Errors
+    /// If another key wrapped it, or for another account.
+    pub fn open_row_key(&self, wrapped: &[u8]) -> Result<Secret, SealError> {
+        let key = decrypt(self.key.expose(), row_binding(self.account), wrapped)?;
+        let bytes: [u8; 32] = key.as_slice().try_into().map_err(|_| SealError::DoesNotOpen)?;
+        Ok(Secret::from_bytes(bytes))
+    }
+
+    /// The row key, wrapped by this key of the account instead of another.
+    ///
+    /// # Errors
+    /// If the system gives no random octets.
+    pub fn wrap_row_key(&self, key: &Secret) -> Result<Vec<u8>, SealError> {
+        encrypt(self.key.expose(), row_binding(self.account), key.expose())
+    }
+
     fn binding(&self, id: Uuid) -> [u8; 32] {
         let mut binding = [0; 32];
         let bytes = self.account.uuid().into_bytes().into_iter().chain(id.into_bytes());
@@ -185,6 +212,12 @@ const MASTER_ID_TEXT: &[u8] = b"syncmx master key id";
 
 fn account_binding(account: AccountId) -> [u8; 32] {
     let mut binding = *b"syncmx account key..............";
+    binding.iter_mut().skip(16).zip(account.uuid().into_bytes()).for_each(|(to, from)| *to = from);
+    binding
+}
+
+fn row_binding(account: AccountId) -> [u8; 32] {
+    let mut binding = *b"syncmx row key..................";
     binding.iter_mut().skip(16).zip(account.uuid().into_bytes()).for_each(|(to, from)| *to = from);
     binding
 }

@@ -207,14 +207,14 @@ impl Drop for TestApp {
 
 /// The settings of every test server; `listen` with port 0 lets the system choose.
 pub(crate) fn write_config(folder: &Path, dns: SocketAddr) -> PathBuf {
-    let shown = folder.display();
+    let (shown, sealed) = (folder.display(), postgres::rows_are_sealed());
     let mut text = String::new();
     write!(
         text,
         "[smtp]\nlisten = [\"127.0.0.1:0\"]\nhostname = \"mx.example.test\"\n\
          [http]\nlisten = \"127.0.0.1:0\"\n\
          [dns]\nservers = [\"{dns}\"]\ntimeout = \"2s\"\n\
-         [store]\nurl = \"sqlite://{shown}/data/syncmx.db\"\nblobs = \"file://{shown}/data/blobs\"\n\
+         [store]\nurl = \"sqlite://{shown}/data/syncmx.db\"\nblobs = \"file://{shown}/data/blobs\"\nseal_rows = {sealed}\n\
          [keys]\nfile = \"{shown}/data/keys.toml\"\n"
     )
     .unwrap();

@@ -52,6 +52,7 @@ impl Store {
             .map_err(StoreError::from)?;
         let mut all = Expired { released: self.release_accepted().await?, ..Expired::default() };
         for (account, settings) in accounts {
+            let settings = self.operator_row_keys().show("accounts.settings", account, settings)?;
             let settings: Settings = serde_json::from_str(&settings).unwrap_or_default();
             let account = AccountId::from_uuid(account);
             for _ in 0..MAX_BATCHES {
@@ -69,8 +70,8 @@ impl Store {
 
     /// R12: an address was verified, but what waited for it could not be filed then.
     async fn release_accepted(&self) -> Result<u64, DirectoryError> {
-        let accepted: Vec<(Uuid, Uuid, String)> = query_as(
-            "SELECT DISTINCT e.account_id, e.user_id, e.address FROM held h JOIN user_emails e
+        let accepted: Vec<(Uuid, Uuid, String, String)> = query_as(
+            "SELECT DISTINCT e.account_id, e.user_id, e.address, e.email_key FROM held h JOIN user_emails e
              ON e.account_id = h.account_id AND e.user_id = h.user_id
              WHERE h.reason = $1 AND e.verified_at IS NOT NULL LIMIT $2",
         )
@@ -80,8 +81,9 @@ impl Store {
         .await
         .map_err(StoreError::from)?;
         let mut released = 0;
-        for (account, user, address) in accepted {
+        for (account, user, address, key) in accepted {
             let (account, user) = (AccountId::from_uuid(account), UserId::from_uuid(user));
+            let address = self.row_keys(account).await?.show("user_emails.address", key, address)?;
             if let Some(address) = EmailAddress::parse(&address) {
                 released += self.release_identity(account, user, &address, "the hourly look").await?;
             }

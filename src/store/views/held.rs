@@ -6,6 +6,7 @@ use uuid::Uuid;
 use crate::id::{AccountId, ContactId, DeliveryId, UserId};
 use crate::store::directory::escape_like;
 use crate::store::engine::Builder;
+use crate::store::row_keys::RowKeys;
 use crate::store::views::{Key, Page, Slice};
 use crate::store::{Store, StoreError};
 use crate::time::Timestamp;
@@ -67,7 +68,8 @@ impl Store {
         let mut sql = select(account);
         sql.push(" AND delivery_id = ").push_bind(delivery.uuid());
         let row: Option<Row> = sql.build().fetch_optional(self.reader()).await?;
-        Ok(row.map(held_of))
+        let Some(row) = row else { return Ok(None) };
+        held_of(row, &self.row_keys(account).await?).map(Some)
     }
 
     /// Held messages of an account, newest first.
@@ -80,6 +82,10 @@ impl Store {
         filter: &HeldFilter,
         slice: Slice,
     ) -> Result<Page<HeldMail>, StoreError> {
+        let keys = self.row_keys(account).await?;
+        if let (Some(contact), false) = (filter.contact, keys.are_clear()) {
+            return self.sealed_held_mails(account, filter, contact, slice).await;
+        }
         let mut sql = select(account);
         if let Some(reason) = &filter.reason {
             sql.push(" AND reason = ").push_bind(reason.clone());
@@ -102,8 +108,38 @@ impl Store {
         }
         sql.push(" ORDER BY delivery_id DESC LIMIT ").push_bind(slice.fetch_limit());
         let rows: Vec<Row> = sql.build().fetch_all(self.reader()).await?;
-        let held = rows.into_iter().map(held_of).collect();
+        let held = rows.into_iter().map(|row| held_of(row, &keys)).collect::<Result<_, _>>()?;
         Ok(slice.page(held, |held: &HeldMail| Key::of_id(held.id.uuid())))
+    }
+
+    /// The same for a contact where nothing can be looked for: what waits is opened until the page is full.
+    async fn sealed_held_mails(
+        &self,
+        account: AccountId,
+        filter: &HeldFilter,
+        contact: ContactId,
+        slice: Slice,
+    ) -> Result<Page<HeldMail>, StoreError> {
+        let address = self.contact(account, contact).await?;
+        let quoted = address.map(|on_file| Value::from(on_file.email.to_lowercase()).to_string());
+        let is_meant = |held: &HeldMail| {
+            let headers = || held.headers.to_string().to_lowercase();
+            held.contact == Some(contact) || quoted.as_ref().is_some_and(|quoted| headers().contains(quoted))
+        };
+        let anybody = HeldFilter { contact: None, ..filter.clone() };
+        let wanted = usize::try_from(slice.fetch_limit()).unwrap_or(usize::MAX);
+        let mut look = Slice { limit: HELD_AT_ONCE, after: slice.after };
+        let mut found = Vec::new();
+        while found.len() < wanted {
+            let page = Box::pin(self.held_mails(account, &anybody, look)).await?;
+            found.extend(page.items.into_iter().filter(is_meant));
+            match page.next {
+                Some(next) => look.after = Some(next),
+                None => break,
+            }
+        }
+        found.truncate(wanted);
+        Ok(slice.page(found, |held: &HeldMail| Key::of_id(held.id.uuid())))
     }
 }
 
@@ -115,15 +151,19 @@ fn select(account: AccountId) -> Builder {
     sql
 }
 
-fn held_of(row: Row) -> HeldMail {
-    HeldMail {
+fn held_of(row: Row, keys: &RowKeys) -> Result<HeldMail, StoreError> {
+    let id = row.delivery_id;
+    Ok(HeldMail {
         id: DeliveryId::from_uuid(row.delivery_id),
         at: Timestamp::from_millis(row.at),
         reason: row.reason,
-        why: row.why,
+        why: keys.show("held.why", id, row.why)?,
         user: row.user_id.map(UserId::from_uuid),
         contact: row.contact_id.map(ContactId::from_uuid),
         expires_at: Timestamp::from_millis(row.expires_at),
-        headers: serde_json::from_str(&row.headers).unwrap_or_default(),
-    }
+        headers: serde_json::from_str(&keys.show("held.headers", id, row.headers)?).unwrap_or_default(),
+    })
 }
+
+/// Held mails that are opened at once.
+const HELD_AT_ONCE: u32 = 200;

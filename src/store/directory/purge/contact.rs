@@ -5,9 +5,11 @@ use uuid::Uuid;
 
 use crate::address::EmailAddress;
 use crate::id::{AccountId, ContactId, UserId};
+use crate::store::StoreError;
 use crate::store::directory::purge::select::addresses_of_contact;
 use crate::store::directory::{Change, DirectoryError, SyncState};
 use crate::store::engine::{query, query_as};
+use crate::store::row_keys::{RowKeys, position_of};
 
 #[derive(sqlx::FromRow)]
 struct Trace {
@@ -18,6 +20,19 @@ struct Trace {
     rcpt: Option<String>,
 }
 
+impl Trace {
+    fn show(self, keys: &RowKeys) -> Result<Self, StoreError> {
+        let id = self.delivery_id;
+        Ok(Self {
+            delivery_id: id,
+            steps: keys.show("deliveries.steps", id, self.steps)?,
+            mail_from: keys.show_some("deliveries.mail_from", id, self.mail_from)?,
+            from_address: keys.show_some("deliveries.from_address", id, self.from_address)?,
+            rcpt: keys.show_some("deliveries.rcpt", id, self.rcpt)?,
+        })
+    }
+}
+
 impl Change {
     /// The end of a contact: its messages and held mail are gone already.
     pub(in crate::store::directory) async fn erase_contact(
@@ -25,7 +40,9 @@ impl Change {
         account: AccountId,
         contact: ContactId,
     ) -> Result<(), DirectoryError> {
-        let addresses = addresses_of_contact(self.on(account).await?, account, contact.uuid()).await?;
+        let keys = self.row_keys(account).await?;
+        let addresses =
+            addresses_of_contact(self.on(account).await?, (account, &keys), contact.uuid()).await?;
         self.take_out_of_others(account, "contact_id", contact.uuid(), &addresses).await?;
         for statement in OF_CONTACT {
             self.run(account, statement, contact.uuid()).await?;
@@ -45,14 +62,17 @@ impl Change {
         account: AccountId,
         user: UserId,
     ) -> Result<(), DirectoryError> {
-        let emails: Vec<(String,)> =
-            query_as("SELECT address FROM user_emails WHERE account_id = $1 AND user_id = $2")
+        let emails: Vec<(String, String)> =
+            query_as("SELECT email_key, address FROM user_emails WHERE account_id = $1 AND user_id = $2")
                 .bind(account.uuid())
                 .bind(user.uuid())
                 .fetch_all(self.on(account).await?)
                 .await?;
-        let addresses: Vec<EmailAddress> =
-            emails.iter().filter_map(|(text,)| EmailAddress::parse(text)).collect();
+        let keys = self.row_keys(account).await?;
+        let mut addresses = Vec::with_capacity(emails.len());
+        for (key, address) in emails {
+            addresses.extend(EmailAddress::parse(&keys.show("user_emails.address", key, address)?));
+        }
         self.take_out_of_others(account, "user_id", user.uuid(), &addresses).await?;
         for statement in OF_USER {
             self.run(account, statement, user.uuid()).await?;
@@ -71,20 +91,26 @@ impl Change {
         // As they stand on the messages: an address that has changed since is found too.
         let on_messages = match column {
             "user_id" => {
-                "SELECT DISTINCT message_id, email FROM participants WHERE account_id = $1 AND user_id = $2"
+                "SELECT message_id, position, email FROM participants WHERE account_id = $1 AND user_id = $2"
             }
             _ => {
-                "SELECT DISTINCT message_id, email FROM participants WHERE account_id = $1 AND contact_id = $2"
+                "SELECT message_id, position, email FROM participants WHERE account_id = $1 AND contact_id = $2"
             }
         };
-        let stands: Vec<(Uuid, String)> =
+        let found: Vec<(Uuid, i64, String)> =
             query_as(on_messages).bind(account.uuid()).bind(id).fetch_all(self.on(account).await?).await?;
+        let keys = self.row_keys(account).await?;
+        let mut stands = Vec::with_capacity(found.len());
+        for (message, position, email) in found {
+            stands.push((message, keys.show("participants.email", position_of(message, position), email)?));
+        }
         let mut texts: Vec<String> = addresses.iter().map(EmailAddress::key).collect();
         texts.extend(stands.iter().map(|(_, email)| email.to_lowercase()).filter(|email| !email.is_empty()));
         texts.sort_unstable();
         texts.dedup();
         self.take_out_of_events(account, id, &texts).await?;
         let mut messages: Vec<Uuid> = stands.into_iter().map(|(message, _)| message).collect();
+        messages.sort_unstable();
         messages.dedup();
         for message in messages {
             self.take_out_of_traces(account, message, &texts).await?;
@@ -107,6 +133,9 @@ impl Change {
         id: Uuid,
         addresses: &[String],
     ) -> Result<(), DirectoryError> {
+        if self.store.seals_rows() {
+            return self.take_out_of_sealed_events(account, id, addresses).await;
+        }
         query("DELETE FROM events WHERE account_id = $1 AND conversation_id IS NULL AND data LIKE $2")
             .bind(account.uuid())
             .bind(format!("%{id}%"))
@@ -135,6 +164,50 @@ impl Change {
         Ok(())
     }
 
+    /// The same where nothing can be looked for: all of them, opened.
+    async fn take_out_of_sealed_events(
+        &mut self,
+        account: AccountId,
+        id: Uuid,
+        addresses: &[String],
+    ) -> Result<(), DirectoryError> {
+        let (keys, id) = (self.row_keys(account).await?, id.to_string());
+        let mut after = Uuid::nil();
+        loop {
+            let events: Vec<(Uuid, Option<Uuid>, String)> = query_as(
+                "SELECT event_id, conversation_id, data FROM events WHERE account_id = $1 AND event_id > $2
+                 ORDER BY event_id LIMIT $3",
+            )
+            .bind(account.uuid())
+            .bind(after)
+            .bind(EVENTS_AT_ONCE)
+            .fetch_all(self.on(account).await?)
+            .await?;
+            let Some((last, ..)) = events.last() else { return Ok(()) };
+            after = *last;
+            for (event, conversation, stored) in events {
+                let text = keys.show("events.data", event, stored)?;
+                if conversation.is_none() && text.contains(&id) {
+                    self.run(account, "DELETE FROM events WHERE account_id = $1 AND event_id = $2", event)
+                        .await?;
+                    continue;
+                }
+                let mut data: Value = serde_json::from_str(&text).unwrap_or_default();
+                take_out(&mut data, addresses);
+                let data = data.to_string();
+                if data == text {
+                    continue;
+                }
+                query("UPDATE events SET data = $3 WHERE account_id = $1 AND event_id = $2")
+                    .bind(account.uuid())
+                    .bind(event)
+                    .bind(keys.hide("events.data", event, data)?)
+                    .execute(self.on(account).await?)
+                    .await?;
+            }
+        }
+    }
+
     async fn take_out_of_traces(
         &mut self,
         account: AccountId,
@@ -151,7 +224,10 @@ impl Change {
         .await?;
         let other =
             |address: Option<String>| address.filter(|address| !addresses.contains(&address.to_lowercase()));
+        let keys = self.row_keys(account).await?;
         for trace in traces {
+            let trace = trace.show(&keys)?;
+            let id = trace.delivery_id;
             let mut said: Vec<Value> = serde_json::from_str(&trace.steps).unwrap_or_default();
             for text in said.iter_mut().filter_map(|step| step.get_mut("said")) {
                 if let Some(old) = text.as_str() {
@@ -164,10 +240,10 @@ impl Change {
             )
             .bind(account.uuid())
             .bind(trace.delivery_id)
-            .bind(Value::from(said).to_string())
-            .bind(other(trace.mail_from))
-            .bind(other(trace.from_address))
-            .bind(other(trace.rcpt))
+            .bind(keys.hide("deliveries.steps", id, Value::from(said).to_string())?)
+            .bind(keys.hide_some("deliveries.mail_from", id, other(trace.mail_from))?)
+            .bind(keys.hide_some("deliveries.from_address", id, other(trace.from_address))?)
+            .bind(keys.hide_some("deliveries.rcpt", id, other(trace.rcpt))?)
             .execute(self.on(account).await?)
             .await?;
         }
@@ -177,11 +253,34 @@ impl Change {
     /// Remembered answers that show this person.
     async fn forget_answers_with(&mut self, account: AccountId, id: Uuid) -> Result<(), DirectoryError> {
         for owner in [account, AccountId::OPERATOR] {
+            if self.store.seals_rows() {
+                self.forget_sealed_answers_with(owner, id).await?;
+                continue;
+            }
             query("DELETE FROM idempotency_keys WHERE account_id = $1 AND response LIKE $2")
                 .bind(owner.uuid())
                 .bind(format!("%{id}%"))
                 .execute(self.on(owner).await?)
                 .await?;
+        }
+        Ok(())
+    }
+
+    async fn forget_sealed_answers_with(&mut self, owner: AccountId, id: Uuid) -> Result<(), DirectoryError> {
+        let (keys, id) = (self.row_keys(owner).await?, id.to_string());
+        let answers: Vec<(String, String)> =
+            query_as("SELECT key, response FROM idempotency_keys WHERE account_id = $1")
+                .bind(owner.uuid())
+                .fetch_all(self.on(owner).await?)
+                .await?;
+        for (key, response) in answers {
+            if keys.show("idempotency_keys.response", &key, response)?.contains(&id) {
+                query("DELETE FROM idempotency_keys WHERE account_id = $1 AND key = $2")
+                    .bind(owner.uuid())
+                    .bind(key)
+                    .execute(self.on(owner).await?)
+                    .await?;
+            }
         }
         Ok(())
     }
@@ -227,6 +326,8 @@ fn without(said: &str, addresses: &[String]) -> String {
     said.split(' ').map(word).collect::<Vec<_>>().join(" ")
 }
 
+/// Events that are opened at once.
+const EVENTS_AT_ONCE: i64 = 500;
 /// In the order that the foreign keys ask for. `$1` the account, `$2` the contact.
 const OF_CONTACT: &[&str] = &[
     "DELETE FROM events WHERE account_id = $1 AND conversation_id IN

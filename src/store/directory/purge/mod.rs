@@ -224,7 +224,9 @@ impl Change {
                 return Ok(false);
             }
         }
-        let held = select::held(self.on(job.account).await?, job.account, job.of, Uuid::nil(), PIECE).await?;
+        let keys = self.row_keys(job.account).await?;
+        let of = (job.account, &keys);
+        let held = select::held(self.on(job.account).await?, of, job.of, Uuid::nil(), PIECE).await?;
         if !held.is_empty() {
             job.erased.add(self.erase_held_mails(job.account, &held).await?);
             return Ok(false);
@@ -249,7 +251,8 @@ impl Change {
     /// Of what was refused or discarded. Returns whether there was any.
     async fn erase_traces(&mut self, job: &mut Job) -> Result<bool, DirectoryError> {
         let (account, keys) = (job.account, self.store.inner.keys.clone());
-        let hashes = select::hashes_of(self.on(account).await?, account, job.of, &keys).await?;
+        let rows = self.row_keys(account).await?;
+        let hashes = select::hashes_of(self.on(account).await?, (account, &rows), job.of, &keys).await?;
         let traces = select::traces(self.on(account).await?, account, job.of, &hashes, SMALL_PIECE).await?;
         job.erased.deliveries += self.erase_deliveries(account, &traces).await?;
         Ok(!traces.is_empty())

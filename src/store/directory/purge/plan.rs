@@ -12,6 +12,7 @@ use crate::store::directory::DirectoryError;
 use crate::store::directory::erase::{Erased, count, doomed, read_of, traces_of};
 use crate::store::directory::purge::{PurgeOf, select};
 use crate::store::engine::{Connection, query_as};
+use crate::store::row_keys::RowKeys;
 use crate::store::{Store, StoreError};
 
 impl Store {
@@ -22,10 +23,11 @@ impl Store {
     pub async fn plan_purge(&self, account: AccountId, of: PurgeOf) -> Result<Erased, DirectoryError> {
         self.require(account, of).await?;
         let mut reader = self.inner.read.begin_reading().await.map_err(StoreError::from)?;
-        let mut plan = Plan { erased: Erased::default(), traces: HashSet::new() };
+        let keys = self.row_keys(account).await?;
+        let mut plan = Plan { keys, erased: Erased::default(), traces: HashSet::new() };
         self.plan_messages(&mut reader, account, of, &mut plan).await?;
         plan.held(&mut reader, account, of).await?;
-        let hashes = select::hashes_of(&mut reader, account, of, &self.inner.keys).await?;
+        let hashes = select::hashes_of(&mut reader, (account, &plan.keys), of, &self.inner.keys).await?;
         plan.traces.extend(select::traces(&mut reader, account, of, &hashes, i64::MAX).await?);
         plan.erased.deliveries = plan.traces.len() as u64;
         if of == PurgeOf::All {
@@ -55,7 +57,7 @@ impl Store {
             let mut ids = select::messages(reader, account, of, after, PAGE).await?;
             let Some(last) = ids.last() else { return Ok(()) };
             after = *last;
-            let spared = select::brought_by_others(reader, account, of, &ids, is_reply).await?;
+            let spared = select::brought_by_others(reader, (account, &plan.keys), of, &ids, is_reply).await?;
             ids.retain(|id| !spared.messages.contains_key(id));
             plan.traces.extend(spared.own_ways);
             plan.messages(reader, account, of, &ids).await?;
@@ -76,6 +78,7 @@ impl Store {
 }
 
 struct Plan {
+    keys: RowKeys,
     erased: Erased,
     /// Each trace counts once, though two things may take it along. Not filled for a whole account.
     traces: HashSet<Uuid>,
@@ -88,8 +91,8 @@ impl Plan {
         account: AccountId,
         of: PurgeOf,
         ids: &[Uuid],
-    ) -> Result<(), sqlx::Error> {
-        let doomed = doomed(reader, account, ids).await?;
+    ) -> Result<(), StoreError> {
+        let doomed = doomed(reader, (account, &self.keys), ids).await?;
         self.erased.add(count(&doomed));
         if of != PurgeOf::All && !doomed.is_empty() {
             self.traces.extend(traces_of(reader, account, &doomed).await?);
@@ -102,10 +105,10 @@ impl Plan {
         reader: &mut Connection,
         account: AccountId,
         of: PurgeOf,
-    ) -> Result<(), sqlx::Error> {
+    ) -> Result<(), StoreError> {
         let mut after = Uuid::nil();
         loop {
-            let ids = select::held(reader, account, of, after, PAGE).await?;
+            let ids = select::held(reader, (account, &self.keys), of, after, PAGE).await?;
             let Some(last) = ids.last() else { break };
             after = *last;
             let text = "SELECT delivery_id, blob FROM held WHERE account_id = ";

@@ -8,10 +8,12 @@ use crate::address::{Asked, EmailAddress};
 use crate::id::AccountId;
 use crate::keys::Keys;
 use crate::smtp::ForwardPath;
+use crate::store::StoreError;
 use crate::store::directory::erase::read_of;
 use crate::store::directory::purge::PurgeOf;
 use crate::store::directory::{Change, DirectoryError, escape_like};
 use crate::store::engine::{Builder, Connection, query, query_as};
+use crate::store::row_keys::RowKeys;
 
 impl PurgeOf {
     /// Where to go on behind this message. Where everything that is found is erased, from the start: nothing that
@@ -61,11 +63,14 @@ pub(super) async fn messages(
 /// The next held mails behind `after`.
 pub(super) async fn held(
     connection: &mut Connection,
-    account: AccountId,
+    (account, keys): (AccountId, &RowKeys),
     of: PurgeOf,
     after: Uuid,
     limit: i64,
-) -> Result<Vec<Uuid>, sqlx::Error> {
+) -> Result<Vec<Uuid>, StoreError> {
+    if let (PurgeOf::Contact(contact), false) = (of, keys.are_clear()) {
+        return sealed_held(connection, (account, keys), contact.uuid(), after, limit).await;
+    }
     let mut sql = Builder::new("SELECT delivery_id FROM held WHERE account_id = ");
     sql.push_bind(account.uuid());
     match of {
@@ -73,7 +78,7 @@ pub(super) async fn held(
         PurgeOf::Contact(contact) => {
             sql.push(" AND (contact_id = ").push_bind(contact.uuid());
             // What waits for nobody in particular, but names them. The address stands as a JSON string of its own.
-            for address in addresses_of_contact(connection, account, contact.uuid()).await? {
+            for address in addresses_of_contact(connection, (account, keys), contact.uuid()).await? {
                 let quoted = serde_json::Value::from(address.key()).to_string();
                 sql.push(" OR (contact_id IS NULL AND LOWER(headers) LIKE ");
                 sql.push_bind(format!("%{}%", escape_like(&quoted))).push(" ESCAPE '\\')");
@@ -87,8 +92,51 @@ pub(super) async fn held(
     }
     sql.push(" AND delivery_id > ").push_bind(after);
     sql.push(" ORDER BY delivery_id LIMIT ").push_bind(limit);
-    ids(sql, connection).await
+    Ok(ids(sql, connection).await?)
 }
+
+/// The same for a contact where nothing can be looked for: all that waits for nobody in particular, opened.
+async fn sealed_held(
+    connection: &mut Connection,
+    (account, keys): (AccountId, &RowKeys),
+    contact: Uuid,
+    after: Uuid,
+    limit: i64,
+) -> Result<Vec<Uuid>, StoreError> {
+    let quoted: Vec<String> = addresses_of_contact(connection, (account, keys), contact)
+        .await?
+        .iter()
+        .map(|address| serde_json::Value::from(address.key()).to_string())
+        .collect();
+    let limit = usize::try_from(limit).unwrap_or(usize::MAX);
+    let (mut found, mut after) = (Vec::new(), after);
+    loop {
+        let rows: Vec<(Uuid, Option<Uuid>, String)> = query_as(
+            "SELECT delivery_id, contact_id, headers FROM held WHERE account_id = $1 AND delivery_id > $2
+             AND (contact_id IS NULL OR contact_id = $3) ORDER BY delivery_id LIMIT $4",
+        )
+        .bind(account.uuid())
+        .bind(after)
+        .bind(contact)
+        .bind(HELD_AT_ONCE)
+        .fetch_all(&mut *connection)
+        .await?;
+        let Some((last, ..)) = rows.last() else { return Ok(found) };
+        after = *last;
+        for (delivery, of, headers) in rows {
+            let headers = keys.show("held.headers", delivery, headers)?.to_lowercase();
+            if of.is_some() || quoted.iter().any(|address| headers.contains(address)) {
+                found.push(delivery);
+            }
+            if found.len() >= limit {
+                return Ok(found);
+            }
+        }
+    }
+}
+
+/// Held mails that are opened at once.
+const HELD_AT_ONCE: i64 = 200;
 
 /// Traces about the contact or user that belong to no message and no held mail: of what was refused or discarded.
 pub(super) async fn traces(
@@ -128,21 +176,21 @@ pub(super) async fn traces(
 /// By which the traces of a contact are found (R5).
 pub(super) async fn hashes_of(
     connection: &mut Connection,
-    account: AccountId,
+    (account, rows): (AccountId, &RowKeys),
     of: PurgeOf,
     keys: &Keys,
-) -> Result<Vec<Vec<u8>>, sqlx::Error> {
+) -> Result<Vec<Vec<u8>>, StoreError> {
     let PurgeOf::Contact(contact) = of else { return Ok(Vec::new()) };
-    let addresses = addresses_of_contact(connection, account, contact.uuid()).await?;
+    let addresses = addresses_of_contact(connection, (account, rows), contact.uuid()).await?;
     Ok(addresses.iter().map(|address| keys.address_hash(address).to_vec()).collect())
 }
 
 /// The primary and the other addresses of a contact.
 pub(super) async fn addresses_of_contact(
     connection: &mut Connection,
-    account: AccountId,
+    (account, keys): (AccountId, &RowKeys),
     contact: Uuid,
-) -> Result<Vec<EmailAddress>, sqlx::Error> {
+) -> Result<Vec<EmailAddress>, StoreError> {
     let row: Option<(String, String)> =
         query_as("SELECT email, other_emails FROM contacts WHERE account_id = $1 AND contact_id = $2")
             .bind(account.uuid())
@@ -150,6 +198,8 @@ pub(super) async fn addresses_of_contact(
             .fetch_optional(connection)
             .await?;
     let Some((email, others)) = row else { return Ok(Vec::new()) };
+    let email = keys.show("contacts.email", contact, email)?;
+    let others = keys.show("contacts.other_emails", contact, others)?;
     let others: Vec<String> = serde_json::from_str(&others).unwrap_or_default();
     Ok(std::iter::once(&email).chain(&others).filter_map(|text| EmailAddress::parse(text)).collect())
 }
@@ -175,18 +225,21 @@ pub(super) struct Spared {
 /// brought in is meant, those that came by a reply address. These stay.
 pub(super) async fn brought_by_others(
     connection: &mut Connection,
-    account: AccountId,
+    (account, keys): (AccountId, &RowKeys),
     of: PurgeOf,
     ids: &[Uuid],
     is_reply: impl Fn(&str) -> bool,
-) -> Result<Spared, sqlx::Error> {
+) -> Result<Spared, StoreError> {
     let (user, is_mine) = match of {
         PurgeOf::Mine(user) => (user.uuid(), true),
         PurgeOf::User(user) => (user.uuid(), false),
         PurgeOf::All | PurgeOf::Contact(_) | PurgeOf::Message(_) => return Ok(Spared::default()),
     };
     let text = "SELECT message_id, delivery_id, user_id, rcpt FROM deliveries WHERE account_id = ";
-    let ways: Vec<Way> = read_of(connection, account, text, "message_id", ids).await?;
+    let mut ways: Vec<Way> = read_of(connection, account, text, "message_id", ids).await?;
+    for (_, delivery, _, rcpt) in &mut ways {
+        *rcpt = keys.show_some("deliveries.rcpt", &*delivery, rcpt.take())?;
+    }
     let mut spared = Spared::default();
     for (message, _, by, rcpt) in &ways {
         match by {
@@ -220,7 +273,8 @@ impl Change {
             let path = EmailAddress::parse(rcpt).map(ForwardPath::Address);
             path.is_some_and(|path| matches!(served.classify(&path), Asked::Reply(_)))
         };
-        let spared = brought_by_others(self.on(account).await?, account, of, ids, is_reply).await?;
+        let keys = self.row_keys(account).await?;
+        let spared = brought_by_others(self.on(account).await?, (account, &keys), of, ids, is_reply).await?;
         ids.retain(|id| !spared.messages.contains_key(id));
         for (message, user) in spared.messages {
             query("UPDATE messages SET user_id = $3 WHERE account_id = $1 AND message_id = $2")

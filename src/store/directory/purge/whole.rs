@@ -2,7 +2,6 @@
 //! hashes of what was erased.
 
 use crate::id::AccountId;
-use crate::store::StoreError;
 use crate::store::directory::erase::Erased;
 use crate::store::directory::purge::SMALL_PIECE;
 use crate::store::directory::{Addresses, Change, DirectoryError};
@@ -13,7 +12,9 @@ impl Change {
     pub(super) async fn stop_account(&mut self, account: AccountId) -> Result<(), DirectoryError> {
         self.require_account(account).await?;
         self.addresses = Addresses::Changed;
-        let wrapped = self.store.vault().new_account_key(account).map_err(StoreError::from)?;
+        let wrapped = self.store.vault().new_account_key(account)?;
+        // The rows are erased one by one, and their hashes kept: until then they can be read.
+        self.rewrap_row_key(account, &wrapped).await?;
         query("UPDATE accounts SET wrapped_key = $2 WHERE account_id = $1")
             .bind(account.uuid())
             .bind(wrapped)
@@ -52,6 +53,7 @@ impl Change {
             }
         }
         self.addresses = Addresses::Changed;
+        self.renew_row_key(account).await?;
         Ok(true)
     }
 }
@@ -179,7 +181,16 @@ mod tests {
 
     #[tokio::test]
     async fn r60_every_table_of_an_account_is_emptied_or_named_here_as_one_that_stays() {
-        let stay = ["accounts", "audit", "audit_heads", "erased_blobs", "purges", "tokens", "tombstones"];
+        let stay = [
+            "accounts",
+            "audit",
+            "audit_heads",
+            "erased_blobs",
+            "purges",
+            "row_keys",
+            "tokens",
+            "tombstones",
+        ];
         // By their own functions: messages with who is on them, held mail, remembered answers.
         let elsewhere = ["held", "idempotency_keys", "messages", "participants"];
         let emptied = TABLES.iter().map(|(table, _)| *table);
