@@ -26,6 +26,7 @@ mod record;
 mod relay;
 mod relay_content;
 mod relay_jobs;
+mod reseal;
 mod row_keyring;
 mod row_keys;
 mod row_seal;
@@ -63,6 +64,7 @@ pub use mailbox::Lookup;
 pub use notices::Confirmation;
 pub use relay_content::{CopyFacts, DigestFacts, Gone};
 pub use relay_jobs::{RelayJob, RelayJobView, RelayKind, RelayQueue, Settled};
+pub use reseal::RowsAs;
 pub use submission::{Filed, Refusal, Submission};
 pub use writer::Batches;
 

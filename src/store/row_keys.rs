@@ -91,7 +91,7 @@ impl RowKeys {
     /// What a column is to hold. `column` is `table.column`, `row` what tells the row from the account's others.
     pub(in crate::store) fn hide(
         &self,
-        column: &'static str,
+        column: &str,
         row: impl AsRef<[u8]>,
         text: impl Into<String>,
     ) -> Result<String, SealError> {
@@ -105,7 +105,7 @@ impl RowKeys {
     /// The same of what may be missing.
     pub(in crate::store) fn hide_some(
         &self,
-        column: &'static str,
+        column: &str,
         row: impl AsRef<[u8]>,
         text: Option<impl Into<String>>,
     ) -> Result<Option<String>, SealError> {
@@ -115,7 +115,7 @@ impl RowKeys {
     /// What a column holds. A text that bears no mark was never sealed.
     pub(in crate::store) fn show(
         &self,
-        column: &'static str,
+        column: &str,
         row: impl AsRef<[u8]>,
         stored: String,
     ) -> Result<String, StoreError> {
@@ -128,7 +128,7 @@ impl RowKeys {
     /// The same of what may be missing.
     pub(in crate::store) fn show_some(
         &self,
-        column: &'static str,
+        column: &str,
         row: impl AsRef<[u8]>,
         stored: Option<String>,
     ) -> Result<Option<String>, StoreError> {

@@ -134,6 +134,17 @@ impl TestApp {
         panic!("SIGTERM did not end it");
     }
 
+    /// From the next start on.
+    pub(crate) fn set(&mut self, name: &str, value: &str) {
+        self.extras.environment.retain(|setting| setting.split('=').next() != Some(name));
+        self.extras.environment.push(format!("{name}={value}"));
+    }
+
+    /// The settings of the environment, each `NAME=value`.
+    pub(crate) fn environment(&self) -> &[String] {
+        &self.extras.environment
+    }
+
     pub(crate) fn pid(&self) -> u32 {
         self.child.id()
     }
@@ -301,7 +312,7 @@ fn addresses(line: &str) -> Option<(SocketAddr, SocketAddr)> {
     Some((smtp.parse().ok()?, http.parse().ok()?))
 }
 
-fn files_below(folder: &Path) -> Vec<PathBuf> {
+pub(crate) fn files_below(folder: &Path) -> Vec<PathBuf> {
     let mut files = Vec::new();
     for entry in std::fs::read_dir(folder).unwrap().map(Result::unwrap) {
         let kind = entry.file_type().unwrap();
