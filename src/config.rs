@@ -172,6 +172,8 @@ pub struct Store {
     /// Where large messages are.
     #[serde(deserialize_with = "blobs_url")]
     pub blobs: BlobsUrl,
+    /// Whether subjects, texts, names and addresses in rows are sealed too.
+    pub seal_rows: bool,
 }
 
 /// `store.blobs`, parsed.
@@ -409,6 +411,7 @@ impl Default for Store {
         Self {
             url: StoreUrl::Sqlite(PathBuf::from("data/syncmx.db")),
             blobs: BlobsUrl::Folder(PathBuf::from("data/blobs")),
+            seal_rows: false,
         }
     }
 }

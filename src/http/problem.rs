@@ -108,6 +108,9 @@ impl From<StoreError> for Problem {
             ),
             StoreError::Defect(_)
             | StoreError::Migration(_)
+            | StoreError::RowsBetween { .. }
+            | StoreError::RowsClear { .. }
+            | StoreError::RowsSealed { .. }
             | StoreError::SchemaBehind { .. }
             | StoreError::SchemaNewer { .. }
             | StoreError::Seal(_)

@@ -13,6 +13,8 @@ use crate::store::audit;
 use crate::store::effects;
 use crate::store::engine::Transaction;
 use crate::store::facts::Directory;
+use crate::store::row_keyring::RowKeySet;
+use crate::store::row_seal::unreadable;
 use crate::store::rows::Rows;
 use crate::store::seal::{KeyNumber, SealError};
 use crate::store::submission::{Filed, Prepared, SealedCopy};
@@ -85,13 +87,14 @@ impl Desk {
         let accounts: Vec<AccountId> = accounts.chain(jobs.iter().flat_map(Job::noted)).collect();
         transaction.lock_accounts(&accounts).await?;
         self.see_version(transaction.data_version().await?);
+        let row_keys = self.row_keys_of(transaction, jobs).await?;
         let mut directory = if arrivals.is_empty() {
             Directory::default()
         } else {
-            Directory::load(transaction, &arrivals, &self.served_domains, &self.keys).await?
+            Directory::load(transaction, &arrivals, &self.served_domains, (&self.keys, &row_keys)).await?
         };
         if self.relay_domain.is_some() && !arrivals.is_empty() {
-            directory.load_relaying(transaction, &arrivals).await?;
+            directory.load_relaying(transaction, &arrivals, &row_keys).await?;
         }
         let mut rows = Rows::default();
         let mut answers = Vec::with_capacity(jobs.len());
@@ -115,7 +118,7 @@ impl Desk {
         }
         rows.events_after(&mut directory.last_events);
         let with_events = rows.events.iter().map(|event| AccountId::from_uuid(event.account_id)).collect();
-        rows.write(transaction).await?;
+        rows.write(transaction, &row_keys).await?;
         audit::append(transaction, noted).await?;
         Ok((answers, with_events))
     }
@@ -125,6 +128,16 @@ impl Desk {
             self.keyring.forget();
         }
         Failure::Job(index, answer)
+    }
+
+    /// Of every account that a row is written for, and of the operator's, which keeps the accounts' settings.
+    async fn row_keys_of(
+        &self,
+        transaction: &mut Transaction,
+        jobs: &[Job],
+    ) -> Result<RowKeySet, sqlx::Error> {
+        let accounts = jobs.iter().flat_map(Job::accounts).chain([AccountId::OPERATOR]);
+        self.rows.of_all(transaction, accounts).await.map_err(unreadable)
     }
 
     fn file(&self, rows: &mut Rows, prepared: &Prepared, outcomes: &[Outcome<'_>]) -> Answer {
@@ -145,6 +158,15 @@ impl Job {
             Work::File(_) | Work::Record(_) => &[],
         };
         acts.iter().map(|act| act.account)
+    }
+
+    /// Whose rows it writes.
+    fn accounts(&self) -> Vec<AccountId> {
+        match &self.work {
+            Work::File(_) => self.arrivals().map(|arrival| arrival.mailbox.account()).collect(),
+            Work::Note(_) => Vec::new(),
+            Work::Record(refusals) => refusals.iter().map(|refusal| refusal.account).collect(),
+        }
     }
 
     fn arrivals(&self) -> impl Iterator<Item = Arrival<'_>> {

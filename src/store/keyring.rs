@@ -10,6 +10,7 @@ use crate::store::StoreError;
 use crate::store::cache::Cache;
 use crate::store::engine::{self, Pool, Query, query, query_as, query_scalar};
 use crate::store::mailbox::REMEMBERED;
+use crate::store::row_keyring::{self, RowsMode};
 use crate::store::seal::{AccountKeys, KeyNumber, SealError, Vault};
 use crate::time::Timestamp;
 
@@ -98,22 +99,13 @@ pub(in crate::store) async fn check_master(
     write: &Pool,
     vault: &Vault,
     url: &StoreUrl,
+    mode: RowsMode,
 ) -> Result<(), StoreError> {
     let failed = |error| engine::explain(error, url);
     let mut rows = wrapped_keys(AccountId::OPERATOR).fetch_all(write).await.map_err(failed)?;
     if rows.is_empty() {
         // Another process may do the same now: whoever comes first, counts.
-        query(
-            "INSERT INTO accounts (account_id, name, settings, wrapped_key, created_at) \
-             VALUES ($1, $2, '{}', $3, $4) ON CONFLICT DO NOTHING",
-        )
-        .bind(AccountId::OPERATOR.uuid())
-        .bind("operator")
-        .bind(vault.new_account_key(AccountId::OPERATOR)?)
-        .bind(Timestamp::now().as_millis())
-        .execute(write)
-        .await
-        .map_err(failed)?;
+        make_operator(write, vault, mode).await?;
         rows = wrapped_keys(AccountId::OPERATOR).fetch_all(write).await.map_err(failed)?;
     }
     let wrapped_by: Vec<Option<MasterKeyId>> =
@@ -134,6 +126,29 @@ pub(in crate::store) async fn check_master(
         Some(missing) => Err(wrong_master(vault, url, Some(missing))),
         None => Ok(()),
     }
+}
+
+/// A store without this account is a fresh one: its rows are as they are wanted.
+async fn make_operator(write: &Pool, vault: &Vault, rows: RowsMode) -> Result<(), StoreError> {
+    let (account, now) = (AccountId::OPERATOR, Timestamp::now());
+    let wrapped = vault.new_account_key(account)?;
+    let mut tx = write.begin_writing().await?;
+    let made = query(
+        "INSERT INTO accounts (account_id, name, settings, wrapped_key, created_at) \
+         VALUES ($1, $2, '{}', $3, $4) ON CONFLICT DO NOTHING",
+    )
+    .bind(account.uuid())
+    .bind("operator")
+    .bind(wrapped.clone())
+    .bind(now.as_millis())
+    .execute(&mut *tx)
+    .await?;
+    if made == 1 && rows == RowsMode::Sealed {
+        let first = vec![(KeyNumber::FIRST.as_i64(), wrapped)];
+        let row_key = open(vault, account, first).await?.new_row_key()?;
+        row_keyring::insert_key(&mut tx, account, row_key, Some(now)).await?;
+    }
+    Ok(tx.commit().await?)
 }
 
 fn wrong_master(vault: &Vault, url: &StoreUrl, needs: Option<MasterKeyId>) -> StoreError {

@@ -24,6 +24,9 @@ use crate::store::queries::{
     ACCOUNTS, CONTACTS_BY_EMAIL, CONTACTS_BY_ID, CONVERSATIONS, HELD, Hash16, IDENTITIES, MARKS, MESSAGES,
     OWNERS, OfDay, One, SIGNERS, THREADS, TOMBSTONES, Text, Two,
 };
+use crate::store::row_keyring::RowKeySet;
+use crate::store::row_keys::{Index, RowKeys};
+use crate::store::row_seal::unreadable;
 use crate::store::statement::select;
 use crate::store::{Store, StoreError};
 use crate::time::Timestamp;
@@ -37,35 +40,37 @@ impl Store {
         // One read transaction: all facts of one point in time.
         let mut reader = self.reader().begin_reading().await?;
         let (served, keys) = (self.inner.served.all(), &self.inner.keys);
-        let mut directory = Directory::load(&mut reader, &[*arrival], &served, keys).await?;
+        let accounts = [arrival.mailbox.account(), AccountId::OPERATOR];
+        let rows = self.inner.rows.of_all(&mut reader, accounts).await?;
+        let mut directory = Directory::load(&mut reader, &[*arrival], &served, (keys, &rows)).await?;
         if self.inner.relay_domain.is_some() {
-            directory.load_relaying(&mut reader, &[*arrival]).await?;
+            directory.load_relaying(&mut reader, &[*arrival], &rows).await?;
         }
         directory.facts(arrival, keys).ok_or(StoreError::NoSuchAccount)
     }
 }
 
 impl Directory {
-    /// Reads what is known about the arrivals.
+    /// Reads what is known about the arrivals. `rows` are the keys of their accounts and of the operator's.
     pub(in crate::store) async fn load(
         connection: &mut Connection,
         arrivals: &[Arrival<'_>],
         served_domains: &[String],
-        keys: &Keys,
+        (keys, rows): (&Keys, &RowKeySet),
     ) -> Result<Self, sqlx::Error> {
         let mut directory = Self::default();
         let wanted = Wanted::of(arrivals);
-        directory.load_accounts(connection, &wanted, served_domains).await?;
-        directory.load_identities(connection, &wanted).await?;
-        directory.load_signers(connection, &wanted).await?;
-        directory.load_contacts_by_email(connection, &wanted).await?;
-        directory.load_threads(connection, &wanted).await?;
-        directory.load_messages(connection, &wanted).await?;
-        directory.load_held(connection, &wanted).await?;
+        directory.load_accounts(connection, &wanted, served_domains, rows).await?;
+        directory.load_identities(connection, &wanted, rows).await?;
+        directory.load_signers(connection, &wanted, rows).await?;
+        directory.load_contacts_by_email(connection, &wanted, rows).await?;
+        directory.load_threads(connection, &wanted, rows).await?;
+        directory.load_messages(connection, &wanted, rows).await?;
+        directory.load_held(connection, &wanted, rows).await?;
         directory.load_tombstones(connection, arrivals, keys).await?;
         directory.load_conversations(connection, wanted.conversations.clone()).await?;
-        directory.load_owners(connection, wanted.owners).await?;
-        directory.load_contacts_of_conversations(connection).await?;
+        directory.load_owners(connection, wanted.owners, rows).await?;
+        directory.load_contacts_of_conversations(connection, rows).await?;
         directory.load_marks(connection).await?;
         Ok(directory)
     }
@@ -75,12 +80,16 @@ impl Directory {
         connection: &mut Connection,
         wanted: &Wanted,
         served_domains: &[String],
+        rows: &RowKeySet,
     ) -> Result<(), sqlx::Error> {
+        let operator = rows.of(AccountId::OPERATOR).map_err(unreadable)?;
         let keys = wanted.accounts.iter().map(|account| One(account.uuid())).collect();
         type Found = (Uuid, String, String, i64, Option<Uuid>);
         for (id, name, settings, key_floor, last_event) in
             select::<_, Found>(connection, &ACCOUNTS, keys).await?
         {
+            let name = operator.show("accounts.name", id, name).map_err(unreadable)?;
+            let settings = operator.show("accounts.settings", id, settings).map_err(unreadable)?;
             let id = AccountId::from_uuid(id);
             self.key_floors.insert(id, key_floor);
             self.last_events.extend(last_event.map(|event| (id, EventId::from_uuid(event))));
@@ -95,11 +104,16 @@ impl Directory {
         &mut self,
         connection: &mut Connection,
         wanted: &Wanted,
+        rows: &RowKeySet,
     ) -> Result<(), sqlx::Error> {
         type Found = (Uuid, String, Uuid, String, Option<i64>, String);
         for (account, key, user, address, verified_at, sync_state) in
-            select::<_, Found>(connection, &IDENTITIES, texts(&wanted.addresses)).await?
+            select::<_, Found>(connection, &IDENTITIES, texts(&wanted.addresses, rows, Index::Address)?)
+                .await?
         {
+            let keys = rows.of(AccountId::from_uuid(account)).map_err(unreadable)?;
+            let address = keys.show("user_emails.address", &key, address).map_err(unreadable)?;
+            let key = keys.show_index(Index::Address, key).map_err(unreadable)?;
             let identity = Identity {
                 address: address_of(&address)?,
                 user: UserId::from_uuid(user),
@@ -116,10 +130,18 @@ impl Directory {
         &mut self,
         connection: &mut Connection,
         wanted: &Wanted,
+        rows: &RowKeySet,
     ) -> Result<(), sqlx::Error> {
-        for (account, key, domain) in
-            select::<_, (Uuid, String, String)>(connection, &SIGNERS, texts(&wanted.authors)).await?
+        for (account, key, domain) in select::<_, (Uuid, String, String)>(
+            connection,
+            &SIGNERS,
+            texts(&wanted.authors, rows, Index::Address)?,
+        )
+        .await?
         {
+            let keys = rows.of(AccountId::from_uuid(account)).map_err(unreadable)?;
+            let key = keys.show_index(Index::Address, key).map_err(unreadable)?;
+            let domain = keys.show_index(Index::Domain, domain).map_err(unreadable)?;
             self.signers.entry((AccountId::from_uuid(account), key)).or_default().push(domain);
         }
         Ok(())
@@ -129,11 +151,15 @@ impl Directory {
         &mut self,
         connection: &mut Connection,
         wanted: &Wanted,
+        rows: &RowKeySet,
     ) -> Result<(), sqlx::Error> {
-        let found: Vec<ContactRow> = select(connection, &CONTACTS_BY_EMAIL, texts(&wanted.addresses)).await?;
+        let keys = texts(&wanted.addresses, rows, Index::Address)?;
+        let found: Vec<ContactRow> = select(connection, &CONTACTS_BY_EMAIL, keys).await?;
         for row in found {
-            let (account, key) = (AccountId::from_uuid(row.0), row.4.clone());
-            let contact = contact_of(row)?;
+            let account = AccountId::from_uuid(row.0);
+            let keys = rows.of(account).map_err(unreadable)?;
+            let key = keys.show_index(Index::Address, row.4.clone()).map_err(unreadable)?;
+            let contact = contact_of(row, &keys)?;
             self.contacts_by_email.entry((account, key)).or_default().push(contact.id);
             self.contacts.insert((account, contact.id), contact);
         }
@@ -144,11 +170,14 @@ impl Directory {
         &mut self,
         connection: &mut Connection,
         wanted: &Wanted,
+        rows: &RowKeySet,
     ) -> Result<(), sqlx::Error> {
         type Found = (Uuid, String, bool, Uuid, Uuid, Option<Uuid>, Option<Uuid>, i64);
         for (account, header, is_own, id, contact, user, merged_into, last_at) in
-            select::<_, Found>(connection, &THREADS, texts(&wanted.references)).await?
+            select::<_, Found>(connection, &THREADS, texts(&wanted.references, rows, Index::MessageId)?)
+                .await?
         {
+            let header = shown_header(rows, account, header)?;
             let (account, conversation) = (AccountId::from_uuid(account), ConversationId::from_uuid(id));
             self.threads.entry((account, header)).or_default().push(ThreadEntry { conversation, is_own });
             self.take_conversation((account.uuid(), id, contact, user, merged_into, last_at));
@@ -163,16 +192,17 @@ impl Directory {
         &mut self,
         connection: &mut Connection,
         wanted: &Wanted,
+        rows: &RowKeySet,
     ) -> Result<(), sqlx::Error> {
         type Found = (Uuid, String, Uuid, Vec<u8>, Uuid);
         for (account, header, id, digest, contact) in
-            select::<_, Found>(connection, &MESSAGES, texts(&wanted.message_ids)).await?
+            select::<_, Found>(connection, &MESSAGES, texts(&wanted.message_ids, rows, Index::MessageId)?)
+                .await?
         {
+            let header = shown_header(rows, account, header)?;
             let existing = ExistingMessage {
                 id: MessageId::from_uuid(id),
-                digest: digest
-                    .try_into()
-                    .map_err(|_| sqlx::Error::Decode("a digest has 32 octets".into()))?,
+                digest: shown_digest(rows, account, digest)?,
                 contact: ContactId::from_uuid(contact),
             };
             self.messages.entry((AccountId::from_uuid(account), header)).or_default().push(existing);
@@ -180,16 +210,20 @@ impl Directory {
         Ok(())
     }
 
-    async fn load_held(&mut self, connection: &mut Connection, wanted: &Wanted) -> Result<(), sqlx::Error> {
+    async fn load_held(
+        &mut self,
+        connection: &mut Connection,
+        wanted: &Wanted,
+        rows: &RowKeySet,
+    ) -> Result<(), sqlx::Error> {
         type Found = (Uuid, String, Uuid, Vec<u8>, Option<Uuid>);
         for (account, header, delivery, digest, user) in
-            select::<_, Found>(connection, &HELD, texts(&wanted.message_ids)).await?
+            select::<_, Found>(connection, &HELD, texts(&wanted.message_ids, rows, Index::MessageId)?).await?
         {
+            let header = shown_header(rows, account, header)?;
             let twin = HeldTwin {
                 delivery: DeliveryId::from_uuid(delivery),
-                digest: digest
-                    .try_into()
-                    .map_err(|_| sqlx::Error::Decode("a digest has 32 octets".into()))?,
+                digest: shown_digest(rows, account, digest)?,
                 user: user.map(UserId::from_uuid),
             };
             self.held.entry((AccountId::from_uuid(account), header)).or_default().push(twin);
@@ -259,6 +293,7 @@ impl Directory {
         &mut self,
         connection: &mut Connection,
         wanted: OwnersWanted,
+        rows: &RowKeySet,
     ) -> Result<(), sqlx::Error> {
         type Found = (Uuid, Uuid, i64, String, String, Option<i64>);
         let mut keys: HashSet<OfDay> = wanted.users;
@@ -269,7 +304,10 @@ impl Directory {
         for (account, user, day, name, sync_state, filings) in
             select::<_, Found>(connection, &OWNERS, keys.into_iter().collect()).await?
         {
-            let (account, user) = (AccountId::from_uuid(account), UserId::from_uuid(user));
+            let account = AccountId::from_uuid(account);
+            let keys = rows.of(account).map_err(unreadable)?;
+            let name = keys.show("users.name", user, name).map_err(unreadable)?;
+            let user = UserId::from_uuid(user);
             self.owners.insert((account, user), Owner { user, name, sync_on: sync_state == "on" });
             let filings = u32::try_from(filings.unwrap_or(0)).unwrap_or(u32::MAX);
             self.filed_today.insert((account, user, day), filings);
@@ -280,6 +318,7 @@ impl Directory {
     async fn load_contacts_of_conversations(
         &mut self,
         connection: &mut Connection,
+        rows: &RowKeySet,
     ) -> Result<(), sqlx::Error> {
         let keys: HashSet<Two> = self
             .conversations
@@ -291,7 +330,7 @@ impl Directory {
         let found: Vec<ContactRow> = select(connection, &CONTACTS_BY_ID, keys.into_iter().collect()).await?;
         for row in found {
             let account = AccountId::from_uuid(row.0);
-            let contact = contact_of(row)?;
+            let contact = contact_of(row, &rows.of(account).map_err(unreadable)?)?;
             self.contacts.insert((account, contact.id), contact);
         }
         Ok(())
@@ -369,18 +408,41 @@ fn each<T: Eq + Hash>(
         .collect()
 }
 
-fn texts(keys: &HashSet<(AccountId, String)>) -> Vec<Text> {
-    keys.iter().map(|(account, key)| Text(account.uuid(), key.clone())).collect()
+/// As the columns hold them.
+fn texts(
+    keys: &HashSet<(AccountId, String)>,
+    rows: &RowKeySet,
+    index: Index,
+) -> Result<Vec<Text>, sqlx::Error> {
+    let text = |(account, key): &(AccountId, String)| {
+        Ok(Text(account.uuid(), rows.of(*account)?.index(index, key.as_str())?))
+    };
+    keys.iter().map(text).collect::<Result<_, _>>().map_err(unreadable)
+}
+
+fn shown_header(rows: &RowKeySet, account: Uuid, header: String) -> Result<String, sqlx::Error> {
+    let keys = rows.of(AccountId::from_uuid(account));
+    keys.and_then(|keys| keys.show_index(Index::MessageId, header)).map_err(unreadable)
+}
+
+fn shown_digest(rows: &RowKeySet, account: Uuid, digest: Vec<u8>) -> Result<[u8; 32], sqlx::Error> {
+    let keys = rows.of(AccountId::from_uuid(account));
+    let digest = keys.and_then(|keys| keys.show_octets(Index::Digest, digest)).map_err(unreadable)?;
+    digest.try_into().map_err(|_| sqlx::Error::Decode("a digest has 32 octets".into()))
 }
 
 fn address_of(text: &str) -> Result<EmailAddress, sqlx::Error> {
     EmailAddress::parse(text).ok_or_else(|| sqlx::Error::Decode("an address in the store is none".into()))
 }
 
-fn contact_of((_, id, name, email, _, created_at): ContactRow) -> Result<Contact, sqlx::Error> {
+fn contact_of(
+    (_, id, name, email, _, created_at): ContactRow,
+    keys: &RowKeys,
+) -> Result<Contact, sqlx::Error> {
+    let email = keys.show("contacts.email", id, email).map_err(unreadable)?;
     Ok(Contact {
         id: ContactId::from_uuid(id),
-        name,
+        name: keys.show("contacts.name", id, name).map_err(unreadable)?,
         email: EmailAddress::parse(&email),
         created_at: Timestamp::from_millis(created_at),
     })

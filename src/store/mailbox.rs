@@ -11,6 +11,7 @@ use crate::address::{Asked, Mailbox, ReplyMailbox, UserMailbox};
 use crate::id::{AccountId, ConversationId, UserId};
 use crate::store::cache::Cache;
 use crate::store::engine::query_as;
+use crate::store::row_keys::Index;
 use crate::store::{Store, StoreError};
 
 /// What a recipient path stands for.
@@ -98,8 +99,9 @@ impl Store {
     }
 
     async fn read_sync_address(&self, local_part: &str) -> Result<SyncAddress, StoreError> {
+        let key = self.operator_row_keys().index(Index::SyncAddress, local_part)?;
         let found: Option<(Uuid, Uuid, String, String)> =
-            query_as(SYNC_ADDRESS).bind(local_part).fetch_optional(self.reader()).await?;
+            query_as(SYNC_ADDRESS).bind(key).fetch_optional(self.reader()).await?;
         Ok(match found {
             None => SyncAddress::Unknown,
             Some((account, user, address_state, sync_state)) => {

@@ -26,7 +26,11 @@ mod record;
 mod relay;
 mod relay_content;
 mod relay_jobs;
+mod reseal;
 pub mod rewrap;
+mod row_keyring;
+mod row_keys;
+mod row_seal;
 mod rows;
 pub mod seal;
 mod statement;
@@ -52,6 +56,7 @@ use crate::store::blobs::Blobs;
 use crate::store::engine::{Pool, Pools, Transaction, query};
 use crate::store::keyring::Keyring;
 use crate::store::mailbox::Addresses;
+use crate::store::row_keyring::{RowVault, RowsMode};
 use crate::store::seal::{AccountKeys, MasterKeyId, Vault};
 
 pub use bell::{Ring, Rings};
@@ -60,6 +65,7 @@ pub use mailbox::Lookup;
 pub use notices::Confirmation;
 pub use relay_content::{CopyFacts, DigestFacts, Gone};
 pub use relay_jobs::{RelayJob, RelayJobView, RelayKind, RelayQueue, Settled};
+pub use reseal::RowsAs;
 pub use submission::{Filed, Refusal, Submission};
 pub use writer::Batches;
 
@@ -75,6 +81,7 @@ struct Inner {
     write: Pool,
     keys: Arc<Keys>,
     vault: Vault,
+    rows: RowVault,
     served: ServedDomains,
     blobs: Blobs,
     addresses: Arc<Addresses>,
@@ -148,6 +155,28 @@ pub enum StoreError {
     /// There is no such account.
     #[error("there is no such account")]
     NoSuchAccount,
+    /// The change of its rows was broken off.
+    #[error(
+        "the rows of {database} are partly sealed: run `syncmx migrate --seal-rows` (or `--unseal-rows`) to its end"
+    )]
+    RowsBetween {
+        /// The database.
+        database: String,
+    },
+    /// `store.seal_rows` is on, but what is there is clear.
+    #[error("the rows of {database} are not sealed: stop every server, run `syncmx migrate --seal-rows`")]
+    RowsClear {
+        /// The database.
+        database: String,
+    },
+    /// `store.seal_rows` is off, but what is there is sealed.
+    #[error(
+        "the rows of {database} are sealed: set store.seal_rows = true, or stop every server and run `syncmx migrate --unseal-rows`"
+    )]
+    RowsSealed {
+        /// The database.
+        database: String,
+    },
     /// The database is of an earlier program, and nobody has said that it may be changed.
     #[error(
         "{database} has not got schema version {version}: run `syncmx migrate`, or `syncmx serve --migrate`"
@@ -207,6 +236,14 @@ pub enum StoreError {
 
 impl From<sqlx::Error> for StoreError {
     fn from(error: sqlx::Error) -> Self {
+        // What did not open while a statement's rows were read says itself what it is.
+        let error = match error {
+            sqlx::Error::Decode(source) => match source.downcast::<Self>() {
+                Ok(said) => return *said,
+                Err(source) => sqlx::Error::Decode(source),
+            },
+            error => error,
+        };
         if engine::is_damage(&error) {
             return Self::Corrupt { path: "a part of the database".into() };
         }
@@ -279,13 +316,16 @@ impl Store {
         };
         let Pools { read, write, filing } = engine::connect(&config.url, changed.clone()).await?;
         let vault = Vault::new(keys.master.clone());
-        keyring::check_master(&write, &vault, &config.url).await?;
+        let mode = if config.seal_rows { RowsMode::Sealed } else { RowsMode::Clear };
+        keyring::check_master(&write, &vault, &config.url, mode).await?;
+        let rows = RowVault::open(&write, &vault, &config.url, mode).await?;
         let (bell, closed) = (Bell::new(), CancellationToken::new());
         if let StoreUrl::Postgres(url) = &config.url {
             engine::listen(url.clone(), changed, closed.clone()).await?;
         }
         let writer = writer::Handle::start(writer::Desk {
             filing,
+            rows: rows.clone(),
             keys: keys.clone(),
             served_domains: served.all(),
             relay_domain: relay_domain.clone(),
@@ -300,6 +340,7 @@ impl Store {
             write,
             keys,
             vault,
+            rows,
             served,
             blobs,
             addresses,

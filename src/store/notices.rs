@@ -7,6 +7,7 @@ use crate::id::{AccountId, UserId};
 use crate::store::directory::{Change, DirectoryError};
 use crate::store::engine::{query, query_as, query_scalar};
 use crate::store::facts::day;
+use crate::store::row_keys::Index;
 use crate::store::{Store, StoreError};
 use crate::time::Timestamp;
 
@@ -91,6 +92,9 @@ impl Store {
         if owner != account.uuid() {
             return Ok(None);
         }
+        let keys = self.row_keys(account).await?;
+        let address = keys.show("user_emails.address", &key, address)?;
+        let key = keys.show_index(Index::Address, key)?;
         let tag = Uuid::from_bytes(self.inner.keys.confirmation_tag(id, owner, user, &key));
         let token = format!("{}{}", id.simple(), tag.simple());
         Ok(EmailAddress::parse(&address).map(|address| (address, token)))
@@ -108,6 +112,11 @@ impl Store {
             .fetch_optional(self.reader())
             .await?;
         let Some((account, user, key, address, account_name, user_name)) = row else { return Ok(None) };
+        let keys = self.row_keys(AccountId::from_uuid(account)).await?;
+        let address = keys.show("user_emails.address", &key, address)?;
+        let key = keys.show_index(Index::Address, key)?;
+        let account_name = self.operator_row_keys().show("accounts.name", account, account_name)?;
+        let user_name = keys.show("users.name", user, user_name)?;
         let expected = self.inner.keys.confirmation_tag(id, account, user, &key);
         let is_ours = aws_lc_rs::constant_time::verify_slices_are_equal(&expected, tag.as_bytes()).is_ok();
         let address = EmailAddress::parse(&address).filter(|_| is_ours);
@@ -129,6 +138,7 @@ impl Store {
             return Ok(None);
         };
         let now = Timestamp::now().as_millis();
+        let keys = self.row_keys(confirmation.account).await?;
         let mut tx = self.begin().await?;
         let used = query(
             "UPDATE email_confirmations SET used_at = $3 WHERE account_id = $1 AND confirmation_id = $2
@@ -148,7 +158,7 @@ impl Store {
         )
         .bind(confirmation.account.uuid())
         .bind(confirmation.user.uuid())
-        .bind(confirmation.address.key())
+        .bind(keys.index(Index::Address, confirmation.address.key())?)
         .bind(now)
         .execute(&mut *tx)
         .await?;
@@ -169,13 +179,14 @@ impl Change {
         if self.store.inner.relay_domain.is_none() {
             return Ok(());
         }
+        let key = self.row_keys(account).await?.index(Index::Address, address.key())?;
         let (lately, of_address): (i64, i64) = query_as(
             "SELECT COUNT(*), COUNT(CASE WHEN email_key = $3 THEN 1 END) FROM email_confirmations
              WHERE account_id = $1 AND user_id = $2 AND created_at > $4",
         )
         .bind(account.uuid())
         .bind(user.uuid())
-        .bind(address.key())
+        .bind(&key)
         .bind(self.now.plus_days(-1).as_millis())
         .fetch_one(self.on(account).await?)
         .await?;
@@ -190,7 +201,7 @@ impl Change {
             "SELECT verified_at FROM user_emails WHERE account_id = $1 AND email_key = $2 AND verified_at IS NOT NULL",
         )
         .bind(account.uuid())
-        .bind(address.key())
+        .bind(&key)
         .fetch_optional(self.on(account).await?)
         .await?;
         let is_too_much = lately >= CONFIRMATIONS_A_DAY || of_account >= ACCOUNT_CONFIRMATIONS_A_DAY;
@@ -205,7 +216,7 @@ impl Change {
         .bind(account.uuid())
         .bind(id)
         .bind(user.uuid())
-        .bind(address.key())
+        .bind(&key)
         .bind(self.now.as_millis())
         .bind(self.now.plus_days(CONFIRMATION_DAYS).as_millis())
         .execute(self.on(account).await?)
@@ -215,7 +226,7 @@ impl Change {
             .bind(id)
             .bind("confirmation")
             .bind(user.uuid())
-            .bind(address.key())
+            .bind(key)
             .bind(self.now.as_millis())
             .execute(self.on(account).await?)
             .await?;

@@ -11,6 +11,7 @@ use crate::id::{AccountId, AttemptId, ConversationId, EventId, WebhookId};
 use crate::outbox::{EndpointUrl, OutEvent, WebhookSecret};
 use crate::store::directory::Detail;
 use crate::store::engine::{Connection, query, query_as, query_scalar};
+use crate::store::row_keys::RowKeys;
 use crate::store::statement::{insert, row};
 use crate::store::{Store, StoreError};
 use crate::time::Timestamp;
@@ -260,7 +261,8 @@ impl Store {
         .bind(i64::from(limit))
         .fetch_all(self.reader())
         .await?;
-        Ok(rows.into_iter().map(event_of).collect())
+        let keys = self.row_keys(account).await?;
+        rows.into_iter().map(|row| event_of(row, &keys)).collect()
     }
 
     /// Stored deliveries that are due at `now` and stand first in their conversation, oldest first.
@@ -280,7 +282,8 @@ impl Store {
             .bind(i64::from(limit))
             .fetch_all(self.reader())
             .await?;
-        Ok(rows.into_iter().map(DueRow::delivery).collect())
+        let keys = self.row_keys(key.account).await?;
+        rows.into_iter().map(|row| row.delivery(&keys)).collect()
     }
 
     /// What waits for a webhook.
@@ -401,18 +404,20 @@ struct DueRow {
 }
 
 impl DueRow {
-    fn delivery(self) -> StoredDelivery {
+    fn delivery(self, keys: &RowKeys) -> Result<StoredDelivery, StoreError> {
         let id = self.delivery_event_id;
         let event = match (self.event_type, self.at, self.data) {
-            (Some(kind), Some(at), Some(data)) => Some(event_of((id, kind, at, self.conversation_id, data))),
+            (Some(kind), Some(at), Some(data)) => {
+                Some(event_of((id, kind, at, self.conversation_id, data), keys)?)
+            }
             _ => None,
         };
-        StoredDelivery {
+        Ok(StoredDelivery {
             event,
             event_id: EventId::from_uuid(id),
             failed: u32::try_from(self.failed).unwrap_or(u32::MAX),
             begun_at: self.begun_at.map(Timestamp::from_millis),
-        }
+        })
     }
 }
 
@@ -486,14 +491,18 @@ fn key_of((account, webhook): (Uuid, Uuid)) -> WebhookKey {
     WebhookKey { account: AccountId::from_uuid(account), webhook: WebhookId::from_uuid(webhook) }
 }
 
-fn event_of((id, kind, at, conversation, data): EventColumns) -> OutEvent {
-    OutEvent {
+fn event_of(
+    (id, kind, at, conversation, data): EventColumns,
+    keys: &RowKeys,
+) -> Result<OutEvent, StoreError> {
+    let data = keys.show("events.data", id, data)?;
+    Ok(OutEvent {
         id: EventId::from_uuid(id),
         kind,
         at: Timestamp::from_millis(at),
         conversation: conversation.map(ConversationId::from_uuid),
         data: serde_json::from_str(&data).unwrap_or(Value::Null),
-    }
+    })
 }
 
 macro_rules! with_work {

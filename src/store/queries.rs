@@ -13,6 +13,14 @@ pub(in crate::store) static ACCOUNTS: Statement = Statement::new(
      FROM w CROSS JOIN accounts t WHERE t.account_id = w.a",
 );
 
+/// Each with the account's key, which wraps it.
+pub(in crate::store) static ROW_KEYS: Statement = Statement::new(
+    "WITH w(a) AS (VALUES",
+    1,
+    ") SELECT t.account_id, a.key_number, a.wrapped_key, t.wrapped FROM w CROSS JOIN row_keys t CROSS JOIN accounts a \
+     WHERE t.account_id = w.a AND a.account_id = w.a",
+);
+
 pub(in crate::store) static IDENTITIES: Statement = Statement::new(
     "WITH w(a, k) AS (VALUES",
     2,
@@ -97,7 +105,7 @@ pub(in crate::store) static MARKS: Statement = Statement::new(
 pub(in crate::store) static STAFF_ADDRESSES: Statement = Statement::new(
     "WITH w(a, k) AS (VALUES",
     2,
-    ") SELECT t.account_id, t.user_id, t.address, t.verified_at FROM w CROSS JOIN user_emails t \
+    ") SELECT t.account_id, t.user_id, t.address, t.verified_at, t.email_key FROM w CROSS JOIN user_emails t \
      WHERE t.account_id = w.a AND t.user_id = w.k AND t.verified_at IS NOT NULL",
 );
 
@@ -133,7 +141,8 @@ pub(in crate::store) static BLOBS_IN_USE: Statement = Statement::new(
 
 /// Every query of the filing path, to look at its plan.
 #[cfg(test)]
-static ALL: [(&str, &Statement); 16] = [
+static ALL: [(&str, &Statement); 17] = [
+    ("row keys", &ROW_KEYS),
     ("relayed messages", &RELAYED_MESSAGES),
     ("staff addresses", &STAFF_ADDRESSES),
     ("relayed", &RELAYED),

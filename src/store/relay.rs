@@ -11,6 +11,8 @@ use crate::store::batch::Outcome;
 use crate::store::engine::Connection;
 use crate::store::facts::Directory;
 use crate::store::queries::{OfDay, RELAYED, RELAYED_MESSAGES, STAFF_ADDRESSES, Two};
+use crate::store::row_keyring::RowKeySet;
+use crate::store::row_seal::unreadable;
 use crate::store::rows::{RelayJobRow, Rows, ThreadIdRow};
 use crate::store::statement::select;
 
@@ -31,6 +33,7 @@ impl Directory {
         &mut self,
         connection: &mut Connection,
         arrivals: &[Arrival<'_>],
+        rows: &RowKeySet,
     ) -> Result<(), sqlx::Error> {
         let mut relaying = Relaying::default();
         let (mut users, mut conversations) = (HashSet::new(), HashSet::new());
@@ -43,11 +46,16 @@ impl Directory {
             conversations.insert(OfDay(account.uuid(), conversation.id.uuid(), since));
         }
         let has_reply = !conversations.is_empty();
-        type Verified = (Uuid, Uuid, String, i64);
+        type Verified = (Uuid, Uuid, String, i64, String);
         let mut staff: Vec<Verified> =
             select(connection, &STAFF_ADDRESSES, users.into_iter().collect()).await?;
+        for (account, _, address, _, key) in &mut staff {
+            let keys = rows.of(AccountId::from_uuid(*account)).map_err(unreadable)?;
+            let stored = std::mem::take(address);
+            *address = keys.show("user_emails.address", key, stored).map_err(unreadable)?;
+        }
         staff.sort_by(|one, other| (one.3, &one.2).cmp(&(other.3, &other.2)));
-        for (account, user, address, _) in staff {
+        for (account, user, address, ..) in staff {
             let key = (AccountId::from_uuid(account), UserId::from_uuid(user));
             if let Some(address) = EmailAddress::parse(&address) {
                 relaying.staff.entry(key).or_insert(address);

@@ -13,6 +13,7 @@ use crate::store::directory::MERGES_MAX;
 use crate::store::engine::{query_as, query_scalar};
 use crate::store::relay::{job_of_message_id, message_id_header};
 use crate::store::relay_jobs::{RelayJob, RelayKind};
+use crate::store::row_keys::Index;
 use crate::store::{Store, StoreError};
 use crate::time::Timestamp;
 
@@ -85,6 +86,9 @@ impl Store {
                 .fetch_optional(self.reader())
                 .await?;
         let Some((contact_name, contact_email)) = person else { return Ok(Err(Gone("the contact is gone"))) };
+        let keys = self.row_keys(job.account).await?;
+        let contact_name = keys.show("contacts.name", contact, contact_name)?;
+        let contact_email = keys.show("contacts.email", contact, contact_email)?;
         let (user_name, emails) = self.staff(job.account, job.user).await?;
         let set = match &settings.forward_replies {
             ForwardReplies::Address(address) => EmailAddress::parse(address),
@@ -101,6 +105,7 @@ impl Store {
             return Ok(Err(Gone("the content is gone")));
         };
         let (message_id_header, sent_at, sender) = message;
+        let message_id_header = keys.show_index(Index::MessageId, message_id_header)?;
         Ok(Ok(CopyFacts {
             raw,
             message_id_header,
@@ -125,6 +130,7 @@ impl Store {
         ids: &[String],
     ) -> Result<HashMap<String, (String, bool)>, StoreError> {
         let domains = self.inner.served.all();
+        let keys = self.row_keys(account).await?;
         let mut originals = HashMap::new();
         for (id, job) in ids.iter().filter_map(|id| Some((id, job_of_message_id(id, &domains)?))) {
             let found: Option<(String, String)> = query_as(
@@ -135,8 +141,9 @@ impl Store {
             .bind(job)
             .fetch_optional(self.reader())
             .await?;
-            originals
-                .extend(found.map(|(header, direction)| (id.clone(), (header, direction == "outbound"))));
+            let Some((header, direction)) = found else { continue };
+            let header = keys.show_index(Index::MessageId, header)?;
+            originals.insert(id.clone(), (header, direction == "outbound"));
         }
         Ok(originals)
     }
@@ -226,6 +233,9 @@ impl Store {
                 .fetch_optional(self.reader())
                 .await?;
         let (name, settings) = row.ok_or(StoreError::NoSuchAccount)?;
+        let keys = self.operator_row_keys();
+        let name = keys.show("accounts.name", account.uuid(), name)?;
+        let settings = keys.show("accounts.settings", account.uuid(), settings)?;
         let settings =
             serde_json::from_str(&settings).map_err(|error| sqlx::Error::Decode(Box::new(error)))?;
         Ok((name, settings))
@@ -244,14 +254,20 @@ impl Store {
                 .bind(user.uuid())
                 .fetch_optional(self.reader())
                 .await?;
-        let rows: Vec<(String, Option<i64>)> =
-            query_as("SELECT address, verified_at FROM user_emails WHERE account_id = $1 AND user_id = $2")
-                .bind(account.uuid())
-                .bind(user.uuid())
-                .fetch_all(self.reader())
-                .await?;
-        let emails = rows.into_iter().filter_map(|(text, at)| Some((EmailAddress::parse(&text)?, at)));
-        Ok((name, Emails(emails.collect())))
+        let rows: Vec<(String, String, Option<i64>)> = query_as(
+            "SELECT email_key, address, verified_at FROM user_emails WHERE account_id = $1 AND user_id = $2",
+        )
+        .bind(account.uuid())
+        .bind(user.uuid())
+        .fetch_all(self.reader())
+        .await?;
+        let keys = self.row_keys(account).await?;
+        let mut emails = Vec::with_capacity(rows.len());
+        for (key, text, at) in rows {
+            let text = keys.show("user_emails.address", key, text)?;
+            emails.extend(EmailAddress::parse(&text).map(|address| (address, at)));
+        }
+        Ok((keys.show_some("users.name", user.uuid(), name)?, Emails(emails)))
     }
 
     fn reply_address_of(

@@ -8,6 +8,7 @@ use crate::id::{AccountId, ConversationId, MessageId, UserId};
 use crate::store::directory::{Change, DirectoryError};
 use crate::store::engine::{query, query_as, query_scalar};
 use crate::store::facts::day;
+use crate::store::row_keys::Index;
 use crate::store::views::{Key, Page, Slice};
 use crate::store::{Store, StoreError};
 use crate::time::Timestamp;
@@ -167,8 +168,11 @@ impl Store {
             .execute(&mut *tx)
             .await?;
             let Some(kind) = RelayKind::read(&kind).filter(|_| taken == 1) else { continue };
+            let account = AccountId::from_uuid(account);
+            let keys = self.inner.rows.of(&mut tx, account).await?;
+            let email_key = email_key.map(|key| keys.show_index(Index::Address, key)).transpose()?;
             claimed.push(RelayJob {
-                account: AccountId::from_uuid(account),
+                account,
                 id,
                 message: message.map(MessageId::from_uuid),
                 kind,
@@ -235,7 +239,7 @@ impl Store {
         slice: Slice,
     ) -> Result<Page<RelayJobView>, StoreError> {
         let before = slice.after.unwrap_or(Key::of_time(i64::MAX, Uuid::max()));
-        let rows: Vec<RelayJobView> = query_as(
+        let mut rows: Vec<RelayJobView> = query_as(
             "SELECT job_id, kind, conversation_id, user_id, state, attempts, next_at, created_at, settled_at, last_reply
              FROM relay_jobs WHERE account_id = $1 AND (created_at < $2 OR (created_at = $2 AND job_id < $3))
              AND ($4 = '' OR state = $4) ORDER BY created_at DESC, job_id DESC LIMIT $5",
@@ -247,6 +251,10 @@ impl Store {
         .bind(slice.fetch_limit())
         .fetch_all(self.reader())
         .await?;
+        let keys = self.row_keys(account).await?;
+        for row in &mut rows {
+            row.last_reply = keys.show_some("relay_jobs.last_reply", row.job_id, row.last_reply.take())?;
+        }
         Ok(slice.page(rows, |row| Key::of_time(row.created_at, row.job_id)))
     }
 }
@@ -305,6 +313,7 @@ impl Change {
             Settled::Sent(reply) => ("sent", self.now, reply.as_str()),
         };
         let reply: String = reply.chars().filter(|c| !c.is_control()).take(REPLY_MAX_CHARS).collect();
+        let keys = self.row_keys(job.account).await?;
         let ours = query(
             "UPDATE relay_jobs SET state = $4, next_at = $5, settled_at = $6, last_reply = $7
              WHERE account_id = $1 AND job_id = $2 AND attempts = $3 AND state = 'sending'",
@@ -315,7 +324,7 @@ impl Change {
         .bind(state)
         .bind(next_at.as_millis())
         .bind((state != "waiting").then_some(self.now.as_millis()))
-        .bind(reply.clone())
+        .bind(keys.hide("relay_jobs.last_reply", job.id, reply.as_str())?)
         .execute(self.on(job.account).await?)
         .await?;
         if ours == 1 && matches!(settled, Settled::Failed(_)) {

@@ -7,6 +7,8 @@ use uuid::Uuid;
 
 use crate::id::{AccountId, EventId};
 use crate::store::engine::{Connection, Value, query};
+use crate::store::row_keyring::RowKeySet;
+use crate::store::row_seal::unreadable;
 use crate::store::statement::{Insert, Row, Statement, insert, row};
 
 /// Everything that a batch writes.
@@ -29,9 +31,14 @@ pub(in crate::store) struct Rows {
 }
 
 impl Rows {
-    /// Writes all of them. Parents before children: the engine checks references at once.
-    pub(in crate::store) async fn write(mut self, connection: &mut Connection) -> Result<(), sqlx::Error> {
+    /// Writes all of them, sealed where that is wanted. Parents before children: the engine checks references at once.
+    pub(in crate::store) async fn write(
+        mut self,
+        connection: &mut Connection,
+        keys: &RowKeySet,
+    ) -> Result<(), sqlx::Error> {
         self.gather();
+        self.seal(keys).map_err(unreadable)?;
         insert(connection, self.contacts).await?;
         insert(connection, self.conversations).await?;
         insert(connection, self.messages).await?;

@@ -292,6 +292,14 @@ impl AccountKeys {
         self.rewrap(ROW_KEY, wrapped)
     }
 
+    /// The row key, wrapped by the key that seals of an account whose keys before it are gone.
+    ///
+    /// # Errors
+    /// If the system gives no random octets.
+    pub fn wrap_row_key(&self, key: &Secret) -> Result<Vec<u8>, SealError> {
+        self.wrap(ROW_KEY, key.expose())
+    }
+
     fn wrap(&self, id: Uuid, key: &[u8]) -> Result<Vec<u8>, SealError> {
         let mut wrapped = encrypt(self.current.key.expose(), self.binding(id), key)?;
         wrapped.extend_from_slice(&self.current.number.behind());

@@ -25,6 +25,7 @@ use crate::store::bell::Bell;
 use crate::store::engine::{self, Fault, Pool};
 use crate::store::keyring::Keyring;
 use crate::store::mailbox::Addresses;
+use crate::store::row_keyring::RowVault;
 use crate::store::submission::{Filed, Prepared, Refusal};
 use crate::store::turns::Turns;
 
@@ -32,6 +33,7 @@ use crate::store::turns::Turns;
 #[derive(Debug)]
 pub(in crate::store) struct Desk {
     pub(in crate::store) filing: Pool,
+    pub(in crate::store) rows: RowVault,
     pub(in crate::store) keys: Arc<Keys>,
     pub(in crate::store) served_domains: Vec<String>,
     /// Where there is a relay: the domain of its Message-IDs.

@@ -140,6 +140,17 @@ impl TestApp {
         panic!("SIGTERM did not end it");
     }
 
+    /// From the next start on.
+    pub(crate) fn set(&mut self, name: &str, value: &str) {
+        self.extras.environment.retain(|setting| setting.split('=').next() != Some(name));
+        self.extras.environment.push(format!("{name}={value}"));
+    }
+
+    /// The settings of the environment, each `NAME=value`.
+    pub(crate) fn environment(&self) -> &[String] {
+        &self.extras.environment
+    }
+
     pub(crate) fn pid(&self) -> u32 {
         self.child.id()
     }
@@ -213,14 +224,14 @@ impl Drop for TestApp {
 
 /// The settings of every test server; `listen` with port 0 lets the system choose.
 pub(crate) fn write_config(folder: &Path, dns: SocketAddr) -> PathBuf {
-    let shown = folder.display();
+    let (shown, sealed) = (folder.display(), postgres::rows_are_sealed());
     let mut text = String::new();
     write!(
         text,
         "[smtp]\nlisten = [\"127.0.0.1:0\"]\nhostname = \"mx.example.test\"\n\
          [http]\nlisten = \"127.0.0.1:0\"\n\
          [dns]\nservers = [\"{dns}\"]\ntimeout = \"2s\"\n\
-         [store]\nurl = \"sqlite://{shown}/data/syncmx.db\"\nblobs = \"file://{shown}/data/blobs\"\n\
+         [store]\nurl = \"sqlite://{shown}/data/syncmx.db\"\nblobs = \"file://{shown}/data/blobs\"\nseal_rows = {sealed}\n\
          [keys]\nfile = \"{shown}/data/keys.toml\"\n"
     )
     .unwrap();
@@ -307,7 +318,7 @@ fn addresses(line: &str) -> Option<(SocketAddr, SocketAddr)> {
     Some((smtp.parse().ok()?, http.parse().ok()?))
 }
 
-fn files_below(folder: &Path) -> Vec<PathBuf> {
+pub(crate) fn files_below(folder: &Path) -> Vec<PathBuf> {
     let mut files = Vec::new();
     for entry in std::fs::read_dir(folder).unwrap().map(Result::unwrap) {
         let kind = entry.file_type().unwrap();

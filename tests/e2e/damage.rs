@@ -72,10 +72,10 @@ async fn damaged(app: &TestApp) -> Vec<String> {
     named
 }
 
-pub(crate) async fn database(app: &TestApp, statement: &'static str) {
+pub(crate) async fn database(app: &TestApp, statement: &str) {
     let path = app.folder().join("data/syncmx.db");
     let mut database = SqliteConnectOptions::new().filename(path).connect().await.unwrap();
-    sqlx::query(statement).execute(&mut database).await.unwrap();
+    sqlx::query(sqlx::AssertSqlSafe(statement.to_owned())).execute(&mut database).await.unwrap();
 }
 
 fn flip(path: &Path) {
@@ -163,9 +163,12 @@ async fn a_flipped_bit_costs_one_message_which_is_named() {
     assert_eq!(damaged(&app).await, [""; 0]);
 
     flip(&blobs(&app.folder().join("data/blobs")).pop().unwrap());
-    let flipped = "UPDATE messages SET raw = CAST(substr(raw, 1, 40) || x'00ff' || substr(raw, 43) AS BLOB) \
-                   WHERE message_id_header = 'in-a-row@e2e.test'";
-    database(&app, flipped).await;
+    let flipped = format!(
+        "UPDATE messages SET raw = CAST(substr(raw, 1, 40) || x'00ff' || substr(raw, 43) AS BLOB) \
+         WHERE message_id = x'{}'",
+        ids[2].replace('-', "")
+    );
+    database(&app, &flipped).await;
     database(&app, "UPDATE held SET content_key = zeroblob(length(content_key))").await;
     for (id, is_sound) in ids.iter().zip([false, true, false]) {
         for what in ["raw", "html"] {
@@ -208,11 +211,13 @@ async fn a_page_that_was_overwritten_is_found_and_named() {
     database(&app, "PRAGMA wal_checkpoint(TRUNCATE)").await;
     let path = app.folder().join("data/syncmx.db");
     let mut database = SqliteConnectOptions::new().filename(&path).connect().await.unwrap();
-    let raw: Vec<u8> =
-        sqlx::query_scalar("SELECT raw FROM messages WHERE message_id_header = 'one@e2e.test'")
-            .fetch_one(&mut database)
-            .await
-            .unwrap();
+    let raw: Vec<u8> = sqlx::query_scalar(sqlx::AssertSqlSafe(format!(
+        "SELECT raw FROM messages WHERE message_id = x'{}'",
+        ids[0].replace('-', "")
+    )))
+    .fetch_one(&mut database)
+    .await
+    .unwrap();
     drop(database);
     let mut octets = std::fs::read(&path).unwrap();
     // One of these does not lie across a page's end.

@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 
+use crate::postgres;
 use crate::server::{Answer, STRANGER, Server, keys, text};
 
 #[tokio::test]
@@ -26,7 +27,13 @@ async fn a_contact_is_made_found_changed_and_deleted() {
         ("q=%25%25", vec![]),
         ("email=ANA@patient.TEST", vec!["Ana Ruiz"]),
         ("email=a2@patient.test", vec![]),
+        ("q=ANA@patient.test", vec!["Ana Ruiz"]),
     ] {
+        // Under seal a part of a name or address is not found.
+        if postgres::rows_are_sealed() && !query.contains("ANA@") {
+            assert_eq!(server.get(&format!("{contacts}?{query}")).await.expect(200)["items"], json!([]));
+            continue;
+        }
         let found = server.get(&format!("{contacts}?{query}")).await.expect(200);
         let seen: Vec<_> = found["items"].as_array().unwrap().iter().map(|c| text(&c["name"])).collect();
         assert_eq!(seen, names, "{query}");

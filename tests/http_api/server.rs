@@ -90,6 +90,7 @@ impl Server {
                 None => config::StoreUrl::Sqlite(folder.path().join("syncmx.db")),
             },
             blobs: config::BlobsUrl::Folder(folder.path().join("blobs")),
+            seal_rows: postgres::rows_are_sealed(),
         };
         Store::migrate(&settings).await.unwrap();
         let store = Store::open(&settings, keys.clone(), served.clone()).await.unwrap();

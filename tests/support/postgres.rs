@@ -121,6 +121,12 @@ pub(crate) fn is_wanted() -> bool {
     std::env::var("SYNCMX_TEST_ENGINE").is_ok_and(|engine| engine == "postgres")
 }
 
+/// Whether the tests are to run with sealed rows (`SYNCMX_TEST_SEAL_ROWS=1`).
+#[allow(clippy::allow_attributes, dead_code, reason = "each program that includes this uses its own part")]
+pub(crate) fn rows_are_sealed() -> bool {
+    std::env::var("SYNCMX_TEST_SEAL_ROWS").is_ok_and(|sealed| sealed == "1")
+}
+
 pub(crate) async fn connect(url: &str) -> PgConnection {
     try_connect(url).await.unwrap()
 }

@@ -284,6 +284,7 @@ pub(crate) fn settings(folder: &tempfile::TempDir) -> config::Store {
     config::Store {
         url: StoreUrl::Sqlite(folder.path().join("syncmx.db")),
         blobs: BlobsUrl::Folder(blob_folder(folder)),
+        seal_rows: false,
     }
 }
 

@@ -123,6 +123,9 @@ const fn mending(error: &StoreError) -> &'static str {
         StoreError::Away { .. } => "start the database server, and let syncmx reach it and log in",
         StoreError::Unfit { .. } => "change that setting of the database server",
         StoreError::SchemaBehind { .. } => "run `syncmx migrate`",
+        StoreError::RowsBetween { .. } | StoreError::RowsClear { .. } | StoreError::RowsSealed { .. } => {
+            "let store.seal_rows say how the rows are, or change them with `syncmx migrate`"
+        }
         StoreError::Corrupt { .. } | StoreError::Damaged { .. } => {
             "put the database back from its backup, with its -wal file"
         }

@@ -7,6 +7,7 @@ use crate::filing::Settings;
 use crate::id::AccountId;
 use crate::store::directory::{Change, DirectoryError, NAME_MAX_CHARS, checked_text, settings};
 use crate::store::engine::{query, query_as, query_scalar};
+use crate::store::row_keys::RowKeys;
 use crate::store::views::{Key, Page, Slice};
 use crate::store::{Store, StoreError};
 use crate::time::Timestamp;
@@ -40,7 +41,7 @@ impl Store {
                 .bind(account.uuid())
                 .fetch_optional(self.reader())
                 .await?;
-        Ok(row.map(account_of))
+        row.map(|row| account_of(row, &self.operator_row_keys())).transpose()
     }
 
     /// All accounts but the operator's, oldest first.
@@ -55,7 +56,8 @@ impl Store {
         .bind(slice.fetch_limit())
         .fetch_all(self.reader())
         .await?;
-        let accounts = rows.into_iter().map(account_of).collect();
+        let keys = self.operator_row_keys();
+        let accounts = rows.into_iter().map(|row| account_of(row, &keys)).collect::<Result<_, _>>()?;
         Ok(slice.page(accounts, |account: &Account| Key::of_id(account.id.uuid())))
     }
 }
@@ -73,17 +75,20 @@ impl Change {
         let name = checked_text("name", name, NAME_MAX_CHARS)?;
         let (stored, settings) = settings::merge(&Map::new(), given)?;
         let id = AccountId::generate();
-        let wrapped = self.store.vault().new_account_key(id).map_err(StoreError::from)?;
+        let wrapped = self.store.vault().new_account_key(id)?;
+        let (keys, rows) = (self.store.operator_row_keys(), self.store.inner.rows.clone());
         query(
             "INSERT INTO accounts (account_id, name, settings, wrapped_key, created_at) VALUES ($1, $2, $3, $4, $5)",
         )
         .bind(id.uuid())
-        .bind(&name)
-        .bind(Value::Object(stored).to_string())
-        .bind(wrapped)
+        .bind(keys.hide("accounts.name", id.uuid(), name.as_str())?)
+        .bind(keys.hide("accounts.settings", id.uuid(), Value::Object(stored).to_string())?)
+        .bind(wrapped.clone())
         .bind(self.now.as_millis())
         .execute(self.on(id).await?)
         .await?;
+        let now = self.now;
+        rows.give_key(self.on(id).await?, id, wrapped, now).await?;
         Ok(Account { id, name, settings, created_at: self.now })
     }
 
@@ -102,14 +107,17 @@ impl Change {
                 .bind(account.uuid())
                 .fetch_optional(self.on(account).await?)
                 .await?;
-        let (_, old_name, old_settings, created_at) =
+        let (id, old_name, old_settings, created_at) =
             row.filter(|_| account != AccountId::OPERATOR).ok_or(DirectoryError::NotFound("account"))?;
+        let keys = self.store.operator_row_keys();
+        let old_name = keys.show("accounts.name", id, old_name)?;
+        let old_settings = keys.show("accounts.settings", id, old_settings)?;
         let name = name.map_or(Ok(old_name), |name| checked_text("name", name, NAME_MAX_CHARS))?;
         let (stored, settings) = settings::merge(&settings::object(&old_settings), given)?;
         query("UPDATE accounts SET name = $2, settings = $3 WHERE account_id = $1")
             .bind(account.uuid())
-            .bind(&name)
-            .bind(Value::Object(stored).to_string())
+            .bind(keys.hide("accounts.name", id, name.as_str())?)
+            .bind(keys.hide("accounts.settings", id, Value::Object(stored).to_string())?)
             .execute(self.on(account).await?)
             .await?;
         Ok(Account { id: account, name, settings, created_at: Timestamp::from_millis(created_at) })
@@ -128,11 +136,11 @@ impl Change {
     }
 }
 
-fn account_of((id, name, stored, created_at): Row) -> Account {
-    Account {
+fn account_of((id, name, stored, created_at): Row, keys: &RowKeys) -> Result<Account, StoreError> {
+    Ok(Account {
         id: AccountId::from_uuid(id),
-        name,
-        settings: settings::read(&stored),
+        name: keys.show("accounts.name", id, name)?,
+        settings: settings::read(&keys.show("accounts.settings", id, stored)?),
         created_at: Timestamp::from_millis(created_at),
-    }
+    })
 }

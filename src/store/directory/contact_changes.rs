@@ -9,6 +9,8 @@ use crate::store::directory::{
     checked_text, fold,
 };
 use crate::store::engine::{query, query_as, query_scalar};
+use crate::store::row_keys::{Index, RowKeys};
+use crate::store::seal::SealError;
 
 impl Change {
     /// Makes a contact.
@@ -32,18 +34,19 @@ impl Change {
             created_by,
         };
         self.require_free_external_id(account, contact.id, contact.external_id.as_deref()).await?;
+        let hidden = Hidden::of(&contact, &self.row_keys(account).await?)?;
         query(
             "INSERT INTO contacts (account_id, contact_id, name, name_key, email, email_key, other_emails, external_id, created_by, created_at)
              VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)",
         )
         .bind(account.uuid())
         .bind(contact.id.uuid())
-        .bind(&contact.name)
-        .bind(fold(&contact.name))
-        .bind(&contact.email)
-        .bind(contact.email.to_lowercase())
-        .bind(serde_json::Value::from(contact.other_emails.clone()).to_string())
-        .bind(contact.external_id.as_deref())
+        .bind(hidden.name)
+        .bind(hidden.name_key)
+        .bind(hidden.email)
+        .bind(hidden.email_key)
+        .bind(hidden.other_emails)
+        .bind(hidden.external_id)
         .bind(created_by.as_str())
         .bind(self.now.as_millis())
         .execute(self.on(account).await?)
@@ -79,18 +82,19 @@ impl Change {
             contact.external_id = checked_external_id(external_id.as_deref())?;
             self.require_free_external_id(account, id, contact.external_id.as_deref()).await?;
         }
+        let hidden = Hidden::of(&contact, &self.row_keys(account).await?)?;
         query(
             "UPDATE contacts SET name = $3, name_key = $4, email = $5, email_key = $6, other_emails = $7, external_id = $8
              WHERE account_id = $1 AND contact_id = $2",
         )
         .bind(account.uuid())
         .bind(id.uuid())
-        .bind(&contact.name)
-        .bind(fold(&contact.name))
-        .bind(&contact.email)
-        .bind(contact.email.to_lowercase())
-        .bind(serde_json::Value::from(contact.other_emails.clone()).to_string())
-        .bind(contact.external_id.as_deref())
+        .bind(hidden.name)
+        .bind(hidden.name_key)
+        .bind(hidden.email)
+        .bind(hidden.email_key)
+        .bind(hidden.other_emails)
+        .bind(hidden.external_id)
         .execute(self.on(account).await?)
         .await?;
         Ok(contact)
@@ -107,7 +111,8 @@ impl Change {
             .bind(contact.uuid())
             .fetch_optional(self.on(account).await?)
             .await?;
-        row.map(contact_of).ok_or(DirectoryError::NotFound("contact"))
+        let row = row.ok_or(DirectoryError::NotFound("contact"))?;
+        Ok(contact_of(row, &self.row_keys(account).await?)?)
     }
 
     /// The contact that an import means: by external id, else the oldest with that primary email (R21).
@@ -116,12 +121,13 @@ impl Change {
         account: AccountId,
         new: &NewContact,
     ) -> Result<Option<ContactId>, DirectoryError> {
+        let keys = self.row_keys(account).await?;
         let found: Option<Uuid> = match new.external_id.as_deref().map(str::trim).filter(|id| !id.is_empty())
         {
             Some(external_id) => {
                 query_scalar("SELECT contact_id FROM contacts WHERE account_id = $1 AND external_id = $2")
                     .bind(account.uuid())
-                    .bind(external_id)
+                    .bind(keys.index(Index::ExternalId, external_id)?)
                     .fetch_optional(self.on(account).await?)
                     .await?
             }
@@ -131,7 +137,7 @@ impl Change {
                      ORDER BY created_at, contact_id LIMIT 1",
                 )
                 .bind(account.uuid())
-                .bind(new.email.trim().to_lowercase())
+                .bind(keys.index(Index::Address, new.email.trim().to_lowercase())?)
                 .fetch_optional(self.on(account).await?)
                 .await?
             }
@@ -146,6 +152,7 @@ impl Change {
         external_id: Option<&str>,
     ) -> Result<(), DirectoryError> {
         let Some(external_id) = external_id else { return Ok(()) };
+        let external_id = self.row_keys(account).await?.index(Index::ExternalId, external_id)?;
         let holder: Option<Uuid> = query_scalar(
             "SELECT contact_id FROM contacts WHERE account_id = $1 AND external_id = $2 AND contact_id <> $3",
         )
@@ -158,6 +165,33 @@ impl Change {
             Some(_) => Err(DirectoryError::Conflict("external_id: belongs to another contact".to_owned())),
             None => Ok(()),
         }
+    }
+}
+
+/// The columns that say something of a contact.
+struct Hidden {
+    name: String,
+    name_key: String,
+    email: String,
+    email_key: String,
+    other_emails: String,
+    external_id: Option<String>,
+}
+
+impl Hidden {
+    fn of(contact: &Contact, keys: &RowKeys) -> Result<Self, SealError> {
+        let id = contact.id.uuid();
+        let others = serde_json::Value::from(contact.other_emails.clone()).to_string();
+        let external_id = contact.external_id.as_deref();
+        Ok(Self {
+            name: keys.hide("contacts.name", id, contact.name.as_str())?,
+            // Part of a name is not found under seal.
+            name_key: if keys.are_clear() { fold(&contact.name) } else { String::new() },
+            email: keys.hide("contacts.email", id, contact.email.as_str())?,
+            email_key: keys.index(Index::Address, contact.email.to_lowercase())?,
+            other_emails: keys.hide("contacts.other_emails", id, others)?,
+            external_id: external_id.map(|id| keys.index(Index::ExternalId, id)).transpose()?,
+        })
     }
 }
 

@@ -4,6 +4,7 @@ use uuid::Uuid;
 
 use crate::id::{AccountId, ContactId};
 use crate::store::engine::{Builder, query_as};
+use crate::store::row_keys::{Index, RowKeys};
 use crate::store::views::{Key, Page, Slice};
 use crate::store::{Store, StoreError};
 use crate::time::Timestamp;
@@ -67,7 +68,7 @@ pub struct ContactChange {
 /// Which contacts to list.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ContactFilter {
-    /// Part of the name or of an address, in any case.
+    /// Part of the name or of an address, in any case; where rows are sealed, a whole primary address.
     pub text: Option<String>,
     /// Exactly this primary email, in any case.
     pub email: Option<String>,
@@ -125,7 +126,8 @@ impl Store {
             .bind(contact.uuid())
             .fetch_optional(self.reader())
             .await?;
-        Ok(row.map(contact_of))
+        let Some(row) = row else { return Ok(None) };
+        contact_of(row, &self.row_keys(account).await?).map(Some)
     }
 
     /// The contacts of an account, oldest first.
@@ -142,10 +144,14 @@ impl Store {
             "SELECT contact_id, name, email, other_emails, external_id, created_by, created_at FROM contacts WHERE account_id = ",
         );
         sql.push_bind(account.uuid());
+        let keys = self.row_keys(account).await?;
         if let Some(email) = &filter.email {
-            sql.push(" AND email_key = ").push_bind(email.trim().to_lowercase());
+            sql.push(" AND email_key = ").push_bind(keys.index(Index::Address, email.trim().to_lowercase())?);
         }
-        if let Some(text) = &filter.text {
+        if let Some(text) = filter.text.as_ref().filter(|_| !keys.are_clear()) {
+            // Under seal a whole primary address is all that can be looked for.
+            sql.push(" AND email_key = ").push_bind(keys.index(Index::Address, fold(text.trim()))?);
+        } else if let Some(text) = &filter.text {
             let pattern = format!("%{}%", escape_like(&fold(text.trim())));
             sql.push(" AND (name_key LIKE ").push_bind(pattern.clone());
             sql.push(" ESCAPE '\\' OR email_key LIKE ").push_bind(pattern.clone());
@@ -158,7 +164,8 @@ impl Store {
         sql.push(" ORDER BY contact_id LIMIT ").push_bind(slice.fetch_limit());
         let rows: Vec<Row> = sql.build().fetch_all(self.reader()).await?;
         let page = slice.page(rows, |row| Key::of_id(row.contact_id));
-        Ok(Page { items: page.items.into_iter().map(contact_of).collect(), next: page.next })
+        let items = page.items.into_iter().map(|row| contact_of(row, &keys)).collect::<Result<_, _>>()?;
+        Ok(Page { items, next: page.next })
     }
 }
 
@@ -167,16 +174,19 @@ pub(super) const SELECT_ONE: &str =
     "SELECT contact_id, name, email, other_emails, external_id, created_by, created_at
      FROM contacts WHERE account_id = $1 AND contact_id = $2";
 
-pub(super) fn contact_of(row: Row) -> Contact {
-    Contact {
-        id: ContactId::from_uuid(row.contact_id),
-        name: row.name,
-        email: row.email,
-        other_emails: serde_json::from_str(&row.other_emails).unwrap_or_default(),
-        external_id: row.external_id,
+pub(super) fn contact_of(row: Row, keys: &RowKeys) -> Result<Contact, StoreError> {
+    let id = row.contact_id;
+    let others = keys.show("contacts.other_emails", id, row.other_emails)?;
+    let external_id = row.external_id.map(|id| keys.show_index(Index::ExternalId, id)).transpose()?;
+    Ok(Contact {
+        id: ContactId::from_uuid(id),
+        name: keys.show("contacts.name", id, row.name)?,
+        email: keys.show("contacts.email", id, row.email)?,
+        other_emails: serde_json::from_str(&others).unwrap_or_default(),
+        external_id,
         created_at: Timestamp::from_millis(row.created_at),
         created_by: CreatedBy::read(&row.created_by),
-    }
+    })
 }
 
 /// `%`, `_` and `\` stand for themselves.

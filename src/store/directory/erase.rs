@@ -11,9 +11,11 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use crate::id::AccountId;
+use crate::store::StoreError;
 use crate::store::blobs::BlobName;
 use crate::store::directory::{Change, DirectoryError};
-use crate::store::engine::{Builder, Connection, Fetched};
+use crate::store::engine::{Builder, Connection, Fetched, query, query_as};
+use crate::store::row_keys::{Index, RowKeys};
 use crate::store::statement::{insert, row};
 
 /// What an erasure took away.
@@ -75,6 +77,15 @@ pub(super) struct Doomed {
     pub(super) received_at: i64,
 }
 
+impl Doomed {
+    /// As [`doomed`] reads it: its digest and attachments in clear. The Message-ID stays as the columns hold it.
+    fn show(mut self, keys: &RowKeys) -> Result<Self, StoreError> {
+        self.digest = keys.show_octets(Index::Digest, self.digest)?;
+        self.attachments = keys.show("messages.attachments", self.message_id, self.attachments)?;
+        Ok(self)
+    }
+}
+
 /// A held mail that is to be erased.
 #[derive(sqlx::FromRow)]
 struct DoomedHeld {
@@ -102,17 +113,19 @@ impl Change {
         ids: &[Uuid],
         extent: Extent,
     ) -> Result<Erased, DirectoryError> {
-        let doomed = doomed(self.on(account).await?, account, ids).await?;
+        let keys = self.row_keys(account).await?;
+        let doomed = doomed(self.on(account).await?, (account, &keys), ids).await?;
         if doomed.is_empty() {
             return Ok(Erased::default());
         }
         let ids: Vec<Uuid> = doomed.iter().map(|message| message.message_id).collect();
         let mut erased = count(&doomed);
-        self.entomb(
-            account,
-            doomed.iter().map(|m| (m.message_id_header.as_str(), m.digest.as_slice(), m.received_at)),
-        )
-        .await?;
+        let buried = |m: &Doomed| {
+            let header = keys.show_index(Index::MessageId, m.message_id_header.clone())?;
+            Ok((header, m.digest.clone(), m.received_at))
+        };
+        let buried = doomed.iter().map(buried).collect::<Result<Vec<_>, StoreError>>()?;
+        self.entomb(account, buried).await?;
         self.blobs.extend(doomed.iter().filter_map(|m| m.blob.as_deref().and_then(BlobName::parse)));
         let threads = Threads::of(self.on(account).await?, account, &doomed).await?;
         self.erase_events_of(account, &threads, &ids).await?;
@@ -141,11 +154,13 @@ impl Change {
         let text = "SELECT message_id_header, digest, blob, at FROM held WHERE account_id = ";
         let doomed: Vec<DoomedHeld> =
             read_of(self.on(account).await?, account, text, "delivery_id", ids).await?;
-        self.entomb(
-            account,
-            doomed.iter().map(|held| (held.message_id_header.as_str(), held.digest.as_slice(), held.at)),
-        )
-        .await?;
+        let keys = self.row_keys(account).await?;
+        let buried = |held: &DoomedHeld| {
+            let header = keys.show_index(Index::MessageId, held.message_id_header.clone())?;
+            Ok((header, keys.show_octets(Index::Digest, held.digest.clone())?, held.at))
+        };
+        let buried = doomed.iter().map(buried).collect::<Result<Vec<_>, StoreError>>()?;
+        self.entomb(account, buried).await?;
         let blobs: Vec<BlobName> =
             doomed.iter().filter_map(|held| held.blob.as_deref().and_then(BlobName::parse)).collect();
         let mut erased = Erased { held: doomed.len() as u64, blobs: blobs.len() as u64, ..Erased::default() };
@@ -170,17 +185,18 @@ impl Change {
     }
 
     /// R60: a keyed hash of each that may still be sent again.
-    async fn entomb<'a>(
+    async fn entomb(
         &mut self,
         account: AccountId,
-        messages: impl Iterator<Item = (&'a str, &'a [u8], i64)>,
+        messages: Vec<(String, Vec<u8>, i64)>,
     ) -> Result<(), DirectoryError> {
         let young = self.now.plus_days(-TOMBSTONE_DAYS).as_millis();
         let erased_at = self.now.as_millis();
         let keys = self.store.inner.keys.clone();
         let mut rows: Vec<TombstoneRow> = messages
+            .into_iter()
             .filter(|(.., received_at)| *received_at > young)
-            .map(|(header, digest, _)| keys.message_hash(account, header, digest).to_vec())
+            .map(|(header, digest, _)| keys.message_hash(account, &header, &digest).to_vec())
             .map(|hash| TombstoneRow { account_id: account.uuid(), hash, erased_at })
             .collect();
         // A statement may not meet the same row twice: the same mail may be held for two users.
@@ -201,11 +217,14 @@ impl Change {
         let events: Vec<(Uuid, String)> =
             read_of(self.on(account).await?, account, text, "conversation_id", &threads.all()).await?;
         let doomed: HashSet<Uuid> = ids.iter().copied().collect();
-        let gone: Vec<Uuid> = events
-            .into_iter()
-            .filter(|(_, data)| ids_in(data).any(|id| doomed.contains(&id)))
-            .map(|(event, _)| event)
-            .collect();
+        let keys = self.row_keys(account).await?;
+        let mut gone = Vec::new();
+        for (event, data) in events {
+            let data = keys.show("events.data", event, data)?;
+            if ids_in(&data).any(|id| doomed.contains(&id)) {
+                gone.push(event);
+            }
+        }
         self.run_on(account, "DELETE FROM events WHERE account_id = ", "event_id", &gone).await?;
         let text = "SELECT delivery_id FROM deliveries WHERE account_id = ";
         let ways: Vec<(Uuid,)> = read_of(self.on(account).await?, account, text, "message_id", ids).await?;
@@ -219,10 +238,15 @@ impl Change {
     async fn forget_answers_about(&mut self, account: AccountId, ids: &[Uuid]) -> Result<(), DirectoryError> {
         let doomed: HashSet<Uuid> = ids.iter().copied().collect();
         for owner in [account, AccountId::OPERATOR] {
+            let keys = self.row_keys(owner).await?;
             let mut sql = Builder::new("SELECT key, response FROM idempotency_keys WHERE account_id = ");
-            sql.push_bind(owner.uuid()).push(" AND response LIKE '%message_id%'");
+            sql.push_bind(owner.uuid());
+            if keys.are_clear() {
+                sql.push(" AND response LIKE '%message_id%'");
+            }
             let answers: Vec<(String, String)> = sql.build().fetch_all(self.on(owner).await?).await?;
             for (key, response) in answers {
+                let response = keys.show("idempotency_keys.response", &key, response)?;
                 if ids_in(&response).any(|id| doomed.contains(&id)) {
                     let mut sql = Builder::new("DELETE FROM idempotency_keys WHERE account_id = ");
                     sql.push_bind(owner.uuid()).push(" AND key = ").push_bind(key);
@@ -241,10 +265,7 @@ impl Change {
         doomed: &[Doomed],
         extent: Extent,
     ) -> Result<(), DirectoryError> {
-        let subject = "UPDATE conversations SET subject = COALESCE((SELECT m.subject FROM messages m
-             WHERE m.account_id = conversations.account_id AND m.conversation_id = conversations.conversation_id
-             ORDER BY m.sent_at, m.message_id LIMIT 1), '') WHERE account_id = ";
-        self.run_on(account, subject, "conversation_id", &threads.all()).await?;
+        self.tidy_subjects(account, &threads.all()).await?;
         if extent == Extent::Content {
             return Ok(());
         }
@@ -276,6 +297,40 @@ impl Change {
         Ok(())
     }
 
+    /// A conversation is called as the first message that is left; one without messages, nothing.
+    async fn tidy_subjects(&mut self, account: AccountId, threads: &[Uuid]) -> Result<(), DirectoryError> {
+        let keys = self.row_keys(account).await?;
+        let subject = "UPDATE conversations SET subject = COALESCE((SELECT m.subject FROM messages m
+             WHERE m.account_id = conversations.account_id AND m.conversation_id = conversations.conversation_id
+             ORDER BY m.sent_at, m.message_id LIMIT 1), '') WHERE account_id = ";
+        if keys.are_clear() {
+            self.run_on(account, subject, "conversation_id", threads).await?;
+            return Ok(());
+        }
+        // What is sealed for the message's row does not open in the conversation's.
+        for thread in threads {
+            let first: Option<(Uuid, String)> = query_as(
+                "SELECT message_id, subject FROM messages WHERE account_id = $1 AND conversation_id = $2
+                 ORDER BY sent_at, message_id LIMIT 1",
+            )
+            .bind(account.uuid())
+            .bind(thread)
+            .fetch_optional(self.on(account).await?)
+            .await?;
+            let subject = match first {
+                Some((message, subject)) => keys.show("messages.subject", message, subject)?,
+                None => String::new(),
+            };
+            query("UPDATE conversations SET subject = $3 WHERE account_id = $1 AND conversation_id = $2")
+                .bind(account.uuid())
+                .bind(thread)
+                .bind(keys.hide("conversations.subject", thread, subject)?)
+                .execute(self.on(account).await?)
+                .await?;
+        }
+        Ok(())
+    }
+
     /// `text` ends in `account_id = `; goes on with a list of ids.
     pub(super) async fn run_on(
         &mut self,
@@ -297,12 +352,13 @@ impl Change {
 /// The messages that are there, of these.
 pub(super) async fn doomed(
     connection: &mut Connection,
-    account: AccountId,
+    (account, keys): (AccountId, &RowKeys),
     ids: &[Uuid],
-) -> Result<Vec<Doomed>, sqlx::Error> {
+) -> Result<Vec<Doomed>, StoreError> {
     let text = "SELECT message_id, conversation_id, contact_id, message_id_header, digest, attachments, size_bytes, blob,
          received_at FROM messages WHERE account_id = ";
-    read_of(connection, account, text, "message_id", ids).await
+    let found: Vec<Doomed> = read_of(connection, account, text, "message_id", ids).await?;
+    found.into_iter().map(|message| message.show(keys)).collect()
 }
 
 /// What erasing them takes away, traces apart.

@@ -15,6 +15,7 @@ use crate::store::directory::erase::{Erased, Extent, TOMBSTONE_DAYS};
 use crate::store::directory::held_filing::author_in;
 use crate::store::directory::{Change, DirectoryError, Log};
 use crate::store::engine::{query, query_as, query_scalar};
+use crate::store::row_keys::Index;
 use crate::store::views::id_floor;
 use crate::store::{Store, StoreError};
 use crate::time::Timestamp;
@@ -58,6 +59,7 @@ impl Store {
         let mut all = Expired::default();
         let mut failed = self.release_accepted(&mut all.released).await.err();
         for (account, settings) in accounts {
+            let settings = self.operator_row_keys().show("accounts.settings", account, settings)?;
             let settings: Settings = serde_json::from_str(&settings).unwrap_or_default();
             let account = AccountId::from_uuid(account);
             if let Err(error) = self.expire_account(account, &settings, now, &mut all).await {
@@ -106,8 +108,9 @@ impl Store {
             .map_err(StoreError::from)?;
             let Some((account, delivery, ..)) = waiting.last() else { return failed.map_or(Ok(()), Err) };
             after = (*account, *delivery);
-            for (account, _, user, headers) in waiting {
+            for (account, delivery, user, headers) in waiting {
                 let (account, user) = (AccountId::from_uuid(account), UserId::from_uuid(user));
+                let headers = self.row_keys(account).await?.show("held.headers", delivery, headers)?;
                 let Some(author) = author_in(&headers) else { continue };
                 // Each address once; one beyond so many is looked at as often as it has mail.
                 if !seen.insert((account, user, author.key())) {
@@ -133,13 +136,14 @@ impl Store {
         user: UserId,
         address: &EmailAddress,
     ) -> Result<u64, DirectoryError> {
+        let keys = self.row_keys(account).await?;
         let accepted: Option<i64> = query_scalar(
             "SELECT verified_at FROM user_emails
              WHERE account_id = $1 AND user_id = $2 AND email_key = $3 AND verified_at IS NOT NULL",
         )
         .bind(account.uuid())
         .bind(user.uuid())
-        .bind(address.key())
+        .bind(keys.index(Index::Address, address.key()).map_err(StoreError::from)?)
         .fetch_optional(self.reader())
         .await
         .map_err(StoreError::from)?;

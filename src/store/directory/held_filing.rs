@@ -22,6 +22,7 @@ use crate::store::directory::review::with_steps;
 use crate::store::directory::{Change, CreatedBy, DirectoryError, NewContact};
 use crate::store::engine::{query, query_as, query_scalar};
 use crate::store::facts::Directory;
+use crate::store::row_keys::Index;
 use crate::store::rows::Rows;
 use crate::store::submission::{Place, Prepared, SealedCopy, Submission};
 use crate::store::{Lookup, Store, StoreError, events, record};
@@ -109,6 +110,7 @@ impl Store {
         .fetch_optional(self.reader())
         .await?;
         let Some((user, rcpt)) = row else { return Ok(None) };
+        let rcpt = self.row_keys(account).await?.show_some("deliveries.rcpt", delivery.uuid(), rcpt)?;
         let Some(rcpt) = rcpt.as_deref().and_then(EmailAddress::parse) else { return Ok(None) };
         let Some(mailbox) = self.mailbox_of_held(account, user, &rcpt).await? else { return Ok(None) };
         let reading = tokio::task::spawn_blocking(move || message::parse(&raw));
@@ -146,6 +148,7 @@ impl Store {
         address: &EmailAddress,
         by: &str,
     ) -> Result<u64, DirectoryError> {
+        let keys = self.row_keys(account).await?;
         let (mut after, mut filed, mut asked, mut failed) = (Uuid::nil(), 0, 0, None);
         while asked < RELEASE_MAX {
             let waiting: Vec<(Uuid, String)> = query_as(
@@ -161,11 +164,13 @@ impl Store {
             .await?;
             let Some((last, _)) = waiting.last() else { break };
             after = *last;
-            for (delivery, _) in
-                waiting.iter().filter(|(_, headers)| author_in(headers).as_ref() == Some(address))
-            {
+            for (delivery, headers) in waiting {
+                let headers = keys.show("held.headers", delivery, headers)?;
+                if author_in(&headers).as_ref() != Some(address) {
+                    continue;
+                }
                 asked += 1;
-                match self.release_one(account, DeliveryId::from_uuid(*delivery), by).await {
+                match self.release_one(account, DeliveryId::from_uuid(delivery), by).await {
                     Ok(is_filed) => filed += u64::from(is_filed),
                     Err(error) => {
                         failed.get_or_insert(error);
@@ -277,13 +282,14 @@ impl Change {
         let (Reason::NewIdentity, Some(user), Some(from)) = (reason, user, held.email.from.address()) else {
             return Ok(None);
         };
+        let key = self.row_keys(held.account).await?.index(Index::Address, from.key())?;
         query(
             "UPDATE user_emails SET verified_at = COALESCE(verified_at, $4)
              WHERE account_id = $1 AND user_id = $2 AND email_key = $3",
         )
         .bind(held.account.uuid())
         .bind(user)
-        .bind(from.key())
+        .bind(key)
         .bind(self.now.as_millis())
         .execute(self.on(held.account).await?)
         .await?;
@@ -300,7 +306,9 @@ impl Change {
         let served = self.store.inner.served.all();
         let account = arrival.mailbox.account();
         let keys = self.store.inner.keys.clone();
-        let directory = Directory::load(self.on(account).await?, &[*arrival], &served, &keys).await?;
+        let rows = self.row_key_set(account).await?;
+        let directory =
+            Directory::load(self.on(account).await?, &[*arrival], &served, (&keys, &rows)).await?;
         let mut facts = directory.facts(arrival, &keys).ok_or(StoreError::NoSuchAccount)?;
         // R60 is about retries: a person who wants it on the record has the last word.
         facts.was_erased = false;
@@ -380,10 +388,12 @@ impl Change {
             .execute(self.on(account).await?)
             .await?;
         self.rung.extend(rows.events.iter().map(|event| AccountId::from_uuid(event.account_id)));
-        Ok(rows.write(self.on(account).await?).await?)
+        let keys = self.row_key_set(account).await?;
+        Ok(rows.write(self.on(account).await?, &keys).await?)
     }
 
     async fn hold_on(&mut self, held: &OpenedHeld, still: &Held) -> Result<(), DirectoryError> {
+        let keys = self.row_keys(held.account).await?;
         query(
             "UPDATE held SET reason = $3, why = $4, user_id = COALESCE($5, user_id), contact_id = $6
              WHERE account_id = $1 AND delivery_id = $2",
@@ -391,7 +401,7 @@ impl Change {
         .bind(held.account.uuid())
         .bind(held.delivery.uuid())
         .bind(still.reason.as_str())
-        .bind(&still.why)
+        .bind(keys.hide("held.why", held.delivery.uuid(), still.why.as_str())?)
         .bind(still.user.map(UserId::uuid))
         .bind(still.contact.map(ContactId::uuid))
         .execute(self.on(held.account).await?)
@@ -424,6 +434,8 @@ impl Change {
                 .bind(held.delivery.uuid())
                 .fetch_optional(self.on(held.account).await?)
                 .await?;
+        let (keys, id) = (self.row_keys(held.account).await?, held.delivery.uuid());
+        let steps = keys.show("deliveries.steps", id, steps.unwrap_or_default())?;
         let mut trace = Trace { steps: outcome.trace.steps.clone() };
         if matches!(outcome.decision, Decision::Discarded(_)) {
             trace.leave_out(&filing::domains_of(
@@ -442,7 +454,7 @@ impl Change {
         .bind(outcome.decision.reason().as_str())
         .bind(message.map(MessageId::uuid))
         .bind(contact.map(ContactId::uuid))
-        .bind(with_steps(&steps.unwrap_or_default(), &trace.steps))
+        .bind(keys.hide("deliveries.steps", id, with_steps(&steps, &trace.steps))?)
         .execute(self.on(held.account).await?)
         .await?;
         Ok(())

@@ -10,6 +10,7 @@ use crate::id::AccountId;
 use crate::store::directory::{Change, DirectoryError};
 use crate::store::engine::{query, query_as};
 use crate::store::keyring;
+use crate::store::row_keys::Index;
 use crate::store::seal::{AccountKeys, SealError};
 use crate::store::{Store, StoreError};
 use crate::time::Timestamp;
@@ -54,19 +55,22 @@ impl Store {
     /// # Errors
     /// If the database fails.
     pub async fn recall(&self, request: &Request) -> Result<Remembered, StoreError> {
+        let keys = self.row_keys(request.account).await?;
+        let key = keys.index(Index::Request, request.key.as_str())?;
         let row: Option<(Vec<u8>, i64, String)> = query_as(
             "SELECT request_hash, status, response FROM idempotency_keys
              WHERE account_id = $1 AND key = $2 AND created_at > $3",
         )
         .bind(request.account.uuid())
-        .bind(&request.key)
+        .bind(&key)
         .bind(Timestamp::now().plus_days(-KEPT_DAYS).as_millis())
         .fetch_optional(self.reader())
         .await?;
         let Some((hash, status, stored)) = row else { return Ok(Remembered::Unknown) };
-        if hash != request.hash {
+        if keys.show_octets(Index::Request, hash)? != request.hash {
             return Ok(Remembered::Other);
         }
+        let stored = keys.show("idempotency_keys.response", &key, stored)?;
         let body = match stored.strip_prefix(SEALED) {
             Some(sealed) => {
                 let (content_key, bytes) = parts(sealed)?;
@@ -106,6 +110,8 @@ impl Change {
     }
 
     async fn keep(&mut self, request: &Request, status: u16, body: &str) -> Result<(), DirectoryError> {
+        let keys = self.row_keys(request.account).await?;
+        let key = keys.index(Index::Request, request.key.as_str())?;
         query("DELETE FROM idempotency_keys WHERE account_id = $1 AND created_at <= $2")
             .bind(request.account.uuid())
             .bind(self.now.plus_days(-KEPT_DAYS).as_millis())
@@ -116,10 +122,10 @@ impl Change {
              VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT (account_id, key) DO NOTHING",
         )
         .bind(request.account.uuid())
-        .bind(&request.key)
-        .bind(request.hash.as_slice())
+        .bind(&key)
+        .bind(keys.index_octets(Index::Request, &request.hash)?)
         .bind(i64::from(status))
-        .bind(body)
+        .bind(keys.hide("idempotency_keys.response", &key, body)?)
         .bind(self.now.as_millis())
         .bind(request.about.uuid())
         .execute(self.anywhere())

@@ -1,8 +1,10 @@
 //! The addresses on a user's profile (R10). An address belongs to at most one user of an account.
 
 use crate::id::{AccountId, UserId};
+use crate::store::StoreError;
 use crate::store::directory::{Change, DirectoryError, User, checked_email};
 use crate::store::engine::{query, query_scalar};
+use crate::store::row_keys::{Index, RowKeys};
 use crate::time::Timestamp;
 
 /// An address on a user's profile.
@@ -24,11 +26,12 @@ pub enum Verification {
 }
 
 /// A row of [`SELECT_OF_USER`].
-pub(super) type Row = (String, Option<i64>);
+pub(super) type Row = (String, String, Option<i64>);
 
-impl From<Row> for UserEmail {
-    fn from((address, verified_at): Row) -> Self {
-        Self { address, verified_at: verified_at.map(Timestamp::from_millis) }
+impl UserEmail {
+    pub(super) fn read((key, address, verified_at): Row, keys: &RowKeys) -> Result<Self, StoreError> {
+        let address = keys.show("user_emails.address", key, address)?;
+        Ok(Self { address, verified_at: verified_at.map(Timestamp::from_millis) })
     }
 }
 
@@ -64,10 +67,12 @@ impl Change {
         if self.store.inner.served.all().contains(&address.domain().to_lowercase()) {
             return Err(DirectoryError::invalid(field, "stands in a domain that syncmx serves"));
         }
+        let keys = self.row_keys(account).await?;
+        let key = keys.index(Index::Address, address.key())?;
         let owner: Option<uuid::Uuid> =
             query_scalar("SELECT user_id FROM user_emails WHERE account_id = $1 AND email_key = $2")
                 .bind(account.uuid())
-                .bind(address.key())
+                .bind(&key)
                 .fetch_optional(self.on(account).await?)
                 .await?;
         if owner.is_some_and(|owner| owner != user.uuid()) {
@@ -82,9 +87,9 @@ impl Change {
              ON CONFLICT (account_id, email_key) DO UPDATE SET verified_at = COALESCE(user_emails.verified_at, excluded.verified_at)",
         )
         .bind(account.uuid())
-        .bind(address.key())
+        .bind(&key)
         .bind(user.uuid())
-        .bind(address.as_str())
+        .bind(keys.hide("user_emails.address", &key, address.as_str())?)
         .bind(verified_at)
         .execute(self.on(account).await?)
         .await?;
@@ -95,8 +100,7 @@ impl Change {
     }
 }
 
-/// The addresses of one user, in the order of [`UserEmail`]'s fields.
-pub(super) const SELECT_OF_USER: &str =
-    "SELECT address, verified_at FROM user_emails WHERE account_id = $1 AND user_id = $2 ORDER BY email_key";
+/// The addresses of one user.
+pub(super) const SELECT_OF_USER: &str = "SELECT email_key, address, verified_at FROM user_emails WHERE account_id = $1 AND user_id = $2 ORDER BY email_key";
 /// Addresses of one user.
 pub(super) const EMAILS_MAX: usize = 50;

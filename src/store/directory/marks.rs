@@ -6,6 +6,7 @@ use uuid::Uuid;
 use crate::id::{AccountId, ContactId, UserId};
 use crate::store::directory::{Change, DirectoryError};
 use crate::store::engine::{Builder, query, query_as};
+use crate::store::row_keys::RowKeys;
 use crate::store::views::{Key, Page, Slice};
 use crate::store::{Store, StoreError};
 use crate::time::Timestamp;
@@ -95,7 +96,8 @@ impl Store {
         }
         sql.push(" ORDER BY s.since, s.user_id, s.contact_id LIMIT ").push_bind(slice.fetch_limit());
         let rows: Vec<Row> = sql.build().fetch_all(self.reader()).await?;
-        let marks = rows.into_iter().map(mark_of).collect();
+        let keys = self.row_keys(account).await?;
+        let marks = rows.into_iter().map(|row| mark_of(row, &keys)).collect::<Result<_, _>>()?;
         Ok(slice.page(marks, |mark: &Mark| Key {
             at: mark.since.as_millis(),
             id: mark.user.uuid(),
@@ -149,17 +151,20 @@ impl Change {
         .bind(user.uuid())
         .fetch_one(self.on(account).await?)
         .await?;
-        Ok(mark_of(row))
+        Ok(mark_of(row, &self.row_keys(account).await?)?)
     }
 }
 
-fn mark_of((user, contact, contact_email, state, since, because): Row) -> Mark {
-    Mark {
+fn mark_of(
+    (user, contact, contact_email, state, since, because): Row,
+    keys: &RowKeys,
+) -> Result<Mark, StoreError> {
+    Ok(Mark {
         user: UserId::from_uuid(user),
         contact: ContactId::from_uuid(contact),
-        contact_email,
+        contact_email: keys.show("contacts.email", contact, contact_email)?,
         state: if state == "on" { MarkState::On } else { MarkState::Off },
         since: Timestamp::from_millis(since),
         because,
-    }
+    })
 }

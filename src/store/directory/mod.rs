@@ -61,6 +61,7 @@ pub use webhooks::{
 use crate::id::{AccountId, ConversationId, EventId};
 use crate::store::blobs::BlobName;
 use crate::store::engine::{Connection, Transaction, query, query_scalar};
+use crate::store::seal::SealError;
 use crate::store::{Store, StoreError};
 use crate::time::Timestamp;
 
@@ -88,6 +89,12 @@ pub enum DirectoryError {
 
 impl From<sqlx::Error> for DirectoryError {
     fn from(error: sqlx::Error) -> Self {
+        Self::Store(error.into())
+    }
+}
+
+impl From<SealError> for DirectoryError {
+    fn from(error: SealError) -> Self {
         Self::Store(error.into())
     }
 }
@@ -214,6 +221,7 @@ impl Change {
         data: &Value,
     ) -> Result<EventId, StoreError> {
         let event = EventId::generate().behind(self.last_event(account).await?);
+        let data = self.row_keys(account).await?.hide("events.data", event.uuid(), data.to_string())?;
         query(
             "INSERT INTO events (account_id, event_id, type, at, conversation_id, data) VALUES ($1, $2, $3, $4, $5, $6)",
         )
@@ -222,7 +230,7 @@ impl Change {
         .bind(kind)
         .bind(self.now.as_millis())
         .bind(conversation.map(ConversationId::uuid))
-        .bind(data.to_string())
+        .bind(data)
         .execute(self.on(account).await?)
         .await?;
         self.rung.push(account);

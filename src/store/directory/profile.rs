@@ -11,6 +11,7 @@ use crate::id::{AccountId, UserId};
 use crate::keys::Keys;
 use crate::store::StoreError;
 use crate::store::engine::{Connection, query_as, query_scalar};
+use crate::store::row_keys::RowKeys;
 use crate::time::Timestamp;
 
 /// When mail was last seen through each feed; none if never, or not since traces are kept (R3).
@@ -69,8 +70,7 @@ pub(super) async fn read(
     connection: &mut Connection,
     keys: &Keys,
     served: &ServedDomains,
-    account: AccountId,
-    user: UserId,
+    (account, user, rows): (AccountId, UserId, &RowKeys),
     sync_local: &str,
 ) -> Result<Profile, StoreError> {
     let domain = served.sync_domain();
@@ -93,8 +93,14 @@ pub(super) async fn read(
     .bind(user.uuid())
     .fetch_optional(connection)
     .await?;
-    let confirmation =
-        asked.map(|(code, link, at)| ForwardingConfirmation { code, link, at: Timestamp::from_millis(at) });
+    let confirmation = asked.map(|(code, link, at)| {
+        Ok::<_, StoreError>(ForwardingConfirmation {
+            code: rows.show_some("forwarding_confirmations.code", user.uuid(), code)?,
+            link: rows.show_some("forwarding_confirmations.link", user.uuid(), link)?,
+            at: Timestamp::from_millis(at),
+        })
+    });
+    let confirmation = confirmation.transpose()?;
     Ok(Profile { feeds: Feeds { sync_address, auto_forward, journal, routed_replies }, confirmation })
 }
 

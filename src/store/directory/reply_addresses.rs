@@ -152,6 +152,8 @@ impl Change {
     ) -> Result<ConversationId, DirectoryError> {
         check_subject(subject)?;
         let conversation = ConversationId::generate();
+        let keys = self.row_keys(account).await?;
+        let subject = keys.hide("conversations.subject", conversation.uuid(), subject.trim())?;
         query(
             "INSERT INTO conversations (account_id, conversation_id, contact_id, user_id, subject, created_at, last_at)
              VALUES ($1, $2, $3, $4, $5, $6, $6)",
@@ -160,7 +162,7 @@ impl Change {
         .bind(conversation.uuid())
         .bind(contact.uuid())
         .bind(user.map(UserId::uuid))
-        .bind(subject.trim())
+        .bind(subject)
         .bind(self.now.as_millis())
         .execute(self.on(account).await?)
         .await?;

@@ -1,13 +1,16 @@
 //! What a person decides about held mail (R36).
 
 use serde_json::Value;
+use uuid::Uuid;
 
 use crate::filing::{Step, without_names};
 use crate::id::{AccountId, DeliveryId};
+use crate::store::StoreError;
 use crate::store::blobs::BlobName;
 use crate::store::directory::{Change, DirectoryError, Log};
 use crate::store::effects::{json, steps_json};
 use crate::store::engine::{query, query_as};
+use crate::store::row_keys::RowKeys;
 use crate::wire::AuthView;
 
 impl Change {
@@ -52,15 +55,17 @@ impl Change {
         .bind(delivery.uuid())
         .fetch_optional(self.on(account).await?)
         .await?;
-        let told = told.unwrap_or_default();
+        let (keys, id) = (self.row_keys(account).await?, delivery.uuid());
+        let told = told.unwrap_or_default().show(&keys, id)?;
+        let auth = told.auth().map(|auth| json(&auth.without_names()));
         query(
             "UPDATE deliveries SET outcome = 'discarded', helo = '', mail_from = NULL, rcpt = NULL, from_address = NULL,
              message_id_header = NULL, auth = $3, steps = $4 WHERE account_id = $1 AND delivery_id = $2",
         )
         .bind(account.uuid())
         .bind(delivery.uuid())
-        .bind(told.auth().map(|auth| json(&auth.without_names())))
-        .bind(steps_after_discard(&told, said))
+        .bind(keys.hide_some("deliveries.auth", id, auth)?)
+        .bind(keys.hide("deliveries.steps", id, steps_after_discard(&told, said))?)
         .execute(self.on(account).await?)
         .await?;
         Ok(())
@@ -78,6 +83,16 @@ struct Told {
 }
 
 impl Told {
+    fn show(self, keys: &RowKeys, id: Uuid) -> Result<Self, StoreError> {
+        Ok(Self {
+            helo: keys.show("deliveries.helo", id, self.helo)?,
+            mail_from: keys.show_some("deliveries.mail_from", id, self.mail_from)?,
+            from_address: keys.show_some("deliveries.from_address", id, self.from_address)?,
+            auth: keys.show_some("deliveries.auth", id, self.auth)?,
+            steps: keys.show("deliveries.steps", id, self.steps)?,
+        })
+    }
+
     fn auth(&self) -> Option<AuthView> {
         self.auth.as_deref().and_then(|auth| serde_json::from_str(auth).ok())
     }

@@ -11,6 +11,7 @@ use crate::id::AccountId;
 use crate::store::directory::{Addresses, Change, DirectoryError, Log, idempotency};
 use crate::store::engine::{query, query_as, query_scalar};
 use crate::store::keyring;
+use crate::store::row_keys::Index;
 use crate::store::seal::{AccountKeys, KeyNumber, SealError};
 use crate::store::{Store, StoreError};
 use crate::time::Timestamp;
@@ -150,11 +151,12 @@ impl Store {
         keys: &AccountKeys,
         pass: &mut Pass,
     ) -> Result<(), StoreError> {
+        let shown = self.row_keys(account).await?;
         let mut passed = String::new();
         loop {
             let rows: Vec<(String, Vec<u8>, String)> = query_as(
                 "SELECT key, request_hash, response FROM idempotency_keys
-                 WHERE account_id = $1 AND key > $2 AND response LIKE 'sealed:%' ORDER BY key LIMIT $3",
+                 WHERE account_id = $1 AND key > $2 ORDER BY key LIMIT $3",
             )
             .bind(account.uuid())
             .bind(passed.as_str())
@@ -164,10 +166,14 @@ impl Store {
             let Some((last, _, _)) = rows.last() else { return Ok(()) };
             passed.clone_from(last);
             let mut change = self.change().await?;
-            for (key, hash, old) in &rows {
-                let rewrapped = pass.take(idempotency::rewrap(keys, (key, hash), old))?;
+            for (row, hash, stored) in rows {
+                let hash = shown.show_octets(Index::Request, hash)?;
+                let key = shown.show_index(Index::Request, row.clone())?;
+                let old = shown.show("idempotency_keys.response", &row, stored.clone())?;
+                let rewrapped = pass.take(idempotency::rewrap(keys, (&key, &hash), &old))?;
                 if let Some(new) = rewrapped {
-                    pass.rewrapped += change.put_answer(account, key, old, &new).await?;
+                    let new = shown.hide("idempotency_keys.response", &row, new)?;
+                    pass.rewrapped += change.put_answer(account, &row, &stored, &new).await?;
                 }
             }
             change.commit().await?;
@@ -214,13 +220,10 @@ impl Change {
         let number = self.next_key_number(account).await?;
         let rows = keyring::wrapped_keys(account).fetch_all(self.on(account).await?).await?;
         let is_under_way = rows.len() > 1;
-        let before = keyring::open(self.store.vault(), account, rows.clone()).await?;
         if is_under_way {
-            return Ok((before.number(), false));
+            return Ok((keyring::open(self.store.vault(), account, rows).await?.number(), false));
         }
         let wrapped = self.store.vault().new_key_numbered(account, number).map_err(StoreError::from)?;
-        let rows = rows.into_iter().chain([(number.as_i64(), wrapped.clone())]).collect();
-        let keys = keyring::open(self.store.vault(), account, rows).await?;
         query(
             "INSERT INTO retired_account_keys (account_id, key_number, wrapped_key, retired_at)
              SELECT account_id, key_number, wrapped_key, $2 FROM accounts WHERE account_id = $1",
@@ -229,22 +232,13 @@ impl Change {
         .bind(self.now.as_millis())
         .execute(self.on(account).await?)
         .await?;
-        let row_key: Option<Option<Vec<u8>>> =
-            query_scalar("SELECT row_key FROM accounts WHERE account_id = $1")
-                .bind(account.uuid())
-                .fetch_optional(self.on(account).await?)
-                .await?;
-        let row_key = row_key.flatten().map(|old| keys.rewrap_row_key(&old)).transpose();
-        query(
-            "UPDATE accounts SET key_number = $2, wrapped_key = $3, row_key = COALESCE($4, row_key)
-             WHERE account_id = $1",
-        )
-        .bind(account.uuid())
-        .bind(number.as_i64())
-        .bind(wrapped)
-        .bind(row_key.map_err(StoreError::from)?.flatten())
-        .execute(self.on(account).await?)
-        .await?;
+        self.rewrap_row_key(account, (number.as_i64(), wrapped.clone())).await?;
+        query("UPDATE accounts SET key_number = $2, wrapped_key = $3 WHERE account_id = $1")
+            .bind(account.uuid())
+            .bind(number.as_i64())
+            .bind(wrapped)
+            .execute(self.on(account).await?)
+            .await?;
         // Other nodes seal with it within a second.
         self.addresses = Addresses::Changed;
         self.note(account, actor, "rotate_key", format!("keys/{}", number.as_i64()), None).await?;

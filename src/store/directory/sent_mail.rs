@@ -11,6 +11,7 @@ use crate::message::{self, Email};
 use crate::store::directory::reply_addresses::check_subject;
 use crate::store::directory::{Change, Contact, DirectoryError, User};
 use crate::store::engine::{query, query_as};
+use crate::store::row_keys::{Index, position_of};
 use crate::store::views::{Message, read_message};
 use crate::time::Timestamp;
 
@@ -61,12 +62,13 @@ impl Change {
         let author = author_of(&user, &self.store.inner.served);
         self.insert_sent(account, message, conversation, &header, &author, mail).await?;
         self.insert_sent_participants(account, message, sent_at, (&user, &author), &contact).await?;
+        let key = self.row_keys(account).await?.index(Index::MessageId, header.as_str())?;
         query(
             "INSERT INTO thread_ids (account_id, message_id_header, conversation_id, is_own) VALUES ($1, $2, $3, TRUE)
              ON CONFLICT (account_id, message_id_header, conversation_id) DO UPDATE SET is_own = TRUE",
         )
         .bind(account.uuid())
-        .bind(&header)
+        .bind(key)
         .bind(conversation.uuid())
         .execute(self.on(account).await?)
         .await?;
@@ -83,7 +85,8 @@ impl Change {
 
     /// The message as this change leaves it.
     async fn message(&mut self, account: AccountId, message: MessageId) -> Result<Message, DirectoryError> {
-        let found = read_message(self.on(account).await?, account, message).await?;
+        let keys = self.row_keys(account).await?;
+        let found = read_message(self.on(account).await?, (account, &keys), message).await?;
         found.ok_or(DirectoryError::NotFound("message"))
     }
 
@@ -93,12 +96,13 @@ impl Change {
         contact: ContactId,
         header: &str,
     ) -> Result<Option<MessageId>, DirectoryError> {
+        let key = self.row_keys(account).await?.index(Index::MessageId, header)?;
         let row: Option<(Uuid, Uuid)> = query_as(
             "SELECT message_id, contact_id FROM messages WHERE account_id = $1 AND message_id_header = $2
              ORDER BY message_id LIMIT 1",
         )
         .bind(account.uuid())
-        .bind(header)
+        .bind(key)
         .fetch_optional(self.on(account).await?)
         .await?;
         match row {
@@ -123,6 +127,7 @@ impl Change {
         let (text, new_text) =
             email.as_ref().map_or(("", ""), |email| (email.text.as_str(), email.reply.new_text.as_str()));
         let digest = email.as_ref().map_or([0; 32], |email| email.digest);
+        let (keys, id) = (self.row_keys(account).await?, message.uuid());
         let size = mail.text.as_ref().map_or(0, String::len) + mail.html.as_ref().map_or(0, String::len);
         query(
             "INSERT INTO messages (account_id, message_id, conversation_id, contact_id, user_id, direction, kind, sender,
@@ -135,13 +140,13 @@ impl Change {
         .bind(conversation.uuid())
         .bind(mail.contact.uuid())
         .bind(mail.user.uuid())
-        .bind(mail.subject.trim())
+        .bind(keys.hide("messages.subject", id, mail.subject.trim())?)
         .bind(sent_at.as_millis())
         .bind(self.now.as_millis())
-        .bind(header)
-        .bind(text)
-        .bind(new_text)
-        .bind(digest.as_slice())
+        .bind(keys.index(Index::MessageId, header)?)
+        .bind(keys.hide("messages.text", id, text)?)
+        .bind(keys.hide("messages.new_text", id, new_text)?)
+        .bind(keys.index_octets(Index::Digest, &digest)?)
         .bind(i64::try_from(size).unwrap_or(i64::MAX))
         .execute(self.on(account).await?)
         .await?;
@@ -160,7 +165,9 @@ impl Change {
             (0_i64, "from", &user.name, author, None, Some(user.id.uuid())),
             (1, "to", &contact.name, contact.email.as_str(), Some(contact.id.uuid()), None),
         ];
+        let keys = self.row_keys(account).await?;
         for (position, role, name, email, contact_id, user_id) in people {
+            let row = position_of(message.uuid(), position);
             query(
                 "INSERT INTO participants (account_id, message_id, position, role, name, email, contact_id, user_id, sent_at)
                  VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
@@ -169,8 +176,8 @@ impl Change {
             .bind(message.uuid())
             .bind(position)
             .bind(role)
-            .bind(name)
-            .bind(email)
+            .bind(keys.hide("participants.name", row, name.as_str())?)
+            .bind(keys.hide("participants.email", row, email)?)
             .bind(contact_id)
             .bind(user_id)
             .bind(sent_at.as_millis())

@@ -6,8 +6,10 @@ use uuid::Uuid;
 use crate::auth::{AuthResult, DmarcPolicy};
 use crate::filing::Reason;
 use crate::id::{AccountId, UserId};
+use crate::store::StoreError;
 use crate::store::directory::{Change, DirectoryError, OpenedHeld, User};
 use crate::store::engine::{query, query_as, query_scalar};
+use crate::store::row_keys::{Index, RowKeys};
 use crate::time::Timestamp;
 use crate::wire::AuthView;
 
@@ -23,11 +25,13 @@ pub struct RememberedSigner {
 }
 
 /// A row of [`SELECT_OF_USER`].
-pub(super) type Row = (String, String, i64);
+pub(super) type Row = (String, String, String, i64);
 
-impl From<Row> for RememberedSigner {
-    fn from((address, domain, at): Row) -> Self {
-        Self { address, domain, at: Timestamp::from_millis(at) }
+impl RememberedSigner {
+    pub(super) fn read((key, address, domain, at): Row, keys: &RowKeys) -> Result<Self, StoreError> {
+        let address = keys.show("remembered_signers.address", key, address)?;
+        let domain = keys.show_index(Index::Domain, domain)?;
+        Ok(Self { address, domain, at: Timestamp::from_millis(at) })
     }
 }
 
@@ -55,14 +59,17 @@ impl Change {
             return conflict("only for mail that is held as unverified_sender");
         }
         let Some(from) = held.author() else { return conflict("its author cannot be read") };
+        let keys = self.row_keys(account).await?;
+        let key = keys.index(Index::Address, from.key())?;
         let owner: Option<Uuid> = query_scalar(
             "SELECT user_id FROM user_emails WHERE account_id = $1 AND email_key = $2 AND verified_at IS NOT NULL",
         )
         .bind(account.uuid())
-        .bind(from.key())
+        .bind(&key)
         .fetch_optional(self.on(account).await?)
         .await?;
         let Some(owner) = owner else { return conflict("its author is not a user") };
+        let auth = keys.show_some("deliveries.auth", delivery.uuid(), auth)?;
         let auth: Option<AuthView> = auth.and_then(|auth| serde_json::from_str(&auth).ok());
         let Some(auth) = auth else { return conflict("its authentication is not on file") };
         if auth.dmarc.policy == DmarcPolicy::Reject.as_str() {
@@ -75,10 +82,10 @@ impl Change {
              VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT (account_id, email_key, domain) DO NOTHING",
         )
         .bind(account.uuid())
-        .bind(from.key())
-        .bind(&signer.domain)
+        .bind(&key)
+        .bind(keys.index(Index::Domain, signer.domain.as_str())?)
         .bind(owner)
-        .bind(from.as_str())
+        .bind(keys.hide("remembered_signers.address", &key, from.as_str())?)
         .bind(self.now.as_millis())
         .execute(self.on(account).await?)
         .await?;
@@ -96,13 +103,14 @@ impl Change {
         address: &str,
         domain: &str,
     ) -> Result<User, DirectoryError> {
+        let keys = self.row_keys(account).await?;
         let gone = query(
             "DELETE FROM remembered_signers WHERE account_id = $1 AND user_id = $2 AND email_key = $3 AND domain = $4",
         )
         .bind(account.uuid())
         .bind(user.uuid())
-        .bind(address.trim().to_lowercase())
-        .bind(domain.trim().to_lowercase())
+        .bind(keys.index(Index::Address, address.trim().to_lowercase())?)
+        .bind(keys.index(Index::Domain, domain.trim().to_lowercase())?)
         .execute(self.on(account).await?)
         .await?;
         if gone == 0 {
@@ -112,6 +120,6 @@ impl Change {
     }
 }
 
-/// Those of one user, in the order of [`RememberedSigner`]'s fields.
-pub(super) const SELECT_OF_USER: &str = "SELECT address, domain, at FROM remembered_signers
+/// Those of one user.
+pub(super) const SELECT_OF_USER: &str = "SELECT email_key, address, domain, at FROM remembered_signers
      WHERE account_id = $1 AND user_id = $2 ORDER BY email_key, domain";

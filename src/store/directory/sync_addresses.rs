@@ -6,6 +6,7 @@ use crate::id::{AccountId, UserId};
 use crate::store::StoreError;
 use crate::store::directory::{Addresses, Change, DirectoryError, SyncState, User};
 use crate::store::engine::{query, query_scalar};
+use crate::store::row_keys::Index;
 
 impl Change {
     /// Gives the user a new sync address; the old one is refused from now on.
@@ -26,10 +27,11 @@ impl Change {
             .await?;
         let local = self.fresh_local_part(&old.name).await?;
         self.keep_local_part(account, user, &local).await?;
+        let local = self.row_keys(account).await?.hide("users.sync_local", user.uuid(), local)?;
         query("UPDATE users SET sync_local = $3 WHERE account_id = $1 AND user_id = $2")
             .bind(account.uuid())
             .bind(user.uuid())
-            .bind(&local)
+            .bind(local)
             .execute(self.on(account).await?)
             .await?;
         self.user(account, user).await
@@ -78,9 +80,10 @@ impl Change {
             aws_lc_rs::rand::fill(&mut random)
                 .map_err(|_| StoreError::from(crate::store::seal::SealError::Failed))?;
             let local = sync::local_part(name, u64::from_be_bytes(random));
+            let key = self.store.operator_row_keys().index(Index::SyncAddress, local.as_str())?;
             let taken: Option<i64> =
                 query_scalar("SELECT created_at FROM sync_addresses WHERE local_part = $1")
-                    .bind(&local)
+                    .bind(key)
                     .fetch_optional(self.anywhere())
                     .await?;
             if taken.is_none() {
@@ -99,7 +102,7 @@ impl Change {
             "INSERT INTO sync_addresses (account_id, local_part, user_id, state, created_at) VALUES ($1, $2, $3, 'active', $4)",
         )
         .bind(account.uuid())
-        .bind(local)
+        .bind(self.store.operator_row_keys().index(Index::SyncAddress, local)?)
         .bind(user.uuid())
         .bind(self.now.as_millis())
         .execute(self.on(account).await?)

@@ -7,6 +7,7 @@ use crate::address::token::encode;
 use crate::id::{AccountId, TokenId};
 use crate::store::directory::{Change, DirectoryError, NAME_MAX_CHARS, Principal, Scopes, checked_text};
 use crate::store::engine::{query, query_as, query_scalar};
+use crate::store::row_keys::RowKeys;
 use crate::store::seal::SealError;
 use crate::store::views::{Key, Page, Slice};
 use crate::store::{Store, StoreError};
@@ -116,7 +117,8 @@ impl Store {
         .bind(slice.fetch_limit())
         .fetch_all(self.reader())
         .await?;
-        let tokens = rows.into_iter().map(token_of).collect();
+        let keys = self.operator_row_keys();
+        let tokens = rows.into_iter().map(|row| token_of(row, &keys)).collect::<Result<_, _>>()?;
         Ok(slice.page(tokens, |token: &Token| Key::of_id(token.id.uuid())))
     }
 }
@@ -168,7 +170,7 @@ impl Change {
         )
         .bind(new.account.unwrap_or(AccountId::OPERATOR).uuid())
         .bind(token.id.uuid())
-        .bind(&token.name)
+        .bind(self.store.operator_row_keys().hide("tokens.name", token.id.uuid(), token.name.as_str())?)
         .bind(serde_json::Value::from(token.scopes.words()).to_string())
         .bind(hash(text))
         .bind(self.now.as_millis())
@@ -188,14 +190,14 @@ fn hash(text: &str) -> Vec<u8> {
     digest::digest(&digest::SHA256, text.as_bytes()).as_ref().to_vec()
 }
 
-fn token_of((id, account, name, scopes, created_at): Row) -> Token {
-    Token {
+fn token_of((id, account, name, scopes, created_at): Row, keys: &RowKeys) -> Result<Token, StoreError> {
+    Ok(Token {
         id: TokenId::from_uuid(id),
         account: Some(AccountId::from_uuid(account)).filter(|account| *account != AccountId::OPERATOR),
-        name,
+        name: keys.show("tokens.name", id, name)?,
         scopes: Scopes::read(&scopes),
         created_at: Timestamp::from_millis(created_at),
-    }
+    })
 }
 
 #[cfg(test)]

@@ -38,7 +38,8 @@ impl Change {
         message: MessageId,
         actor: &str,
     ) -> Result<Undone, DirectoryError> {
-        let found = doomed(self.on(account).await?, account, &[message.uuid()]).await?;
+        let keys = self.row_keys(account).await?;
+        let found = doomed(self.on(account).await?, (account, &keys), &[message.uuid()]).await?;
         let found = found.into_iter().next().ok_or(DirectoryError::NotFound("message"))?;
         if found.received_at <= self.now.plus_days(-UNDO_DAYS).as_millis() {
             return Err(DirectoryError::Conflict(format!(

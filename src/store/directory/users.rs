@@ -9,6 +9,7 @@ use crate::store::directory::profile::{self, Profile};
 use crate::store::directory::signers::{self, RememberedSigner};
 use crate::store::directory::{Change, DirectoryError, NAME_MAX_CHARS, checked_text};
 use crate::store::engine::{Connection, query, query_as};
+use crate::store::row_keys::RowKeys;
 use crate::store::views::{Key, Page, Slice};
 use crate::store::{Store, StoreError};
 use crate::time::Timestamp;
@@ -127,10 +128,14 @@ impl Store {
             .bind(row.user_id)
             .fetch_all(&mut *connection)
             .await?;
+        let row_keys = self.inner.rows.of(connection, account).await?;
         let (keys, served) = (&self.inner.keys, &self.inner.served);
         let user = UserId::from_uuid(row.user_id);
-        let profile = profile::read(connection, keys, served, account, user, &row.sync_local).await?;
-        Ok(user_of(row, emails, signers, profile))
+        let sync_local = row_keys.show("users.sync_local", row.user_id, row.sync_local)?;
+        let row = Row { sync_local, ..row };
+        let of = (account, user, &row_keys);
+        let profile = profile::read(connection, keys, served, of, &row.sync_local).await?;
+        user_of(row, emails, signers, profile, &row_keys)
     }
 
     /// The users of an account, oldest first.
@@ -176,15 +181,16 @@ impl Change {
         }
         let user = UserId::generate();
         let local = self.fresh_local_part(&name).await?;
+        let keys = self.row_keys(account).await?;
         query(
             "INSERT INTO users (account_id, user_id, name, role, sync_state, sync_local, created_at)
              VALUES ($1, $2, $3, $4, 'on', $5, $6)",
         )
         .bind(account.uuid())
         .bind(user.uuid())
-        .bind(&name)
+        .bind(keys.hide("users.name", user.uuid(), name)?)
         .bind(&role)
-        .bind(&local)
+        .bind(keys.hide("users.sync_local", user.uuid(), local.as_str())?)
         .bind(self.now.as_millis())
         .execute(self.on(account).await?)
         .await?;
@@ -212,16 +218,30 @@ const SELECT_ONE: &str = "SELECT user_id, name, role, sync_state, sync_local, cr
      WHERE account_id = $1 AND user_id = $2";
 const ROLE_MAX_CHARS: usize = 50;
 
-fn user_of(row: Row, emails: Vec<identities::Row>, signers: Vec<signers::Row>, profile: Profile) -> User {
-    User {
+fn user_of(
+    row: Row,
+    emails: Vec<identities::Row>,
+    signers: Vec<signers::Row>,
+    profile: Profile,
+    keys: &RowKeys,
+) -> Result<User, StoreError> {
+    let mut emails =
+        emails.into_iter().map(|row| UserEmail::read(row, keys)).collect::<Result<Vec<_>, _>>()?;
+    let mut signers =
+        signers.into_iter().map(|row| RememberedSigner::read(row, keys)).collect::<Result<Vec<_>, _>>()?;
+    if !keys.are_clear() {
+        emails.sort_by_cached_key(|email| email.address.to_lowercase());
+        signers.sort_by_cached_key(|signer| (signer.address.to_lowercase(), signer.domain.clone()));
+    }
+    Ok(User {
         id: UserId::from_uuid(row.user_id),
-        name: row.name,
+        name: keys.show("users.name", row.user_id, row.name)?,
         role: row.role,
-        emails: emails.into_iter().map(UserEmail::from).collect(),
-        signers: signers.into_iter().map(RememberedSigner::from).collect(),
+        emails,
+        signers,
         sync: SyncState::read(&row.sync_state),
         sync_local: row.sync_local,
         created_at: Timestamp::from_millis(row.created_at),
         profile,
-    }
+    })
 }

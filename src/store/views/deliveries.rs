@@ -8,6 +8,7 @@ use uuid::Uuid;
 use crate::address::EmailAddress;
 use crate::id::{AccountId, ContactId, DeliveryId, MessageId};
 use crate::store::engine::Builder;
+use crate::store::row_keys::{Index, RowKeys};
 use crate::store::views::{Key, Page, Slice};
 use crate::store::{Store, StoreError};
 use crate::time::Timestamp;
@@ -101,7 +102,8 @@ impl Store {
         let mut sql = select(account);
         sql.push(" AND d.delivery_id = ").push_bind(delivery.uuid());
         let row: Option<Row> = sql.build().fetch_optional(self.reader()).await?;
-        Ok(row.map(delivery_of))
+        let Some(row) = row else { return Ok(None) };
+        delivery_of(row, &self.row_keys(account).await?).map(Some)
     }
 
     /// Deliveries of an account, newest first.
@@ -114,6 +116,7 @@ impl Store {
         filter: &DeliveryFilter,
         slice: Slice,
     ) -> Result<Page<Delivery>, StoreError> {
+        let keys = self.row_keys(account).await?;
         let mut sql = select(account);
         for (address, role) in [(&filter.from, "from"), (&filter.to, "to")] {
             if let Some(address) = address {
@@ -128,7 +131,7 @@ impl Store {
         if let Some(id) = &filter.message_id {
             let bare = id.trim();
             let bare = bare.strip_prefix('<').and_then(|rest| rest.strip_suffix('>')).unwrap_or(bare);
-            sql.push(" AND (d.message_id_header = ").push_bind(bare.to_owned());
+            sql.push(" AND (d.message_id_header = ").push_bind(keys.index(Index::MessageId, bare)?);
             sql.push(" OR d.message_id = ").push_bind(bare.parse::<Uuid>().ok()).push(")");
         }
         if let Some(contact) = filter.contact {
@@ -150,7 +153,7 @@ impl Store {
         }
         sql.push(" ORDER BY d.delivery_id DESC LIMIT ").push_bind(slice.fetch_limit());
         let rows: Vec<Row> = sql.build().fetch_all(self.reader()).await?;
-        let deliveries = rows.into_iter().map(delivery_of).collect();
+        let deliveries = rows.into_iter().map(|row| delivery_of(row, &keys)).collect::<Result<_, _>>()?;
         Ok(slice.page(deliveries, |delivery: &Delivery| Key::of_id(delivery.id.uuid())))
     }
 }
@@ -171,25 +174,29 @@ pub(in crate::store) fn id_floor(time: Timestamp) -> Uuid {
     Uuid::from_u128(u128::from(millis) << 80)
 }
 
-fn delivery_of(row: Row) -> Delivery {
-    Delivery {
-        id: DeliveryId::from_uuid(row.delivery_id),
+fn delivery_of(row: Row, keys: &RowKeys) -> Result<Delivery, StoreError> {
+    let id = row.delivery_id;
+    let auth = keys.show_some("deliveries.auth", id, row.auth)?;
+    let steps = keys.show("deliveries.steps", id, row.steps)?;
+    let header = row.message_id_header.map(|header| keys.show_index(Index::MessageId, header));
+    Ok(Delivery {
+        id: DeliveryId::from_uuid(id),
         at: Timestamp::from_millis(row.at),
-        peer: row.peer,
-        helo: row.helo,
+        peer: keys.show("deliveries.peer", id, row.peer)?,
+        helo: keys.show("deliveries.helo", id, row.helo)?,
         tls: row.tls,
-        mail_from: row.mail_from,
-        rcpt: row.rcpt,
-        message_id_header: row.message_id_header,
-        from: row.from_address,
+        mail_from: keys.show_some("deliveries.mail_from", id, row.mail_from)?,
+        rcpt: keys.show_some("deliveries.rcpt", id, row.rcpt)?,
+        message_id_header: header.transpose()?,
+        from: keys.show_some("deliveries.from_address", id, row.from_address)?,
         size_bytes: row.size_bytes,
-        auth: row.auth.and_then(|auth| serde_json::from_str(&auth).ok()),
+        auth: auth.and_then(|auth| serde_json::from_str(&auth).ok()),
         outcome: row.outcome,
         reason: row.reason,
-        smtp: row.smtp,
+        smtp: keys.show("deliveries.smtp", id, row.smtp)?,
         message: row.message_id.map(MessageId::from_uuid),
-        steps: serde_json::from_str(&row.steps).unwrap_or_else(|_| Value::Array(Vec::new())),
-    }
+        steps: serde_json::from_str(&steps).unwrap_or_else(|_| Value::Array(Vec::new())),
+    })
 }
 
 #[cfg(test)]

@@ -36,13 +36,16 @@ impl Store {
         .bind(slice.fetch_limit())
         .fetch_all(self.reader())
         .await?;
-        let event = |(id, kind, at, data): (Uuid, String, i64, String)| Event {
-            id: EventId::from_uuid(id),
-            kind,
-            at: Timestamp::from_millis(at),
-            data: serde_json::from_str(&data).unwrap_or_default(),
+        let keys = self.row_keys(account).await?;
+        let event = |(id, kind, at, data): (Uuid, String, i64, String)| {
+            Ok::<_, StoreError>(Event {
+                id: EventId::from_uuid(id),
+                kind,
+                at: Timestamp::from_millis(at),
+                data: serde_json::from_str(&keys.show("events.data", id, data)?).unwrap_or_default(),
+            })
         };
-        let events = rows.into_iter().map(event).collect();
+        let events = rows.into_iter().map(event).collect::<Result<_, _>>()?;
         Ok(slice.page(events, |event: &Event| Key::of_id(event.id.uuid())))
     }
 }

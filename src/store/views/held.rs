@@ -6,6 +6,7 @@ use uuid::Uuid;
 use crate::address::EmailAddress;
 use crate::id::{AccountId, ContactId, DeliveryId, UserId};
 use crate::store::engine::Builder;
+use crate::store::row_keys::RowKeys;
 use crate::store::views::{Key, Page, Slice};
 use crate::store::{Store, StoreError};
 use crate::time::Timestamp;
@@ -67,7 +68,8 @@ impl Store {
         let mut sql = select(account);
         sql.push(" AND delivery_id = ").push_bind(delivery.uuid());
         let row: Option<Row> = sql.build().fetch_optional(self.reader()).await?;
-        Ok(row.map(held_of))
+        let Some(row) = row else { return Ok(None) };
+        held_of(row, &self.row_keys(account).await?).map(Some)
     }
 
     /// Held messages of an account, newest first.
@@ -88,6 +90,7 @@ impl Store {
                 Some((contact, on_file.and_then(|on_file| EmailAddress::parse(&on_file.email))))
             }
         };
+        let keys = self.row_keys(account).await?;
         let wanted = usize::try_from(slice.fetch_limit()).unwrap_or(usize::MAX);
         let (mut after, mut held) = (slice.after.map(|after| after.id), Vec::new());
         loop {
@@ -106,13 +109,16 @@ impl Store {
             let rows: Vec<Row> = sql.build().fetch_all(self.reader()).await?;
             let is_last = contact.is_none() || rows.is_empty();
             after = rows.last().map(|row| row.delivery_id).or(after);
-            // Compared here: SQLite folds ASCII alone.
-            let is_theirs = |row: &Row| {
-                contact.as_ref().is_none_or(|(contact, email)| {
+            for mut row in rows {
+                row.headers = keys.show("held.headers", row.delivery_id, row.headers)?;
+                // Compared here: SQLite folds ASCII alone.
+                let is_theirs = contact.as_ref().is_none_or(|(contact, email)| {
                     row.contact_id == Some(contact.uuid()) || names_one_of(&row.headers, email.as_slice())
-                })
-            };
-            held.extend(rows.into_iter().filter(is_theirs).map(held_of));
+                });
+                if is_theirs {
+                    held.push(held_of(row, &keys)?);
+                }
+            }
             if is_last || held.len() >= wanted {
                 held.truncate(wanted);
                 return Ok(slice.page(held, |held: &HeldMail| Key::of_id(held.id.uuid())));
@@ -139,15 +145,17 @@ fn select(account: AccountId) -> Builder {
     sql
 }
 
-fn held_of(row: Row) -> HeldMail {
-    HeldMail {
+fn held_of(row: Row, keys: &RowKeys) -> Result<HeldMail, StoreError> {
+    let id = row.delivery_id;
+    Ok(HeldMail {
         id: DeliveryId::from_uuid(row.delivery_id),
         at: Timestamp::from_millis(row.at),
         reason: row.reason,
-        why: row.why,
+        why: keys.show("held.why", id, row.why)?,
         user: row.user_id.map(UserId::from_uuid),
         contact: row.contact_id.map(ContactId::from_uuid),
         expires_at: Timestamp::from_millis(row.expires_at),
-        headers: serde_json::from_str(&row.headers).unwrap_or_default(),
-    }
+        headers: serde_json::from_str(&keys.show("held.headers", id, row.headers)?).unwrap_or_default(),
+    })
 }
+

@@ -7,6 +7,7 @@ use crate::filing::INTERNAL_HISTORY;
 use crate::id::{AccountId, ContactId, ConversationId, MessageId, UserId};
 use crate::store::directory::MERGES_MAX;
 use crate::store::engine::{Builder, Connection, query_as};
+use crate::store::row_keys::{Index, RowKeys, position_of};
 use crate::store::views::{Key, Slice};
 use crate::store::{Store, StoreError};
 use crate::time::Timestamp;
@@ -143,6 +144,7 @@ pub(super) struct Row {
 #[derive(sqlx::FromRow)]
 struct PersonRow {
     message_id: Uuid,
+    position: i64,
     role: String,
     name: Option<String>,
     email: String,
@@ -164,8 +166,9 @@ impl Store {
         account: AccountId,
         message: MessageId,
     ) -> Result<Option<Message>, StoreError> {
+        let keys = self.row_keys(account).await?;
         let mut connection = self.reader().acquire().await?;
-        read_message(&mut connection, account, message).await
+        read_message(&mut connection, (account, &keys), message).await
     }
 
     /// One conversation, found under the ids of those that were merged into it too (R41).
@@ -193,6 +196,7 @@ impl Store {
                 id = older;
                 continue;
             }
+            let subject = self.row_keys(account).await?.show("conversations.subject", id, subject)?;
             let (messages, next) = self.messages_of(account, id, slice).await?;
             return Ok(Some(Conversation {
                 id: ConversationId::from_uuid(id),
@@ -225,86 +229,122 @@ impl Store {
         Ok((self.with_people(account, page.items).await?, page.next))
     }
 
-    /// Adds to messages, in their order, who is on them.
+    /// Adds to messages, in their order, who is on them. One that does not open stands there empty, and says so: the
+    /// others are shown.
     pub(super) async fn with_people(
         &self,
         account: AccountId,
         rows: Vec<Row>,
     ) -> Result<Vec<Message>, StoreError> {
+        let keys = self.row_keys(account).await?;
         let mut connection = self.reader().acquire().await?;
-        with_people(&mut connection, account, rows).await
+        let people = people_on(&mut connection, account, &rows).await?;
+        let message = |row: Row| {
+            let empty = (!keys.are_clear()).then(|| row.emptied());
+            match (message_of(row, &people, &keys), empty) {
+                (Err(StoreError::Damaged { .. }), Some(empty)) => message_of(empty, &[], &keys),
+                (read, _) => read,
+            }
+        };
+        rows.into_iter().map(message).collect()
     }
 }
 
 /// One message, read with a connection of the caller's: in a transaction, as that transaction leaves it.
 pub(in crate::store) async fn read_message(
     connection: &mut Connection,
-    account: AccountId,
+    (account, keys): (AccountId, &RowKeys),
     message: MessageId,
 ) -> Result<Option<Message>, StoreError> {
     let mut sql = Builder::new("SELECT ");
     sql.push(COLUMNS).push(" FROM messages m WHERE m.account_id = ").push_bind(account.uuid());
     sql.push(" AND m.message_id = ").push_bind(message.uuid());
     let rows: Vec<Row> = sql.build().fetch_all(&mut *connection).await?;
-    Ok(with_people(connection, account, rows).await?.pop())
+    let people = people_on(connection, account, &rows).await?;
+    rows.into_iter().next().map(|row| message_of(row, &people, keys)).transpose()
 }
 
-async fn with_people(
+async fn people_on(
     connection: &mut Connection,
     account: AccountId,
-    rows: Vec<Row>,
-) -> Result<Vec<Message>, StoreError> {
+    rows: &[Row],
+) -> Result<Vec<PersonRow>, StoreError> {
     if rows.is_empty() {
         return Ok(Vec::new());
     }
     let mut sql = Builder::new(
-        "SELECT message_id, role, name, email, contact_id, user_id FROM participants WHERE account_id = ",
+        "SELECT message_id, position, role, name, email, contact_id, user_id FROM participants WHERE account_id = ",
     );
     sql.push_bind(account.uuid()).push(" AND message_id IN (");
     sql.push_list(rows.iter().map(|row| row.message_id));
     sql.push(") ORDER BY message_id, position");
-    let people: Vec<PersonRow> = sql.build().fetch_all(connection).await?;
-    Ok(rows.into_iter().map(|row| message_of(row, &people)).collect())
+    Ok(sql.build().fetch_all(connection).await?)
 }
 
-fn message_of(row: Row, people: &[PersonRow]) -> Message {
-    let with_role = |role: &str| -> Vec<Person> {
-        let of_this =
-            people.iter().filter(|person| person.message_id == row.message_id && person.role == role);
-        of_this.map(person_of).collect()
+fn message_of(row: Row, people: &[PersonRow], keys: &RowKeys) -> Result<Message, StoreError> {
+    let id = row.message_id;
+    let with_role = |role: &str| -> Result<Vec<Person>, StoreError> {
+        let of_this = people.iter().filter(|person| person.message_id == id && person.role == role);
+        of_this.map(|person| person_of(person, keys)).collect()
     };
-    Message {
-        from: with_role("from").into_iter().next().unwrap_or_default(),
-        to: with_role("to"),
-        cc: with_role("cc"),
-        id: MessageId::from_uuid(row.message_id),
+    let in_reply_to = row.in_reply_to.map(|header| keys.show_index(Index::MessageId, header));
+    let meeting = keys.show_some("messages.meeting", id, row.meeting)?;
+    Ok(Message {
+        from: with_role("from")?.into_iter().next().unwrap_or_default(),
+        to: with_role("to")?,
+        cc: with_role("cc")?,
+        id: MessageId::from_uuid(id),
         conversation: ConversationId::from_uuid(row.conversation_id),
         contact: ContactId::from_uuid(row.contact_id),
         user: row.user_id.map(UserId::from_uuid),
         direction: row.direction,
         kind: row.kind,
         sender: row.sender,
-        subject: row.subject,
+        subject: keys.show("messages.subject", id, row.subject)?,
         sent_at: Timestamp::from_millis(row.sent_at),
         received_at: Timestamp::from_millis(row.received_at),
-        message_id_header: row.message_id_header,
-        in_reply_to: row.in_reply_to,
-        text: row.text,
-        new_text: row.new_text,
+        message_id_header: keys.show_index(Index::MessageId, row.message_id_header)?,
+        in_reply_to: in_reply_to.transpose()?,
+        text: keys.show("messages.text", id, row.text)?,
+        new_text: keys.show("messages.new_text", id, row.new_text)?,
         has_html: row.has_html,
         flags: list(&row.flags),
-        attachments: list(&row.attachments),
-        meeting: row.meeting.as_deref().and_then(|meeting| serde_json::from_str(meeting).ok()),
+        attachments: list(&keys.show("messages.attachments", id, row.attachments)?),
+        meeting: meeting.as_deref().and_then(|meeting| serde_json::from_str(meeting).ok()),
+    })
+}
+
+impl Row {
+    /// What is left of a message whose row does not open.
+    fn emptied(&self) -> Self {
+        Self {
+            direction: self.direction.clone(),
+            kind: self.kind.clone(),
+            sender: self.sender.clone(),
+            subject: String::new(),
+            message_id_header: String::new(),
+            in_reply_to: None,
+            text: String::new(),
+            new_text: String::new(),
+            flags: Value::from(vec![DAMAGED]).to_string(),
+            attachments: "[]".to_owned(),
+            meeting: None,
+            ..*self
+        }
     }
 }
 
-fn person_of(row: &PersonRow) -> Person {
-    Person {
-        name: row.name.clone(),
-        email: row.email.clone(),
+/// The flag of a message whose row does not open.
+const DAMAGED: &str = "damaged";
+
+fn person_of(row: &PersonRow, keys: &RowKeys) -> Result<Person, StoreError> {
+    let place = position_of(row.message_id, row.position);
+    Ok(Person {
+        name: keys.show_some("participants.name", place, row.name.clone())?,
+        email: keys.show("participants.email", place, row.email.clone())?,
         contact: row.contact_id.map(ContactId::from_uuid),
         user: row.user_id.map(UserId::from_uuid),
-    }
+    })
 }
 
 /// A stored JSON array.

@@ -5,7 +5,7 @@ use uuid::Uuid;
 
 use crate::id::{AccountId, ContactId, UserId};
 use crate::store::directory::{Change, DirectoryError, SyncState};
-use crate::store::engine::query;
+use crate::store::engine::{query, query_as};
 
 impl Change {
     /// The end of a contact: its messages and held mail are gone already, and it is taken out of those of others.
@@ -41,11 +41,34 @@ impl Change {
     /// Remembered answers that show this person.
     async fn forget_answers_with(&mut self, account: AccountId, id: Uuid) -> Result<(), DirectoryError> {
         for owner in [account, AccountId::OPERATOR] {
+            if self.store.seals_rows() {
+                self.forget_sealed_answers_with(owner, id).await?;
+                continue;
+            }
             query("DELETE FROM idempotency_keys WHERE account_id = $1 AND response LIKE $2")
                 .bind(owner.uuid())
                 .bind(format!("%{id}%"))
                 .execute(self.on(owner).await?)
                 .await?;
+        }
+        Ok(())
+    }
+
+    async fn forget_sealed_answers_with(&mut self, owner: AccountId, id: Uuid) -> Result<(), DirectoryError> {
+        let (keys, id) = (self.row_keys(owner).await?, id.to_string());
+        let answers: Vec<(String, String)> =
+            query_as("SELECT key, response FROM idempotency_keys WHERE account_id = $1")
+                .bind(owner.uuid())
+                .fetch_all(self.on(owner).await?)
+                .await?;
+        for (key, response) in answers {
+            if keys.show("idempotency_keys.response", &key, response)?.contains(&id) {
+                query("DELETE FROM idempotency_keys WHERE account_id = $1 AND key = $2")
+                    .bind(owner.uuid())
+                    .bind(key)
+                    .execute(self.on(owner).await?)
+                    .await?;
+            }
         }
         Ok(())
     }

@@ -22,6 +22,7 @@ use crate::store::audit::Act;
 use crate::store::directory::erase::{Erased, Extent};
 use crate::store::directory::{Change, DirectoryError, Log};
 use crate::store::engine::{Connection, query, query_as};
+use crate::store::row_keys::RowKeys;
 use crate::store::statement::{insert, row};
 use crate::time::Timestamp;
 
@@ -240,7 +241,8 @@ impl Change {
 
     /// Erases a piece. None if the purge is over; otherwise it, and whether that was the last piece.
     async fn purge_piece(&mut self, purge: PurgeId) -> Result<Option<(Job, bool)>, DirectoryError> {
-        let Some(mut job) = read(self.on(purge.account).await?, purge).await? else { return Ok(None) };
+        let keys = self.row_keys(purge.account).await?;
+        let Some(mut job) = read(self.on(purge.account).await?, &keys, purge).await? else { return Ok(None) };
         let is_last = self.erase_piece(&mut job).await?;
         if is_last {
             self.finish_purge(&job).await?;
@@ -267,7 +269,9 @@ impl Change {
                 return Ok(false);
             }
         }
-        let held = select::held(self.on(job.account).await?, job.account, job.of, Uuid::nil(), PIECE).await?;
+        let keys = self.row_keys(job.account).await?;
+        let of = (job.account, &keys);
+        let held = select::held(self.on(job.account).await?, of, job.of, Uuid::nil(), PIECE).await?;
         if !held.is_empty() {
             job.erased.add(self.erase_held_mails(job.account, &held).await?);
             return Ok(false);
@@ -291,7 +295,8 @@ impl Change {
     /// Of what was refused or discarded. Returns whether there was any.
     async fn erase_traces(&mut self, job: &mut Job) -> Result<bool, DirectoryError> {
         let (account, keys) = (job.account, self.store.inner.keys.clone());
-        let hashes = select::hashes_of(self.on(account).await?, account, job.of, &keys).await?;
+        let rows = self.row_keys(account).await?;
+        let hashes = select::hashes_of(self.on(account).await?, (account, &rows), job.of, &keys).await?;
         let traces = select::traces(self.on(account).await?, account, job.of, &hashes, SMALL_PIECE).await?;
         job.erased.deliveries += self.erase_deliveries(account, &traces).await?;
         Ok(!traces.is_empty())
@@ -314,7 +319,7 @@ impl Change {
     }
 
     async fn keep_place(&mut self, job: &Job) -> Result<(), DirectoryError> {
-        let erased = &job.erased;
+        let (erased, keys) = (&job.erased, self.row_keys(job.account).await?);
         query(
             "UPDATE purges SET passed = $3, messages = $4, attachments = $5, bytes = $6, blobs = $7, held = $8,
              deliveries = $9, stage = $10, texts = $11 WHERE account_id = $1 AND purge_id = $2",
@@ -329,7 +334,7 @@ impl Change {
         .bind(signed(erased.held))
         .bind(signed(erased.deliveries))
         .bind(job.stage.number())
-        .bind(Value::from(job.texts.clone()).to_string())
+        .bind(keys.hide("purges.texts", job.id, Value::from(job.texts.clone()).to_string())?)
         .execute(self.on(job.account).await?)
         .await?;
         Ok(())
@@ -375,7 +380,11 @@ impl Change {
     }
 }
 
-async fn read(connection: &mut Connection, purge: PurgeId) -> Result<Option<Job>, DirectoryError> {
+async fn read(
+    connection: &mut Connection,
+    keys: &RowKeys,
+    purge: PurgeId,
+) -> Result<Option<Job>, DirectoryError> {
     let row: Option<Row> = query_as(
         "SELECT kind, subject_id, passed, actor, messages, attachments, bytes, blobs, held, deliveries, begun_at, stage,
          texts FROM purges WHERE account_id = $1 AND purge_id = $2",
@@ -395,7 +404,8 @@ async fn read(connection: &mut Connection, purge: PurgeId) -> Result<Option<Job>
         deliveries: row.deliveries.unsigned_abs(),
         blobs: row.blobs.unsigned_abs(),
     };
-    let texts = row.texts.as_deref().map(serde_json::from_str).transpose();
+    let texts = keys.show_some("purges.texts", purge.id, row.texts)?;
+    let texts = texts.as_deref().map(serde_json::from_str).transpose();
     Ok(Some(Job {
         id: purge.id,
         account: purge.account,

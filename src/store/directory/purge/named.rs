@@ -6,12 +6,14 @@ use uuid::Uuid;
 
 use crate::address::EmailAddress;
 use crate::id::{AccountId, ContactId};
+use crate::store::StoreError;
 use crate::store::directory::erase::{Erased, read_of};
 use crate::store::directory::purge::contact::{take_out, without};
 use crate::store::directory::purge::select::{addresses_of_contact, addresses_of_user};
 use crate::store::directory::purge::{Job, PurgeOf, SMALL_PIECE, Stage};
 use crate::store::directory::{Change, DirectoryError};
 use crate::store::engine::{query, query_as};
+use crate::store::row_keys::{RowKeys, position_of};
 use crate::store::views::id_floor;
 use crate::time::Timestamp;
 
@@ -22,6 +24,19 @@ struct Trace {
     mail_from: Option<String>,
     from_address: Option<String>,
     rcpt: Option<String>,
+}
+
+impl Trace {
+    fn show(self, keys: &RowKeys) -> Result<Self, StoreError> {
+        let id = self.delivery_id;
+        Ok(Self {
+            delivery_id: id,
+            steps: keys.show("deliveries.steps", id, self.steps)?,
+            mail_from: keys.show_some("deliveries.mail_from", id, self.mail_from)?,
+            from_address: keys.show_some("deliveries.from_address", id, self.from_address)?,
+            rcpt: keys.show_some("deliveries.rcpt", id, self.rcpt)?,
+        })
+    }
 }
 
 /// A message, and as what they stand on it.
@@ -98,12 +113,11 @@ impl Change {
     }
 
     async fn own_addresses(&mut self, job: &Job) -> Result<Vec<EmailAddress>, DirectoryError> {
-        let connection = self.on(job.account).await?;
+        let keys = self.row_keys(job.account).await?;
+        let (connection, whose) = (self.on(job.account).await?, (job.account, &keys));
         Ok(match job.of {
-            PurgeOf::Contact(contact) => {
-                addresses_of_contact(connection, job.account, contact.uuid()).await?
-            }
-            PurgeOf::User(user) => addresses_of_user(connection, job.account, user.uuid()).await?,
+            PurgeOf::Contact(contact) => addresses_of_contact(connection, whose, contact.uuid()).await?,
+            PurgeOf::User(user) => addresses_of_user(connection, whose, user.uuid()).await?,
             PurgeOf::All | PurgeOf::Message(_) | PurgeOf::Mine(_) => Vec::new(),
         })
     }
@@ -128,21 +142,26 @@ impl Change {
         let Some((last,)) = last else { return Ok((Vec::new(), None)) };
         let text = match column {
             "user_id" => {
-                "SELECT DISTINCT message_id, email FROM participants
+                "SELECT message_id, position, email FROM participants
                  WHERE account_id = $1 AND message_id > $2 AND message_id <= $3 AND user_id = $4"
             }
             _ => {
-                "SELECT DISTINCT message_id, email FROM participants
+                "SELECT message_id, position, email FROM participants
                  WHERE account_id = $1 AND message_id > $2 AND message_id <= $3 AND contact_id = $4"
             }
         };
-        let stands = query_as(text)
+        let found: Vec<(Uuid, i64, String)> = query_as(text)
             .bind(job.account.uuid())
             .bind(job.passed)
             .bind(last)
             .bind(id)
             .fetch_all(self.on(job.account).await?)
             .await?;
+        let keys = self.row_keys(job.account).await?;
+        let mut stands = Vec::with_capacity(found.len());
+        for (message, position, email) in found {
+            stands.push((message, keys.show("participants.email", position_of(message, position), email)?));
+        }
         Ok((stands, Some(last)))
     }
 
@@ -193,7 +212,10 @@ impl Change {
             read_of(self.on(account).await?, account, text, "message_id", messages).await?;
         let other =
             |address: Option<String>| address.filter(|address| !addresses.contains(&address.to_lowercase()));
+        let keys = self.row_keys(account).await?;
         for trace in traces {
+            let trace = trace.show(&keys)?;
+            let id = trace.delivery_id;
             let mut said: Vec<Value> = serde_json::from_str(&trace.steps).unwrap_or_default();
             for text in said.iter_mut().filter_map(|step| step.get_mut("said")) {
                 if let Some(old) = text.as_str() {
@@ -205,11 +227,11 @@ impl Change {
                  WHERE account_id = $1 AND delivery_id = $2",
             )
             .bind(account.uuid())
-            .bind(trace.delivery_id)
-            .bind(Value::from(said).to_string())
-            .bind(other(trace.mail_from))
-            .bind(other(trace.from_address))
-            .bind(other(trace.rcpt))
+            .bind(id)
+            .bind(keys.hide("deliveries.steps", id, Value::from(said).to_string())?)
+            .bind(keys.hide_some("deliveries.mail_from", id, other(trace.mail_from))?)
+            .bind(keys.hide_some("deliveries.from_address", id, other(trace.from_address))?)
+            .bind(keys.hide_some("deliveries.rcpt", id, other(trace.rcpt))?)
             .execute(self.on(account).await?)
             .await?;
         }
@@ -236,8 +258,10 @@ impl Change {
         let id = job.of.subject(job.account).to_string();
         let quoted: Vec<String> =
             job.texts.iter().map(|text| Value::from(text.as_str()).to_string()).collect();
+        let keys = self.row_keys(job.account).await?;
         let mut gone = Vec::new();
-        for (event, conversation, data) in events {
+        for (event, conversation, stored) in events {
+            let data = keys.show("events.data", event, stored)?;
             if conversation.is_none() && data.contains(&id) {
                 gone.push(event);
                 continue;
@@ -251,7 +275,7 @@ impl Change {
             query("UPDATE events SET data = $3 WHERE account_id = $1 AND event_id = $2")
                 .bind(job.account.uuid())
                 .bind(event)
-                .bind(data.to_string())
+                .bind(keys.hide("events.data", event, data.to_string())?)
                 .execute(self.on(job.account).await?)
                 .await?;
         }

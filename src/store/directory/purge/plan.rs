@@ -13,6 +13,7 @@ use crate::store::directory::DirectoryError;
 use crate::store::directory::erase::{Erased, count, doomed, read_of, traces_of};
 use crate::store::directory::purge::{PurgeOf, select};
 use crate::store::engine::{Connection, query_as};
+use crate::store::row_keys::RowKeys;
 use crate::store::{Store, StoreError};
 
 impl Store {
@@ -29,11 +30,13 @@ impl Store {
     ) -> Result<(Erased, bool), DirectoryError> {
         self.require(account, of).await?;
         let mut reader = self.inner.read.begin_reading().await.map_err(StoreError::from)?;
-        let mut plan = Plan { erased: Erased::default(), traces: HashSet::new(), until, is_more: false };
+        let keys = self.row_keys(account).await?;
+        let mut plan =
+            Plan { keys, erased: Erased::default(), traces: HashSet::new(), until, is_more: false };
         self.plan_messages(&mut reader, account, of, &mut plan).await?;
         plan.held(&mut reader, account, of).await?;
         if !plan.is_over() {
-            let hashes = select::hashes_of(&mut reader, account, of, &self.inner.keys).await?;
+            let hashes = select::hashes_of(&mut reader, (account, &plan.keys), of, &self.inner.keys).await?;
             let traces = select::traces(&mut reader, account, of, &hashes, TRACES_MAX).await?;
             plan.is_more |= traces.len() as u64 >= TRACES_MAX.unsigned_abs();
             plan.traces.extend(traces);
@@ -70,7 +73,7 @@ impl Store {
             let mut ids = select::messages(reader, account, of, after, PAGE).await?;
             let Some(last) = ids.last() else { return Ok(()) };
             after = *last;
-            let spared = select::brought_by_others(reader, account, of, &ids, is_reply).await?;
+            let spared = select::brought_by_others(reader, (account, &plan.keys), of, &ids, is_reply).await?;
             ids.retain(|id| !spared.messages.contains_key(id));
             plan.traces.extend(spared.own_ways);
             plan.messages(reader, account, of, &ids).await?;
@@ -92,6 +95,7 @@ impl Store {
 }
 
 struct Plan {
+    keys: RowKeys,
     erased: Erased,
     /// Each trace counts once, though two things may take it along. Not filled for a whole account.
     traces: HashSet<Uuid>,
@@ -113,8 +117,8 @@ impl Plan {
         account: AccountId,
         of: PurgeOf,
         ids: &[Uuid],
-    ) -> Result<(), sqlx::Error> {
-        let doomed = doomed(reader, account, ids).await?;
+    ) -> Result<(), StoreError> {
+        let doomed = doomed(reader, (account, &self.keys), ids).await?;
         self.erased.add(count(&doomed));
         if of != PurgeOf::All && !doomed.is_empty() {
             self.traces.extend(traces_of(reader, account, &doomed).await?);
@@ -127,10 +131,10 @@ impl Plan {
         reader: &mut Connection,
         account: AccountId,
         of: PurgeOf,
-    ) -> Result<(), sqlx::Error> {
+    ) -> Result<(), StoreError> {
         let mut after = Uuid::nil();
         while !self.is_over() {
-            let ids = select::held(reader, account, of, after, PAGE).await?;
+            let ids = select::held(reader, (account, &self.keys), of, after, PAGE).await?;
             let Some(last) = ids.last() else { break };
             after = *last;
             let text = "SELECT delivery_id, blob FROM held WHERE account_id = ";

@@ -8,10 +8,12 @@ use crate::address::{Asked, EmailAddress};
 use crate::id::AccountId;
 use crate::keys::Keys;
 use crate::smtp::ForwardPath;
+use crate::store::StoreError;
 use crate::store::directory::erase::read_of;
 use crate::store::directory::purge::PurgeOf;
 use crate::store::directory::{Change, DirectoryError};
 use crate::store::engine::{Builder, Connection, query, query_as};
+use crate::store::row_keys::RowKeys;
 use crate::store::views::names_one_of;
 
 impl PurgeOf {
@@ -62,17 +64,17 @@ pub(super) async fn messages(
 /// The next held mails behind `after`.
 pub(super) async fn held(
     connection: &mut Connection,
-    account: AccountId,
+    (account, keys): (AccountId, &RowKeys),
     of: PurgeOf,
     after: Uuid,
     limit: i64,
-) -> Result<Vec<Uuid>, sqlx::Error> {
+) -> Result<Vec<Uuid>, StoreError> {
     let mut sql = Builder::new("SELECT delivery_id FROM held WHERE account_id = ");
     sql.push_bind(account.uuid());
     match of {
         PurgeOf::All => {}
         PurgeOf::Contact(contact) => {
-            return held_of_contact(connection, account, contact.uuid(), after, limit).await;
+            return held_of_contact(connection, (account, keys), contact.uuid(), after, limit).await;
         }
         PurgeOf::Message(_) => return Ok(Vec::new()),
         PurgeOf::Mine(user) | PurgeOf::User(user) => {
@@ -81,19 +83,19 @@ pub(super) async fn held(
     }
     sql.push(" AND delivery_id > ").push_bind(after);
     sql.push(" ORDER BY delivery_id LIMIT ").push_bind(limit);
-    ids(sql, connection).await
+    Ok(ids(sql, connection).await?)
 }
 
 /// What waits for this contact; and what waits for nobody in particular, but names them. Compared here: SQLite folds
-/// ASCII alone.
+/// ASCII alone, and what is sealed is to be opened.
 async fn held_of_contact(
     connection: &mut Connection,
-    account: AccountId,
+    (account, keys): (AccountId, &RowKeys),
     contact: Uuid,
     mut after: Uuid,
     limit: i64,
-) -> Result<Vec<Uuid>, sqlx::Error> {
-    let addresses = addresses_of_contact(connection, account, contact).await?;
+) -> Result<Vec<Uuid>, StoreError> {
+    let addresses = addresses_of_contact(connection, (account, keys), contact).await?;
     let wanted = usize::try_from(limit).unwrap_or(usize::MAX);
     let mut found = Vec::new();
     loop {
@@ -111,6 +113,7 @@ async fn held_of_contact(
         let Some((last, ..)) = rows.last() else { return Ok(found) };
         after = *last;
         for (delivery, waits_for, headers) in rows {
+            let headers = keys.show("held.headers", delivery, headers)?;
             if waits_for.is_some() || names_one_of(&headers, &addresses) {
                 found.push(delivery);
             }
@@ -162,21 +165,21 @@ pub(super) async fn traces(
 /// By which the traces of a contact are found (R5).
 pub(super) async fn hashes_of(
     connection: &mut Connection,
-    account: AccountId,
+    (account, rows): (AccountId, &RowKeys),
     of: PurgeOf,
     keys: &Keys,
-) -> Result<Vec<Vec<u8>>, sqlx::Error> {
+) -> Result<Vec<Vec<u8>>, StoreError> {
     let PurgeOf::Contact(contact) = of else { return Ok(Vec::new()) };
-    let addresses = addresses_of_contact(connection, account, contact.uuid()).await?;
+    let addresses = addresses_of_contact(connection, (account, rows), contact.uuid()).await?;
     Ok(addresses.iter().map(|address| keys.address_hash(address).to_vec()).collect())
 }
 
 /// The primary and the other addresses of a contact.
 pub(super) async fn addresses_of_contact(
     connection: &mut Connection,
-    account: AccountId,
+    (account, keys): (AccountId, &RowKeys),
     contact: Uuid,
-) -> Result<Vec<EmailAddress>, sqlx::Error> {
+) -> Result<Vec<EmailAddress>, StoreError> {
     let row: Option<(String, String)> =
         query_as("SELECT email, other_emails FROM contacts WHERE account_id = $1 AND contact_id = $2")
             .bind(account.uuid())
@@ -184,6 +187,8 @@ pub(super) async fn addresses_of_contact(
             .fetch_optional(connection)
             .await?;
     let Some((email, others)) = row else { return Ok(Vec::new()) };
+    let email = keys.show("contacts.email", contact, email)?;
+    let others = keys.show("contacts.other_emails", contact, others)?;
     let others: Vec<String> = serde_json::from_str(&others).unwrap_or_default();
     Ok(std::iter::once(&email).chain(&others).filter_map(|text| EmailAddress::parse(text)).collect())
 }
@@ -191,16 +196,20 @@ pub(super) async fn addresses_of_contact(
 /// The addresses on a user's profile.
 pub(super) async fn addresses_of_user(
     connection: &mut Connection,
-    account: AccountId,
+    (account, keys): (AccountId, &RowKeys),
     user: Uuid,
-) -> Result<Vec<EmailAddress>, sqlx::Error> {
-    let emails: Vec<(String,)> =
-        query_as("SELECT address FROM user_emails WHERE account_id = $1 AND user_id = $2")
+) -> Result<Vec<EmailAddress>, StoreError> {
+    let emails: Vec<(String, String)> =
+        query_as("SELECT email_key, address FROM user_emails WHERE account_id = $1 AND user_id = $2")
             .bind(account.uuid())
             .bind(user)
             .fetch_all(connection)
             .await?;
-    Ok(emails.iter().filter_map(|(text,)| EmailAddress::parse(text)).collect())
+    let mut addresses = Vec::with_capacity(emails.len());
+    for (key, address) in emails {
+        addresses.extend(EmailAddress::parse(&keys.show("user_emails.address", key, address)?));
+    }
+    Ok(addresses)
 }
 
 async fn ids(sql: Builder, connection: &mut Connection) -> Result<Vec<Uuid>, sqlx::Error> {
@@ -224,18 +233,21 @@ pub(super) struct Spared {
 /// brought in is meant, those that came by a reply address. These stay.
 pub(super) async fn brought_by_others(
     connection: &mut Connection,
-    account: AccountId,
+    (account, keys): (AccountId, &RowKeys),
     of: PurgeOf,
     ids: &[Uuid],
     is_reply: impl Fn(&str) -> bool,
-) -> Result<Spared, sqlx::Error> {
+) -> Result<Spared, StoreError> {
     let (user, is_mine) = match of {
         PurgeOf::Mine(user) => (user.uuid(), true),
         PurgeOf::User(user) => (user.uuid(), false),
         PurgeOf::All | PurgeOf::Contact(_) | PurgeOf::Message(_) => return Ok(Spared::default()),
     };
     let text = "SELECT message_id, delivery_id, user_id, rcpt FROM deliveries WHERE account_id = ";
-    let ways: Vec<Way> = read_of(connection, account, text, "message_id", ids).await?;
+    let mut ways: Vec<Way> = read_of(connection, account, text, "message_id", ids).await?;
+    for (_, delivery, _, rcpt) in &mut ways {
+        *rcpt = keys.show_some("deliveries.rcpt", &*delivery, rcpt.take())?;
+    }
     let mut spared = Spared::default();
     for (message, _, by, rcpt) in &ways {
         match by {
@@ -269,7 +281,8 @@ impl Change {
             let path = EmailAddress::parse(rcpt).map(ForwardPath::Address);
             path.is_some_and(|path| matches!(served.classify(&path), Asked::Reply(_)))
         };
-        let spared = brought_by_others(self.on(account).await?, account, of, ids, is_reply).await?;
+        let keys = self.row_keys(account).await?;
+        let spared = brought_by_others(self.on(account).await?, (account, &keys), of, ids, is_reply).await?;
         ids.retain(|id| !spared.messages.contains_key(id));
         for (message, user) in spared.messages {
             query("UPDATE messages SET user_id = $3 WHERE account_id = $1 AND message_id = $2")

@@ -15,16 +15,15 @@ impl Change {
         self.addresses = Addresses::Changed;
         let number = self.next_key_number(account).await?;
         let wrapped = self.store.vault().new_key_numbered(account, number).map_err(StoreError::from)?;
+        // The rows are erased one by one, and their hashes kept: until then they can be read.
+        self.rewrap_row_key(account, (number.as_i64(), wrapped.clone())).await?;
         // What a node is sealing with the old key just now is not filed any more.
-        query(
-            "UPDATE accounts SET wrapped_key = $2, key_number = $3, key_floor = $3, row_key = NULL
-             WHERE account_id = $1",
-        )
-        .bind(account.uuid())
-        .bind(wrapped)
-        .bind(number.as_i64())
-        .execute(self.on(account).await?)
-        .await?;
+        query("UPDATE accounts SET wrapped_key = $2, key_number = $3, key_floor = $3 WHERE account_id = $1")
+            .bind(account.uuid())
+            .bind(wrapped)
+            .bind(number.as_i64())
+            .execute(self.on(account).await?)
+            .await?;
         for statement in [
             "DELETE FROM retired_account_keys WHERE account_id = $1",
             "UPDATE users SET sync_state = 'off' WHERE account_id = $1",
@@ -62,6 +61,7 @@ impl Change {
             }
         }
         self.addresses = Addresses::Changed;
+        self.renew_row_key(account).await?;
         Ok(true)
     }
 }
@@ -189,7 +189,16 @@ mod tests {
 
     #[tokio::test]
     async fn r60_every_table_of_an_account_is_emptied_or_named_here_as_one_that_stays() {
-        let stay = ["accounts", "audit", "audit_heads", "erased_blobs", "purges", "tokens", "tombstones"];
+        let stay = [
+            "accounts",
+            "audit",
+            "audit_heads",
+            "erased_blobs",
+            "purges",
+            "row_keys",
+            "tokens",
+            "tombstones",
+        ];
         // By their own functions: messages with who is on them, held mail, remembered answers, old keys.
         let elsewhere = ["held", "idempotency_keys", "messages", "participants", "retired_account_keys"];
         let emptied = TABLES.iter().map(|(table, _)| *table);

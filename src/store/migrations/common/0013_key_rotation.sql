@@ -1,7 +1,6 @@
 -- An account has one key that seals; keys before it open until no content key is wrapped by them any more.
 ALTER TABLE accounts ADD COLUMN key_number BIGINT NOT NULL DEFAULT 1;  -- of wrapped_key; it only grows
 ALTER TABLE accounts ADD COLUMN key_floor BIGINT NOT NULL DEFAULT 1;   -- nothing is filed that a key below it sealed
-ALTER TABLE accounts ADD COLUMN row_key BYTEA;                         -- for what is sealed row by row, wrapped by the account's key
 
 CREATE TABLE retired_account_keys (
     account_id   UUID NOT NULL REFERENCES accounts (account_id),
