@@ -147,7 +147,9 @@ impl App {
     fn reload(&mut self, read: Result<Config, ConfigError>) {
         self.in_use.take_up(read);
         reload::take_up_keys(self.in_use.key_file(), &self.keys);
-        reload::ask_for_master_keys(&self.keys);
+        if self.in_use.has_master_source() {
+            reload::ask_for_master_keys(&self.keys);
+        }
         match self.certificates.reload() {
             Ok(()) => info!("tls.certificates_reloaded"),
             Err(error) => error!(error = &error as &dyn std::error::Error, "tls.certificates_kept"),

@@ -35,6 +35,11 @@ impl InUse {
         &self.config.keys.file
     }
 
+    /// Whether a variable or a command holds master keys.
+    pub(crate) const fn has_master_source(&self) -> bool {
+        self.config.keys.has_source()
+    }
+
     /// Takes up what was read, or keeps what there is.
     pub(crate) fn take_up(&mut self, read: Result<Config, ConfigError>) {
         match read {

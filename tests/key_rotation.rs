@@ -204,7 +204,7 @@ async fn held_mail_that_is_filed_meanwhile_is_not_forgotten(engine: Engine) {
     let target = HeldTarget::Contact(ContactId::from_uuid(ana[0].0));
     change.file_held(&opened, target, "operator").await.unwrap();
     change.commit().await.unwrap();
-    assert_eq!(world.count("SELECT length(content_key) FROM messages").await, 64);
+    assert_eq!(world.count("SELECT count(*) FROM messages WHERE length(content_key) = 64").await, 1);
     assert_eq!(world.store.finish_rotations(after_the_grace()).await.unwrap(), 1);
     let keys = world.keys.clone();
     all_open(&mut world, &keys, 1).await;

@@ -191,7 +191,9 @@ async fn rotate_accounts(config: &Config, account: Option<AccountId>, output: Ou
 async fn rotate_account(store: &Store, account: AccountId, output: Output) -> Result<(), Failure> {
     let rotated = store.rotate_account_key(account, "operator").await.map_err(|error| match error {
         DirectoryError::Store(error) => Failure::unreachable(&error),
-        error => Failure::No(error.to_string()),
+        error @ (DirectoryError::Conflict(_)
+        | DirectoryError::Invalid { .. }
+        | DirectoryError::NotFound(_)) => Failure::No(error.to_string()),
     })?;
     let (number, rewrapped) = (rotated.number.as_i64(), rotated.rewrapped);
     let state = if rotated.is_begun { "rotated" } else { "resumed" };

@@ -197,13 +197,13 @@ mod tests {
         }
         for wrong in [
             "",
-            &hexadecimal[1..],
+            hexadecimal.get(1..).unwrap(),
             &format!("{hexadecimal}0"),
             &hexadecimal.replace('0', "g"),
-            &base64[1..],
+            base64.get(1..).unwrap(),
             &format!("{base64}="),
             &format!("A{base64}"),
-            &format!("{}B=", &base64[..42]),
+            &format!("{}B=", base64.get(..42).unwrap()),
             &base64.replace(base64.get(..1).unwrap(), "*"),
         ] {
             assert!(decode(wrong).is_none(), "{wrong}");

@@ -152,7 +152,7 @@ fn file_says(folder: &Path) -> String {
 #[tokio::test]
 async fn a_command_holds_the_master_keys_and_another_takes_their_place() {
     let [first, second, other] = ["1a", "2b", "3c"].map(|octet| octet.repeat(32));
-    let command = Command::printing(&format!("{}\n", first));
+    let command = Command::printing(&format!("{first}\n"));
     let setting = command.setting();
     let environment = [setting.as_str()];
     let mut app = TestApp::start_with(&environment).await;
