@@ -12,6 +12,7 @@ mod bounce_words;
 mod charset;
 mod confirmation;
 mod date;
+mod date_words;
 mod digest;
 mod encode;
 mod encoded_word;
