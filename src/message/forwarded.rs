@@ -34,8 +34,10 @@ fn attached(tree: &Tree<'_>, items: &[Item]) -> Option<Forwarded> {
         return None;
     }
     let people = |name: &str| fields.last(name).map(|value| addresses::list(value).found).unwrap_or_default();
+    // R10 holds for an original too: of several authors none is believed.
+    let has_one_author = fields.all("from").count() == 1 && people("from").len() == 1;
     Some(Forwarded {
-        from: people("from").into_iter().next(),
+        from: people("from").into_iter().next().filter(|_| has_one_author),
         to: people("to"),
         cc: people("cc"),
         subject: fields.readable("subject").filter(|subject| !subject.is_empty()),
