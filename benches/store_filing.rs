@@ -94,7 +94,7 @@ fn mail(n: usize, mailbox: syncmx::address::Mailbox) -> Submission {
     let to = format!("patient{}@patient.test", n % CONTACTS);
     let mut mail = email(&format!("{n}.0123456789abcdef@praxis.test"), USER, &[&to]);
     mail.digest[..8].copy_from_slice(&(n as u64).to_be_bytes());
-    mail.text = text(n as u64, 2000);
+    mail.text = text(n as u64, 2000).into();
     mail.reply.new_text = mail.text.clone();
     let raw = format!("Subject: mail {n}\r\n\r\n{}", text(n as u64, 10_000)).into_bytes();
     submission(mail, vec![mailbox], raw)

@@ -90,6 +90,33 @@ fn every_file_says_at_its_top_what_it_is() {
     }
 }
 
+/// The rules of filing.
+const RULES: [&str; 56] = [
+    "1", "2", "3", "4", "5", "10", "11", "12", "13", "14", "15", "20", "21", "22", "23", "24", "25", "26",
+    "27", "27a", "28", "29", "30", "31", "32", "33", "34", "35", "36", "39", "40", "41", "42", "43", "45",
+    "46", "47", "48", "49", "50", "51", "52", "53", "54", "55", "56", "57", "60", "61", "62", "63", "64",
+    "70", "70a", "71", "72",
+];
+
+#[test]
+fn every_rule_of_filing_has_a_test_that_begins_with_its_number() {
+    let tests = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests");
+    let mut named = Vec::new();
+    for path in files(&source()).into_iter().chain(files(&tests)) {
+        let text = fs::read_to_string(path).unwrap();
+        for name in text.split("fn r").skip(1).filter_map(|behind| behind.split('(').next()) {
+            // `r5_r26_an_internal_mail_…` is a test of both.
+            let numbers = std::iter::once(name).chain(name.split("_r").skip(1));
+            named.extend(
+                numbers.filter_map(|n| n.split('_').next()).map(|n| n.trim_start_matches('0').to_owned()),
+            );
+        }
+    }
+    let missing: Vec<&str> =
+        RULES.into_iter().filter(|rule| !named.iter().any(|named| named == rule)).collect();
+    assert!(missing.is_empty(), "no test begins with r{missing:?}");
+}
+
 fn source() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("src")
 }

@@ -98,7 +98,7 @@ async fn a_nul_in_a_mail_reaches_no_row(engine: Engine) {
     let mut world = World::on(engine).await;
     let mut mail = email("1@praxis.test", USER, &["ana@patient.test"]);
     mail.subject = "a\0b".to_owned();
-    mail.text = "\0".to_owned();
+    mail.text = "\0".into();
     world.file(mail.clone()).await.unwrap();
     assert_eq!(world.text("SELECT subject FROM messages").await, "a\u{fffd}b");
     assert_eq!(world.file(mail).await.unwrap().decided[0].1.outcome(), Outcome::Duplicate);

@@ -27,7 +27,7 @@ main() {
 # How far the public suites agree with us: suite, cases, score (or how many of them agree).
 scores() {
     local out=target/scores.txt
-    cargo test --locked --quiet --test auth_suites --test message_corpora --test reply_clients --test forward_clients -- --nocapture >"$out" 2>&1 || { cat "$out"; return 1; }
+    cargo test --locked --quiet --test auth_suites --test message_corpora --test reply_clients --test forward_clients --test forward_files -- --nocapture >"$out" 2>&1 || { cat "$out"; return 1; }
     printf '%-32s %6s %8s\n' suite cases score
     sed 's/^\.*//' "$out" | awk '/^skipped:/ || (NF >= 3 && $(NF-1) ~ /^[0-9]+$/ && $NF ~ /^[0-9.]+$/ && $1 !~ /^(test|running)/) {
         if ($1 == "skipped:") print; else printf "%-32s %6s %8s\n", substr($0, 1, index($0, $(NF-1)) - 2), $(NF-1), $NF

@@ -171,6 +171,28 @@ async fn one_bad_filing_of_a_batch_fails_alone(engine: Engine) {
     );
 }
 
+async fn e5_r72_where_one_recipient_cannot_be_written_nothing_of_the_transaction_is(engine: Engine) {
+    let mut world = World::on(engine).await;
+    let known = world.submit(email("0@praxis.test", USER, &["ana@patient.test"]));
+    world.store.file(known.clone()).await.unwrap();
+    let (account, user) = (AccountId::generate(), UserId::generate());
+    world.add_account(account, user, "weber-zzzzzzzzzzzz", USER).await;
+    let elsewhere = Mailbox::Sync(syncmx::address::UserMailbox { account, user });
+    let mail = email("1@praxis.test", USER, &["ana@patient.test"]);
+    let mut both = submission(mail, vec![elsewhere, world.sync_mailbox()], b"raw".to_vec());
+    // The second recipient's delivery id is taken: the database refuses its row.
+    let free = std::mem::replace(&mut both.deliveries[1], known.deliveries[0]);
+    let failed = world.store.file(both.clone()).await;
+    assert!(matches!(failed, Err(StoreError::Commit(_))), "451 for both: {failed:?}");
+    assert_eq!(world.count("SELECT count(*) FROM messages").await, 1);
+    assert_eq!(world.count("SELECT count(*) FROM deliveries").await, 1);
+    assert_eq!(world.count("SELECT count(*) FROM contacts").await, 1);
+    both.deliveries[1] = free;
+    let filed = world.store.file(both).await.unwrap();
+    assert!(filed.decided.iter().all(|(_, decision)| decision.outcome() == Outcome::Filed), "{filed:?}");
+    assert_eq!(world.count("SELECT count(*) FROM messages").await, 3);
+}
+
 async fn a_filing_whose_session_goes_away_before_its_turn_is_never_written(engine: Engine) {
     let mut world = World::on(engine).await;
     warm_up(&world).await;
@@ -693,6 +715,7 @@ on_both_engines! {
     r24_two_mails_of_one_batch_to_the_same_stranger_make_one_contact,
     r40_an_answer_joins_its_parent_of_the_same_batch,
     one_bad_filing_of_a_batch_fails_alone,
+    e5_r72_where_one_recipient_cannot_be_written_nothing_of_the_transaction_is,
     a_filing_whose_session_goes_away_before_its_turn_is_never_written,
     a_store_that_is_opened_again_has_everything,
     a_closed_store_has_written_what_was_waiting_and_takes_no_more,

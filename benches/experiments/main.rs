@@ -1,4 +1,4 @@
-//! The experiments X6–X14, X16 and S16 on the real program, on this machine, client included; prints one table.
+//! The experiments X6–X14, X16, X27 and S16 on the real program, on this machine, client included; prints one table.
 //!
 //! `cargo bench --bench experiments -- [X7 X8 …] [--scale N]`: all or some, at N parts of a hundred of the full counts
 //! (10,000 idle and 2,000 dripping connections; 20 unless told). It is a tool and no test: it fails for nothing, and says
@@ -13,6 +13,7 @@ mod api;
 mod app;
 mod clients;
 mod dns;
+mod flood;
 mod huge;
 mod load;
 #[expect(dead_code, reason = "the end-to-end tests use more of it")]
@@ -89,6 +90,9 @@ async fn main() {
     }
     if wanted("X16") {
         print(&order::x16_certificates(scale).await);
+    }
+    if wanted("X27") {
+        print(&flood::x27_flood(scale).await);
     }
 }
 

@@ -66,7 +66,7 @@ fn email() -> Email {
         in_reply_to: Vec::new(),
         references: Vec::new(),
         thread_index: None,
-        text: "See you on Monday.".to_owned(),
+        text: "See you on Monday.".into(),
         reply: ReplyText::default(),
         has_html: false,
         attachments: Vec::new(),

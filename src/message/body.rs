@@ -104,28 +104,30 @@ fn read_parts(tree: &Tree<'_>) -> Body {
     let has_html = shown.iter().any(|(_, role)| *role == Role::Html);
     let plain: Vec<usize> =
         shown.iter().filter(|(_, role)| *role == Role::Text).map(|(index, _)| *index).collect();
-    let plain_texts: Vec<(usize, String)> =
+    let mut plain_texts: Vec<(usize, String)> =
         plain.into_iter().map(|index| (index, plain_text(tree, index))).collect();
+    // Those that say something.
+    let filled: Vec<usize> =
+        plain_texts.iter().filter(|(_, text)| !text.trim().is_empty()).map(|(index, _)| *index).collect();
     let mut text = String::new();
     let mut only_html = None;
     let mut from_html = 0;
     for (index, role) in &shown {
         match role {
             Role::Text => {
-                let found = plain_texts.iter().find(|(known, _)| known == index);
-                append(&mut text, found.map_or("", |(_, text)| text));
+                let found = plain_texts.iter_mut().find(|(known, _)| known == index);
+                append(&mut text, found.map(|(_, text)| std::mem::take(text)).unwrap_or_default());
             }
-            Role::Html if !has_plain_alternative(tree, *index, &plain_texts) => {
+            Role::Html if !has_plain_alternative(tree, *index, &filled) => {
                 let page = html::render(&html_text(tree, *index));
                 from_html += 1;
-                append(&mut text, &page.text);
+                append(&mut text, page.text.clone());
                 only_html = Some(page);
             }
             Role::Attachment | Role::Html | Role::Ignored => {}
         }
     }
-    let has_plain = plain_texts.iter().any(|(_, text)| !text.trim().is_empty());
-    if from_html == 1 && !has_plain {
+    if from_html == 1 && filled.is_empty() {
         // The marks' ranges fit the text only if the text is the page and nothing else.
         let page = only_html.unwrap_or_default();
         return Body { text: page.text.clone(), html: Some(page), has_html, source: Source::Html };
@@ -148,21 +150,24 @@ fn wrapped(tree: &Tree<'_>) -> Option<Body> {
 }
 
 /// Whether the same alternative holds plain text that says something.
-fn has_plain_alternative(tree: &Tree<'_>, html: usize, plain: &[(usize, String)]) -> bool {
+fn has_plain_alternative(tree: &Tree<'_>, html: usize, filled: &[usize]) -> bool {
     let ancestors =
         |of: usize| std::iter::successors(Some(of), |index| tree.parts.get(*index).and_then(|p| p.parent));
     let alternatives: Vec<usize> =
         ancestors(html).filter(|a| is_type(tree, *a, "multipart/alternative")).collect();
-    plain.iter().any(|(index, text)| {
-        !text.trim().is_empty() && ancestors(*index).any(|ancestor| alternatives.contains(&ancestor))
-    })
+    filled.iter().any(|index| ancestors(*index).any(|ancestor| alternatives.contains(&ancestor)))
 }
 
-fn append(text: &mut String, more: &str) {
-    if !text.is_empty() && !text.ends_with('\n') && !more.is_empty() {
+/// The first is taken as it is: it may be very large.
+fn append(text: &mut String, more: String) {
+    if text.is_empty() {
+        *text = more;
+        return;
+    }
+    if !text.ends_with('\n') && !more.is_empty() {
         text.push('\n');
     }
-    text.push_str(more);
+    text.push_str(&more);
 }
 
 /// A text part as lines with `\n` ends.

@@ -6,6 +6,10 @@
 use jiff::civil::DateTime;
 use jiff::tz::Offset;
 
+use super::date_words::{
+    BETWEEN_NUMBERS, HALVES, MONTH_MARKS, MONTHS, WEEKDAY_MARKS, half_of_day, named_zone,
+};
+use super::labels::is_direction_mark;
 use super::params::without_comments;
 use crate::time::Timestamp;
 
@@ -27,10 +31,11 @@ pub(super) fn read(text: &str) -> Option<Timestamp> {
     found.timestamp()
 }
 
-/// Lower case, without comments; what East Asia writes between numbers made `/`, `:` and blanks, and `23. 11. 2026`
-/// closed up.
+/// Lower case, with the digits of ASCII, without comments; what East Asia writes between numbers made `/`, `:` and
+/// blanks, and `23. 11. 2026` closed up.
 fn flattened(text: &str) -> String {
-    let mut lower = text.to_lowercase();
+    let mut lower: String =
+        text.to_lowercase().chars().filter(|c| !is_direction_mark(*c)).map(ascii_digit).collect();
     // A zone in parentheses is no comment where phones print it.
     for zone in ["(gmt+", "(gmt-", "(utc+", "(utc-"] {
         if let Some(at) = lower.find(zone) {
@@ -47,6 +52,19 @@ fn flattened(text: &str) -> String {
         flat = flat.replace(half, &format!(" {half} "));
     }
     closed_up(&flat)
+}
+
+/// The digit that a digit of another script is.
+fn ascii_digit(c: char) -> char {
+    let zero = match c {
+        '٠'..='٩' => '٠',
+        '۰'..='۹' => '۰',
+        '०'..='९' => '०',
+        '๐'..='๙' => '๐',
+        '０'..='９' => '０',
+        _ => return c,
+    };
+    char::from_digit(u32::from(c) - u32::from(zero), 10).unwrap_or(c)
 }
 
 /// Without the blanks in `23. 11. 2026` and `2026. 11. 23.`; a time keeps its own.
@@ -67,32 +85,6 @@ fn closed_up(flat: &str) -> String {
     out
 }
 
-/// The longer before what they begin with.
-const BETWEEN_NUMBERS: [(&str, &str); 19] = [
-    ("년 ", "/"),
-    ("년", "/"),
-    ("월 ", "/"),
-    ("월", "/"),
-    ("일", " "),
-    ("시 ", ":"),
-    ("시", ":"),
-    ("분 ", ":"),
-    ("분", ":"),
-    ("초", " "),
-    ("年", "/"),
-    ("月", "/"),
-    ("日", " "),
-    ("時", ":"),
-    ("时", ":"),
-    ("分", ":"),
-    ("秒", " "),
-    ("\u{200e}", ""),
-    ("\u{200f}", ""),
-];
-
-/// Halves of the day that stand against the hour.
-const HALVES: [&str; 10] = ["上午", "下午", "午前", "午後", "오전", "오후", "凌晨", "早上", "中午", "晚上"];
-
 /// What the words said.
 #[derive(Default)]
 struct Found {
@@ -104,20 +96,36 @@ struct Found {
     time: Option<(i8, i8, i8)>,
     half: Option<Half>,
     zone_seconds: Option<i32>,
+    next_number: Number,
 }
 
+/// Half of a day of twelve hours.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Half {
+pub(super) enum Half {
     Afternoon,
     Morning,
 }
 
+/// What the word before a number says of it.
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+enum Number {
+    #[default]
+    Free,
+    Month,
+    Weekday,
+}
+
 impl Found {
     fn take(&mut self, word: &str) {
+        // Hebrew joins the preposition to the time: ב-14:05.
+        let joined = word.split_once('-').filter(|(before, behind)| {
+            behind.contains(':') && before.chars().all(|c| c.is_alphabetic() && !c.is_ascii())
+        });
+        let word = joined.map_or(word, |(_, behind)| behind);
         if self.take_time(word) || self.take_zone(word) || self.take_numeric_date(word) {
             return;
         }
-        if let Some(half) = half_of_day(word) {
+        if let Some(half) = half_of_day(word, self.time.is_some()) {
             self.half = self.half.or(Some(half));
         } else if word.contains('-') && word.starts_with(|c: char| c.is_ascii_digit()) {
             // 22-nov-2026
@@ -130,8 +138,24 @@ impl Found {
     fn take_word(&mut self, word: &str) {
         let digits = word.get(..word.bytes().take_while(u8::is_ascii_digit).count()).unwrap_or_default();
         if digits.is_empty() {
-            self.month = self.month.or_else(|| month(word));
+            self.next_number = match word {
+                _ if MONTH_MARKS.contains(&word) => Number::Month,
+                _ if WEEKDAY_MARKS.contains(&word) => Number::Weekday,
+                _ => Number::Free,
+            };
+            // Before the year the last counts: `mar. 24 nov.` begins with a day of the week.
+            if self.month.is_none() || self.year.is_none() {
+                self.month = month(word).or(self.month);
+            }
             return;
+        }
+        match std::mem::take(&mut self.next_number) {
+            Number::Free => {}
+            Number::Month => {
+                self.month = self.month.or_else(|| digits.parse().ok());
+                return;
+            }
+            Number::Weekday => return,
         }
         match digits.len() {
             1 | 2 if self.day.is_none() => self.day = digits.parse().ok(),
@@ -160,7 +184,7 @@ impl Found {
         let (Some(Some(hour)), Some(minute)) = (numbers.next(), numbers.next()) else { return false };
         let second = numbers.next().flatten().unwrap_or(0).min(59);
         self.time = Some((hour, minute.unwrap_or(0), second));
-        if let Some(half) = word.get(core.len()..).and_then(half_of_day) {
+        if let Some(half) = word.get(core.len()..).and_then(|half| half_of_day(half, true)) {
             self.half = Some(half);
         }
         true
@@ -222,7 +246,7 @@ impl Found {
             Some(Half::Morning) if hour == 12 => 0,
             Some(_) | None => hour,
         };
-        let local = DateTime::new(self.year?, month, day, hour, minute, second, 0).ok()?;
+        let local = DateTime::new(common_era(self.year?), month, day, hour, minute, second, 0).ok()?;
         let offset = Offset::from_seconds(self.zone_seconds.unwrap_or(0)).ok()?;
         offset.to_timestamp(local).ok().map(|at| Timestamp::from_millis(at.as_millisecond()))
     }
@@ -242,12 +266,9 @@ fn century(two_digits: i16) -> i16 {
     }
 }
 
-fn half_of_day(word: &str) -> Option<Half> {
-    match word.replace('.', "").as_str() {
-        "pm" | "下午" | "午後" | "오후" | "中午" | "晚上" => Some(Half::Afternoon),
-        "am" | "上午" | "午前" | "오전" | "凌晨" | "早上" => Some(Half::Morning),
-        _ => None,
-    }
+/// A year that only Thailand counts is one of the Buddhist era.
+const fn common_era(year: i16) -> i16 {
+    if year >= 2_443 && year <= 2_700 { year - 543 } else { year }
 }
 
 /// `+0100`, `+01:00`, `+1`, `-05`. More than 18 hours is no zone.
@@ -263,24 +284,6 @@ fn numeric_zone(word: &str) -> Option<i32> {
     (hours <= 18 && minutes < 60 && digits.len() <= 4).then_some(sign * (hours * 3_600 + minutes * 60))
 }
 
-/// RFC 5322 section 4.3, and the zones of Europe.
-fn named_zone(word: &str) -> Option<i32> {
-    let hours = match word {
-        "gmt" | "utc" | "ut" | "z" | "wet" => 0,
-        "cet" | "mez" | "met" | "bst" | "west" => 1,
-        "cest" | "mesz" | "mest" | "eet" => 2,
-        "eest" | "msk" => 3,
-        "jst" | "kst" => 9,
-        "edt" => -4,
-        "est" | "cdt" => -5,
-        "cst" | "mdt" => -6,
-        "mst" | "pdt" => -7,
-        "pst" => -8,
-        _ => return None,
-    };
-    Some(hours * 3_600)
-}
-
 /// By the first letters, as many as are known, of the month in the languages of our users.
 fn month(word: &str) -> Option<i8> {
     let word = word.trim_matches('.');
@@ -291,23 +294,6 @@ fn month(word: &str) -> Option<i8> {
     let (_, at) = stems.max_by_key(|(length, at)| (*length, std::cmp::Reverse(*at)))?;
     i8::try_from(at + 1).ok()
 }
-
-/// Stems of month names: en, de, fr, es, it, pt, nl, pl, sv, da, no, fi, cs, ru, uk, hu, tr and others. A stem
-/// that begins two months stands with the month that is longer to write.
-const MONTHS: [&[&str]; 12] = [
-    &["jan", "janv", "ene", "gen", "stycz", "sty", "tammi", "led", "янв", "січ", "oca", "ιαν", "sij", "ian"],
-    &["feb", "fév", "fev", "lut", "helmi", "úno", "фев", "лют", "şub", "φεβ"],
-    &["mar", "mär", "maart", "mrt", "mrz", "maalis", "břez", "мар", "бер", "már", "mac", "μαρ"],
-    &["apr", "avr", "abr", "kwi", "huhti", "dub", "апр", "кві", "ápr", "nis", "απρ"],
-    &["may", "mai", "maj", "mei", "mag", "touko", "kvě", "мая", "май", "трав", "máj", "μαΐ"],
-    &["jun", "juin", "giu", "cze", "kesä", "červn", "června", "июн", "черв", "jún", "haz", "ιουν", "iun"],
-    &["jul", "juil", "lug", "lip", "heinä", "července", "červenc", "июл", "лип", "júl", "tem", "ιουλ", "iul"],
-    &["aug", "aoû", "aou", "ago", "sie", "elo", "srp", "авг", "серп", "ağu", "αυγ"],
-    &["sep", "set", "wrz", "syys", "zář", "сен", "вер", "sze", "eyl", "σεπ"],
-    &["oct", "okt", "out", "ott", "paź", "loka", "říj", "окт", "жов", "eki", "οκτ"],
-    &["nov", "lis", "marras", "lístop", "listop", "ноя", "лис", "kas", "νοε", "noi"],
-    &["dec", "dez", "déc", "dic", "gru", "joulu", "pro", "дек", "груд", "ara", "δεκ"],
-];
 
 /// No date is longer.
 const MAX_CHARS: usize = 200;
@@ -367,5 +353,12 @@ mod tests {
         check("15. 12. 2016 9:35", Some("2016-12-15T09:35:00.000Z"));
         check("2016. 12. 15. 9:35", Some("2016-12-15T09:35:00.000Z"));
         check("15.12.2016 09:35 (GMT+01:00)", Some("2016-12-15T08:35:00.000Z"));
+        check("الخميس، ١٥ ديسمبر ٢٠١٦ في ٩:٣٥ م", Some("2016-12-15T21:35:00.000Z"));
+        check("15 ธันวาคม 2559 เวลา 09:35:10 GMT+7", Some("2016-12-15T02:35:10.000Z"));
+        check("Th 5, 15 thg 12, 2016 lúc 09:35", Some("2016-12-15T09:35:00.000Z"));
+        check("Thứ Năm, 15 Tháng Mười Hai 2016 9:35 CH", Some("2016-12-15T21:35:00.000Z"));
+        check("mar. 13 déc. 2016 à 09:35", Some("2016-12-13T09:35:00.000Z"));
+        check("יום ב׳, 12 בדצמ׳ 2016 ב-9:35", Some("2016-12-12T09:35:00.000Z"));
+        check("Sa, 10. Dez. 2016 12:35", Some("2016-12-10T12:35:00.000Z"));
     }
 }

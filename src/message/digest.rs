@@ -43,28 +43,41 @@ fn words(text: &str, context: &mut Context) {
     // White space beyond ASCII begins with one of these octets; most texts have none, and need no look at characters.
     let may_hold_wide_space = memchr::memchr3(0xc2, 0xe2, 0xe3, text.as_bytes()).is_some()
         || memchr::memchr(0xe1, text.as_bytes()).is_some();
+    let mut flat: Vec<u8> = Vec::with_capacity(BLOCK.min(text.len()) + 1);
     if may_hold_wide_space {
-        let mut flat = String::with_capacity(text.len() + 1);
         for word in text.split_whitespace() {
-            flat.push_str(word);
-            flat.push(' ');
+            if flat.len() + word.len() > BLOCK {
+                context.update(&flat);
+                flat.clear();
+            }
+            flat.extend_from_slice(word.as_bytes());
+            flat.push(b' ');
         }
-        return context.update(flat.as_bytes());
+        return context.update(&flat);
     }
-    let mut flat: Vec<u8> = Vec::with_capacity(text.len() + 1);
-    flat.extend(text.trim().bytes().map(|octet| if is_space(octet) { b' ' } else { octet }));
-    if !flat.is_empty() {
-        flat.push(b' ');
+    let text = text.trim().as_bytes();
+    let mut is_behind_space = false;
+    for block in text.chunks(BLOCK) {
+        flat.clear();
+        flat.extend(block.iter().map(|octet| if is_space(*octet) { b' ' } else { *octet }));
+        let mut rest = if is_behind_space { without_spaces(&flat) } else { flat.as_slice() };
+        while let Some((first, behind)) =
+            memchr::memmem::find(rest, b"  ").and_then(|at| rest.split_at_checked(at + 1))
+        {
+            context.update(first);
+            rest = without_spaces(behind);
+        }
+        context.update(rest);
+        is_behind_space = flat.last() == Some(&b' ');
     }
-    let mut rest = flat.as_slice();
-    while let Some((first, behind)) =
-        memchr::memmem::find(rest, b"  ").and_then(|at| rest.split_at_checked(at + 1))
-    {
-        context.update(first);
-        let spaces = behind.iter().take_while(|octet| **octet == b' ').count();
-        rest = behind.get(spaces..).unwrap_or_default();
+    if !text.is_empty() {
+        context.update(b" ");
     }
-    context.update(rest);
+}
+
+fn without_spaces(octets: &[u8]) -> &[u8] {
+    let spaces = octets.iter().take_while(|octet| **octet == b' ').count();
+    octets.get(spaces..).unwrap_or_default()
 }
 
 /// The ASCII part of `char::is_whitespace`.
@@ -83,6 +96,8 @@ fn without_list_footer(text: &str) -> &str {
     if is_footer { body.unwrap_or(text) } else { text }
 }
 
+/// Octets that are made plain at once.
+const BLOCK: usize = 64 * 1024;
 /// Mailman's rule has 47 underscores.
 const LIST_RULE: &str = "________________________________________";
 
@@ -111,6 +126,10 @@ mod tests {
             "ä  ö\u{3000}ü",
             "a\u{1680}b",
             "\u{2003}",
+            &format!("{}  \n b", "x ".repeat(BLOCK / 2)),
+            &format!("{}\n\n b", "x".repeat(BLOCK - 1)),
+            &format!("a{}b", " ".repeat(3 * BLOCK)),
+            &format!("ä {}", "xyz ".repeat(BLOCK)),
         ] {
             let plainly: String = text.split_whitespace().flat_map(|word| [word, " "]).collect();
             assert_eq!(digest_of(text), sha256(plainly.as_bytes()), "{text:?}");

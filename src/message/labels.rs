@@ -30,19 +30,29 @@ pub(super) fn label_of(line: &str) -> Option<(Label, &str)> {
     let head = line.as_bytes();
     memchr::memchr2(b':', 0xef, &head[..head.len().min(MAX_LABEL_OCTETS)])?;
     let line = line.trim_start_matches(|c: char| {
-        matches!(c, '>' | '|' | '*' | '_' | '\u{a0}' | '\u{200e}') || c.is_whitespace()
+        matches!(c, '>' | '|' | '*' | '_' | '\u{a0}') || is_direction_mark(c) || c.is_whitespace()
     });
     let mut chars = line.char_indices().take(MAX_LABEL_CHARS);
     let (at, colon) = chars.find(|(_, c)| matches!(c, ':' | '：'))?;
     let (word, rest) = (line.get(..at)?, line.get(at + colon.len_utf8()..)?);
-    let word = word.trim_matches(|c: char| matches!(c, '*' | '_' | '\u{a0}') || c.is_whitespace());
-    if word.is_empty() {
+    let label = label_named(word)?;
+    let is_around = |c: char| matches!(c, '*' | '\u{a0}') || is_direction_mark(c) || c.is_whitespace();
+    Some((label, rest.trim_start_matches(is_around)))
+}
+
+/// What these words, decorated or not, name as a label.
+pub(super) fn label_named(words: &str) -> Option<Label> {
+    let is_around = |c: char| matches!(c, '*' | '_' | '\u{a0}') || is_direction_mark(c) || c.is_whitespace();
+    let words = words.trim_matches(is_around);
+    if words.is_empty() || words.len() > MAX_LABEL_OCTETS {
         return None;
     }
-    let word = folded(word);
-    let rest = rest.trim_start_matches(|c: char| matches!(c, '*' | '\u{a0}') || c.is_whitespace());
-    let label = *LABEL_OF.get(word.as_str())?;
-    Some((label, rest))
+    LABEL_OF.get(folded(words).as_str()).copied()
+}
+
+/// Marks that set the direction of the text and are not seen.
+pub(super) const fn is_direction_mark(c: char) -> bool {
+    matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 /// Whether a line introduces an original message: `-----Original Message-----` and its translations.

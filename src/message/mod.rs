@@ -12,6 +12,7 @@ mod bounce_words;
 mod charset;
 mod confirmation;
 mod date;
+mod date_words;
 mod digest;
 mod encode;
 mod encoded_word;
@@ -40,6 +41,7 @@ mod reply_text;
 mod report;
 mod scan;
 mod ses_report;
+mod text;
 mod tnef;
 mod transfer;
 
@@ -50,6 +52,7 @@ pub use hide::{CannotHide, content_without};
 pub use journal::open_journal;
 use parse::open_attachment as attachment_of;
 pub use parse::{author, html, open_attachment, parse};
+pub use text::Text;
 
 use crate::address::{EmailAddress, NamedAddress};
 use crate::time::Timestamp;
@@ -79,7 +82,7 @@ pub struct Email {
     /// Outlook's Thread-Index as received (R40).
     pub thread_index: Option<String>,
     /// The whole text: the text part, or what the HTML part says.
-    pub text: String,
+    pub text: Text,
     /// `text` in its three parts.
     pub reply: ReplyText,
     /// Whether there is an HTML part.
@@ -161,7 +164,7 @@ impl From {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ReplyText {
     /// What the author wrote now.
-    pub new_text: String,
+    pub new_text: Text,
     /// The history below (or around) it, attribution line included.
     pub quoted: Option<String>,
     /// The signature or mobile footer.

@@ -2,8 +2,8 @@
 
 use super::scan::{Shape, Tree};
 use super::{
-    Email, Frame, From, MAX_REFERENCES, Meeting, TooComplex, addresses, attachment, body, charset, date,
-    digest, fields, forwarded, ids, kind, meeting, protection, reply_text, report,
+    Email, Frame, From, MAX_REFERENCES, Meeting, Text, TooComplex, addresses, attachment, body, charset,
+    date, digest, fields, forwarded, ids, kind, meeting, protection, reply_text, report,
 };
 use crate::address::{EmailAddress, NamedAddress};
 use crate::time::Timestamp;
@@ -52,10 +52,11 @@ fn read(tree: &Tree<'_>) -> Email {
     let body = body::read(tree);
     let marks =
         body.html.as_ref().filter(|_| body.source == body::Source::Html).map_or(&[][..], |page| &page.marks);
-    let reply = reply_text::split(&body.text, marks);
+    let text = Text::from(body.text);
+    let reply = reply_text::split(&text, marks);
     let items = attachment::items(tree);
-    let report = report::read(tree, &subject, &body.text);
-    let forwarded = if report.is_some() { None } else { forwarded::find(tree, &items, &subject, &body.text) };
+    let report = report::read(tree, &subject, &text);
+    let forwarded = if report.is_some() { None } else { forwarded::find(tree, &items, &subject, &text) };
     if let From::Bad(why) = from {
         problems.push(why.to_owned());
     }
@@ -82,14 +83,14 @@ fn read(tree: &Tree<'_>) -> Email {
         meeting: find_meeting(tree, &items),
         is_list: kind::is_list(top),
         is_bulk: kind::is_bulk(top),
-        protection: protection::of(tree, &body.text),
+        protection: protection::of(tree, &text),
         repeated_fields,
         contradiction: contradiction(top),
         frame: frame(tree),
         received_fields: top.all("received").count(),
         has_loop_header: top.has("x-syncmx-loop"),
-        digest: digest::of(&from, date, &subject, &body.text),
-        text: body.text,
+        digest: digest::of(&from, date, &subject, &text),
+        text,
         from,
         subject,
         date,

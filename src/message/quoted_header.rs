@@ -4,16 +4,16 @@
 use super::addresses;
 use super::date;
 use super::encoded_word;
-use super::labels::{Label, label_of};
+use super::labels::{Label, is_direction_mark, label_named, label_of};
 use crate::address::NamedAddress;
 use crate::time::Timestamp;
 
 /// A block that was read.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Block {
+    /// Whether a line names the author, by an address or not.
+    has_from: bool,
     pub(super) from: Option<NamedAddress>,
-    /// What From says where it holds no address.
-    pub(super) from_text: String,
     pub(super) to: Vec<NamedAddress>,
     pub(super) cc: Vec<NamedAddress>,
     pub(super) subject: Option<String>,
@@ -22,110 +22,263 @@ pub(super) struct Block {
     pub(super) lines: usize,
 }
 
-/// The block that begins at the first of these lines; it must name From and, beside it, at least `others` more
-/// of date, To, Cc and subject.
+/// The block that begins at the first of these lines, whose label we know; it must name From and, beside it, at
+/// least `others` more of date, To, Cc and subject.
 pub(super) fn read(lines: &[&str], others: usize) -> Option<Block> {
     let (first, _) = label_of(lines.first()?)?;
     if first == Label::Other {
         return None;
     }
-    let mut fields: Vec<(Label, String)> = Vec::new();
-    let mut used = 0;
-    let mut blank = 0;
-    for (at, line) in lines.iter().enumerate().take(MAX_LINES) {
-        let bare = unquoted(line);
-        if bare.is_empty() {
-            // Some clients set a blank line between the fields, never two.
-            blank += 1;
-            if blank > 1 {
-                break;
-            }
-            continue;
-        }
-        match label_of(line) {
-            // The same label again is the next block's, or text.
-            Some((label, _)) if label != Label::Other && fields.iter().any(|(known, _)| *known == label) => {
-                break;
-            }
-            Some((label, value)) => {
-                fields.push((label, value.trim().trim_end_matches('*').trim().to_owned()))
-            }
-            None if blank > 0 => break,
-            // A folded value; a short subject is whole, and what is below it the text.
-            None => match fields.last_mut() {
-                Some((label, value))
-                    if used == at
-                        && value.len() < MAX_VALUE
-                        && (*label != Label::Subject || value.chars().count() >= MIN_FOLDED) =>
-                {
-                    value.push(' ');
-                    value.push_str(bare);
-                }
-                Some(_) | None => break,
-            },
-        }
-        blank = 0;
-        used = at + 1;
-    }
-    let has = |label: Label| fields.iter().any(|(known, _)| *known == label);
-    let count =
-        [Label::Date, Label::To, Label::Cc, Label::Subject].into_iter().filter(|label| has(*label)).count();
-    (has(Label::From) && count >= others).then(|| Block::of(&fields, used))
+    let (block, count) = Block::of(&Fields::read(lines));
+    (block.has_from && count >= others).then_some(block)
 }
 
-/// A block whose labels are in a language that we do not know, below a separator that says what it is: the first
-/// line with an address is the author, the next the recipient, the line that reads as a date the date, the other
-/// the subject.
+/// A block whose labels are in a language that we do not know, where something else says that it is one: below a
+/// separator, under a forward's subject.
 pub(super) fn read_unknown(lines: &[&str]) -> Option<Block> {
-    let mut block = Block::default();
-    for line in lines.iter().take(MAX_UNKNOWN) {
-        let Some((label, value)) = unquoted(line).split_once([':', '：']) else { break };
-        let value = value.trim();
-        if label.is_empty() || label.chars().count() > MAX_LABEL || value.is_empty() {
-            break;
-        }
-        block.lines += 1;
-        let people = if value.contains('@') { people(value) } else { Vec::new() };
-        if people.is_empty() {
-            match date::read(value) {
-                Some(date) if block.date.is_none() => block.date = Some(date),
-                Some(_) | None => block.subject = block.subject.or_else(|| Some(value.to_owned())),
+    field_of(lines.first()?)?;
+    let (block, count) = Block::of(&Fields::read(lines));
+    (block.from.is_some() && count >= 2).then_some(block)
+}
+
+/// A block without colons, below a separator: `From "Ana" <ana@x.test>`, or every label on a line above its value,
+/// where author and date may stand first and bare.
+pub(super) fn read_without_colons(lines: &[&str]) -> Option<Block> {
+    [Fields::read_columns(lines), Fields::read_stacked(lines)].iter().find_map(|fields| {
+        let (block, count) = Block::of(fields);
+        (block.from.is_some() && count >= 2).then_some(block)
+    })
+}
+
+/// The fields at the head of some lines, in order; those with a label that we do not know have none.
+#[derive(Default)]
+struct Fields {
+    fields: Vec<(Option<Label>, String)>,
+    /// Lines that they take.
+    used: usize,
+}
+
+impl Fields {
+    fn read(lines: &[&str]) -> Self {
+        let mut out = Self::default();
+        let mut blank = 0;
+        for (at, line) in lines.iter().enumerate().take(MAX_LINES) {
+            let bare = unquoted(line);
+            if bare.is_empty() {
+                // Some clients set a blank line between the fields, never two.
+                blank += 1;
+                if blank > 1 {
+                    break;
+                }
+                continue;
             }
-        } else if block.from.is_none() {
-            block.from = people.into_iter().next();
-        } else if block.to.is_empty() {
-            block.to = people;
-        } else if block.cc.is_empty() {
-            block.cc = people;
+            match field_of(line) {
+                // The same label again is the next block's, or text.
+                Some((Some(label), _)) if label != Label::Other && out.has(label) => break,
+                Some((Some(label), value)) => out.fields.push((Some(label), value.to_owned())),
+                Some((None, _)) if blank > 0 => break,
+                Some((None, value)) if out.expects(value) => out.fields.push((None, value.to_owned())),
+                // A rule ends what stands above it.
+                _ if blank == 0 && is_rule(bare) => {
+                    out.used = at + 1;
+                    break;
+                }
+                Some((None, _)) | None if blank > 0 || out.used != at || !out.fold(bare) => break,
+                Some((None, _)) | None => {}
+            }
+            blank = 0;
+            out.used = at + 1;
+        }
+        out
+    }
+
+    fn read_columns(lines: &[&str]) -> Self {
+        let mut out = Self::default();
+        for line in lines.iter().take(MAX_LINES) {
+            let Some((word, value)) = unquoted(line).split_once(char::is_whitespace) else { break };
+            let Some(label) = label_named(word).filter(|label| !out.has(*label)) else { break };
+            out.fields.push((Some(label), value.trim().to_owned()));
+            out.used += 1;
+        }
+        out
+    }
+
+    fn read_stacked(lines: &[&str]) -> Self {
+        let mut out = Self::default();
+        let mut above = None;
+        for (at, line) in lines.iter().enumerate().take(MAX_LINES) {
+            let bare = unquoted(line);
+            if bare.is_empty() {
+                continue;
+            }
+            let label = label_named(bare.trim_end_matches(':')).filter(|label| !out.has(*label));
+            match (label, above.take()) {
+                (Some(label), _) => above = Some(label),
+                (None, Some(label)) => out.fields.push((Some(label), bare.to_owned())),
+                (None, None) if !out.has(Label::From) && means(Label::From, bare) => {
+                    out.fields.push((Some(Label::From), bare.to_owned()));
+                }
+                (None, None) if !out.has(Label::Date) && means(Label::Date, bare) => {
+                    out.fields.push((Some(Label::Date), bare.to_owned()));
+                }
+                (None, None) => break,
+            }
+            out.used = at + 1;
+        }
+        out
+    }
+
+    fn has(&self, label: Label) -> bool {
+        self.fields.iter().any(|(known, _)| *known == Some(label))
+    }
+
+    /// Whether a value under an unknown label can be a field: an address or a date says so, or that nothing but
+    /// the subject is left to come.
+    fn expects(&self, value: &str) -> bool {
+        let is_spoken_for = |label: Label| {
+            self.has(label) || self.fields.iter().any(|(known, value)| known.is_none() && means(label, value))
+        };
+        means(Label::From, value)
+            || means(Label::Date, value)
+            || (!self.has(Label::Subject)
+                && is_spoken_for(Label::From)
+                && is_spoken_for(Label::Date)
+                && !self.fields.iter().any(|(known, value)| {
+                    known.is_none() && !means(Label::From, value) && !means(Label::Date, value)
+                }))
+    }
+
+    /// Takes a line as the rest of the value above; a short subject is whole, and what is below it the text.
+    fn fold(&mut self, bare: &str) -> bool {
+        match self.fields.last_mut() {
+            Some((label, value))
+                if value.len() < MAX_VALUE
+                    && (*label != Some(Label::Subject) || value.chars().count() >= MIN_FOLDED) =>
+            {
+                value.push(' ');
+                value.push_str(bare);
+                true
+            }
+            Some(_) | None => false,
         }
     }
-    (block.from.is_some() && block.lines >= 3).then_some(block)
+}
+
+/// `Label: value` or the row `| Label | value |`; no label where we do not know the word.
+fn field_of(line: &str) -> Option<(Option<Label>, &str)> {
+    if let Some((label, value)) = label_of(line) {
+        return Some((Some(label), value.trim_end_matches(['*', '|']).trim_end()));
+    }
+    let bare = unquoted(line);
+    if let Some((label, value)) = bare.strip_prefix('|').and_then(|row| row.split_once('|')) {
+        return Some((
+            Some(label_named(label.trim_end().trim_end_matches(':'))?),
+            value.trim_matches(is_edge),
+        ));
+    }
+    let (label, value) = bare.split_once([':', '：'])?;
+    let is_label = label.chars().any(char::is_alphabetic)
+        && label.chars().count() <= MAX_LABEL
+        && label.split_whitespace().count() <= MAX_LABEL_WORDS
+        && !label.contains(['@', '<', '"', ','])
+        && !label.starts_with(|c: char| c.is_ascii_digit());
+    let value = value.trim_matches(is_edge);
+    (is_label && !value.is_empty() && !value.starts_with("//")).then_some((None, value))
+}
+
+fn is_edge(c: char) -> bool {
+    matches!(c, '*' | '|') || is_direction_mark(c) || c.is_whitespace()
+}
+
+/// Whether a value reads as people or as a date.
+fn means(label: Label, value: &str) -> bool {
+    match label {
+        Label::From => value.contains('@') && !people(value).is_empty(),
+        Label::Date => value.chars().any(|c| c.is_numeric()) && date::read(value).is_some(),
+        Label::Cc | Label::Other | Label::ReplyTo | Label::Subject | Label::To => false,
+    }
+}
+
+/// `----------`, `__________`: a line of nothing else.
+pub(super) fn is_rule(line: &str) -> bool {
+    line.len() >= MIN_RULE && line.starts_with(['-', '=', '_', '*', '~']) && {
+        let first = line.as_bytes().first();
+        line.as_bytes().iter().all(|octet| Some(octet) == first)
+    }
 }
 
 impl Block {
-    fn of(fields: &[(Label, String)], lines: usize) -> Self {
+    /// The block and how many of date, To, Cc and subject it has.
+    fn of(fields: &Fields) -> (Self, usize) {
         let value = |wanted: Label| {
-            fields.iter().find(|(label, _)| *label == wanted).map(|(_, value)| value.as_str())
+            let mut known = fields.fields.iter().filter(|(label, _)| *label == Some(wanted));
+            known.next().map(|(_, value)| value.as_str())
         };
-        let people = |label: Label| value(label).map(people).unwrap_or_default();
-        let from_text = value(Label::From).unwrap_or_default();
-        Self {
-            from: people(Label::From).into_iter().next(),
-            from_text: from_text.to_owned(),
-            to: people(Label::To),
-            cc: people(Label::Cc),
-            subject: value(Label::Subject).map(encoded_word::decode).filter(|subject| !subject.is_empty()),
+        let people_of = |label: Label| value(label).map(people).unwrap_or_default();
+        let mut block = Self {
+            has_from: value(Label::From).is_some(),
+            from: people_of(Label::From).into_iter().next(),
+            to: people_of(Label::To),
+            cc: people_of(Label::Cc),
+            subject: value(Label::Subject).map(subject_of).filter(|subject| !subject.is_empty()),
             date: value(Label::Date).and_then(date::read),
-            lines,
+            lines: fields.used,
+        };
+        let named = |label: Label| usize::from(value(label).is_some());
+        let named: usize = [Label::Date, Label::To, Label::Cc, Label::Subject].into_iter().map(named).sum();
+        let unknown = fields.fields.iter().filter(|(label, _)| label.is_none());
+        let guessed = unknown.filter(|(_, value)| block.takes(value, fields)).count();
+        (block, named + guessed)
+    }
+
+    /// Whether it says as much as the block of a forward does, where nothing else calls it one.
+    pub(super) fn is_full(&self) -> bool {
+        self.from.is_some() && self.date.is_some() && !self.to.is_empty() && self.subject.is_some()
+    }
+
+    /// What stands under a label that we do not know: people first the author, then the recipients; a date; else
+    /// the subject. Whether it says more than the author.
+    fn takes(&mut self, value: &str, known: &Fields) -> bool {
+        let people = if value.contains('@') { people(value) } else { Vec::new() };
+        if let Some(first) = people.first() {
+            if !self.has_from {
+                (self.has_from, self.from) = (true, Some(first.clone()));
+                return false;
+            }
+            // The author again is where to answer.
+            if self.from.as_ref().is_some_and(|from| from.address == first.address) {
+                return false;
+            }
+            match (known.has(Label::To) || !self.to.is_empty(), known.has(Label::Cc)) {
+                (false, _) => self.to = people,
+                (true, false) if self.cc.is_empty() => self.cc = people,
+                (true, _) => return false,
+            }
+            return true;
         }
+        match date::read(value) {
+            Some(date) if self.date.is_none() && !known.has(Label::Date) => self.date = Some(date),
+            Some(_) | None if self.subject.is_none() && !known.has(Label::Subject) => {
+                self.subject = Some(subject_of(value));
+            }
+            Some(_) | None => return false,
+        }
+        true
     }
 }
 
+fn subject_of(value: &str) -> String {
+    let shown: String = value.chars().filter(|c| !is_direction_mark(*c)).collect();
+    encoded_word::decode(shown.trim())
+}
+
 /// Addresses as programs print them: `Ana <ana@x.test>`, `Ana [mailto:ana@x.test]`, `Ana (ana@x.test)`,
-/// separated by commas or semicolons.
+/// `Ana ana@x.test`, separated by commas or semicolons.
 pub(super) fn people(value: &str) -> Vec<NamedAddress> {
+    // Some print the angles as they stand in a page.
+    let value = value.replace("&lt;", "<").replace("&gt;", ">").replace("&quot;", "\"");
     let value = value.replace("[mailto:", "<").replace("<mailto:", "<").replace("(mailto:", "<");
-    let value = if value.contains('<') { value } else { angled(&value) };
+    let value = if value.contains('<') { value } else { bare_angled(&angled(&value)) };
     let mut flat = String::with_capacity(value.len());
     let mut open = false;
     for c in value.chars() {
@@ -138,8 +291,8 @@ pub(super) fn people(value: &str) -> Vec<NamedAddress> {
         if open && matches!(c, ']' | ')') {
             flat.push('>');
             open = false;
-        } else if c == '*' || c == '\u{200e}' {
-            // Bold print in text.
+        } else if c == '*' || is_direction_mark(c) {
+            // Bold print in text, and what is not seen.
         } else {
             flat.push(c);
         }
@@ -177,18 +330,41 @@ fn angled(value: &str) -> String {
     out
 }
 
+/// `Ana ana@x.test` as `Ana <ana@x.test>`, for each of several.
+fn bare_angled(value: &str) -> String {
+    if value.contains(['<', '"']) || !value.contains('@') {
+        return value.to_owned();
+    }
+    let person = |person: &str| match person.trim().rsplit_once(char::is_whitespace) {
+        Some((name, address)) if address.contains('@') && !name.contains('@') => {
+            format!("{} <{address}>", name.trim_end())
+        }
+        Some(_) | None => person.to_owned(),
+    };
+    let mut out = String::with_capacity(value.len() + 2);
+    for piece in value.split_inclusive([',', ';']) {
+        let end = piece.strip_suffix([',', ';']).unwrap_or(piece);
+        out.push_str(&person(end));
+        out.push_str(piece.get(end.len()..).unwrap_or_default());
+    }
+    out
+}
+
 /// The line without its quote marks.
 pub(super) fn unquoted(line: &str) -> &str {
-    line.trim_start_matches(|c: char| matches!(c, '>' | '\u{feff}') || c.is_whitespace()).trim_end()
+    let is_around = |c: char| matches!(c, '>' | '\u{feff}') || is_direction_mark(c) || c.is_whitespace();
+    line.trim_start_matches(is_around).trim_end_matches(|c: char| is_direction_mark(c) || c.is_whitespace())
 }
 
 const MAX_LINES: usize = 40;
 /// Characters of a subject that a program may have folded.
 const MIN_FOLDED: usize = 40;
-/// Fields of a block in an unknown language.
-const MAX_UNKNOWN: usize = 7;
-/// Characters of a label.
+/// Characters of a label that we do not know.
 const MAX_LABEL: usize = 25;
+/// Words of a label that we do not know.
+const MAX_LABEL_WORDS: usize = 4;
+/// Octets of a rule.
+const MIN_RULE: usize = 5;
 const MAX_VALUE: usize = 64 * 1024;
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use std::ops::Range;
 
 use super::attribution::Finder;
 use super::marks::Mark;
-use super::{ReplyText, labels, lines, quoted_header};
+use super::{ReplyText, Text, labels, lines, quoted_header};
 
 /// What a line belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,7 +18,7 @@ enum Class {
 }
 
 /// Splits `text`; `marks` are octet ranges of it (empty where the text does not come from HTML).
-pub(super) fn split(text: &str, marks: &[(Mark, Range<usize>)]) -> ReplyText {
+pub(super) fn split(text: &Text, marks: &[(Mark, Range<usize>)]) -> ReplyText {
     let mut finder = Finder::new();
     let lines = lines_of(text, &mut finder);
     let mut classes = vec![Class::New; lines.len()];
@@ -32,7 +32,7 @@ pub(super) fn split(text: &str, marks: &[(Mark, Range<usize>)]) -> ReplyText {
         // Nothing but lines that look quoted, and nobody is quoted: then they are what the author sends.
         classes.iter_mut().for_each(|class| *class = Class::New);
     }
-    assemble(&lines, &classes)
+    assemble(text, &lines, &classes)
 }
 
 /// Whether the text begins as clients begin a quote: its author has written nothing at all.
@@ -348,7 +348,7 @@ const MAX_INTRODUCTION: usize = 6;
 /// Lines of text that may stand below a footer, for it to be one.
 const MAX_BELOW_FOOTER: usize = 3;
 
-fn assemble(lines: &[&str], classes: &[Class]) -> ReplyText {
+fn assemble(text: &Text, lines: &[&str], classes: &[Class]) -> ReplyText {
     let of = |wanted: Class| {
         let kept: Vec<&str> =
             lines.iter().zip(classes).filter(|(_, class)| **class == wanted).map(|(line, _)| *line).collect();
@@ -356,10 +356,28 @@ fn assemble(lines: &[&str], classes: &[Class]) -> ReplyText {
     };
     let some = |text: String| (!text.trim().is_empty()).then_some(text);
     ReplyText {
-        new_text: of(Class::New),
+        new_text: new_in_one_piece(text, lines, classes).unwrap_or_else(|| of(Class::New).into()),
         quoted: some(of(Class::Quoted)),
         signature: some(of(Class::Signature)),
     }
+}
+
+/// The new text, where it stands in one piece, as it does in most mail.
+fn new_in_one_piece(text: &Text, lines: &[&str], classes: &[Class]) -> Option<Text> {
+    let is_new = |at: &usize| classes.get(*at) == Some(&Class::New);
+    let is_filled = |at: &usize| is_new(at) && lines.get(*at).is_some_and(|line| !lines::is_blank(line));
+    let first = (0..lines.len()).find(is_filled)?;
+    let last = (0..lines.len()).rev().find(is_filled)?;
+    if !(first..=last).all(|at| is_new(&at)) {
+        return None;
+    }
+    let octets = |lines: &[&str]| lines.iter().map(|line| line.len() + 1).sum::<usize>();
+    let start = octets(lines.get(..first)?);
+    let end = start + octets(lines.get(first..=last)?) - 1;
+    // Where a line counts as two, the text has no line end between them.
+    let is_whole = octets(lines) == text.len() + 1;
+    let piece = text.cut(start..end).filter(|_| is_whole)?;
+    piece.cut(0..piece.trim_end().len())
 }
 
 fn trim_blank_lines<'a, 'b>(lines: &'b [&'a str]) -> &'b [&'a str] {
@@ -374,7 +392,7 @@ mod tests {
 
     #[track_caller]
     fn check(text: &str, new: &str, quoted: Option<&str>, signature: Option<&str>) {
-        let reply = split(text, &[]);
+        let reply = split(&text.into(), &[]);
         let found = (reply.new_text.as_str(), reply.quoted.as_deref(), reply.signature.as_deref());
         assert_eq!(found, (new, quoted, signature), "{text:?}");
     }
@@ -447,7 +465,7 @@ mod tests {
             "a\n> b\n",
         ] {
             let text = line.repeat(HOSTILE_OCTETS / line.len());
-            let reply = split(&text, &[]);
+            let reply = split(&text.clone().into(), &[]);
             assert!(reply.new_text.len() <= text.len());
         }
     }
@@ -456,7 +474,7 @@ mod tests {
         #[test]
         fn no_word_is_ever_lost(lines in proptest::collection::vec(line(), 0..30)) {
             let text = lines.concat();
-            let reply = split(&text, &[]);
+            let reply = split(&text.clone().into(), &[]);
             let mut parts: Vec<&str> = reply.new_text.split_whitespace().collect();
             parts.extend(reply.quoted.as_deref().unwrap_or_default().split_whitespace());
             parts.extend(reply.signature.as_deref().unwrap_or_default().split_whitespace());

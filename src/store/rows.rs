@@ -6,6 +6,7 @@ use std::sync::Arc;
 use uuid::Uuid;
 
 use crate::id::{AccountId, EventId};
+use crate::message::Text;
 use crate::store::engine::{Connection, Value, query};
 use crate::store::row_keyring::RowKeySet;
 use crate::store::row_seal::unreadable;
@@ -174,8 +175,8 @@ row! {
         received_at: i64,
         message_id_header: String,
         in_reply_to: Option<String>,
-        text: String,
-        new_text: String,
+        text: Text,
+        new_text: Text,
         has_html: bool,
         flags: String,
         attachments: String,

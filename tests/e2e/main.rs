@@ -17,6 +17,7 @@ mod demo;
 mod durability;
 mod endpoint;
 mod filing;
+mod forwarded;
 mod front;
 mod keys;
 mod mail;

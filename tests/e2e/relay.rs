@@ -528,3 +528,26 @@ async fn a_user_is_told_once_a_day_that_mail_waits_and_nothing_of_it() {
     assert_eq!(world.sink.wait_for(2).await.recipient, STAFF);
     assert_eq!(world.jobs().await.iter().filter(|job| job["kind"] == "digest").count(), 1);
 }
+
+#[tokio::test]
+async fn e6_whatever_becomes_of_a_mail_nothing_is_sent_to_its_reverse_path() {
+    let world = world(13).await;
+    let stranger = Draft { id: "s", from: "Otto <otto@irgendwo.test>", ..Draft::default() }.raw();
+    let refused = world.app.send(&FORGER, &world.desk.sync, &stranger).await;
+    assert_eq!(refused.decisive().code, 550, "{}", refused.decisive().text);
+    let unknown = world.app.send(&LENA, "nobody-0000@sync.example.test", &stranger).await;
+    assert_eq!(unknown.decisive().code, 550, "{}", unknown.decisive().text);
+    let from_anna = |id| Draft { id, from: PATIENT, to: STAFF, ..Draft::default() }.raw();
+    let discarded = world.app.send(&ANNA, &world.desk.auto, &from_anna("d")).await;
+    world.desk.expect(&discarded, "250 2.0.0", "discarded", "not_marked").await;
+    let held = world.app.send(&FORGER, &world.reply, &from_anna("h")).await;
+    world.desk.expect(&held, "250 2.0.0", "held", "unverified_sender").await;
+    let bounce = "Auto-Submitted: auto-replied\r\n";
+    assert_eq!(world.anna_writes("a", &world.reply, bounce).await.decisive().code, 250);
+    // Jobs stand on disk before the 250: this one is the only one.
+    assert_eq!(world.anna_writes("last", &world.reply, "").await.decisive().code, 250);
+    let got = world.sink.wait_for(1).await;
+    assert_eq!(got.recipient, STAFF);
+    assert_eq!(world.jobs().await.len(), 1);
+    assert_eq!(world.sink.got().len(), 1);
+}

@@ -141,6 +141,7 @@ values! {
     i64 as Integer: |value| Self::Integer(value),
     Uuid as Uuid: |value| Self::Uuid(value),
     &Uuid as Uuid: |value| Self::Uuid(*value),
+    crate::message::Text as Text: |value| Self::from(value.to_string()),
     &str as Text: |value| Self::from(value.to_owned()),
     &String as Text: |value| Self::from(value.clone()),
     Arc<str> as Text: |value| Self::from(value.to_string()),
