@@ -5,14 +5,15 @@
 
 use std::ops::{Deref, DerefMut};
 
+use futures_util::TryStreamExt as _;
 use sqlx::pool::PoolConnection;
 use sqlx::sqlite::SqlitePool;
-use sqlx::{PgPool, SqlStr, Sqlite, SqliteConnection};
+use sqlx::{Either, Executor, PgPool, Row as _, SqlStr, Sqlite, SqliteConnection};
 
 use crate::id::AccountId;
 use crate::store::engine::Engine;
 use crate::store::engine::postgres::{CHANGED, PG_WRITERS, PgHeld};
-use crate::store::engine::query::{Fetched, query};
+use crate::store::engine::query::{Fetched, Found, query};
 use crate::store::engine::sqlite;
 use crate::store::engine::value::Value;
 
@@ -162,6 +163,42 @@ impl Connection {
                 sqlx::query_as_with(text, Value::for_sqlite(values)?).fetch_all(&mut **held).await
             }
         }
+    }
+
+    /// Runs a text of so many statements, and reads the rows of each.
+    pub(in crate::store) async fn fetch_parts(
+        &mut self,
+        text: SqlStr,
+        values: Vec<Value>,
+        parts: usize,
+    ) -> Result<Vec<Vec<Found>>, sqlx::Error> {
+        let mut found: Vec<Vec<Found>> = Vec::new();
+        found.resize_with(parts, Vec::new);
+        match self {
+            Self::Postgres(held) => {
+                let rows = Box::pin(held.fetch_rows(text, Value::for_postgres(values)?)).await?;
+                for row in rows {
+                    let part = usize::try_from(row.try_get::<i64, _>(0)?).ok();
+                    let part = part.and_then(|part| found.get_mut(part));
+                    part.ok_or(sqlx::Error::RowNotFound)?.push(Found::Postgres(row));
+                }
+            }
+            Self::Sqlite(held) => {
+                let query = sqlx::query_with(text, Value::for_sqlite(values)?);
+                let mut arriving = Executor::fetch_many(&mut **held, query);
+                let mut ended = 0;
+                while let Some(one) = arriving.try_next().await? {
+                    match one {
+                        Either::Left(_) => ended += 1,
+                        Either::Right(row) => {
+                            let part = found.get_mut(ended).ok_or(sqlx::Error::RowNotFound)?;
+                            part.push(Found::Sqlite(row));
+                        }
+                    }
+                }
+            }
+        }
+        Ok(found)
     }
 }
 

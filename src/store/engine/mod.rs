@@ -17,8 +17,10 @@ use crate::store::StoreError;
 pub(in crate::store) use connection::{Connection, Pool, Transaction};
 pub(in crate::store) use postgres::listen;
 pub use postgres::{BadPostgresUrl, PostgresUrl};
-pub(in crate::store) use query::{Builder, Fetched, query, query_as, query_scalar, query_with};
-pub(in crate::store) use value::Value;
+pub(in crate::store) use query::{
+    Builder, Fetched, Found, Recorded, query, query_as, query_scalar, query_with,
+};
+pub(in crate::store) use value::{Kind, Value, postgres_name};
 
 /// Readers and writers.
 #[derive(Debug)]
@@ -46,19 +48,6 @@ pub(in crate::store) fn explain(error: sqlx::Error, url: &StoreUrl) -> StoreErro
     match url {
         StoreUrl::Postgres(url) => postgres::explain(error, url),
         StoreUrl::Sqlite(path) => sqlite::explain(error, path),
-    }
-}
-
-/// Appends the placeholder of the value with this number, from 1.
-pub(in crate::store) fn push_placeholder(text: &mut String, engine: Engine, number: usize) {
-    match engine {
-        Engine::Postgres => {
-            text.push('$');
-            text.push_str(&number.to_string());
-        }
-        // SQLite looks up numbered ones one by one, which makes statements of a thousand values slow; it counts
-        // plain ones itself.
-        Engine::Sqlite => text.push('?'),
     }
 }
 
