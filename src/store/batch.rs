@@ -80,12 +80,12 @@ impl Desk {
         let accounts = arrivals.iter().map(|arrival| arrival.mailbox.account());
         let accounts: Vec<AccountId> = accounts.chain(jobs.iter().flat_map(Job::noted)).collect();
         transaction.lock_accounts(&accounts).await?;
-        self.see_version(transaction.data_version().await?);
         let mut directory = if arrivals.is_empty() {
-            Directory::default()
+            Directory { data_version: transaction.data_version().await?, ..Directory::default() }
         } else {
             Directory::load(transaction, &arrivals, &self.served_domains, &self.keys).await?
         };
+        self.see_version(directory.data_version);
         if self.relay_domain.is_some() && !arrivals.is_empty() {
             directory.load_relaying(transaction, &arrivals).await?;
         }

@@ -60,6 +60,7 @@ impl Directory {
         let erased = erased.into_iter().map(|(account, hash)| Hash16(account.uuid(), hash)).collect();
 
         let mut reads = Reads::new(connection.engine());
+        let data_version = reads.data_version();
         let accounts = reads.select(&ACCOUNTS, wanted.accounts.iter().map(|id| One(id.uuid())).collect());
         let identities = reads.select(&IDENTITIES, texts(&wanted.addresses));
         let signers = reads.select(&SIGNERS, texts(&wanted.authors));
@@ -72,6 +73,7 @@ impl Directory {
         let owners = reads.select(&OWNERS, wanted.owners.users.into_iter().collect());
         let mut found = reads.run(connection).await?;
 
+        directory.data_version = found.take(data_version)?.first().map(|(version,)| *version);
         directory.take_accounts(found.take(accounts)?, served_domains)?;
         directory.take_identities(found.take(identities)?)?;
         directory.take_signers(found.take(signers)?);

@@ -163,6 +163,14 @@ impl Reads {
         Asked(self.parts.len() - 1, PhantomData)
     }
 
+    /// As [`Connection::data_version`]; no row where such changes are announced.
+    pub(in crate::store) fn data_version(&mut self) -> Asked<(i64,)> {
+        let text = engine::data_version_text(self.texts.engine);
+        self.texts.parts.extend(text.map(Arc::from));
+        self.parts.push(text.iter().len());
+        Asked(self.parts.len() - 1, PhantomData)
+    }
+
     pub(in crate::store) async fn run(self, connection: &mut Connection) -> Result<Answers, sqlx::Error> {
         let Texts { engine, parts, values } = self.texts;
         if parts.is_empty() {

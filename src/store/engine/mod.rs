@@ -51,6 +51,14 @@ pub(in crate::store) fn explain(error: sqlx::Error, url: &StoreUrl) -> StoreErro
     }
 }
 
+/// What reads a number that changes when another process has committed.
+pub(in crate::store) const fn data_version_text(engine: Engine) -> Option<&'static str> {
+    match engine {
+        Engine::Postgres => None,
+        Engine::Sqlite => Some(sqlite::DATA_VERSION),
+    }
+}
+
 /// Which engine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::store) enum Engine {

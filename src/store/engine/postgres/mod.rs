@@ -11,7 +11,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use sqlx::postgres::{PgConnectOptions, PgDatabaseError, PgPoolOptions};
-use sqlx::{ConnectOptions as _, PgConnection, PgPool};
+use sqlx::{ConnectOptions as _, Connection as _, PgConnection, PgPool};
 
 pub(super) use held::PgHeld;
 pub(in crate::store) use listen::{CHANGED, listen};
@@ -112,6 +112,16 @@ fn pool(url: &PostgresUrl, size: u32, wait: Duration, settings: &[(&str, &str)])
         .max_connections(size)
         .acquire_timeout(wait)
         .idle_timeout(IDLE_LIMIT)
+        // One that was in use a moment ago is not asked whether it is still there.
+        .test_before_acquire(false)
+        .before_acquire(|connection, idle| {
+            Box::pin(async move {
+                if idle.idle_for > TRUSTED {
+                    connection.ping().await?;
+                }
+                Ok(true)
+            })
+        })
         .connect_lazy_with(options)
 }
 
@@ -177,6 +187,7 @@ pub(super) const PG_WRITERS: usize = 2;
 const FILERS: u32 = 3;
 const FILER_WAIT: Duration = Duration::from_secs(5);
 const IDLE_LIMIT: Duration = Duration::from_secs(10 * 60);
+const TRUSTED: Duration = Duration::from_secs(1);
 const CONNECT_LIMIT: Duration = Duration::from_secs(10);
 /// Prepared statements a connection keeps: every text of every size of batch.
 const STATEMENTS: usize = 512;
