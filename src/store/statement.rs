@@ -114,20 +114,21 @@ impl Writes {
 
     /// With PostgreSQL the tables are written by one statement, at whose end references are checked.
     pub(in crate::store) async fn run(self, connection: &mut Connection) -> Result<(), sqlx::Error> {
-        let Texts { engine, mut parts, values } = self.0;
-        let text = match (engine, parts.pop()) {
-            (_, None) => return Ok(()),
-            (Engine::Postgres, Some(last)) => {
-                let named = parts.iter().enumerate().map(|(n, part)| format!("w{n} AS ({part})"));
-                let named: Vec<String> = named.collect();
-                if named.is_empty() { last.to_string() } else { format!("WITH {} {last}", named.join(", ")) }
-            }
-            (Engine::Sqlite, Some(last)) => {
-                parts.push(last);
-                parts.join(";")
-            }
-        };
-        query_with::<()>(AssertSqlSafe(text).into_sql_str(), values).execute(connection).await.map(|_| ())
+        let engine = self.0.engine;
+        for mut parts in self.0.together() {
+            let values = values_of(&mut parts);
+            let text = match (engine, parts.split_last()) {
+                (_, None) => continue,
+                (_, Some((only, []))) => only.text.to_string(),
+                (Engine::Postgres, Some((last, before))) => {
+                    let named = before.iter().enumerate().map(|(n, part)| format!("w{n} AS ({})", part.text));
+                    format!("WITH {} {}", named.collect::<Vec<_>>().join(", "), last.text)
+                }
+                (Engine::Sqlite, Some(_)) => one_after_another(&parts),
+            };
+            query_with::<()>(AssertSqlSafe(text).into_sql_str(), values).execute(&mut *connection).await?;
+        }
+        Ok(())
     }
 }
 
@@ -166,25 +167,28 @@ impl Reads {
     /// As [`Connection::data_version`]; no row where such changes are announced.
     pub(in crate::store) fn data_version(&mut self) -> Asked<(i64,)> {
         let text = engine::data_version_text(self.texts.engine);
-        self.texts.parts.extend(text.map(Arc::from));
+        self.texts.parts.extend(text.map(|text| Part { text: text.into(), values: Vec::new() }));
         self.parts.push(text.iter().len());
         Asked(self.parts.len() - 1, PhantomData)
     }
 
     pub(in crate::store) async fn run(self, connection: &mut Connection) -> Result<Answers, sqlx::Error> {
-        let Texts { engine, parts, values } = self.texts;
-        if parts.is_empty() {
-            return Ok(Answers(self.parts.iter().map(|_| Vec::new()).collect()));
+        let engine = self.texts.engine;
+        let mut found = Vec::new();
+        for mut parts in self.texts.together() {
+            let values = values_of(&mut parts);
+            let text = match engine {
+                Engine::Postgres => {
+                    let record = |(n, part): (usize, &Part)| {
+                        format!("SELECT {n}::bigint, ROW(p.*) FROM ({}) AS p", part.text)
+                    };
+                    parts.iter().enumerate().map(record).collect::<Vec<_>>().join(" UNION ALL ")
+                }
+                Engine::Sqlite => one_after_another(&parts),
+            };
+            let text = AssertSqlSafe(text).into_sql_str();
+            found.extend(connection.fetch_parts(text, values, parts.len()).await?);
         }
-        let count = parts.len();
-        let text = match engine {
-            Engine::Postgres => {
-                let record = |(n, part)| format!("SELECT {n}::bigint, ROW(p.*) FROM ({part}) AS p");
-                parts.iter().enumerate().map(record).collect::<Vec<_>>().join(" UNION ALL ")
-            }
-            Engine::Sqlite => parts.join(";"),
-        };
-        let found = connection.fetch_parts(AssertSqlSafe(text).into_sql_str(), values, count).await?;
         let mut found = found.into_iter();
         Ok(Answers(self.parts.iter().map(|parts| found.by_ref().take(*parts).flatten().collect()).collect()))
     }
@@ -198,17 +202,22 @@ impl Answers {
     }
 }
 
-/// Statements of a row list each, and the values of all of them.
+/// Statements of a row list each.
 #[derive(Debug)]
 struct Texts {
     engine: Engine,
-    parts: Vec<Arc<str>>,
+    parts: Vec<Part>,
+}
+
+#[derive(Debug)]
+struct Part {
+    text: Arc<str>,
     values: Vec<Value>,
 }
 
 impl Texts {
     const fn new(engine: Engine) -> Self {
-        Self { engine, parts: Vec::new(), values: Vec::new() }
+        Self { engine, parts: Vec::new() }
     }
 
     fn add<R: Row>(&mut self, statement: &'static Statement, rows: Vec<R>) {
@@ -219,6 +228,9 @@ impl Texts {
     }
 
     fn add_arrays<R: Row>(&mut self, statement: &'static Statement, rows: Vec<R>) {
+        if rows.is_empty() {
+            return;
+        }
         let mut columns: Vec<Vec<Value>> = Vec::new();
         columns.resize_with(statement.columns, || Vec::with_capacity(rows.len()));
         let mut values = Vec::with_capacity(statement.columns);
@@ -226,31 +238,60 @@ impl Texts {
             row.bind(&mut values);
             columns.iter_mut().zip(values.drain(..)).for_each(|(column, value)| column.push(value));
         }
-        let kinds = columns.iter().filter_map(|column| column.first()).map(Value::kind);
-        let text = statement.write_for_postgres(kinds, self.values.len());
-        if columns.iter().all(|column| !column.is_empty()) {
-            self.parts.push(text.into());
-            self.values.extend(columns.into_iter().map(Value::Column));
-        }
+        let values: Vec<Value> = columns.into_iter().map(Value::Column).collect();
+        let before = self.parts.iter().map(|part| part.values.len()).sum();
+        let text = statement.write_for_postgres(values.iter().map(Value::kind), before).into();
+        self.parts.push(Part { text, values });
     }
 
     fn add_lists<R: Row>(&mut self, statement: &'static Statement, rows: Vec<R>) {
         let mut rest = rows.into_iter();
         while rest.len() > 0 {
             let size = SIZES.iter().copied().find(|size| *size >= rest.len()).unwrap_or(MAX_SIZE);
-            let end = self.values.len() + size * statement.columns;
-            self.values.reserve(size * statement.columns);
-            rest.by_ref().take(size).for_each(|row| row.bind(&mut self.values));
-            self.values.resize(end, Value::Null(Kind::Integer));
-            self.parts.push(statement.for_sqlite(size));
+            let mut values = Vec::with_capacity(size * statement.columns);
+            rest.by_ref().take(size).for_each(|row| row.bind(&mut values));
+            values.resize(size * statement.columns, Value::Null(Kind::Integer));
+            self.parts.push(Part { text: statement.for_sqlite(size), values });
         }
     }
+
+    /// What goes in one way. With SQLite long texts go alone: few are alike, and what is prepared takes memory.
+    fn together(self) -> Vec<Vec<Part>> {
+        if self.engine == Engine::Postgres {
+            return if self.parts.is_empty() { Vec::new() } else { vec![self.parts] };
+        }
+        let mut groups: Vec<Vec<Part>> = Vec::new();
+        let mut values = 0;
+        for part in self.parts {
+            values += part.values.len();
+            match groups.last_mut().filter(|_| values <= MAX_TOGETHER) {
+                Some(group) => group.push(part),
+                None => {
+                    values = part.values.len();
+                    groups.push(vec![part]);
+                }
+            }
+        }
+        groups
+    }
+}
+
+fn values_of(parts: &mut [Part]) -> Vec<Value> {
+    let mut all = Vec::with_capacity(parts.iter().map(|part| part.values.len()).sum());
+    parts.iter_mut().for_each(|part| all.append(&mut part.values));
+    all
+}
+
+fn one_after_another(parts: &[Part]) -> String {
+    parts.iter().map(|part| &*part.text).collect::<Vec<_>>().join(";")
 }
 
 /// Numbers of rows that have a text of their own.
 const SIZES: [usize; 11] = [1, 2, 4, 8, 16, 24, 32, 48, 64, 128, MAX_SIZE];
 /// 256 rows of 30 columns stay under the values that a statement of SQLite may have (32,766).
 const MAX_SIZE: usize = 256;
+/// Values of statements that SQLite is given as one text: those of some ten mails.
+const MAX_TOGETHER: usize = 2048;
 
 /// A row of a table: fields in the order of the columns, whose names they bear.
 macro_rules! row {
@@ -315,13 +356,25 @@ mod tests {
         );
         assert!(Arc::ptr_eq(&STATEMENT.for_sqlite(64), &STATEMENT.for_sqlite(64)));
         for rows in 1..=MAX_SIZE {
-            let Texts { parts, values, .. } = texts(Engine::Sqlite, rows);
+            let parts = texts(Engine::Sqlite, rows).parts;
             assert_eq!(parts.len(), 1, "{rows} rows");
-            assert_eq!(values.len(), parts[0].matches('?').count());
-            assert!(SIZES.iter().any(|size| values.len() == 2 * size));
+            assert_eq!(parts[0].values.len(), parts[0].text.matches('?').count());
+            assert!(SIZES.iter().any(|size| parts[0].values.len() == 2 * size));
         }
         assert_eq!(texts(Engine::Sqlite, MAX_SIZE + 1).parts.len(), 2);
         assert!(texts(Engine::Sqlite, 0).parts.is_empty());
+    }
+
+    #[test]
+    fn statements_go_together_up_to_a_number_of_values() {
+        let mut texts = Texts::new(Engine::Sqlite);
+        for rows in [256, 256, 256, 256, 1, 256] {
+            texts.add(&STATEMENT, (0..rows).map(|n| Pair(n, None)).collect());
+        }
+        let groups: Vec<usize> = texts.together().iter().map(Vec::len).collect();
+        assert_eq!(groups, [4, 2]);
+        assert!(Texts::new(Engine::Sqlite).together().is_empty());
+        assert!(Texts::new(Engine::Postgres).together().is_empty());
     }
 
     #[test]
@@ -335,9 +388,9 @@ mod tests {
             )
         };
         assert_eq!(
-            two.parts.iter().map(|part| &**part).collect::<Vec<_>>(),
+            two.parts.iter().map(|part| &*part.text).collect::<Vec<_>>(),
             [expected(1, 2), expected(3, 4)]
         );
-        assert_eq!(two.values.len(), 4);
+        assert_eq!(two.parts.iter().map(|part| part.values.len()).collect::<Vec<_>>(), [2, 2]);
     }
 }

@@ -64,6 +64,8 @@ impl Pool {
 
     /// A transaction that writes. With SQLite it waits for its turn and is then the only one.
     pub(in crate::store) async fn begin_writing(&self) -> Result<Transaction, sqlx::Error> {
+        #[cfg(test)]
+        ways::one();
         Ok(Transaction(match self {
             Self::Postgres(pool) => Connection::Postgres(
                 Box::pin(PgHeld::begin(pool, "BEGIN ISOLATION LEVEL READ COMMITTED")).await?,
@@ -115,6 +117,8 @@ impl Connection {
 
     /// A number that changes when another process has committed; none where such changes are announced.
     pub(in crate::store) async fn data_version(&mut self) -> Result<Option<i64>, sqlx::Error> {
+        #[cfg(test)]
+        ways::one();
         match self {
             Self::Postgres(_) => Ok(None),
             Self::Sqlite(held) => sqlite::data_version(held).await.map(Some),
@@ -143,6 +147,8 @@ impl Connection {
     }
 
     pub(super) async fn execute(&mut self, text: SqlStr, values: Vec<Value>) -> Result<u64, sqlx::Error> {
+        #[cfg(test)]
+        ways::one();
         match self {
             Self::Postgres(held) => Box::pin(held.execute(text, Value::for_postgres(values)?)).await,
             Self::Sqlite(held) => {
@@ -157,6 +163,8 @@ impl Connection {
         text: SqlStr,
         values: Vec<Value>,
     ) -> Result<Vec<T>, sqlx::Error> {
+        #[cfg(test)]
+        ways::one();
         match self {
             Self::Postgres(held) => Box::pin(held.fetch_all(text, Value::for_postgres(values)?)).await,
             Self::Sqlite(held) => {
@@ -172,6 +180,8 @@ impl Connection {
         values: Vec<Value>,
         parts: usize,
     ) -> Result<Vec<Vec<Found>>, sqlx::Error> {
+        #[cfg(test)]
+        ways::one();
         let mut found: Vec<Vec<Found>> = Vec::new();
         found.resize_with(parts, Vec::new);
         match self {
@@ -205,6 +215,8 @@ impl Connection {
 impl Transaction {
     /// Puts it on disk. After an error nobody knows whether it is there.
     pub(in crate::store) async fn commit(self) -> Result<(), sqlx::Error> {
+        #[cfg(test)]
+        ways::one();
         match self.0 {
             Connection::Postgres(held) => held.commit().await,
             Connection::Sqlite(SqliteHeld::Begun(transaction)) => transaction.commit().await,
@@ -244,5 +256,23 @@ impl DerefMut for SqliteHeld {
             Self::Begun(transaction) => transaction,
             Self::Idle(connection) => connection,
         }
+    }
+}
+
+/// How often this thread has gone to an engine.
+#[cfg(test)]
+pub(in crate::store) mod ways {
+    use std::cell::Cell;
+
+    thread_local! {
+        static WAYS: Cell<u64> = const { Cell::new(0) };
+    }
+
+    pub(in crate::store) fn count() -> u64 {
+        WAYS.get()
+    }
+
+    pub(super) fn one() {
+        WAYS.set(WAYS.get() + 1);
     }
 }

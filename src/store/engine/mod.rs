@@ -14,6 +14,8 @@ use sqlx::postgres::PgDatabaseError;
 use crate::config::StoreUrl;
 use crate::store::StoreError;
 
+#[cfg(test)]
+pub(in crate::store) use connection::ways;
 pub(in crate::store) use connection::{Connection, Pool, Transaction};
 pub(in crate::store) use postgres::listen;
 pub use postgres::{BadPostgresUrl, PostgresUrl};

@@ -165,8 +165,8 @@ const WRITER_WAIT: Duration = Duration::from_secs(10);
 /// RCPT must be answered within 5 seconds.
 const READER_WAIT: Duration = Duration::from_secs(4);
 const READERS: u32 = 4;
-/// Prepared statements a connection keeps: every text of every size of batch.
-const STATEMENTS: usize = 512;
+/// Prepared statements a connection keeps: those of the usual sizes of batches. A long one takes a quarter of a megabyte.
+const STATEMENTS: usize = 256;
 /// Rows that SQLite's thread is ahead of us at most: it does not wait in the middle of what a batch asks.
 const ROWS: usize = 1024;
 /// A sealed mail takes fewer pages, and the journal fewer writes, than with the default of 4 KiB. Only a new database

@@ -70,7 +70,7 @@ impl fmt::Debug for PostgresUrl {
 pub(super) async fn connect(url: &PostgresUrl) -> Result<Pools, StoreError> {
     let read = pool(url, READERS, READER_WAIT, &[("statement_timeout", "30s")]);
     let write = pool(url, CHANGES, CHANGE_WAIT, WRITING);
-    let filing = pool(url, FILERS, FILER_WAIT, WRITING);
+    let filing = pool(url, FILERS, FILER_WAIT, &[WRITING, BY_KEYS].concat());
     check_server(url, &filing).await?;
     migrations::check(&filing, url).await?;
     let [read, write, filing] = [read, write, filing].map(Pool::Postgres);
@@ -167,6 +167,14 @@ const QUERY_CANCELED: &str = "57014";
 const ALWAYS: &[(&str, &str)] = &[("idle_in_transaction_session_timeout", "15s")];
 /// A batch takes milliseconds.
 const WRITING: &[(&str, &str)] = &[("statement_timeout", "10s"), ("lock_timeout", "2s")];
+/// Of a batch: each statement goes by its keys, also where the server still takes a table for small, and is planned once.
+const BY_KEYS: &[(&str, &str)] = &[
+    ("plan_cache_mode", "force_generic_plan"),
+    ("enable_seqscan", "off"),
+    ("enable_hashjoin", "off"),
+    ("enable_mergejoin", "off"),
+    ("jit", "off"),
+];
 /// The server's end of a connection whose client is gone without a word.
 const OVER_TCP: &[(&str, &str)] = &[
     ("tcp_keepalives_idle", "10"),
