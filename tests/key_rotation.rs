@@ -90,7 +90,8 @@ async fn an_account_gets_another_key_and_everything_still_opens(engine: Engine) 
     let held = world.file(email("held@praxis.test", USER, &[])).await.unwrap();
     assert_eq!(held.decided[0].1.outcome(), Outcome::Held);
     let held = held.decided[0].0;
-    let request = Request { account: world.account, key: "k".to_owned(), about: world.account, hash: [7; 32] };
+    let request =
+        Request { account: world.account, key: "k".to_owned(), about: world.account, hash: [7; 32] };
     let answer = StoredAnswer { status: 201, body: "{\"secret\":1}".to_owned() };
     let mut change = world.store.change().await.unwrap();
     let new = NewWebhook {

@@ -21,6 +21,8 @@ use crate::time::Timestamp;
 /// All that is known for a batch, by account.
 #[derive(Debug, Default)]
 pub(in crate::store) struct Directory {
+    /// None where changes by others are announced.
+    pub(in crate::store) data_version: Option<i64>,
     pub(in crate::store) accounts: HashMap<AccountId, Account>,
     /// The lowest number of an account key that may have sealed what is filed.
     pub(in crate::store) key_floors: HashMap<AccountId, i64>,

@@ -1,9 +1,11 @@
-//! Reads a [`Directory`] for a batch: one statement for each table, whatever the number of messages.
+//! Reads a [`Directory`] for a batch: one statement for each table, all in one way to the
+//! engine, whatever the number of messages.
 //!
 //! Each statement joins a list of keys to a table through an index that leads with the account (R4). `CROSS JOIN`
 //! keeps the list outside: a row-value `IN` would scan the table in SQLite.
 
 use std::collections::HashSet;
+use std::collections::hash_map::Entry;
 use std::hash::Hash;
 
 use uuid::Uuid;
@@ -21,13 +23,13 @@ use crate::store::facts::{
     sort_entries, tombstone,
 };
 use crate::store::queries::{
-    ACCOUNTS, CONTACTS_BY_EMAIL, CONTACTS_BY_ID, CONVERSATIONS, HELD, Hash16, IDENTITIES, MARKS, MESSAGES,
-    OWNERS, OfDay, One, SIGNERS, THREADS, TOMBSTONES, Text, Two,
+    ACCOUNTS, CONTACTS_BY_EMAIL, CONTACTS_BY_ID, CONVERSATIONS, HELD, Hash16, IDENTITIES, MESSAGES, OWNERS,
+    OfDay, One, SIGNERS, THREADS, TOMBSTONES, Text, Two,
 };
 use crate::store::row_keyring::RowKeySet;
 use crate::store::row_keys::{Index, RowKeys};
 use crate::store::row_seal::unreadable;
-use crate::store::statement::select;
+use crate::store::statement::Reads;
 use crate::store::{Store, StoreError};
 use crate::time::Timestamp;
 
@@ -60,34 +62,109 @@ impl Directory {
     ) -> Result<Self, sqlx::Error> {
         let mut directory = Self::default();
         let wanted = Wanted::of(arrivals);
-        directory.load_accounts(connection, &wanted, served_domains, rows).await?;
-        directory.load_identities(connection, &wanted, rows).await?;
-        directory.load_signers(connection, &wanted, rows).await?;
-        directory.load_contacts_by_email(connection, &wanted, rows).await?;
-        directory.load_threads(connection, &wanted, rows).await?;
-        directory.load_messages(connection, &wanted, rows).await?;
-        directory.load_held(connection, &wanted, rows).await?;
-        directory.load_tombstones(connection, arrivals, keys).await?;
-        directory.load_conversations(connection, wanted.conversations.clone()).await?;
-        directory.load_owners(connection, wanted.owners, rows).await?;
-        directory.load_contacts_of_conversations(connection, rows).await?;
-        directory.load_marks(connection).await?;
+        let erased: HashSet<_> = arrivals.iter().map(|arrival| tombstone(arrival, keys)).collect();
+        let erased = erased.into_iter().map(|(account, hash)| Hash16(account.uuid(), hash)).collect();
+        let addresses = texts(&wanted.addresses, rows, Index::Address)?;
+        let message_ids = texts(&wanted.message_ids, rows, Index::MessageId)?;
+
+        let mut reads = Reads::new(connection.engine());
+        let data_version = reads.data_version();
+        let accounts = reads.select(&ACCOUNTS, wanted.accounts.iter().map(|id| One(id.uuid())).collect());
+        let identities = reads.select(&IDENTITIES, addresses.clone());
+        let signers = reads.select(&SIGNERS, texts(&wanted.authors, rows, Index::Address)?);
+        let contacts = reads.select(&CONTACTS_BY_EMAIL, addresses);
+        let threads = reads.select(&THREADS, texts(&wanted.references, rows, Index::MessageId)?);
+        let messages = reads.select(&MESSAGES, message_ids.clone());
+        let held = reads.select(&HELD, message_ids);
+        let erased = reads.select(&TOMBSTONES, erased);
+        let conversations = reads.select(&CONVERSATIONS, wanted.conversations.into_iter().collect());
+        let owners = reads.select(&OWNERS, wanted.owners.users.into_iter().collect());
+        let mut found = reads.run(connection).await?;
+
+        directory.data_version = found.take(data_version)?.first().map(|(version,)| *version);
+        directory.take_accounts(found.take(accounts)?, served_domains, rows)?;
+        directory.take_identities(found.take(identities)?, rows)?;
+        directory.take_signers(found.take(signers)?, rows)?;
+        for contact in found.take(contacts)? {
+            directory.take_contact_by_email(contact, rows)?;
+        }
+        directory.take_threads(found.take(threads)?, rows)?;
+        directory.take_messages(found.take(messages)?, rows)?;
+        directory.take_held(found.take(held)?, rows)?;
+        directory.take_tombstones(found.take(erased)?);
+        found.take(conversations)?.into_iter().for_each(|row| directory.take_conversation(row));
+        directory.take_owners(found.take(owners)?, rows)?;
+        directory.load_what_follows(connection, wanted.owners.of_conversations, rows).await?;
         Ok(directory)
     }
 
-    async fn load_accounts(
+    /// Where the conversations lead: merges (R41), their contacts, and the users of those that are replied to. Mostly
+    /// nothing, or one way.
+    async fn load_what_follows(
         &mut self,
         connection: &mut Connection,
-        wanted: &Wanted,
+        replied: HashSet<(AccountId, ConversationId, i64)>,
+        rows: &RowKeySet,
+    ) -> Result<(), sqlx::Error> {
+        for _ in 0..=MAX_MERGES {
+            let owners: Vec<OfDay> = replied.iter().filter_map(|key| self.missing_owner(*key)).collect();
+            let (merged, contacts) = (self.missing_conversations(), self.missing_contacts());
+            if owners.is_empty() && merged.is_empty() && contacts.is_empty() {
+                break;
+            }
+            let mut reads = Reads::new(connection.engine());
+            let owners = reads.select(&OWNERS, owners);
+            let merged = reads.select(&CONVERSATIONS, merged.into_iter().collect());
+            let contacts = reads.select(&CONTACTS_BY_ID, contacts.into_iter().collect());
+            let mut found = reads.run(connection).await?;
+            let (owners, merged) = (found.take(owners)?, found.take(merged)?);
+            let contacts: Vec<ContactRow> = found.take(contacts)?;
+            if owners.is_empty() && merged.is_empty() && contacts.is_empty() {
+                break;
+            }
+            self.take_owners(owners, rows)?;
+            merged.into_iter().for_each(|row| self.take_conversation(row));
+            for contact in contacts {
+                let keys = rows.of(AccountId::from_uuid(contact.0)).map_err(unreadable)?;
+                self.take_contact(contact, &keys)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The user of a conversation that is replied to, if it is not known yet.
+    fn missing_owner(&self, (account, id, day): (AccountId, ConversationId, i64)) -> Option<OfDay> {
+        let user = self.conversation(account, id)?.user?;
+        let is_known = self.filed_today.contains_key(&(account, user, day));
+        (!is_known).then(|| OfDay(account.uuid(), user.uuid(), day))
+    }
+
+    fn missing_conversations(&self) -> HashSet<Two> {
+        self.conversations
+            .iter()
+            .filter_map(|((account, _), known)| Some((*account, known.merged_into?)))
+            .filter(|key| !self.conversations.contains_key(key))
+            .map(|(account, conversation)| Two(account.uuid(), conversation.uuid()))
+            .collect()
+    }
+
+    fn missing_contacts(&self) -> HashSet<Two> {
+        self.conversations
+            .iter()
+            .map(|((account, _), known)| (*account, known.conversation.contact))
+            .filter(|key| !self.contacts.contains_key(key))
+            .map(|(account, contact)| Two(account.uuid(), contact.uuid()))
+            .collect()
+    }
+
+    fn take_accounts(
+        &mut self,
+        found: Vec<(Uuid, String, String, i64, Option<Uuid>)>,
         served_domains: &[String],
         rows: &RowKeySet,
     ) -> Result<(), sqlx::Error> {
         let operator = rows.of(AccountId::OPERATOR).map_err(unreadable)?;
-        let keys = wanted.accounts.iter().map(|account| One(account.uuid())).collect();
-        type Found = (Uuid, String, String, i64, Option<Uuid>);
-        for (id, name, settings, key_floor, last_event) in
-            select::<_, Found>(connection, &ACCOUNTS, keys).await?
-        {
+        for (id, name, settings, key_floor, last_event) in found {
             let name = operator.show("accounts.name", id, name).map_err(unreadable)?;
             let settings = operator.show("accounts.settings", id, settings).map_err(unreadable)?;
             let id = AccountId::from_uuid(id);
@@ -100,17 +177,12 @@ impl Directory {
         Ok(())
     }
 
-    async fn load_identities(
+    fn take_identities(
         &mut self,
-        connection: &mut Connection,
-        wanted: &Wanted,
+        found: Vec<(Uuid, String, Uuid, String, Option<i64>, String)>,
         rows: &RowKeySet,
     ) -> Result<(), sqlx::Error> {
-        type Found = (Uuid, String, Uuid, String, Option<i64>, String);
-        for (account, key, user, address, verified_at, sync_state) in
-            select::<_, Found>(connection, &IDENTITIES, texts(&wanted.addresses, rows, Index::Address)?)
-                .await?
-        {
+        for (account, key, user, address, verified_at, sync_state) in found {
             let keys = rows.of(AccountId::from_uuid(account)).map_err(unreadable)?;
             let address = keys.show("user_emails.address", &key, address).map_err(unreadable)?;
             let key = keys.show_index(Index::Address, key).map_err(unreadable)?;
@@ -126,19 +198,12 @@ impl Directory {
     }
 
     /// R13.
-    async fn load_signers(
+    fn take_signers(
         &mut self,
-        connection: &mut Connection,
-        wanted: &Wanted,
+        found: Vec<(Uuid, String, String)>,
         rows: &RowKeySet,
     ) -> Result<(), sqlx::Error> {
-        for (account, key, domain) in select::<_, (Uuid, String, String)>(
-            connection,
-            &SIGNERS,
-            texts(&wanted.authors, rows, Index::Address)?,
-        )
-        .await?
-        {
+        for (account, key, domain) in found {
             let keys = rows.of(AccountId::from_uuid(account)).map_err(unreadable)?;
             let key = keys.show_index(Index::Address, key).map_err(unreadable)?;
             let domain = keys.show_index(Index::Domain, domain).map_err(unreadable)?;
@@ -147,40 +212,50 @@ impl Directory {
         Ok(())
     }
 
-    async fn load_contacts_by_email(
+    fn take_contact_by_email(&mut self, row: ContactRow, rows: &RowKeySet) -> Result<(), sqlx::Error> {
+        let (account, id) = (AccountId::from_uuid(row.0), ContactId::from_uuid(row.1));
+        let keys = rows.of(account).map_err(unreadable)?;
+        let key = keys.show_index(Index::Address, row.4.clone()).map_err(unreadable)?;
+        let contacts = self.contacts_by_email.entry((account, key)).or_default();
+        if !contacts.contains(&id) {
+            contacts.push(id);
+        }
+        self.take_contact(row, &keys)
+    }
+
+    /// One of a contact's marks; the contact itself with the first of them.
+    fn take_contact(
         &mut self,
-        connection: &mut Connection,
-        wanted: &Wanted,
-        rows: &RowKeySet,
+        (account, id, name, email, _, created_at, user, state): ContactRow,
+        keys: &RowKeys,
     ) -> Result<(), sqlx::Error> {
-        let keys = texts(&wanted.addresses, rows, Index::Address)?;
-        let found: Vec<ContactRow> = select(connection, &CONTACTS_BY_EMAIL, keys).await?;
-        for row in found {
-            let account = AccountId::from_uuid(row.0);
-            let keys = rows.of(account).map_err(unreadable)?;
-            let key = keys.show_index(Index::Address, row.4.clone()).map_err(unreadable)?;
-            let contact = contact_of(row, &keys)?;
-            self.contacts_by_email.entry((account, key)).or_default().push(contact.id);
-            self.contacts.insert((account, contact.id), contact);
+        let (account, contact) = (AccountId::from_uuid(account), ContactId::from_uuid(id));
+        if let Entry::Vacant(vacant) = self.contacts.entry((account, contact)) {
+            let email = keys.show("contacts.email", id, email).map_err(unreadable)?;
+            vacant.insert(Contact {
+                id: contact,
+                name: keys.show("contacts.name", id, name).map_err(unreadable)?,
+                email: EmailAddress::parse(&email),
+                created_at: Timestamp::from_millis(created_at),
+            });
+        }
+        if let (Some(user), Some(state)) = (user, state) {
+            let mark = Mark { user: UserId::from_uuid(user), contact, on: state == "on" };
+            self.marks.entry((account, contact)).or_default().push(mark);
         }
         Ok(())
     }
 
-    async fn load_threads(
+    fn take_threads(
         &mut self,
-        connection: &mut Connection,
-        wanted: &Wanted,
+        found: Vec<(Uuid, String, bool, Uuid, Uuid, Option<Uuid>, Option<Uuid>, i64)>,
         rows: &RowKeySet,
     ) -> Result<(), sqlx::Error> {
-        type Found = (Uuid, String, bool, Uuid, Uuid, Option<Uuid>, Option<Uuid>, i64);
-        for (account, header, is_own, id, contact, user, merged_into, last_at) in
-            select::<_, Found>(connection, &THREADS, texts(&wanted.references, rows, Index::MessageId)?)
-                .await?
-        {
+        for (account, header, is_own, id, contact, user, merged_into, last_at) in found {
             let header = shown_header(rows, account, header)?;
-            let (account, conversation) = (AccountId::from_uuid(account), ConversationId::from_uuid(id));
-            self.threads.entry((account, header)).or_default().push(ThreadEntry { conversation, is_own });
-            self.take_conversation((account.uuid(), id, contact, user, merged_into, last_at));
+            let entry = ThreadEntry { conversation: ConversationId::from_uuid(id), is_own };
+            self.threads.entry((AccountId::from_uuid(account), header)).or_default().push(entry);
+            self.take_conversation((account, id, contact, user, merged_into, last_at));
         }
         for entries in self.threads.values_mut() {
             sort_entries(entries);
@@ -188,17 +263,12 @@ impl Directory {
         Ok(())
     }
 
-    async fn load_messages(
+    fn take_messages(
         &mut self,
-        connection: &mut Connection,
-        wanted: &Wanted,
+        found: Vec<(Uuid, String, Uuid, Vec<u8>, Uuid)>,
         rows: &RowKeySet,
     ) -> Result<(), sqlx::Error> {
-        type Found = (Uuid, String, Uuid, Vec<u8>, Uuid);
-        for (account, header, id, digest, contact) in
-            select::<_, Found>(connection, &MESSAGES, texts(&wanted.message_ids, rows, Index::MessageId)?)
-                .await?
-        {
+        for (account, header, id, digest, contact) in found {
             let header = shown_header(rows, account, header)?;
             let existing = ExistingMessage {
                 id: MessageId::from_uuid(id),
@@ -210,16 +280,12 @@ impl Directory {
         Ok(())
     }
 
-    async fn load_held(
+    fn take_held(
         &mut self,
-        connection: &mut Connection,
-        wanted: &Wanted,
+        found: Vec<(Uuid, String, Uuid, Vec<u8>, Option<Uuid>)>,
         rows: &RowKeySet,
     ) -> Result<(), sqlx::Error> {
-        type Found = (Uuid, String, Uuid, Vec<u8>, Option<Uuid>);
-        for (account, header, delivery, digest, user) in
-            select::<_, Found>(connection, &HELD, texts(&wanted.message_ids, rows, Index::MessageId)?).await?
-        {
+        for (account, header, delivery, digest, user) in found {
             let header = shown_header(rows, account, header)?;
             let twin = HeldTwin {
                 delivery: DeliveryId::from_uuid(delivery),
@@ -232,46 +298,9 @@ impl Directory {
     }
 
     /// R60.
-    async fn load_tombstones(
-        &mut self,
-        connection: &mut Connection,
-        arrivals: &[Arrival<'_>],
-        keys: &Keys,
-    ) -> Result<(), sqlx::Error> {
-        let wanted: HashSet<_> = arrivals.iter().map(|arrival| tombstone(arrival, keys)).collect();
-        let wanted = wanted.into_iter().map(|(account, hash)| Hash16(account.uuid(), hash)).collect();
-        for (account, hash) in select::<_, (Uuid, Vec<u8>)>(connection, &TOMBSTONES, wanted).await? {
-            self.tombstones.insert((AccountId::from_uuid(account), hash));
-        }
-        Ok(())
-    }
-
-    /// Those that are wanted, and where merges lead from all that are known by now.
-    async fn load_conversations(
-        &mut self,
-        connection: &mut Connection,
-        mut wanted: HashSet<(AccountId, ConversationId)>,
-    ) -> Result<(), sqlx::Error> {
-        for _ in 0..=MAX_MERGES {
-            let merged = self
-                .conversations
-                .iter()
-                .filter_map(|((account, _), known)| Some((*account, known.merged_into?)));
-            wanted.extend(merged);
-            wanted.retain(|key| !self.conversations.contains_key(key));
-            if wanted.is_empty() {
-                break;
-            }
-            let keys = wanted.drain().map(|(account, id)| Two(account.uuid(), id.uuid())).collect();
-            let found: Vec<ConversationRow> = select(connection, &CONVERSATIONS, keys).await?;
-            if found.is_empty() {
-                break;
-            }
-            for row in found {
-                self.take_conversation(row);
-            }
-        }
-        Ok(())
+    fn take_tombstones(&mut self, found: Vec<(Uuid, Vec<u8>)>) {
+        self.tombstones
+            .extend(found.into_iter().map(|(account, hash)| (AccountId::from_uuid(account), hash)));
     }
 
     fn take_conversation(&mut self, (account, id, contact, user, merged_into, last_at): ConversationRow) {
@@ -288,22 +317,12 @@ impl Directory {
         self.conversations.insert((AccountId::from_uuid(account), id), known);
     }
 
-    /// The users of the addresses, and those of reply conversations.
-    async fn load_owners(
+    fn take_owners(
         &mut self,
-        connection: &mut Connection,
-        wanted: OwnersWanted,
+        found: Vec<(Uuid, Uuid, i64, String, String, Option<i64>)>,
         rows: &RowKeySet,
     ) -> Result<(), sqlx::Error> {
-        type Found = (Uuid, Uuid, i64, String, String, Option<i64>);
-        let mut keys: HashSet<OfDay> = wanted.users;
-        for (account, conversation, day) in wanted.of_conversations {
-            let user = self.conversation(account, conversation).and_then(|known| known.user);
-            keys.extend(user.map(|user| OfDay(account.uuid(), user.uuid(), day)));
-        }
-        for (account, user, day, name, sync_state, filings) in
-            select::<_, Found>(connection, &OWNERS, keys.into_iter().collect()).await?
-        {
+        for (account, user, day, name, sync_state, filings) in found {
             let account = AccountId::from_uuid(account);
             let keys = rows.of(account).map_err(unreadable)?;
             let name = keys.show("users.name", user, name).map_err(unreadable)?;
@@ -311,40 +330,6 @@ impl Directory {
             self.owners.insert((account, user), Owner { user, name, sync_on: sync_state == "on" });
             let filings = u32::try_from(filings.unwrap_or(0)).unwrap_or(u32::MAX);
             self.filed_today.insert((account, user, day), filings);
-        }
-        Ok(())
-    }
-
-    async fn load_contacts_of_conversations(
-        &mut self,
-        connection: &mut Connection,
-        rows: &RowKeySet,
-    ) -> Result<(), sqlx::Error> {
-        let keys: HashSet<Two> = self
-            .conversations
-            .iter()
-            .map(|((account, _), known)| (*account, known.conversation.contact))
-            .filter(|key| !self.contacts.contains_key(key))
-            .map(|(account, contact)| Two(account.uuid(), contact.uuid()))
-            .collect();
-        let found: Vec<ContactRow> = select(connection, &CONTACTS_BY_ID, keys.into_iter().collect()).await?;
-        for row in found {
-            let account = AccountId::from_uuid(row.0);
-            let contact = contact_of(row, &rows.of(account).map_err(unreadable)?)?;
-            self.contacts.insert((account, contact.id), contact);
-        }
-        Ok(())
-    }
-
-    async fn load_marks(&mut self, connection: &mut Connection) -> Result<(), sqlx::Error> {
-        let keys =
-            self.contacts.keys().map(|(account, contact)| Two(account.uuid(), contact.uuid())).collect();
-        for (account, contact, user, state) in
-            select::<_, (Uuid, Uuid, Uuid, String)>(connection, &MARKS, keys).await?
-        {
-            let contact = ContactId::from_uuid(contact);
-            let mark = Mark { user: UserId::from_uuid(user), contact, on: state == "on" };
-            self.marks.entry((AccountId::from_uuid(account), contact)).or_default().push(mark);
         }
         Ok(())
     }
@@ -358,7 +343,7 @@ struct Wanted {
     authors: HashSet<(AccountId, String)>,
     references: HashSet<(AccountId, String)>,
     message_ids: HashSet<(AccountId, String)>,
-    conversations: HashSet<(AccountId, ConversationId)>,
+    conversations: HashSet<Two>,
     owners: OwnersWanted,
 }
 
@@ -379,7 +364,7 @@ impl Wanted {
             }
             if let Mailbox::Reply(reply) = arrival.mailbox {
                 owners.of_conversations.insert((account, reply.conversation, day));
-                conversations.insert((account, reply.conversation));
+                conversations.insert(Two(account.uuid(), reply.conversation.uuid()));
             }
         }
         Self {
@@ -435,18 +420,6 @@ fn address_of(text: &str) -> Result<EmailAddress, sqlx::Error> {
     EmailAddress::parse(text).ok_or_else(|| sqlx::Error::Decode("an address in the store is none".into()))
 }
 
-fn contact_of(
-    (_, id, name, email, _, created_at): ContactRow,
-    keys: &RowKeys,
-) -> Result<Contact, sqlx::Error> {
-    let email = keys.show("contacts.email", id, email).map_err(unreadable)?;
-    Ok(Contact {
-        id: ContactId::from_uuid(id),
-        name: keys.show("contacts.name", id, name).map_err(unreadable)?,
-        email: EmailAddress::parse(&email),
-        created_at: Timestamp::from_millis(created_at),
-    })
-}
-
-type ContactRow = (Uuid, Uuid, String, String, String, i64);
+/// A contact with one of its marks, if it has any.
+type ContactRow = (Uuid, Uuid, String, String, String, i64, Option<Uuid>, Option<String>);
 type ConversationRow = (Uuid, Uuid, Uuid, Option<Uuid>, Option<Uuid>, i64);

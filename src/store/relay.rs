@@ -14,7 +14,7 @@ use crate::store::queries::{OfDay, RELAYED, RELAYED_MESSAGES, STAFF_ADDRESSES, T
 use crate::store::row_keyring::RowKeySet;
 use crate::store::row_seal::unreadable;
 use crate::store::rows::{RelayJobRow, Rows, ThreadIdRow};
-use crate::store::statement::select;
+use crate::store::statement::Reads;
 
 /// What a batch knows of the conversations that copies may go on from.
 #[derive(Debug, Default)]
@@ -46,9 +46,16 @@ impl Directory {
             conversations.insert(OfDay(account.uuid(), conversation.id.uuid(), since));
         }
         let has_reply = !conversations.is_empty();
-        type Verified = (Uuid, Uuid, String, i64, String);
-        let mut staff: Vec<Verified> =
-            select(connection, &STAFF_ADDRESSES, users.into_iter().collect()).await?;
+        let known = self.messages.iter().flat_map(|((account, _), messages)| {
+            messages.iter().map(|message| Two(account.uuid(), message.id.uuid()))
+        });
+        let known = if has_reply { known.collect() } else { Vec::new() };
+        let mut reads = Reads::new(connection.engine());
+        let staff = reads.select(&STAFF_ADDRESSES, users.into_iter().collect());
+        let lately = reads.select(&RELAYED, conversations.into_iter().collect());
+        let done = reads.select(&RELAYED_MESSAGES, known);
+        let mut found = reads.run(connection).await?;
+        let mut staff: Vec<(Uuid, Uuid, String, i64, String)> = found.take(staff)?;
         for (account, _, address, _, key) in &mut staff {
             let keys = rows.of(AccountId::from_uuid(*account)).map_err(unreadable)?;
             let stored = std::mem::take(address);
@@ -61,18 +68,11 @@ impl Directory {
                 relaying.staff.entry(key).or_insert(address);
             }
         }
-        for (account, conversation) in
-            select::<_, (Uuid, Uuid)>(connection, &RELAYED, conversations.into_iter().collect()).await?
-        {
+        for (account, conversation) in found.take::<(Uuid, Uuid)>(lately)? {
             let key = (AccountId::from_uuid(account), ConversationId::from_uuid(conversation));
             *relaying.lately.entry(key).or_default() += 1;
         }
-        let known = self.messages.iter().flat_map(|((account, _), messages)| {
-            messages.iter().map(|message| Two(account.uuid(), message.id.uuid()))
-        });
-        let known = if has_reply { known.collect() } else { Vec::new() };
-        type Done = (Uuid, Uuid, Uuid);
-        for (account, message, contact) in select::<_, Done>(connection, &RELAYED_MESSAGES, known).await? {
+        for (account, message, contact) in found.take::<(Uuid, Uuid, Uuid)>(done)? {
             let message = MessageId::from_uuid(message);
             relaying.done.insert((AccountId::from_uuid(account), message, ContactId::from_uuid(contact)));
         }

@@ -60,8 +60,8 @@ impl MessageRow {
     fn seal(&mut self, keys: &RowKeys) -> Result<(), SealError> {
         let id = self.message_id;
         hide(keys, "messages.subject", id, &mut self.subject)?;
-        hide(keys, "messages.text", id, &mut self.text)?;
-        hide(keys, "messages.new_text", id, &mut self.new_text)?;
+        self.text = keys.hide("messages.text", id, self.text.as_str())?.into();
+        self.new_text = keys.hide("messages.new_text", id, self.new_text.as_str())?.into();
         hide(keys, "messages.attachments", id, &mut self.attachments)?;
         hide_some(keys, "messages.meeting", id, &mut self.meeting)?;
         index(keys, Index::MessageId, &mut self.message_id_header)?;

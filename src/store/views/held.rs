@@ -158,4 +158,3 @@ fn held_of(row: Row, keys: &RowKeys) -> Result<HeldMail, StoreError> {
         headers: serde_json::from_str(&keys.show("held.headers", id, row.headers)?).unwrap_or_default(),
     })
 }
-

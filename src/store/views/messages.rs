@@ -289,6 +289,7 @@ fn message_of(row: Row, people: &[PersonRow], keys: &RowKeys) -> Result<Message,
     };
     let in_reply_to = row.in_reply_to.map(|header| keys.show_index(Index::MessageId, header));
     let meeting = keys.show_some("messages.meeting", id, row.meeting)?;
+    let new_text = keys.show("messages.new_text", id, row.new_text)?;
     Ok(Message {
         from: with_role("from")?.into_iter().next().unwrap_or_default(),
         to: with_role("to")?,
@@ -305,8 +306,9 @@ fn message_of(row: Row, people: &[PersonRow], keys: &RowKeys) -> Result<Message,
         received_at: Timestamp::from_millis(row.received_at),
         message_id_header: keys.show_index(Index::MessageId, row.message_id_header)?,
         in_reply_to: in_reply_to.transpose()?,
-        text: keys.show("messages.text", id, row.text)?,
-        new_text: keys.show("messages.new_text", id, row.new_text)?,
+        // Stored once where all of it is new.
+        text: if row.text.is_empty() { new_text.clone() } else { keys.show("messages.text", id, row.text)? },
+        new_text,
         has_html: row.has_html,
         flags: list(&row.flags),
         attachments: list(&keys.show("messages.attachments", id, row.attachments)?),
