@@ -1,7 +1,7 @@
 //! Keys take the place of others: what was sealed before opens afterwards, whoever is at work meanwhile and whenever it
 //! is killed; and nothing opens with a key or in a place that it was not made for.
 
-#![expect(clippy::unwrap_used, reason = "a test stops where it fails")]
+#![expect(clippy::unwrap_used, clippy::cognitive_complexity, reason = "a test stops where it fails")]
 
 #[path = "support/store_world.rs"]
 mod store_world;
