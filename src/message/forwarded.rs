@@ -161,7 +161,7 @@ fn bare_forward(lines: &[&str], behind: usize, subject: &str) -> Option<Forwarde
     Some(forwarded)
 }
 
-/// `>>> "Ana" <ana@x.test> 23.11.2026 09:14 >>>` above the text, as GroupWise writes it.
+/// `>>> "Ana" <ana@x.test> 23.11.2026 09:14 >>>` above the text, as `GroupWise` writes it.
 fn framed_forward(lines: &[&str], at: usize, subject: &str) -> Option<Forwarded> {
     let line = lines.get(at)?.trim().strip_prefix(">>>")?.strip_suffix(">>>")?;
     attributed(line, subject, lines.get(at + 1..).unwrap_or_default())
