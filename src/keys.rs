@@ -234,6 +234,25 @@ impl Keys {
         tag.iter().map(|octet| format!("{octet:02x}")).collect()
     }
 
+    /// Names the address-hash key without telling anything of it: hashes of another copy mean the same here if these
+    /// are the same.
+    #[must_use]
+    pub fn address_hash_id(&self) -> String {
+        hex(self.tag(b"syncmx name of the address-hash key 1\0", &[]).get(..KEY_NAME_LEN).unwrap_or_default())
+    }
+
+    /// Names each reply-token key without telling anything of it.
+    #[must_use]
+    pub fn reply_token_ids(&self) -> Vec<(u8, String)> {
+        let name = |key: &TokenKey| {
+            // Longer than what a token's own tag is made of.
+            let text = b"syncmx name of a reply-token key 1\0";
+            let tag = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, key.secret.expose()), text);
+            (key.id, hex(tag.as_ref().get(..KEY_NAME_LEN).unwrap_or_default()))
+        };
+        self.reply_tokens().iter().map(name).collect()
+    }
+
     /// 16 octets of HMAC-SHA-256 over a purpose and what follows it: no tag serves two purposes.
     fn tag(&self, purpose: &[u8], parts: &[&[u8]]) -> [u8; 16] {
         let mut context =
@@ -378,8 +397,15 @@ fn read_hex(text: &str, name: &str) -> Result<Secret, String> {
 }
 
 fn write_hex(secret: &Secret) -> String {
-    secret.expose().iter().map(|byte| format!("{byte:02x}")).collect()
+    hex(secret.expose())
 }
+
+fn hex(octets: &[u8]) -> String {
+    octets.iter().map(|octet| format!("{octet:02x}")).collect()
+}
+
+/// Octets of a key's name.
+const KEY_NAME_LEN: usize = 4;
 
 #[cfg(test)]
 mod tests {

@@ -13,7 +13,7 @@ use crate::config::Config;
 use crate::http::{self, AppState};
 use crate::mta_sts::Policy;
 use crate::store::Store;
-use crate::store::directory::Principal;
+use crate::store::directory::{Principal, Scope, Scopes};
 use crate::time::Timestamp;
 
 /// The router and the store behind it.
@@ -42,8 +42,30 @@ impl LocalApi {
         self.send(method, path, "application/json", body).await
     }
 
+    /// `GET`, as a token of the operator's with these scopes alone would.
+    pub(super) async fn read(&self, path: &str, scopes: &[Scope]) -> Result<Value, Failure> {
+        let principal = Principal { scopes: Scopes::from(scopes), ..Principal::operator() };
+        self.send_as(principal, "GET", path, "application/json", String::new()).await
+    }
+
+    /// The store behind it.
+    pub(super) const fn store(&self) -> &Store {
+        &self.store
+    }
+
     pub(super) async fn send(
         &self,
+        method: &str,
+        path: &str,
+        content_type: &str,
+        body: String,
+    ) -> Result<Value, Failure> {
+        self.send_as(Principal::operator(), method, path, content_type, body).await
+    }
+
+    async fn send_as(
+        &self,
+        principal: Principal,
         method: &str,
         path: &str,
         content_type: &str,
@@ -53,7 +75,7 @@ impl LocalApi {
             .method(method)
             .uri(format!("/api/v1{path}"))
             .header("content-type", content_type)
-            .extension(Principal::operator())
+            .extension(principal)
             .body(Body::from(body))
             .map_err(|error| Failure::Usage(error.to_string()))?;
         let answer = match self.router.clone().oneshot(request).await {
@@ -84,4 +106,5 @@ impl LocalApi {
     }
 }
 
-const MAX_ANSWER_OCTETS: usize = 64 * 1024 * 1024;
+/// A page of messages of 36 MiB of text each, twice over.
+const MAX_ANSWER_OCTETS: usize = 1024 * 1024 * 1024;

@@ -18,7 +18,7 @@ pub(in crate::store) use connection::{Connection, Pool, Transaction};
 pub(in crate::store) use postgres::listen;
 pub use postgres::{BadPostgresUrl, PostgresUrl};
 pub(in crate::store) use query::{Builder, Fetched, query, query_as, query_scalar, query_with};
-pub(in crate::store) use value::Value;
+pub(in crate::store) use value::{Kind as ValueKind, Nullable, Value};
 
 /// Readers and writers.
 #[derive(Debug)]
