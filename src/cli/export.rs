@@ -49,7 +49,7 @@ pub(super) async fn run(config: &Config, arguments: Arguments) -> Result<ExitCod
             let target = out.unwrap_or_else(|| PathBuf::from(format!("account-{account}")));
             let report = account::export(config, account, &target).await?;
             let shown = json!({
-                "folder": report.folder, "rows": report.rows, "messages": report.files,
+                "folder": report.folder, "rows": report.rows, "originals": report.files,
                 "problems": report.problems,
             });
             print(&shown, output);

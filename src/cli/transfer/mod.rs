@@ -77,7 +77,13 @@ fn hex(octets: &[u8]) -> String {
 }
 
 fn unwritable(path: &std::path::Path) -> impl Fn(std::io::Error) -> Failure + '_ {
-    move |error| Failure::Unreachable(format!("cannot write {}: {error}", path.display()))
+    move |error| {
+        let said = format!("cannot write {}: {error}", path.display());
+        match error.kind() {
+            std::io::ErrorKind::AlreadyExists => Failure::Usage(said),
+            _ => Failure::Unreachable(said),
+        }
+    }
 }
 
 const MANIFEST: &str = "manifest.json";
