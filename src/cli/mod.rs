@@ -161,6 +161,7 @@ pub fn run() -> ExitCode {
 
 const LEFTOVER_LIMIT: Duration = Duration::from_secs(1);
 
+#[expect(clippy::cognitive_complexity, reason = "one arm a command")]
 async fn carry_out(command: Command, config: Config, file: Option<&Path>) -> Result<ExitCode, Failure> {
     match command {
         Command::Serve(arguments) => serve(&config, file, &arguments).await,

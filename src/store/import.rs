@@ -126,6 +126,7 @@ impl Inspector {
     ///
     /// # Errors
     /// What is wrong with it, in a few words.
+    #[expect(clippy::cognitive_complexity, reason = "one arm a kind")]
     pub fn look(&mut self, kind: Kind, line: &str) -> Result<Looked, String> {
         match kind {
             Kind::Account => self.look_at_account(line)?,
@@ -335,6 +336,7 @@ impl Importer {
         Ok(())
     }
 
+    #[expect(clippy::cognitive_complexity, reason = "one arm a kind")]
     async fn try_to_write(&self, kind: Kind, lines: &[Incoming]) -> Result<Taken, ImportError> {
         match kind {
             Kind::Account => self.account(lines).await,

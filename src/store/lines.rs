@@ -630,7 +630,7 @@ macro_rules! kinds {
         /// purges under way (an account is not exported while one runs).
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
         pub enum Kind {
-            $(#[doc = $name] $kind,)+
+            $(#[doc = concat!("`", $name, "`")] $kind,)+
         }
 
         impl Kind {

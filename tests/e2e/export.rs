@@ -686,3 +686,77 @@ async fn is_the_same(practice: &Practice, copy: &TestApp) {
     let verified = run(copy, &["audit", "verify"]).await;
     assert_eq!(verified.status.code(), Some(0), "{}", String::from_utf8_lossy(&verified.stderr));
 }
+
+/// More rows than a page of the export or a transaction of the import holds, of each sort of kind; and out again.
+#[tokio::test]
+async fn lists_longer_than_a_page_come_out_as_they_went_in() {
+    let practice = Practice::open().await;
+    let folder = tempfile::tempdir().unwrap();
+    let export = Folder(folder.path().join("export"));
+    practice.export(&export.0).await;
+    let account = &practice.desk.account;
+    let ids: Vec<uuid::Uuid> = (0..700).map(|_| uuid::Uuid::now_v7()).collect();
+    let more = |of: usize, line: &dyn Fn(usize, uuid::Uuid) -> Value| -> String {
+        ids.iter().take(of).enumerate().map(|(n, id)| format!("{}\n", line(n, *id))).collect()
+    };
+    let contacts = more(700, &|n, id| {
+        json!({
+            "account_id": account, "contact_id": id, "name": format!("Gr\u{fc}n {n}"), "name_key": format!("gr\u{fc}n {n}"),
+            "email": format!("g{n}@web-post.test"), "email_key": format!("g{n}@web-post.test"), "other_emails": [],
+            "external_id": null, "created_by": "import", "created_at": n,
+        })
+    });
+    export.forge("rows/contacts.ndjson", |text| text + &contacts);
+    let conversations = more(700, &|n, id| {
+        json!({
+            "account_id": account, "conversation_id": id, "contact_id": id, "user_id": null, "subject": "s",
+            "created_at": n, "last_at": n, "merged_into": null, "reply_revoked_at": null,
+        })
+    });
+    export.forge("rows/conversations.ndjson", |text| text + &conversations);
+    let thread_ids = more(700, &|n, id| {
+        let header = format!("g{n}@web-post.test");
+        json!({ "account_id": account, "message_id_header": header, "conversation_id": id, "is_own": n % 2 == 0 })
+    });
+    export.forge("rows/thread_ids.ndjson", |text| text + &thread_ids);
+    let raw = b"From: a@b.test\r\n\r\nx\r\n";
+    let messages = more(250, &|n, id| {
+        let digits = id.simple().to_string();
+        let path = export.0.join(format!("messages/{}/{id}.eml", &digits[30..]));
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, raw).unwrap();
+        json!({
+            "account_id": account, "message_id": id, "conversation_id": id, "contact_id": id, "user_id": null,
+            "direction": "inbound", "kind": "mail", "sender": "verified", "subject": "s", "sent_at": n, "received_at": n,
+            "message_id_header": format!("g{n}@web-post.test"), "in_reply_to": null, "text": "x", "new_text": "x",
+            "has_html": false, "flags": [], "attachments": [], "digest": format!("{n:064x}"), "size_bytes": raw.len(),
+            "meeting": null, "participants": [{
+                "position": 0, "role": "from", "name": null, "email": format!("g{n}@web-post.test"), "contact_id": id,
+                "user_id": null,
+            }],
+            "content": { "size": raw.len(), "sha256": sha256(raw) },
+        })
+    });
+    export.forge("rows/messages.ndjson", |text| text + &messages);
+    let copy = other_copy(keys_of(&practice.app)).await;
+    let (code, report, said) = json(&copy, &["import", export.path()]).await;
+    assert_eq!((code, &report["messages"]), (0, &257.into()), "{said}");
+    let out = folder.path().join("out");
+    let (code, report, said) =
+        json(&copy, &["export", "--account", account, "--out", out.to_str().unwrap()]).await;
+    assert_eq!((code, &report["originals"]), (0, &257.into()), "{said}");
+    for file in std::fs::read_dir(export.0.join("rows")).unwrap().map(|file| file.unwrap().file_name()) {
+        // The trail goes on, and webhooks are off.
+        if ["audit.ndjson", "webhooks.ndjson"].contains(&file.to_str().unwrap()) {
+            continue;
+        }
+        let lines = |folder: &Path| {
+            let text = std::fs::read_to_string(folder.join("rows").join(&file)).unwrap();
+            let mut lines: Vec<Value> =
+                text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+            lines.sort_by_key(Value::to_string);
+            lines
+        };
+        assert!(lines(&export.0) == lines(&out), "{file:?}");
+    }
+}

@@ -5,7 +5,7 @@
 
 use std::fs::{self, File};
 use std::io::{self, BufWriter, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use aws_lc_rs::digest::{Context, SHA256};
@@ -40,8 +40,8 @@ impl Folder {
         let name = target.file_name().ok_or_else(|| io::Error::other("it has no name"))?;
         let parent =
             target.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        // With mode 0700.
         let temporary = tempfile::Builder::new()
+            .permissions(fs::Permissions::from_mode(0o700))
             .prefix(&format!(".{}.part-", name.to_string_lossy()))
             .tempdir_in(parent)?;
         let mut manifest = BufWriter::new(create_private(&temporary.path().join(MANIFEST))?);
@@ -160,8 +160,6 @@ fn create_private(path: &Path) -> io::Result<File> {
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::PermissionsExt;
-
     use serde_json::json;
 
     use super::*;

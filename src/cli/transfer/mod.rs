@@ -79,9 +79,10 @@ fn hex(octets: &[u8]) -> String {
 fn unwritable(path: &std::path::Path) -> impl Fn(std::io::Error) -> Failure + '_ {
     move |error| {
         let said = format!("cannot write {}: {error}", path.display());
-        match error.kind() {
-            std::io::ErrorKind::AlreadyExists => Failure::Usage(said),
-            _ => Failure::Unreachable(said),
+        if error.kind() == std::io::ErrorKind::AlreadyExists {
+            Failure::Usage(said)
+        } else {
+            Failure::Unreachable(said)
         }
     }
 }

@@ -130,9 +130,10 @@ mod tests {
 
     #[test]
     fn a_name_is_no_device_no_option_and_not_hidden() {
-        for device in ["CON", "nul.txt", "Aux", "com1", "LPT9.tar.gz", "COM¹", "prn .txt"] {
+        for device in ["CON", "nul.txt", "Aux", "com1", "LPT9.tar.gz", "COM¹"] {
             check(device, &format!("_{device}"));
         }
+        check("prn .txt", "_prn.txt");
         for harmless in ["CONTRACT.pdf", "COM10", "COM", "nulls.txt"] {
             check(harmless, harmless);
         }

@@ -85,10 +85,10 @@ async fn import_into(
 
 impl Report {
     fn count(&mut self, kind: Kind, taken: Taken) {
-        match kind {
-            Kind::Held => self.held = taken,
-            Kind::Messages => self.messages = taken,
-            _ => {}
+        if kind == Kind::Held {
+            self.held = taken;
+        } else if kind == Kind::Messages {
+            self.messages = taken;
         }
         if taken.left_out > 0 {
             self.notes.push(format!(
@@ -249,6 +249,7 @@ fn notes(config: &Config, keys: &Keys, reader: &Reader) -> Vec<String> {
     notes
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "for `map_err`")]
 fn unreachable(error: StoreError) -> Failure {
     Failure::unreachable(&error)
 }
