@@ -101,6 +101,7 @@ impl Practice {
         Self::on(TestApp::start().await).await
     }
 
+    #[expect(clippy::cognitive_complexity, reason = "one step after the other")]
     async fn on(app: TestApp) -> Self {
         let mut desk = Desk::open(&app).await;
         let retired = desk.sync.clone();
@@ -250,6 +251,7 @@ async fn an_account_moves_to_another_copy_and_goes_on_there_as_if_nothing_had_be
 }
 
 /// Mail to the copy: retries, answers, reply addresses, retired addresses, what was erased.
+#[expect(clippy::cognitive_complexity, reason = "one step after the other")]
 async fn goes_on(practice: &Practice, new: &Desk, copy: &TestApp) {
     let entries = new.timeline(&new.anna).await;
     let of_first = |entry: &&Value| entry["message_id_header"] == "1@e2e.test";
@@ -495,6 +497,7 @@ impl Folder {
 }
 
 #[tokio::test]
+#[expect(clippy::too_many_lines, reason = "a table of bad exports")]
 async fn a_bad_export_is_refused_with_file_and_line_and_nothing_of_it_is_written() {
     let practice = Practice::open().await;
     let folder = tempfile::tempdir().unwrap();
@@ -510,7 +513,9 @@ async fn a_bad_export_is_refused_with_file_and_line_and_nothing_of_it_is_written
     let cases: Vec<(&str, Change<'_>, &str)> = vec![
         (
             "cut",
-            Box::new(|bad| bad.change("rows/messages.ndjson", |text| text[..text.len() - 9].to_owned())),
+            Box::new(|bad| {
+                bad.change("rows/messages.ndjson", |text| text.get(..text.len() - 9).unwrap().to_owned())
+            }),
             "rows/messages.ndjson, line 7: it is cut off",
         ),
         (
@@ -656,8 +661,8 @@ async fn an_import_that_is_killed_again_and_again_ends_with_everything_once() {
     practice.export(&export.0).await;
     let copy = other_copy(keys_of(&practice.app)).await;
     let config = copy.folder().join("syncmx.toml").to_str().unwrap().to_owned();
-    let mut kills = 0;
-    for pause in (0_u64..).map(|n| Duration::from_millis(100 + 40 * n)) {
+    for kills in 0_u64.. {
+        let pause = Duration::from_millis(100 + 40 * kills);
         let mut command = program(&["import", export.path(), "--config", &config]);
         let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
         tokio::time::sleep(pause).await;
@@ -667,7 +672,6 @@ async fn an_import_that_is_killed_again_and_again_ends_with_everything_once() {
         }
         child.kill().unwrap();
         child.wait().unwrap();
-        kills += 1;
     }
     let (code, report, _) = json(&copy, &["import", export.path()]).await;
     assert_eq!((code, &report["was_imported_before"]), (0, &true.into()));
@@ -689,6 +693,7 @@ async fn is_the_same(practice: &Practice, copy: &TestApp) {
 
 /// More rows than a page of the export or a transaction of the import holds, of each sort of kind; and out again.
 #[tokio::test]
+#[expect(clippy::too_many_lines, reason = "the shapes of the rows")]
 async fn lists_longer_than_a_page_come_out_as_they_went_in() {
     let practice = Practice::open().await;
     let folder = tempfile::tempdir().unwrap();
@@ -722,7 +727,7 @@ async fn lists_longer_than_a_page_come_out_as_they_went_in() {
     let raw = b"From: a@b.test\r\n\r\nx\r\n";
     let messages = more(250, &|n, id| {
         let digits = id.simple().to_string();
-        let path = export.0.join(format!("messages/{}/{id}.eml", &digits[30..]));
+        let path = export.0.join(format!("messages/{}/{id}.eml", digits.get(30..).unwrap()));
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
         std::fs::write(path, raw).unwrap();
         json!({
