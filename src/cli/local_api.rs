@@ -14,7 +14,7 @@ use crate::config::Config;
 use crate::http::{self, AppState};
 use crate::mta_sts::Policy;
 use crate::store::Store;
-use crate::store::directory::Principal;
+use crate::store::directory::{Principal, Scope, Scopes};
 use crate::time::Timestamp;
 
 /// The router and the store behind it.
@@ -43,6 +43,18 @@ impl LocalApi {
         self.send(method, path, "application/json", body).await
     }
 
+    /// `GET`, as a token of the operator's with these scopes alone would.
+    pub(super) async fn read(&self, path: &str, scopes: &[Scope]) -> Result<Value, Failure> {
+        let principal = Principal { scopes: Scopes::from(scopes), ..Principal::operator() };
+        let octets = self.exchange(principal, "GET", path, "application/json", Body::empty()).await?;
+        Ok(serde_json::from_slice(&octets).unwrap_or(Value::Null))
+    }
+
+    /// The store behind it.
+    pub(super) const fn store(&self) -> &Store {
+        &self.store
+    }
+
     pub(super) async fn send(
         &self,
         method: &str,
@@ -50,17 +62,18 @@ impl LocalApi {
         content_type: &str,
         body: impl Into<Body>,
     ) -> Result<Value, Failure> {
-        let octets = self.exchange(method, path, content_type, body.into()).await?;
+        let octets = self.exchange(Principal::operator(), method, path, content_type, body.into()).await?;
         Ok(serde_json::from_slice(&octets).unwrap_or(Value::Null))
     }
 
     /// What is no JSON: a message as it was received.
     pub(super) async fn octets(&self, path: &str) -> Result<Bytes, Failure> {
-        self.exchange("GET", path, "application/json", Body::empty()).await
+        self.exchange(Principal::operator(), "GET", path, "application/json", Body::empty()).await
     }
 
     async fn exchange(
         &self,
+        principal: Principal,
         method: &str,
         path: &str,
         content_type: &str,
@@ -70,7 +83,7 @@ impl LocalApi {
             .method(method)
             .uri(format!("/api/v1{path}"))
             .header("content-type", content_type)
-            .extension(Principal::operator())
+            .extension(principal)
             .body(body)
             .map_err(|error| Failure::Usage(error.to_string()))?;
         let answer = match self.router.clone().oneshot(request).await {
@@ -103,4 +116,5 @@ impl LocalApi {
     }
 }
 
-const MAX_ANSWER_OCTETS: usize = 64 * 1024 * 1024;
+/// A page of messages of 36 MiB of text each, twice over.
+const MAX_ANSWER_OCTETS: usize = 1024 * 1024 * 1024;

@@ -12,6 +12,8 @@ mod demo_command;
 mod dkim_key;
 mod dns;
 mod explain;
+mod export;
+mod import;
 mod inspect;
 mod keys;
 mod local_api;
@@ -21,6 +23,7 @@ mod output;
 mod purge;
 mod records;
 mod trace;
+mod transfer;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -122,6 +125,10 @@ enum Command {
     Trace(trace::Arguments),
     /// Erase a message, a contact, a user, or everything in an account.
     Purge(purge::Arguments),
+    /// Write the record of a contact for people, or a whole account for another copy, into a folder.
+    Export(export::Arguments),
+    /// Take up an account that another copy has exported.
+    Import(import::Arguments),
     /// Show the audit trail, and verify that it is whole.
     #[command(subcommand)]
     Audit(audit::AuditCommand),
@@ -154,6 +161,7 @@ pub fn run() -> ExitCode {
 
 const LEFTOVER_LIMIT: Duration = Duration::from_secs(1);
 
+#[expect(clippy::cognitive_complexity, reason = "one arm a command")]
 async fn carry_out(command: Command, config: Config, file: Option<&Path>) -> Result<ExitCode, Failure> {
     match command {
         Command::Serve(arguments) => serve(&config, file, &arguments).await,
@@ -175,6 +183,8 @@ async fn carry_out(command: Command, config: Config, file: Option<&Path>) -> Res
         Command::Trace(arguments) => trace::run(&config, arguments).await,
         Command::Message(command) => admin::message(&config, command).await,
         Command::Purge(arguments) => purge::run(&config, arguments).await,
+        Command::Export(arguments) => Box::pin(export::run(&config, arguments)).await,
+        Command::Import(arguments) => Box::pin(import::run(&config, arguments)).await,
         Command::Audit(command) => audit::run(&config, command).await,
     }
 }

@@ -19,6 +19,7 @@ use crate::address::EmailAddress;
 use crate::config;
 use crate::id::AccountId;
 use crate::keys::file::{KeysFile, Master};
+use crate::wire::hex;
 
 pub use file::{prepare_master, remove_master, revoke, revoke_master, rotate, rotate_master};
 pub use master::{MASTER_ID_LEN, MasterKey, MasterKeyId, MasterKeys, Origin};
@@ -245,7 +246,26 @@ impl Keys {
     #[must_use]
     pub fn loop_mark(&self, account: Uuid) -> String {
         let tag = self.tag(b"syncmx loop 1\0", &[account.as_bytes()]);
-        tag.iter().map(|octet| format!("{octet:02x}")).collect()
+        hex(&tag)
+    }
+
+    /// Names the address-hash key without telling anything of it: hashes of another copy mean the same here if these
+    /// are the same.
+    #[must_use]
+    pub fn address_hash_id(&self) -> String {
+        hex(self.tag(b"syncmx name of the address-hash key 1\0", &[]).get(..KEY_NAME_LEN).unwrap_or_default())
+    }
+
+    /// Names each reply-token key without telling anything of it.
+    #[must_use]
+    pub fn reply_token_ids(&self) -> Vec<(u8, String)> {
+        let name = |key: &TokenKey| {
+            // Longer than what a token's own tag is made of.
+            let text = b"syncmx name of a reply-token key 1\0";
+            let tag = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, key.secret.expose()), text);
+            (key.id, hex(tag.as_ref().get(..KEY_NAME_LEN).unwrap_or_default()))
+        };
+        self.reply_tokens().iter().map(name).collect()
     }
 
     /// 16 octets of HMAC-SHA-256 over a purpose and what follows it: no tag serves two purposes.
@@ -271,3 +291,6 @@ pub fn reply_tokens(path: &Path) -> Result<Vec<TokenKey>, KeyFileError> {
 fn shared(reply_tokens: Vec<TokenKey>) -> Arc<RwLock<Arc<[TokenKey]>>> {
     Arc::new(RwLock::new(reply_tokens.into()))
 }
+
+/// Octets of a key's name.
+const KEY_NAME_LEN: usize = 4;

@@ -162,6 +162,29 @@ impl AuditCheck {
     }
 }
 
+/// A chain that is read row by row, elsewhere than from the store.
+#[derive(Debug)]
+pub(in crate::store) struct ChainCheck {
+    account: AccountId,
+    last: Link,
+    check: AuditCheck,
+}
+
+impl ChainCheck {
+    pub(in crate::store) fn new(account: AccountId) -> Self {
+        Self { account, last: Link { seq: 0, hash: Vec::new() }, check: AuditCheck::default() }
+    }
+
+    pub(in crate::store) fn follow(&mut self, row: Row) {
+        self.last = self.check.follow(self.account, &self.last, row);
+    }
+
+    /// What is wrong with it.
+    pub(in crate::store) fn finish(self) -> Vec<String> {
+        self.check.faults
+    }
+}
+
 /// Where a chain ends.
 #[derive(Clone, Debug)]
 struct Link {

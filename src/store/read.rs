@@ -13,7 +13,7 @@ use crate::store::statement::select;
 use crate::store::{Store, StoreError};
 
 /// `content_key`, `raw`, `blob`.
-type Content = (Option<Vec<u8>>, Option<Vec<u8>>, Option<String>);
+pub(in crate::store) type Content = (Option<Vec<u8>>, Option<Vec<u8>>, Option<String>);
 
 impl Store {
     /// A filed message as it is stored: what was received, under our trace fields. None if there is no such message
@@ -53,7 +53,8 @@ impl Store {
         self.open_content(account, delivery.uuid(), content).await
     }
 
-    async fn open_content(
+    /// Opens what a row holds or names.
+    pub(in crate::store) async fn open_content(
         &self,
         account: AccountId,
         id: Uuid,

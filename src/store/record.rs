@@ -58,7 +58,7 @@ fn message(prepared: &Prepared, outcome: &Outcome<'_>, filing: &Filing) -> Optio
         attachments: json(&attachments),
         digest: email.digest.to_vec(),
         size_bytes: octets(prepared.size_bytes),
-        content_key: copy.content_key.clone(),
+        content_key: Some(copy.content_key.clone()),
         raw,
         blob,
         meeting: email.meeting.as_ref().map(|meeting| json(&MeetingView::from(meeting))),

@@ -184,7 +184,7 @@ row! {
         attachments: String,
         digest: Vec<u8>,
         size_bytes: i64,
-        content_key: Vec<u8>,
+        content_key: Option<Vec<u8>>,
         raw: Option<Arc<[u8]>>,
         blob: Option<String>,
         meeting: Option<String>,

@@ -158,18 +158,28 @@ impl Store {
         raw: &Bytes,
     ) -> Result<(), StoreError> {
         for (account, id) in missing(prepared) {
-            let key = self.account_keys(account).await?;
-            let sealed = seal_one(key, id, raw.clone()).await?;
-            let place = if sealed.bytes.len() <= MAX_IN_ROW {
-                Place::Row(sealed.bytes.into())
-            } else {
-                let name = BlobName { account, id };
-                self.inner.blobs.put(name, sealed.bytes).await?;
-                Place::Blob(name)
-            };
-            prepared.copies.push(SealedCopy { account, id, content_key: sealed.content_key, place });
+            prepared.copies.push(self.seal_copy(account, id, raw.clone()).await?);
         }
         Ok(())
+    }
+
+    /// Seals a message for one account; a large one is in its blob when this returns.
+    pub(in crate::store) async fn seal_copy(
+        &self,
+        account: AccountId,
+        id: Uuid,
+        raw: Bytes,
+    ) -> Result<SealedCopy, StoreError> {
+        let key = self.account_keys(account).await?;
+        let sealed = seal_one(key, id, raw).await?;
+        let place = if sealed.bytes.len() <= MAX_IN_ROW {
+            Place::Row(sealed.bytes.into())
+        } else {
+            let name = BlobName { account, id };
+            self.inner.blobs.put(name, sealed.bytes).await?;
+            Place::Blob(name)
+        };
+        Ok(SealedCopy { account, id, content_key: sealed.content_key, place })
     }
 }
 

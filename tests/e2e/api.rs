@@ -23,6 +23,10 @@ impl Api {
         Self { base: format!("http://{server}"), token: token.to_owned(), client }
     }
 
+    pub(crate) fn with_token(&self, token: &str) -> Self {
+        Self { token: token.to_owned(), ..self.clone() }
+    }
+
     pub(crate) async fn wait_until_ready(&self) {
         let mut tries = tokio::time::interval(Duration::from_millis(20));
         for _ in 0..500 {
@@ -75,6 +79,7 @@ impl Api {
 }
 
 /// One account with one user, Dr. Lena Albrecht, and the contact Anna Bergmann.
+#[derive(Clone)]
 pub(crate) struct Desk {
     pub(crate) account: String,
     pub(crate) user: String,

@@ -7,6 +7,7 @@ use std::fmt::Write as _;
 use std::io::{BufRead, BufReader};
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc;
@@ -39,6 +40,8 @@ struct Extras {
     socket: Option<TcpListener>,
     /// Its log goes to a pipe that nobody reads.
     is_unheard: bool,
+    /// Its key file, if it is not to make one.
+    keys: Option<String>,
 }
 
 impl TestApp {
@@ -82,6 +85,12 @@ impl TestApp {
         Self::begin_on(zone, Extras::default(), None).await
     }
 
+    /// Another copy with the demo's zone, with this key file, on PostgreSQL or SQLite.
+    pub(crate) async fn start_copy(keys: String, postgres: Option<String>) -> Self {
+        let extras = Extras { keys: Some(keys), ..Extras::default() };
+        Self::begin_on(Zone::parse(practice::ZONE).unwrap(), extras, postgres).await
+    }
+
     async fn begin(zone: Zone, extras: Extras) -> Self {
         Self::begin_on(zone, extras, postgres::database_if_wanted().await).await
     }
@@ -94,6 +103,12 @@ impl TestApp {
             let text = std::fs::read_to_string(&config).unwrap();
             let sqlite = format!("sqlite://{}/data/syncmx.db", folder.path().display());
             std::fs::write(&config, text.replace(&sqlite, &url)).unwrap();
+        }
+        if let Some(keys) = &extras.keys {
+            std::fs::create_dir(folder.path().join("data")).unwrap();
+            let path = folder.path().join("data/keys.toml");
+            std::fs::write(&path, keys).unwrap();
+            std::fs::set_permissions(&path, PermissionsExt::from_mode(0o600)).unwrap();
         }
         let (child, smtp, http) = launch(folder.path(), &extras).await;
         let api = Api::new(http, TOKEN);

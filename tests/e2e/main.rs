@@ -16,6 +16,7 @@ mod damage;
 mod demo;
 mod durability;
 mod endpoint;
+mod export;
 mod filing;
 mod forwarded;
 mod front;

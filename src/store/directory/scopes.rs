@@ -96,6 +96,12 @@ impl Scopes {
     }
 }
 
+impl From<&[Scope]> for Scopes {
+    fn from(scopes: &[Scope]) -> Self {
+        Self(scopes.to_vec())
+    }
+}
+
 /// Who asks: a token that was found.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Principal {

@@ -22,7 +22,7 @@ pub use postgres::{BadPostgresUrl, PostgresUrl};
 pub(in crate::store) use query::{
     Builder, Fetched, Found, Query, Recorded, query, query_as, query_scalar, query_with,
 };
-pub(in crate::store) use value::{Kind, Value, postgres_name};
+pub(in crate::store) use value::{Kind, Nullable, Value, postgres_name};
 
 /// Readers and writers.
 #[derive(Debug)]
