@@ -24,6 +24,7 @@ use crate::store::directory::{Change, DirectoryError, Log};
 use crate::store::engine::{Connection, query, query_as};
 use crate::store::row_keys::RowKeys;
 use crate::store::statement::{insert, row};
+use crate::store::views::id_floor;
 use crate::time::Timestamp;
 
 /// What is to be erased.
@@ -127,6 +128,8 @@ struct Job {
     texts: Vec<String>,
     /// What has a smaller id names them nowhere.
     floor: Uuid,
+    /// Mail of theirs came while they were taken out elsewhere: once more, for what is as young as the purge.
+    is_late: bool,
 }
 
 /// How far the end of a contact or user has come: they are taken out of what stays, part by part.
@@ -284,7 +287,7 @@ impl Change {
             }
             PurgeOf::Contact(_) | PurgeOf::User(_) => {
                 if !self.erase_traces(job).await? {
-                    job.enter(Stage::Names);
+                    job.enter(if job.is_late { Stage::Messages } else { Stage::Names });
                 }
                 Ok(false)
             }
@@ -333,8 +336,13 @@ impl Change {
         .bind(signed(erased.blobs))
         .bind(signed(erased.held))
         .bind(signed(erased.deliveries))
+<<<<<<< ours
         .bind(job.stage.number())
         .bind(keys.hide("purges.texts", job.id, Value::from(job.texts.clone()).to_string())?)
+=======
+        .bind(job.stage.number() + if job.is_late { LATE } else { 0 })
+        .bind(Value::from(job.texts.clone()).to_string())
+>>>>>>> theirs
         .execute(self.on(job.account).await?)
         .await?;
         Ok(())
@@ -414,18 +422,25 @@ async fn read(
         actor: row.actor,
         erased,
         begun_at: Timestamp::from_millis(row.begun_at),
-        stage: Stage::read(row.stage),
+        stage: Stage::read(row.stage % LATE),
         texts: texts
             .map_err(|_| StoreError::Defect("the addresses of a purge cannot be read"))?
             .unwrap_or_default(),
         floor: Uuid::nil(),
+        is_late: row.stage >= LATE,
     }))
 }
 
 impl Job {
     /// The next part, from its start.
     fn enter(&mut self, stage: Stage) {
-        (self.stage, self.passed) = (stage, self.floor);
+        let late = id_floor(self.begun_at.plus_days(-1));
+        self.stage = stage;
+        self.passed = match stage {
+            Stage::Theirs => Uuid::nil(),
+            Stage::Events | Stage::Hashes | Stage::Messages | Stage::Names if self.is_late => late,
+            Stage::Events | Stage::Hashes | Stage::Messages | Stage::Names => self.floor,
+        };
     }
 }
 
@@ -433,6 +448,8 @@ fn signed(count: u64) -> i64 {
     i64::try_from(count).unwrap_or(i64::MAX)
 }
 
+/// Added to the number of a stage that is gone through once more.
+const LATE: i64 = 100;
 /// Messages, or held mails, of one transaction: some ten milliseconds for whoever waits behind it.
 const PIECE: i64 = 50;
 /// Traces and the like of one transaction: they are small.

@@ -10,7 +10,7 @@ use crate::store::StoreError;
 use crate::store::directory::erase::{Erased, read_of};
 use crate::store::directory::purge::contact::{take_out, without};
 use crate::store::directory::purge::select::{addresses_of_contact, addresses_of_user};
-use crate::store::directory::purge::{Job, PurgeOf, SMALL_PIECE, Stage};
+use crate::store::directory::purge::{Job, PurgeOf, SMALL_PIECE, Stage, select};
 use crate::store::directory::{Change, DirectoryError};
 use crate::store::engine::{query, query_as};
 use crate::store::row_keys::{RowKeys, position_of};
@@ -63,6 +63,7 @@ impl Change {
             stage: Stage::Names,
             texts: Vec::new(),
             floor,
+            is_late: false,
         };
         while !self.take_out_piece(&mut job).await? {}
         Ok(())
@@ -76,6 +77,11 @@ impl Change {
             Stage::Messages => self.take_out_of_messages(job).await.map(|()| false),
             Stage::Events => self.take_out_of_events(job).await.map(|()| false),
             Stage::Hashes if self.take_out_of_hashes(job).await? > 0 => Ok(false),
+            Stage::Hashes if self.has_come_since(job).await? => {
+                job.is_late = true;
+                job.enter(Stage::Theirs);
+                Ok(false)
+            }
             Stage::Hashes => {
                 match job.of {
                     PurgeOf::Contact(contact) => self.erase_contact(job.account, contact).await?,
@@ -88,6 +94,23 @@ impl Change {
                 Ok(true)
             }
         }
+    }
+
+    /// Mail of theirs that was filed or held while they were taken out elsewhere. In the transaction of their end:
+    /// nobody files any between the two.
+    async fn has_come_since(&mut self, job: &Job) -> Result<bool, DirectoryError> {
+        if job.id.is_nil() {
+            return Ok(false);
+        }
+        // What a user had is behind us; a contact's is found by index.
+        let after = match job.of {
+            PurgeOf::User(_) => id_floor(job.begun_at.plus_days(-1)),
+            PurgeOf::All | PurgeOf::Contact(_) | PurgeOf::Message(_) | PurgeOf::Mine(_) => Uuid::nil(),
+        };
+        let connection = self.on(job.account).await?;
+        let has_messages =
+            !select::messages(&mut *connection, job.account, job.of, after, 1).await?.is_empty();
+        Ok(has_messages || !select::held(connection, job.account, job.of, Uuid::nil(), 1).await?.is_empty())
     }
 
     /// Those on file; and as they stand on messages: an address that has changed since is found too.
@@ -122,6 +145,7 @@ impl Change {
         })
     }
 
+<<<<<<< ours
     /// The messages on which they stand in the next range behind `job.passed`, and where to go on; none at the end.
     async fn stands(&mut self, job: &Job, range: i64) -> Result<(Vec<Stands>, Option<Uuid>), DirectoryError> {
         let (column, id) = match job.of {
@@ -151,6 +175,45 @@ impl Change {
             }
         };
         let found: Vec<(Uuid, i64, String)> = query_as(text)
+=======
+    /// The messages behind `job.passed` on which they stand, as far as one look goes, and where to go on; none at the end.
+    async fn stands(&mut self, job: &Job, look: i64) -> Result<(Vec<Stands>, Option<Uuid>), DirectoryError> {
+        // A contact's are found by index; a user's are looked for among all messages, range by range.
+        let (looked_at, text, id): (Vec<(Uuid,)>, _, _) = match job.of {
+            PurgeOf::Contact(contact) => (
+                query_as(
+                    "SELECT DISTINCT message_id FROM participants
+                     WHERE account_id = $1 AND message_id > $2 AND contact_id = $4 ORDER BY message_id LIMIT $3",
+                )
+                .bind(job.account.uuid())
+                .bind(job.passed)
+                .bind(look)
+                .bind(contact.uuid())
+                .fetch_all(self.on(job.account).await?)
+                .await?,
+                "SELECT DISTINCT message_id, email FROM participants
+                 WHERE account_id = $1 AND message_id > $2 AND message_id <= $3 AND contact_id = $4",
+                contact.uuid(),
+            ),
+            PurgeOf::User(user) => (
+                query_as(
+                    "SELECT message_id FROM messages WHERE account_id = $1 AND message_id > $2
+                     ORDER BY message_id LIMIT $3",
+                )
+                .bind(job.account.uuid())
+                .bind(job.passed)
+                .bind(look)
+                .fetch_all(self.on(job.account).await?)
+                .await?,
+                "SELECT DISTINCT message_id, email FROM participants
+                 WHERE account_id = $1 AND message_id > $2 AND message_id <= $3 AND user_id = $4",
+                user.uuid(),
+            ),
+            PurgeOf::All | PurgeOf::Message(_) | PurgeOf::Mine(_) => return Ok((Vec::new(), None)),
+        };
+        let Some((last,)) = looked_at.last().copied() else { return Ok((Vec::new(), None)) };
+        let stands = query_as(text)
+>>>>>>> theirs
             .bind(job.account.uuid())
             .bind(job.passed)
             .bind(last)
@@ -247,7 +310,7 @@ impl Change {
         )
         .bind(job.account.uuid())
         .bind(job.passed)
-        .bind(SMALL_PIECE)
+        .bind(EVENTS_AT_ONCE)
         .fetch_all(self.on(job.account).await?)
         .await?;
         let Some((last, ..)) = events.last() else {
@@ -322,3 +385,5 @@ impl Change {
 const GATHERED_MESSAGES: i64 = 5_000;
 /// Messages of which some may be written.
 const NAMED_MESSAGES: i64 = 500;
+/// Events, of which some may be written.
+const EVENTS_AT_ONCE: i64 = 2_000;
