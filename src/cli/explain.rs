@@ -136,6 +136,7 @@ async fn explain(
     };
     let facts = store.facts_for(&arrival).await.map_err(|error| Failure::unreachable(&error))?;
     let (decision, mut trace) = filing::decide(&arrival, &facts);
+    let _who_sees_it_too = filing::seen_by(&arrival, &facts, &decision, &mut trace);
     let _whether_a_copy_goes_on = filing::relay(&arrival, &facts, &decision, &mut trace);
     let steps = examined.steps.iter().cloned().chain(trace.steps).collect();
     Ok(Ok((examined, decision, steps)))

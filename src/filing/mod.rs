@@ -38,7 +38,7 @@ pub use outcome::{
     Decision, Direction, Filing, FilingContact, Held, INTERNAL_HISTORY, Outcome, Participant, Reason, Role,
     Sender, Thread,
 };
-pub use relay::{MAX_RELAYED_AN_HOUR, Relay, RelayFacts, relay};
+pub use relay::{MAX_RELAYED_AN_HOUR, Relay, RelayFacts, relay, seen_by};
 pub use review::file_held;
 pub use settings::{
     AttachmentLimits, AttachmentPolicy, AttachmentPreset, ForwardReplies, ForwardWord, JournalSource,

@@ -6,7 +6,9 @@ use crate::filing::case::{Case, Standing};
 use crate::filing::{
     Arrival, Conversation, Decision, Direction, Facts, Filing, ForwardReplies, ForwardWord, Trace, routed,
 };
+use crate::id::ContactId;
 use crate::message::{From, Kind};
+use crate::time::Timestamp;
 
 /// To whom a copy goes. Who that is by address is looked up when it is sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,10 +26,57 @@ pub struct RelayFacts {
     pub staff: Option<EmailAddress>,
     /// Copies of this conversation within the last hour.
     pub lately: u32,
-    /// Whether a copy of this very message has gone on before.
+    /// Whether a copy of this very message has gone on before, from a conversation of the same contact.
     pub is_done: bool,
     /// RFC 8689: the sender asked for TLS on all of its way, which is more than we ask of a smarthost.
     pub requires_tls: bool,
+}
+
+/// R25, R72: a message that is on another contact's record already (R70) and has come to this one's reply address
+/// too. The contact who sees it on the timeline as well, and when it was sent.
+#[must_use]
+pub fn seen_by(
+    arrival: &Arrival<'_>,
+    facts: &Facts,
+    decision: &Decision,
+    trace: &mut Trace,
+) -> Option<(ContactId, Timestamp)> {
+    let (Mailbox::Reply(_), Decision::Duplicate(existing)) = (arrival.mailbox, decision) else { return None };
+    let (From::One(author), Some(conversation)) = (&arrival.email.from, &facts.reply_conversation) else {
+        return None;
+    };
+    let known = facts.same_message_id.iter().find(|known| known.id == *existing)?;
+    if known.contact == conversation.contact {
+        return None;
+    }
+    match as_if_new(&Case::new(arrival, facts, author)) {
+        Some(filing) => {
+            trace.say(
+                "R25",
+                "it is on another contact's record; the contact of this reply address sees it too",
+            );
+            Some((conversation.contact, filing.sent_at))
+        }
+        None => {
+            trace.say(
+                "R47",
+                "it is on another contact's record, and this conversation does not take it unasked",
+            );
+            None
+        }
+    }
+}
+
+/// What the reply address would have had filed, had the message not come in by another way before.
+fn as_if_new(case: &Case<'_>) -> Option<Box<Filing>> {
+    match routed::judge(case, &mut Trace::default()) {
+        Decision::Filed(filing) => Some(filing),
+        Decision::Deferred(_)
+        | Decision::Discarded(_)
+        | Decision::Duplicate(_)
+        | Decision::Held(_)
+        | Decision::Rejected(_) => None,
+    }
 }
 
 /// Whether a copy goes on. Says in the trace why not, where one could be expected.
@@ -41,16 +90,13 @@ pub fn relay(arrival: &Arrival<'_>, facts: &Facts, decision: &Decision, trace: &
     match decision {
         Decision::Filed(filing) => choose(&case, conversation, filing, trace),
         // It came in through another address before; what the reply address stands for is still to be done.
-        Decision::Duplicate(_) if facts.relay.as_ref().is_some_and(|relay| relay.is_done) => None,
+        Decision::Duplicate(_) if facts.relay.as_ref().is_some_and(|relay| relay.is_done) => {
+            trace.say("R70", "a copy of it has gone on already");
+            None
+        }
         Decision::Duplicate(existing) if facts.same_message_id.iter().any(|known| known.id == *existing) => {
-            match routed::judge(&case, &mut Trace::default()) {
-                Decision::Filed(filing) => choose(&case, conversation, &filing, trace),
-                Decision::Deferred(_)
-                | Decision::Discarded(_)
-                | Decision::Duplicate(_)
-                | Decision::Held(_)
-                | Decision::Rejected(_) => None,
-            }
+            let filing = as_if_new(&case)?;
+            choose(&case, conversation, &filing, trace)
         }
         Decision::Deferred(_)
         | Decision::Discarded(_)

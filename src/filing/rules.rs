@@ -841,7 +841,7 @@ fn r46_a_mail_that_a_sync_address_brought_in_before_still_goes_on() {
     assert_eq!(world.relayed().0, Some(Relay::Contact));
     world.clone().unproven(DmarcPolicy::None).stays_silent();
     world.facts.relay = Some(RelayFacts { is_done: true, ..RelayFacts::default() });
-    world.stays_silent();
+    world.stays("R70");
 }
 
 #[test]

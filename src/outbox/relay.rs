@@ -340,6 +340,7 @@ mod tests {
         let job = |age_millis: i64, attempts| RelayJob {
             account: AccountId::OPERATOR,
             id: Uuid::nil(),
+            message: None,
             kind: RelayKind::Digest,
             conversation: None,
             user: None,

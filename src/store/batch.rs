@@ -6,7 +6,7 @@ use tokio::time::Instant;
 use uuid::Uuid;
 
 use crate::filing::{self, Arrival, Decision, Facts, Relay, Trace};
-use crate::id::{AccountId, DeliveryId, MessageId};
+use crate::id::{AccountId, ContactId, DeliveryId, MessageId};
 use crate::keys::Keys;
 use crate::store::StoreError;
 use crate::store::audit;
@@ -16,6 +16,7 @@ use crate::store::facts::Directory;
 use crate::store::rows::Rows;
 use crate::store::submission::{Filed, Prepared, SealedCopy};
 use crate::store::writer::{Answer, Desk, Job, Work};
+use crate::time::Timestamp;
 
 /// Why a batch was not written.
 #[derive(Debug)]
@@ -47,6 +48,8 @@ pub(in crate::store) struct Outcome<'a> {
     pub(in crate::store) copy: Option<&'a SealedCopy>,
     /// Whether a copy goes on, and to whom (R46, R49).
     pub(in crate::store) relay: Option<Relay>,
+    /// R25: whose timeline shows a message that is on the record of somebody else, and when it was sent.
+    pub(in crate::store) seen_by: Option<(ContactId, Timestamp)>,
 }
 
 impl Desk {
@@ -158,7 +161,7 @@ fn decide<'a>(
         if let Some(relay) = &mut facts.relay {
             relay.requires_tls = prepared.envelope.requiretls;
         }
-        let (decision, trace, relay) = catch_unwind(AssertUnwindSafe(|| judge(&arrival, &facts)))
+        let (decision, trace, seen_by, relay) = catch_unwind(AssertUnwindSafe(|| judge(&arrival, &facts)))
             .map_err(|_| Err(StoreError::Defect("the rules panicked")))?;
         let copy = match copy_to_keep(prepared, delivery, &arrival, &decision) {
             Keep::Copy(copy) if outcomes.iter().any(|outcome| outcome.keeps(copy.id)) => {
@@ -175,7 +178,7 @@ fn decide<'a>(
             directory.learn_held(&arrival, delivery, held.user);
         }
         let rcpt = effects::path_text(&recipient.path);
-        let outcome = Outcome { delivery, arrival, rcpt, facts, decision, trace, copy, relay };
+        let outcome = Outcome { delivery, arrival, rcpt, facts, decision, trace, copy, relay, seen_by };
         if relay.is_some() {
             directory.learn_relayed(&arrival, outcome.message());
         }
@@ -184,11 +187,15 @@ fn decide<'a>(
     Ok(outcomes)
 }
 
-/// What becomes of it, and whether a copy goes on.
-fn judge(arrival: &Arrival<'_>, facts: &Facts) -> (Decision, Trace, Option<Relay>) {
+/// What becomes of it, who else sees it, and whether a copy goes on.
+fn judge(
+    arrival: &Arrival<'_>,
+    facts: &Facts,
+) -> (Decision, Trace, Option<(ContactId, Timestamp)>, Option<Relay>) {
     let (decision, mut trace) = filing::decide(arrival, facts);
+    let seen_by = filing::seen_by(arrival, facts, &decision, &mut trace);
     let relay = filing::relay(arrival, facts, &decision, &mut trace);
-    (decision, trace, relay)
+    (decision, trace, seen_by, relay)
 }
 
 impl Outcome<'_> {

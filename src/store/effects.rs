@@ -48,6 +48,7 @@ pub(in crate::store) fn submission(
             | Decision::Duplicate(_)
             | Decision::Rejected(_) => {}
         }
+        record::seen_too(rows, outcome);
         if let (Some(relay), Some(domain)) = (outcome.relay, relay_domain) {
             relay::job(rows, outcome, relay, domain);
         }

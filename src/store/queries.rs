@@ -109,11 +109,16 @@ pub(in crate::store) static RELAYED: Statement = Statement::new(
      WHERE t.account_id = w.a AND t.conversation_id = w.k AND t.created_at > w.d",
 );
 
-/// Which of these messages have gone on.
+/// Which of these messages have gone on, and from the conversations of which contacts.
 pub(in crate::store) static RELAYED_MESSAGES: Statement = Statement::new(
     "WITH w(a, k) AS (VALUES",
     2,
-    ") SELECT t.account_id, t.job_id FROM w CROSS JOIN relay_jobs t WHERE t.account_id = w.a AND t.job_id = w.k",
+    ") SELECT w.a, w.k, c.contact_id FROM w CROSS JOIN relay_jobs t CROSS JOIN conversations c \
+     WHERE t.account_id = w.a AND t.job_id = w.k AND t.message_id IS NULL \
+     AND c.account_id = t.account_id AND c.conversation_id = t.conversation_id \
+     UNION ALL SELECT w.a, w.k, c.contact_id FROM w CROSS JOIN relay_jobs t CROSS JOIN conversations c \
+     WHERE t.account_id = w.a AND t.message_id = w.k \
+     AND c.account_id = t.account_id AND c.conversation_id = t.conversation_id",
 );
 
 /// Which of these (account, id) are the blob of a message or held delivery. One statement: a held message that is

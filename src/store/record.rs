@@ -1,6 +1,6 @@
 //! The rows of a filed message: contact, conversation, message, people, Message-IDs, marks, count.
 
-use crate::filing::{Filing, FilingContact, Mark, remembered_keys};
+use crate::filing::{Filing, FilingContact, Mark, Role, remembered_keys};
 use crate::id::{ContactId, UserId};
 use crate::message::{Attachment, Email, From as Author};
 use crate::store::batch::Outcome;
@@ -124,6 +124,26 @@ fn participants(rows: &mut Rows, outcome: &Outcome<'_>, filing: &Filing) {
     }));
 }
 
+/// R25: the timeline of somebody whose reply address a message has come to that is on another record already (R70).
+pub(in crate::store) fn seen_too(rows: &mut Rows, outcome: &Outcome<'_>) {
+    let (Some((contact, sent_at)), Some(message)) = (outcome.seen_by, outcome.message()) else { return };
+    let on_file = outcome.facts.contacts.iter().find(|known| known.id == contact);
+    let email = on_file.and_then(|known| known.email.as_ref()).map(|email| email.as_str().to_owned());
+    let [.., a, b, c, d] = *contact.uuid().as_bytes();
+    rows.participants.push(ParticipantRow {
+        account_id: outcome.arrival.mailbox.account().uuid(),
+        message_id: message.uuid(),
+        // Behind all who are named on it, and at the same place at each retry.
+        position: BEHIND_ALL + i64::from(u32::from_be_bytes([a, b, c, d])),
+        role: Role::About.as_str(),
+        name: None,
+        email: email.unwrap_or_default(),
+        contact_id: Some(contact.uuid()),
+        user_id: None,
+        sent_at: sent_at.as_millis(),
+    });
+}
+
 /// R41: its own id, and each that it refers to.
 fn thread_ids(rows: &mut Rows, prepared: &Prepared, outcome: &Outcome<'_>, filing: &Filing) {
     let account_id = outcome.arrival.mailbox.account().uuid();
@@ -178,3 +198,6 @@ pub(in crate::store) fn author(email: &Email) -> Option<PersonView> {
         Author::One(author) => Some(PersonView::from(author)),
     }
 }
+
+/// No message names so many people.
+const BEHIND_ALL: i64 = 1 << 32;

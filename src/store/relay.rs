@@ -5,8 +5,8 @@ use std::collections::{HashMap, HashSet};
 use uuid::Uuid;
 
 use crate::address::{EmailAddress, Mailbox};
-use crate::filing::{Arrival, Conversation, ExistingMessage, Relay, RelayFacts};
-use crate::id::{AccountId, ConversationId, MessageId, UserId};
+use crate::filing::{Arrival, Conversation, Decision, ExistingMessage, Relay, RelayFacts};
+use crate::id::{AccountId, ContactId, ConversationId, MessageId, UserId};
 use crate::store::batch::Outcome;
 use crate::store::engine::Connection;
 use crate::store::facts::Directory;
@@ -21,8 +21,8 @@ pub(in crate::store) struct Relaying {
     staff: HashMap<(AccountId, UserId), EmailAddress>,
     /// Copies within the last hour.
     lately: HashMap<(AccountId, ConversationId), u32>,
-    /// Messages of which a copy has gone on.
-    done: HashSet<(AccountId, MessageId)>,
+    /// Messages of which a copy has gone on, each with the contact of the conversation.
+    done: HashSet<(AccountId, MessageId, ContactId)>,
 }
 
 impl Directory {
@@ -63,8 +63,10 @@ impl Directory {
             messages.iter().map(|message| Two(account.uuid(), message.id.uuid()))
         });
         let known = if has_reply { known.collect() } else { Vec::new() };
-        for (account, message) in select::<_, (Uuid, Uuid)>(connection, &RELAYED_MESSAGES, known).await? {
-            relaying.done.insert((AccountId::from_uuid(account), MessageId::from_uuid(message)));
+        type Done = (Uuid, Uuid, Uuid);
+        for (account, message, contact) in select::<_, Done>(connection, &RELAYED_MESSAGES, known).await? {
+            let message = MessageId::from_uuid(message);
+            relaying.done.insert((AccountId::from_uuid(account), message, ContactId::from_uuid(contact)));
         }
         self.relaying = Some(relaying);
         Ok(())
@@ -81,8 +83,9 @@ impl Directory {
         let Some(conversation) = conversation else { return Some(RelayFacts::default()) };
         let staff = conversation.user.and_then(|user| relaying.staff.get(&(account, user)).cloned());
         let lately = relaying.lately.get(&(account, conversation.id)).copied().unwrap_or(0);
-        let is_done =
-            same.into_iter().flatten().any(|message| relaying.done.contains(&(account, message.id)));
+        let contact = conversation.contact;
+        let mut same = same.into_iter().flatten();
+        let is_done = same.any(|message| relaying.done.contains(&(account, message.id, contact)));
         Some(RelayFacts { staff, lately, is_done, requires_tls: false })
     }
 
@@ -93,7 +96,7 @@ impl Directory {
         let Some(conversation) = self.conversation(account, reply.conversation) else { return };
         if let Some(relaying) = &mut self.relaying {
             *relaying.lately.entry((account, conversation.id)).or_default() += 1;
-            relaying.done.extend(message.map(|message| (account, message)));
+            relaying.done.extend(message.map(|message| (account, message, conversation.contact)));
         }
     }
 }
@@ -106,9 +109,14 @@ pub(in crate::store) fn job(rows: &mut Rows, outcome: &Outcome<'_>, relay: Relay
     let from = outcome.arrival.email.from.address();
     let author = outcome.facts.identities.iter().find(|identity| Some(&identity.address) == from);
     let at = outcome.arrival.received_at.as_millis();
+    // What was filed now goes on under its own id; what had been filed before may have gone on under that already, to
+    // another contact.
+    let is_first = matches!(outcome.decision, Decision::Filed(_));
+    let job_id = if is_first { message.uuid() } else { outcome.delivery.uuid() };
     rows.relay_jobs.push(RelayJobRow {
         account_id,
-        job_id: message.uuid(),
+        job_id,
+        message_id: (!is_first).then(|| message.uuid()),
         kind: match relay {
             Relay::Contact => "contact",
             Relay::Staff => "staff",
@@ -123,7 +131,7 @@ pub(in crate::store) fn job(rows: &mut Rows, outcome: &Outcome<'_>, relay: Relay
     });
     rows.thread_ids.push(ThreadIdRow {
         account_id,
-        message_id_header: message_id_header(message.uuid(), domain),
+        message_id_header: message_id_header(job_id, domain),
         conversation_id: conversation.id.uuid(),
         is_own: true,
     });

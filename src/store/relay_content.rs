@@ -8,7 +8,7 @@ use uuid::Uuid;
 use crate::address::EmailAddress;
 use crate::address::token::ReplyToken;
 use crate::filing::{ForwardReplies, ForwardWord, Settings};
-use crate::id::{AccountId, ConversationId, MessageId, UserId};
+use crate::id::{AccountId, ConversationId, UserId};
 use crate::store::directory::MERGES_MAX;
 use crate::store::engine::{query_as, query_scalar};
 use crate::store::relay::{job_of_message_id, message_id_header};
@@ -97,7 +97,7 @@ impl Store {
             (_, ForwardReplies::Word(ForwardWord::Off)) => None,
         };
         let Some(to) = to else { return Ok(Err(Gone("there is nobody to send it to any more"))) };
-        let Some(raw) = self.raw_message(job.account, MessageId::from_uuid(job.id)).await? else {
+        let Some(raw) = self.raw_message(job.account, job.message()).await? else {
             return Ok(Err(Gone("the content is gone")));
         };
         let (message_id_header, sent_at, sender) = message;
@@ -128,7 +128,8 @@ impl Store {
         let mut originals = HashMap::new();
         for (id, job) in ids.iter().filter_map(|id| Some((id, job_of_message_id(id, &domains)?))) {
             let found: Option<(String, String)> = query_as(
-                "SELECT message_id_header, direction FROM messages WHERE account_id = $1 AND message_id = $2",
+                "SELECT message_id_header, direction FROM messages WHERE account_id = $1 AND message_id = COALESCE(
+                 (SELECT j.message_id FROM relay_jobs j WHERE j.account_id = $1 AND j.job_id = $2), $2)",
             )
             .bind(account.uuid())
             .bind(job)
@@ -190,7 +191,7 @@ impl Store {
             "SELECT message_id_header, sent_at, sender FROM messages WHERE account_id = $1 AND message_id = $2",
         )
         .bind(job.account.uuid())
-        .bind(job.id)
+        .bind(job.message().uuid())
         .fetch_optional(self.reader())
         .await?)
     }

@@ -4,7 +4,7 @@ use serde_json::json;
 use sqlx::FromRow;
 use uuid::Uuid;
 
-use crate::id::{AccountId, ConversationId, UserId};
+use crate::id::{AccountId, ConversationId, MessageId, UserId};
 use crate::store::directory::{Change, DirectoryError};
 use crate::store::engine::{query, query_as, query_scalar};
 use crate::store::facts::day;
@@ -17,8 +17,10 @@ use crate::time::Timestamp;
 pub struct RelayJob {
     /// The account.
     pub account: AccountId,
-    /// Its id: of a copy, that of the message.
+    /// Its id: of the first copy of a message, that of the message.
     pub id: Uuid,
+    /// Of a further copy, to another contact: the message.
+    pub message: Option<MessageId>,
     /// What is sent to whom.
     pub kind: RelayKind,
     /// Of a copy.
@@ -31,6 +33,14 @@ pub struct RelayJob {
     pub attempts: u32,
     /// When it was asked for.
     pub created_at: Timestamp,
+}
+
+impl RelayJob {
+    /// The message that a copy is of.
+    #[must_use]
+    pub fn message(&self) -> MessageId {
+        self.message.unwrap_or_else(|| MessageId::from_uuid(self.id))
+    }
 }
 
 /// What is sent to whom.
@@ -117,7 +127,7 @@ pub struct RelayQueue {
     pub oldest: Option<Timestamp>,
 }
 
-type Due = (Uuid, Uuid, String, Option<Uuid>, Option<Uuid>, Option<String>, i64, i64);
+type Due = (Uuid, Uuid, Option<Uuid>, String, Option<Uuid>, Option<Uuid>, Option<String>, i64, i64);
 
 impl Store {
     /// Takes what is due: nobody else does until `lease_until`.
@@ -131,7 +141,7 @@ impl Store {
         limit: u32,
     ) -> Result<Vec<RelayJob>, StoreError> {
         let due: Vec<Due> = query_as(
-            "SELECT account_id, job_id, kind, conversation_id, user_id, email_key, attempts, created_at
+            "SELECT account_id, job_id, message_id, kind, conversation_id, user_id, email_key, attempts, created_at
              FROM relay_jobs WHERE state IN ('sending', 'waiting') AND next_at <= $1
              ORDER BY next_at, job_id LIMIT $2",
         )
@@ -144,7 +154,7 @@ impl Store {
         }
         let mut tx = self.begin().await?;
         let mut claimed = Vec::with_capacity(due.len());
-        for (account, id, kind, conversation, user, email_key, attempts, created_at) in due {
+        for (account, id, message, kind, conversation, user, email_key, attempts, created_at) in due {
             // Whoever claimed it meanwhile has counted the attempt.
             let taken = query(
                 "UPDATE relay_jobs SET state = 'sending', attempts = attempts + 1, next_at = $4
@@ -160,6 +170,7 @@ impl Store {
             claimed.push(RelayJob {
                 account: AccountId::from_uuid(account),
                 id,
+                message: message.map(MessageId::from_uuid),
                 kind,
                 conversation: conversation.map(ConversationId::from_uuid),
                 user: user.map(UserId::from_uuid),
@@ -311,7 +322,7 @@ impl Change {
             let is_copy = matches!(job.kind, RelayKind::Contact | RelayKind::Staff);
             let data = json!({
                 "job_id": job.id, "kind": job.kind.as_str(), "conversation_id": job.conversation,
-                "message_id": is_copy.then_some(job.id), "user_id": job.user, "reply": reply,
+                "message_id": is_copy.then(|| job.message()), "user_id": job.user, "reply": reply,
             });
             self.emit(job.account, "relay.failed", job.conversation, &data).await?;
         }

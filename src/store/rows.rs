@@ -182,8 +182,8 @@ row! {
 }
 
 row! {
-    /// Somebody on a message (R25).
-    ParticipantRow into "participants" {
+    /// Somebody on a message (R25); once, though it comes in again.
+    ParticipantRow into "participants", then "ON CONFLICT (account_id, message_id, position) DO NOTHING" {
         account_id: Uuid,
         message_id: Uuid,
         position: i64,
@@ -209,10 +209,11 @@ row! {
 }
 
 row! {
-    /// Something to send (R46, R49): one message goes on once.
+    /// Something to send (R46, R49): one message goes on once to each contact.
     RelayJobRow into "relay_jobs", then "ON CONFLICT (account_id, job_id) DO NOTHING" {
         account_id: Uuid,
         job_id: Uuid,
+        message_id: Option<Uuid>,
         kind: &'static str,
         conversation_id: Option<Uuid>,
         user_id: Option<Uuid>,

@@ -271,6 +271,80 @@ async fn what_the_smarthost_refuses_is_failed_visible_and_an_event() {
 }
 
 #[tokio::test]
+async fn what_the_smarthost_has_against_us_is_no_reason_to_give_a_mail_up() {
+    let world = world(13).await;
+    world.sink.be(Manner::Strict);
+    world.desk.expect_filed(&world.anna_writes("p1", &world.reply, "").await).await;
+    let mut tries = tokio::time::interval(std::time::Duration::from_millis(50));
+    loop {
+        tries.tick().await;
+        let job = world.jobs().await.remove(0);
+        assert!(job["state"] == "waiting" || job["state"] == "sending", "{job}");
+        if job["state"] == "waiting" && job["attempts"] != 0 {
+            assert_eq!(job["last_reply"], "530 5.7.0 authentication required");
+            break;
+        }
+    }
+    world.sink.be(Manner::Taking);
+    assert_eq!(world.sink.wait_for(1).await.recipient, STAFF);
+    world.wait_for_state("sent").await;
+}
+
+#[tokio::test]
+async fn r46_r72_one_mail_to_the_reply_addresses_of_two_contacts_goes_on_to_both() {
+    let world = world(14).await;
+    let bea = world.desk.contact("Bea", "bea@web-post.test").await;
+    let body = json!({ "contact_id": bea, "user_id": world.desk.user, "subject": "Your appointment" });
+    let minted = world.desk.post("/reply-addresses", body).await;
+    let to_bea = minted["address"].as_str().unwrap().to_owned();
+    let to = format!("{}, {to_bea}", world.reply);
+    let raw = Draft { id: "both", to: &to, ..Draft::default() }.raw();
+    // R70: a retry changes nothing.
+    for _ in 0..2 {
+        let answers = world.app.send_to_all(&LENA, &[&world.reply, &to_bea], &raw).await;
+        assert_eq!(answers.decisive().codes(), "250 2.0.0");
+    }
+    world.sink.wait_for(2).await;
+    let mut got = world.sink.got();
+    got.sort_by(|one, other| one.recipient.cmp(&other.recipient));
+    let recipients: Vec<_> = got.iter().map(|got| got.recipient.as_str()).collect();
+    assert_eq!(recipients, [PATIENT, "bea@web-post.test"]);
+    assert!(!got[0].text.contains("bea@") && !got[0].text.contains(&to_bea), "{}", got[0].text);
+    assert!(!got[1].text.contains("anna") && !got[1].text.contains(&world.reply), "{}", got[1].text);
+    // R25, R70: one message, on both timelines.
+    let (anna, beas) = (world.desk.timeline(&world.desk.anna).await, world.desk.timeline(&bea).await);
+    assert_eq!((anna.len(), beas.len()), (1, 1));
+    assert_eq!(anna[0]["id"], beas[0]["id"]);
+    let deliveries = world.desk.get("/deliveries?message_id=both@e2e.test").await;
+    let ways: Vec<_> = deliveries["items"].as_array().unwrap().iter().collect();
+    assert!(ways.iter().all(|way| way["message_id"] == anna[0]["id"]), "{deliveries}");
+    assert!(ways.iter().any(|way| way["outcome"] == "duplicate" && way["steps"].to_string().contains("R25")));
+    assert_eq!(world.jobs().await.len(), 2);
+
+    // R40: each answer finds its own conversation.
+    let fields = format!("In-Reply-To: {}\r\n", got[1].field("Message-ID"));
+    let back = address_in(&got[1].field("Reply-To"));
+    let raw =
+        Draft { id: "answer", from: "bea@web-post.test", to: &back, fields: &fields, ..Draft::default() };
+    let sender = crate::mail::Sender { mail_from: "bea@web-post.test", ..ANNA };
+    let (_, answer) = world.desk.expect_filed(&world.app.send(&sender, &back, &raw.raw()).await).await;
+    assert_eq!((&answer["contact_id"], &answer["in_reply_to"].is_null()), (&json!(bea), &false));
+
+    // R47, R72: what Anna writes to both is on her record alone, and the other conversation says why.
+    let raw = Draft { id: "nosy", from: PATIENT, to: &to, ..Draft::default() }.raw();
+    world.app.send_to_all(&ANNA, &[&world.reply, &to_bea], &raw).await;
+    assert_eq!(world.desk.timeline(&bea).await.len(), 2);
+    let deliveries = world.desk.get("/deliveries?message_id=nosy@e2e.test").await;
+    let steps: Vec<_> =
+        deliveries["items"].as_array().unwrap().iter().map(|way| way["steps"].to_string()).collect();
+    assert!(steps.iter().any(|steps| steps.contains("does not take it unasked")), "{deliveries}");
+    // R60: with the message goes what would be sent of it.
+    let purge = json!({ "message_id": anna[0]["id"] });
+    world.desk.post("/purge", purge).await;
+    assert_eq!(world.jobs().await.len(), 2, "the two answers to staff are left");
+}
+
+#[tokio::test]
 async fn a_mail_that_ends_the_session_does_not_hold_up_the_next() {
     let mut world = world(12).await;
     world.sink.close().await;

@@ -124,8 +124,10 @@ impl Change {
         for text in OF_MESSAGES {
             self.run_on(account, text, "message_id", &ids).await?;
         }
-        // The job of a copy has the id of its message.
-        self.run_on(account, "DELETE FROM relay_jobs WHERE account_id = ", "job_id", &ids).await?;
+        // The job of a first copy has the id of its message, a further one names it.
+        for column in ["job_id", "message_id"] {
+            self.run_on(account, "DELETE FROM relay_jobs WHERE account_id = ", column, &ids).await?;
+        }
         self.tidy_threads(account, &threads, &doomed, extent).await?;
         Ok(erased)
     }

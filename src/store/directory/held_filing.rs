@@ -222,8 +222,9 @@ impl Change {
         let copy = prepared.own_copy(held.delivery);
         let rcpt = held.rcpt.as_str().to_owned();
         // Whoever decided has read it; a forged staff mail must not go on to a contact by a click (R47).
-        let relay = None;
-        let outcome = Outcome { delivery: held.delivery, arrival, rcpt, facts, decision, trace, copy, relay };
+        let (relay, seen_by) = (None, None);
+        let delivery = held.delivery;
+        let outcome = Outcome { delivery, arrival, rcpt, facts, decision, trace, copy, relay, seen_by };
         self.settle(held, &prepared, &outcome, accepted).await
     }
 

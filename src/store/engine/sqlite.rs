@@ -179,8 +179,7 @@ mod tests {
     async fn a_full_disk_fails_what_was_written_and_nothing_after_it() {
         let folder = tempfile::tempdir().unwrap();
         let pools = connect(&folder.path().join("full.db"), || {}).await.unwrap();
-        let grow =
-            "INSERT INTO idempotency_keys VALUES (randomblob(16), 'k', x'00', 1, hex(randomblob(100000)), 0)";
+        let grow = "INSERT INTO idempotency_keys VALUES (randomblob(16), 'k', x'00', 1, hex(randomblob(100000)), 0, NULL)";
         let mut full = pools.write.begin_writing().await.unwrap();
         query("PRAGMA max_page_count = 1").execute(&mut *full).await.unwrap();
         let error = query(grow).execute(&mut *full).await.unwrap_err();

@@ -192,7 +192,7 @@ mod tests {
         // `erase_messages` and `erase_user`: whoever adds a table erases there what it says of them.
         assert_eq!(
             tables_with("message_id").await.into_iter().collect::<Vec<_>>(),
-            ["deliveries", "messages", "participants"]
+            ["deliveries", "messages", "participants", "relay_jobs"]
         );
         assert_eq!(
             tables_with("user_id").await.into_iter().collect::<Vec<_>>(),
