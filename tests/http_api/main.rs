@@ -17,4 +17,5 @@ mod purge;
 mod repeated;
 mod review;
 mod server;
+mod upkeep;
 mod webhooks;

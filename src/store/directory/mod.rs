@@ -148,11 +148,17 @@ impl Store {
 }
 
 impl Change {
-    /// Writes it to disk, then removes the blobs that nothing names any more.
+    /// Writes it to disk, then removes the blobs that nothing names any more. Whoever waits for it may go away, as a
+    /// client does that hangs up: what follows the commit is done all the same.
     ///
     /// # Errors
     /// If the database fails; then nothing of it happened.
-    pub async fn commit(mut self) -> Result<(), StoreError> {
+    pub async fn commit(self) -> Result<(), StoreError> {
+        let done = tokio::spawn(self.commit_and_follow()).await;
+        done.map_err(|_| StoreError::Defect("a commit panicked"))?
+    }
+
+    async fn commit_and_follow(mut self) -> Result<(), StoreError> {
         if self.addresses == Addresses::Changed {
             self.tx.announce_change().await?;
         }

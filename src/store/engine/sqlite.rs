@@ -3,10 +3,11 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use sqlx::pool::PoolConnection;
 use sqlx::sqlite::{
     SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
 };
-use sqlx::{ConnectOptions as _, Connection as _, SqliteConnection};
+use sqlx::{ConnectOptions as _, Connection as _, Sqlite, SqliteConnection};
 
 use crate::store::StoreError;
 use crate::store::engine::{Fault, Pool, Pools, migrations};
@@ -87,18 +88,25 @@ pub(super) const BEGIN: &str = "BEGIN IMMEDIATE";
 
 /// Waits for nobody: while it waited for readers, nothing could be written.
 pub(super) async fn forget_log(pool: &SqlitePool) -> Result<bool, sqlx::Error> {
-    let mut connection = pool.acquire().await?;
-    sqlx::query("PRAGMA busy_timeout = 0").execute(&mut *connection).await?;
-    let emptied = sqlx::query_as::<_, (i64, i64, i64)>("PRAGMA wal_checkpoint(TRUNCATE)")
-        .fetch_one(&mut *connection)
-        .await;
-    let patience = format!("PRAGMA busy_timeout = {}", BUSY_TIMEOUT.as_millis());
-    sqlx::query(sqlx::AssertSqlSafe(patience)).execute(&mut *connection).await?;
-    match emptied {
+    let connection = pool.acquire().await?;
+    // Not here: were we dropped halfway, the writer would wait for nobody ever after.
+    let emptied = tokio::spawn(empty_log(connection)).await;
+    match emptied.unwrap_or(Err(sqlx::Error::WorkerCrashed)) {
         Ok((busy, ..)) => Ok(busy == 0),
         Err(error) if matches!(code(&error), Some(BUSY | LOCKED)) => Ok(false),
         Err(error) => Err(error),
     }
+}
+
+async fn empty_log(mut connection: PoolConnection<Sqlite>) -> Result<(i64, i64, i64), sqlx::Error> {
+    sqlx::query("PRAGMA busy_timeout = 0").execute(&mut *connection).await?;
+    let emptied = sqlx::query_as("PRAGMA wal_checkpoint(TRUNCATE)").fetch_one(&mut *connection).await;
+    let patience = format!("PRAGMA busy_timeout = {}", BUSY_TIMEOUT.as_millis());
+    let restored = sqlx::query(sqlx::AssertSqlSafe(patience)).execute(&mut *connection).await;
+    if restored.is_err() {
+        connection.close_on_drop();
+    }
+    emptied
 }
 
 pub(super) async fn data_version(connection: &mut SqliteConnection) -> Result<i64, sqlx::Error> {
