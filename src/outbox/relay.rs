@@ -108,7 +108,7 @@ impl Relay {
     }
 
     async fn look_for_digests(&self) {
-        match self.store.ask_for_digests(Timestamp::now()).await {
+        match self.store.ask_for_digests(Timestamp::now(), DIGESTS_AT_ONCE).await {
             Ok(0) => {}
             Ok(asked) => info!(asked, "relay.digests"),
             Err(error) => warn!(error = &error as &dyn std::error::Error, "relay.no_digests"),
@@ -314,6 +314,8 @@ const POLL: Duration = Duration::from_secs(1);
 const MAX_DOUBLINGS: u32 = 6;
 /// Held mail of ten minutes shares a digest.
 const DIGEST_LOOK: Duration = Duration::from_secs(10 * 60);
+/// Users in one look; the rest with the next.
+const DIGESTS_AT_ONCE: u32 = 1_000;
 /// A smarthost that is back is used soon.
 const SMARTHOST_PAUSE: Duration = Duration::from_secs(5 * 60);
 /// Greylisting and full mailboxes.

@@ -28,17 +28,20 @@ pub struct Confirmation {
 type ConfirmationRow = (Uuid, Uuid, String, String, String, String);
 
 impl Store {
-    /// Asks for a digest for each user for whom mail has been held since the last one. Returns how many.
+    /// Asks for a digest for each user for whom mail has been held since the last one, for `at_once` of them at most:
+    /// whoever has had one today is none of them. Returns how many.
     ///
     /// # Errors
     /// If the database fails.
-    pub async fn ask_for_digests(&self, now: Timestamp) -> Result<u64, StoreError> {
+    pub async fn ask_for_digests(&self, now: Timestamp, at_once: u32) -> Result<u64, StoreError> {
         let waiting: Vec<(Uuid, Uuid, i64)> = query_as(
             "SELECT h.account_id, h.user_id, MAX(h.at) FROM held h WHERE h.user_id IS NOT NULL AND h.at > COALESCE(
              (SELECT MAX(d.at) FROM relay_digests d WHERE d.account_id = h.account_id AND d.user_id = h.user_id), 0)
-             GROUP BY h.account_id, h.user_id LIMIT $1",
+             AND NOT EXISTS (SELECT 1 FROM relay_digests t WHERE t.account_id = h.account_id AND t.user_id = h.user_id
+             AND t.day = $1) GROUP BY h.account_id, h.user_id ORDER BY MAX(h.at), h.user_id LIMIT $2",
         )
-        .bind(DIGESTS_AT_ONCE)
+        .bind(day(now))
+        .bind(i64::from(at_once))
         .fetch_all(self.reader())
         .await?;
         let mut asked = 0;

@@ -1,6 +1,7 @@
 //! What the outbox does not need any more: events that had their time, attempts beyond the newest, dead letters whose
 //! event is gone.
 
+use tracing::warn;
 use uuid::Uuid;
 
 use crate::id::AccountId;
@@ -11,26 +12,39 @@ use crate::time::Timestamp;
 
 impl Store {
     /// Events are kept 30 days, and longer, up to 90, while a webhook that is on has not got
-    /// them. Returns how many events went.
+    /// them. Returns how many events went. Where it fails in one account, the others are done all the same, and the
+    /// next call goes on.
     ///
     /// # Errors
-    /// If the database fails; done in part then, and the next call goes on.
+    /// The first, if anything failed; each is logged.
     pub async fn tidy_outbox(&self, now: Timestamp) -> Result<u64, StoreError> {
         let accounts: Vec<Uuid> =
             query_scalar("SELECT account_id FROM accounts").fetch_all(self.reader()).await?;
-        let mut events = 0;
+        let (mut events, mut failed) = (0, None);
         for account in accounts {
             let account = AccountId::from_uuid(account);
-            for _ in 0..MAX_BATCHES {
-                let gone = self.end_events(account, now).await?;
-                events += gone;
-                if gone < BATCH.unsigned_abs() {
-                    break;
-                }
+            if let Err(error) = self.tidy_account(account, now, &mut events).await {
+                warn!(account.id = %account, error = &error as &dyn std::error::Error, "housekeeping.account_failed");
+                failed.get_or_insert(error);
             }
-            self.tidy_webhooks(account, now).await?;
         }
-        Ok(events)
+        failed.map_or(Ok(events), Err)
+    }
+
+    async fn tidy_account(
+        &self,
+        account: AccountId,
+        now: Timestamp,
+        events: &mut u64,
+    ) -> Result<(), StoreError> {
+        for _ in 0..MAX_BATCHES {
+            let gone = self.end_events(account, now).await?;
+            *events += gone;
+            if gone < BATCH.unsigned_abs() {
+                break;
+            }
+        }
+        self.tidy_webhooks(account, now).await
     }
 
     async fn end_events(&self, account: AccountId, now: Timestamp) -> Result<u64, StoreError> {

@@ -32,7 +32,7 @@ pub(crate) struct Server {
     pub(crate) address: std::net::SocketAddr,
     pub(crate) admin: String,
     http: reqwest::Client,
-    _folder: TempDir,
+    folder: TempDir,
 }
 
 /// An answer, read to its end.
@@ -108,7 +108,23 @@ impl Server {
         };
         let serving = tokio::spawn(serve(listener, state, shutdown.clone()));
         let http = reqwest::Client::builder().no_proxy().build().unwrap();
-        Self { store, served, draining, shutdown, serving, address, admin, http, _folder: folder }
+        Self { store, served, draining, shutdown, serving, address, admin, http, folder }
+    }
+
+    /// Removes every blob behind the store's back. Returns how many there were.
+    pub(crate) fn lose_blobs(&self) -> usize {
+        let (mut folders, mut lost) = (vec![self.folder.path().join("blobs")], 0);
+        while let Some(folder) = folders.pop() {
+            for entry in std::fs::read_dir(folder).unwrap().map(Result::unwrap) {
+                if entry.file_type().unwrap().is_dir() {
+                    folders.push(entry.path());
+                } else {
+                    std::fs::remove_file(entry.path()).unwrap();
+                    lost += 1;
+                }
+            }
+        }
+        lost
     }
 
     pub(crate) fn request(&self, method: Method, path: &str) -> reqwest::RequestBuilder {

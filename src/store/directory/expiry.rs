@@ -1,7 +1,10 @@
 //! What ends by itself: held mail (R36), traces (R3), content (R61), marks that have been idle (R35), each after the
 //! account's own time. Called every hour; works in bounded transactions, so that filing never waits long.
 
+use std::collections::HashSet;
+
 use serde_json::json;
+use tracing::warn;
 use uuid::Uuid;
 
 use crate::address::EmailAddress;
@@ -9,8 +12,9 @@ use crate::filing::{Reason, Settings};
 use crate::id::{AccountId, ContactId, DeliveryId, UserId};
 use crate::store::audit::Actor;
 use crate::store::directory::erase::{Erased, Extent, TOMBSTONE_DAYS};
+use crate::store::directory::held_filing::author_in;
 use crate::store::directory::{Change, DirectoryError, Log};
-use crate::store::engine::{query, query_as};
+use crate::store::engine::{query, query_as, query_scalar};
 use crate::store::views::id_floor;
 use crate::store::{Store, StoreError};
 use crate::time::Timestamp;
@@ -41,52 +45,108 @@ impl Expired {
 }
 
 impl Store {
-    /// Ends what is over by `now` in every account. Done in part after an error; the next call goes on.
+    /// Ends what is over by `now` in every account. Where it fails in one, the others are done all the same, and the
+    /// next call goes on.
     ///
     /// # Errors
-    /// If the database fails.
+    /// The first, if anything failed; each is logged.
     pub async fn expire(&self, now: Timestamp) -> Result<Expired, DirectoryError> {
         let accounts: Vec<(Uuid, String)> = query_as("SELECT account_id, settings FROM accounts")
             .fetch_all(self.reader())
             .await
             .map_err(StoreError::from)?;
-        let mut all = Expired { released: self.release_accepted().await?, ..Expired::default() };
+        let mut all = Expired::default();
+        let mut failed = self.release_accepted(&mut all.released).await.err();
         for (account, settings) in accounts {
             let settings: Settings = serde_json::from_str(&settings).unwrap_or_default();
             let account = AccountId::from_uuid(account);
-            for _ in 0..MAX_BATCHES {
-                let mut change = self.change().await?;
-                let expired = change.expire_some(account, &settings, now).await?;
-                change.commit().await?;
-                if expired == Expired::default() {
-                    break;
-                }
-                all.add(expired);
+            if let Err(error) = self.expire_account(account, &settings, now, &mut all).await {
+                warn!(account.id = %account, error = &error as &dyn std::error::Error, "housekeeping.account_failed");
+                failed.get_or_insert(error);
             }
         }
-        Ok(all)
+        failed.map_or(Ok(all), Err)
     }
 
-    /// R12: an address was verified, but what waited for it could not be filed then.
-    async fn release_accepted(&self) -> Result<u64, DirectoryError> {
-        let accepted: Vec<(Uuid, Uuid, String)> = query_as(
-            "SELECT DISTINCT e.account_id, e.user_id, e.address FROM held h JOIN user_emails e
-             ON e.account_id = h.account_id AND e.user_id = h.user_id
-             WHERE h.reason = $1 AND e.verified_at IS NOT NULL LIMIT $2",
-        )
-        .bind(Reason::NewIdentity.as_str())
-        .bind(BATCH)
-        .fetch_all(self.reader())
-        .await
-        .map_err(StoreError::from)?;
-        let mut released = 0;
-        for (account, user, address) in accepted {
-            let (account, user) = (AccountId::from_uuid(account), UserId::from_uuid(user));
-            if let Some(address) = EmailAddress::parse(&address) {
-                released += self.release_identity(account, user, &address, "the hourly look").await?;
+    async fn expire_account(
+        &self,
+        account: AccountId,
+        settings: &Settings,
+        now: Timestamp,
+        all: &mut Expired,
+    ) -> Result<(), DirectoryError> {
+        for _ in 0..MAX_BATCHES {
+            let mut change = self.change().await?;
+            let expired = change.expire_some(account, settings, now).await?;
+            change.commit().await?;
+            if expired == Expired::default() {
+                break;
+            }
+            all.add(expired);
+        }
+        Ok(())
+    }
+
+    /// R12: an address was verified, but what waited for it could not be filed then. One that cannot be filed now holds
+    /// up no other.
+    async fn release_accepted(&self, released: &mut u64) -> Result<(), DirectoryError> {
+        let (mut after, mut seen, mut failed) = ((Uuid::nil(), Uuid::nil()), HashSet::new(), None);
+        loop {
+            let waiting: Vec<(Uuid, Uuid, Uuid, String)> = query_as(
+                "SELECT account_id, delivery_id, user_id, headers FROM held WHERE reason = $1 AND user_id IS NOT NULL
+                 AND (account_id > $2 OR (account_id = $2 AND delivery_id > $3))
+                 ORDER BY account_id, delivery_id LIMIT $4",
+            )
+            .bind(Reason::NewIdentity.as_str())
+            .bind(after.0)
+            .bind(after.1)
+            .bind(BATCH)
+            .fetch_all(self.reader())
+            .await
+            .map_err(StoreError::from)?;
+            let Some((account, delivery, ..)) = waiting.last() else { return failed.map_or(Ok(()), Err) };
+            after = (*account, *delivery);
+            for (account, _, user, headers) in waiting {
+                let (account, user) = (AccountId::from_uuid(account), UserId::from_uuid(user));
+                let Some(author) = author_in(&headers) else { continue };
+                // Each address once; one beyond so many is looked at as often as it has mail.
+                if !seen.insert((account, user, author.key())) {
+                    continue;
+                }
+                if seen.len() > SEEN_MAX {
+                    seen.clear();
+                }
+                match self.release_if_accepted(account, user, &author).await {
+                    Ok(filed) => *released += filed,
+                    Err(error) => {
+                        warn!(account.id = %account, error = &error as &dyn std::error::Error, "held.not_released");
+                        failed.get_or_insert(error);
+                    }
+                }
             }
         }
-        Ok(released)
+    }
+
+    async fn release_if_accepted(
+        &self,
+        account: AccountId,
+        user: UserId,
+        address: &EmailAddress,
+    ) -> Result<u64, DirectoryError> {
+        let accepted: Option<i64> = query_scalar(
+            "SELECT verified_at FROM user_emails
+             WHERE account_id = $1 AND user_id = $2 AND email_key = $3 AND verified_at IS NOT NULL",
+        )
+        .bind(account.uuid())
+        .bind(user.uuid())
+        .bind(address.key())
+        .fetch_optional(self.reader())
+        .await
+        .map_err(StoreError::from)?;
+        match accepted {
+            Some(_) => self.release_identity(account, user, address, "the hourly look").await,
+            None => Ok(0),
+        }
     }
 }
 
@@ -247,6 +307,8 @@ impl Change {
 /// Rows of one kind in one transaction.
 const BATCH: i64 = 200;
 const TOMBSTONES_AT_ONCE: i64 = 5000;
+/// Addresses that one look remembers to have asked about.
+const SEEN_MAX: usize = 10_000;
 /// Transactions of one account in one call; what is left waits an hour.
 const MAX_BATCHES: usize = 500;
 /// Idle months are counted as 30 days.

@@ -135,10 +135,10 @@ impl Store {
     }
 
     /// R12, R36: decides anew on everything that was held because its author was not yet proven to be this user.
-    /// Returns how many were filed; what cannot be decided now stays held.
+    /// Returns how many were filed; what cannot be decided now stays held, and holds up no other.
     ///
     /// # Errors
-    /// If the store fails.
+    /// The first, if anything failed.
     pub async fn release_identity(
         &self,
         account: AccountId,
@@ -146,39 +146,61 @@ impl Store {
         address: &EmailAddress,
         by: &str,
     ) -> Result<u64, DirectoryError> {
-        let waiting: Vec<(Uuid, String)> = query_as(
-            "SELECT delivery_id, headers FROM held WHERE account_id = $1 AND user_id = $2 AND reason = $3
-             ORDER BY delivery_id LIMIT $4",
-        )
-        .bind(account.uuid())
-        .bind(user.uuid())
-        .bind(Reason::NewIdentity.as_str())
-        .bind(RELEASE_MAX)
-        .fetch_all(self.reader())
-        .await?;
-        let mut filed = 0;
-        for (delivery, headers) in waiting {
-            let headers: Value = serde_json::from_str(&headers).unwrap_or_default();
-            let from = headers.pointer("/from/email").and_then(Value::as_str).and_then(EmailAddress::parse);
-            if from.as_ref() != Some(address) {
-                continue;
-            }
-            let Some(held) = self.open_held(account, DeliveryId::from_uuid(delivery)).await? else {
-                continue;
-            };
-            let mut change = self.change().await?;
-            match change.file_held(&held, HeldTarget::AsTheRulesSay, by).await {
-                Ok(outcome) => {
-                    change.commit().await?;
-                    filed += u64::from(outcome.outcome == Word::Filed.as_str());
+        let (mut after, mut filed, mut asked, mut failed) = (Uuid::nil(), 0, 0, None);
+        while asked < RELEASE_MAX {
+            let waiting: Vec<(Uuid, String)> = query_as(
+                "SELECT delivery_id, headers FROM held WHERE account_id = $1 AND user_id = $2 AND reason = $3
+                 AND delivery_id > $4 ORDER BY delivery_id LIMIT $5",
+            )
+            .bind(account.uuid())
+            .bind(user.uuid())
+            .bind(Reason::NewIdentity.as_str())
+            .bind(after)
+            .bind(RELEASE_PIECE)
+            .fetch_all(self.reader())
+            .await?;
+            let Some((last, _)) = waiting.last() else { break };
+            after = *last;
+            for (delivery, _) in
+                waiting.iter().filter(|(_, headers)| author_in(headers).as_ref() == Some(address))
+            {
+                asked += 1;
+                match self.release_one(account, DeliveryId::from_uuid(*delivery), by).await {
+                    Ok(is_filed) => filed += u64::from(is_filed),
+                    Err(error) => {
+                        failed.get_or_insert(error);
+                    }
                 }
-                // It waits on: somebody else has decided on it meanwhile, or the rules refuse it today.
-                Err(DirectoryError::Conflict(_) | DirectoryError::NotFound(_)) => {}
-                Err(error) => return Err(error),
             }
         }
-        Ok(filed)
+        failed.map_or(Ok(filed), Err)
     }
+
+    /// Whether it is on a record now.
+    async fn release_one(
+        &self,
+        account: AccountId,
+        delivery: DeliveryId,
+        by: &str,
+    ) -> Result<bool, DirectoryError> {
+        let Some(held) = self.open_held(account, delivery).await? else { return Ok(false) };
+        let mut change = self.change().await?;
+        match change.file_held(&held, HeldTarget::AsTheRulesSay, by).await {
+            Ok(outcome) => {
+                change.commit().await?;
+                Ok(outcome.outcome == Word::Filed.as_str())
+            }
+            // It waits on: somebody else has decided on it meanwhile, or the rules refuse it today.
+            Err(DirectoryError::Conflict(_) | DirectoryError::NotFound(_)) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+/// The author of a held mail, from what the review queue shows of it.
+pub(super) fn author_in(headers: &str) -> Option<EmailAddress> {
+    let headers: Value = serde_json::from_str(headers).ok()?;
+    EmailAddress::parse(headers.pointer("/from/email")?.as_str()?)
 }
 
 impl Change {
@@ -465,4 +487,6 @@ fn prepared(held: &OpenedHeld, row: &Row) -> Result<Prepared, StoreError> {
 }
 
 /// Held messages that one accepted address sets free at once; the rest with the next mail or by hand.
-const RELEASE_MAX: i64 = 500;
+const RELEASE_MAX: usize = 500;
+/// Held mails that are looked at together.
+const RELEASE_PIECE: i64 = 200;
