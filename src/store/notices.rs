@@ -159,7 +159,7 @@ impl Store {
 
 impl Change {
     /// R12: where there is a relay, a mail with a link goes to an address that waits for proof; not more than one a
-    /// day to the same, nor ten a day for one user, so that nobody is flooded through us.
+    /// day to the same, nor ten a day for one user, nor a hundred for one account, so that nobody is flooded through us.
     pub(in crate::store) async fn ask_for_confirmation(
         &mut self,
         account: AccountId,
@@ -179,6 +179,13 @@ impl Change {
         .bind(self.now.plus_days(-1).as_millis())
         .fetch_one(self.on(account).await?)
         .await?;
+        let of_account: i64 = query_scalar(
+            "SELECT COUNT(*) FROM email_confirmations WHERE account_id = $1 AND created_at > $2",
+        )
+        .bind(account.uuid())
+        .bind(self.now.plus_days(-1).as_millis())
+        .fetch_one(self.on(account).await?)
+        .await?;
         let is_proven: Option<i64> = query_scalar(
             "SELECT verified_at FROM user_emails WHERE account_id = $1 AND email_key = $2 AND verified_at IS NOT NULL",
         )
@@ -186,7 +193,8 @@ impl Change {
         .bind(address.key())
         .fetch_optional(self.on(account).await?)
         .await?;
-        if is_proven.is_some() || of_address > 0 || lately >= CONFIRMATIONS_A_DAY {
+        let is_too_much = lately >= CONFIRMATIONS_A_DAY || of_account >= ACCOUNT_CONFIRMATIONS_A_DAY;
+        if is_proven.is_some() || of_address > 0 || is_too_much {
             return Ok(());
         }
         let id = Uuid::now_v7();
@@ -235,5 +243,5 @@ const SELECT_CONFIRMATION: &str =
 pub(in crate::store) const CONFIRMATION_DAYS: i64 = 7;
 /// Confirmation mails for one user.
 const CONFIRMATIONS_A_DAY: i64 = 10;
-/// Users in one look; the rest with the next.
-const DIGESTS_AT_ONCE: i64 = 1_000;
+/// And for all users of an account: who makes users at will floods nobody either.
+const ACCOUNT_CONFIRMATIONS_A_DAY: i64 = 100;

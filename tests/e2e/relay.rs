@@ -482,6 +482,24 @@ async fn r12_a_link_proves_an_address_once_and_sets_free_what_waits() {
 }
 
 #[tokio::test]
+async fn r12_an_account_has_its_share_of_confirmation_mails_however_many_users_it_makes() {
+    let world = world(15).await;
+    for user in 0..11 {
+        let body = json!({ "name": format!("User {user}"), "emails": [], "role": "staff" });
+        let made = world.desk.post("/users", body).await;
+        let path = format!("/users/{}/emails", made["id"].as_str().unwrap());
+        for n in 0..10 {
+            let address = format!("somebody-{user}-{n}@elsewhere.test");
+            world.desk.post(&path, json!({ "address": address })).await;
+        }
+    }
+    let config = world.app.folder().join("syncmx.toml");
+    let arguments = ["relay", "list", &world.desk.account, "--json", "--config", config.to_str().unwrap()];
+    let listed = program(&arguments).output().unwrap();
+    assert_eq!(String::from_utf8(listed.stdout).unwrap().lines().count(), 100);
+}
+
+#[tokio::test]
 async fn a_user_is_told_once_a_day_that_mail_waits_and_nothing_of_it() {
     let mut world = world(10).await;
     set(&world.app, &world.desk, json!({ "unknown_to": "hold" })).await;
