@@ -30,9 +30,9 @@ pub(super) fn digest(frame: &Frame<'_>, facts: &DigestFacts) -> Vec<u8> {
         facts.waiting.iter().map(|(reason, count)| format!("  {count} × {}\n", words(reason))).collect();
     let (verb, noun) = if count == 1 { ("waits", "mail") } else { ("wait", "mails") };
     let text = format!(
-        "Hello {},\n\n{count} {noun} {verb} for your decision at {}:\n\n{reasons}\nSee {}\n\n\
+        "Hello {},\n\n{count} {noun} {verb} for your decision at {}:\n\n{reasons}\n\
          Nothing of what is held is in this message. It comes once a day at most.\n",
-        facts.user_name, facts.account_name, frame.public_url
+        facts.user_name, facts.account_name
     );
     let subject = format!("{count} {noun} {verb} for your decision");
     frame.letter(&facts.account_name, &facts.user_name, &facts.to, &subject, &text)
@@ -121,7 +121,7 @@ mod tests {
             "{}",
             email.text
         );
-        assert!(email.text.contains("See https://mail.praxis.test"), "{}", email.text);
+        assert!(!email.text.contains("http"), "there is no page to go to: {}", email.text);
         let letter = confirmation(&frame, "Praxis", "Lena", &facts.to, "0f");
         let email = message::parse(&letter).expect("a message");
         assert!(email.text.contains("https://mail.praxis.test/confirm/0f"), "{}", email.text);

@@ -517,6 +517,7 @@ async fn a_user_is_told_once_a_day_that_mail_waits_and_nothing_of_it() {
     let text = letter.text.split("\r\n\r\n").nth(1).unwrap();
     let text = String::from_utf8(crate::filing::decode_base64(text)).unwrap();
     assert!(text.contains("1 × unknown contact") && !text.contains("Blood"), "{text}");
+    assert!(!text.contains("http"), "there is no page to go to: {text}");
     let raw = Draft { id: "held-2", to, ..Draft::default() }.raw();
     let second = world.app.send(&LENA, &world.desk.sync, &raw).await;
     world.desk.expect(&second, "250 2.0.0", "held", "unknown_contact").await;
