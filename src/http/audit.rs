@@ -24,6 +24,12 @@ pub(super) struct Write {
     makes: bool,
 }
 
+/// The account that a path of the API is about.
+pub(super) fn account_in(path: &str) -> Option<AccountId> {
+    let path = path.strip_prefix("/api/v1").unwrap_or(path);
+    path.strip_prefix("/accounts/")?.split('/').next()?.parse().ok()
+}
+
 impl Write {
     /// From method and path. None for a path that is not the API's.
     pub(super) fn of(parts: &Parts, principal: &Principal) -> Option<Self> {

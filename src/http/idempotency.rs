@@ -14,7 +14,7 @@ use serde::Serialize;
 use aws_lc_rs::digest;
 
 use crate::http::App;
-use crate::http::audit::Write;
+use crate::http::audit::{Write, account_in};
 use crate::http::extract::body_problem;
 use crate::http::problem::{Answer, Problem};
 use crate::id::AccountId;
@@ -37,7 +37,8 @@ pub(super) async fn remember_answers(
         .map_err(|rejection| body_problem(&rejection))?;
     let mut hash = Hash::of(&parts, &principal);
     hash.update(&octets);
-    let asked = directory::Request { account: principal.account, key, hash: hash.finish() };
+    let about = account_in(parts.uri.path()).unwrap_or(principal.account);
+    let asked = directory::Request { account: principal.account, key, about, hash: hash.finish() };
     if let Some(answer) = recall(&app, &asked).await? {
         return Ok(answer);
     }

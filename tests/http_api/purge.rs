@@ -421,3 +421,20 @@ async fn r60_a_held_mail_that_is_erased_does_not_come_back() {
     scene.erased_retry(&scene.bo, &raw).await;
     assert_eq!(scene.count("/held").await, 0);
 }
+
+#[tokio::test]
+async fn r60_a_whole_account_takes_along_the_operators_answers_about_it_and_no_others() {
+    let scene = Scene::set().await;
+    let other = scene.server.account().await;
+    let write = async |account: &str, name: &str| {
+        let request = scene.server.request(reqwest::Method::POST, &format!("{account}/contacts"));
+        let request = request.bearer_auth(&scene.server.admin).header("idempotency-key", account);
+        Server::send(request.json(&json!({"name": name, "email": "zoe@patient.test"}))).await
+    };
+    write(&scene.account, "Zoe").await.expect(201);
+    let before = write(&other, "Zoe").await.expect(201);
+    scene.purge(json!({"all": true})).await;
+    assert_eq!(write(&other, "Zoe").await.expect(201), before, "answered again, not done again");
+    // Under the key of an answer that is kept, another request is a conflict.
+    write(&scene.account, "Another").await.expect(201);
+}

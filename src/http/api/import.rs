@@ -64,7 +64,12 @@ pub(in crate::http) async fn import_contacts(
     let (parts, body) = request.into_parts();
     let mut hash = Hash::of(&parts, &principal);
     let key = key_of(&parts.headers)?;
-    let asked = |hash: [u8; 32], key: String| directory::Request { account: principal.account, key, hash };
+    let asked = |hash: [u8; 32], key: String| directory::Request {
+        account: principal.account,
+        key,
+        about: account,
+        hash,
+    };
     let mut stream = Stream { body, read: 0 };
     if let Some(key) = &key {
         // The hash is known at the end only; a key that has an answer is read through without importing.

@@ -20,6 +20,8 @@ pub struct Request {
     pub account: AccountId,
     /// The client's key.
     pub key: String,
+    /// The account that it is about: a purge of that one forgets the answer.
+    pub about: AccountId,
     /// SHA-256 over everything that makes it this request.
     pub hash: [u8; 32],
 }
@@ -115,8 +117,8 @@ impl Change {
             .execute(self.anywhere())
             .await?;
         let kept = query(
-            "INSERT INTO idempotency_keys (account_id, key, request_hash, status, response, created_at)
-             VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT (account_id, key) DO NOTHING",
+            "INSERT INTO idempotency_keys (account_id, key, request_hash, status, response, created_at, about)
+             VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT (account_id, key) DO NOTHING",
         )
         .bind(request.account.uuid())
         .bind(&request.key)
@@ -124,6 +126,7 @@ impl Change {
         .bind(i64::from(status))
         .bind(body)
         .bind(self.now.as_millis())
+        .bind(request.about.uuid())
         .execute(self.anywhere())
         .await?;
         if kept == 0 {

@@ -25,13 +25,16 @@ impl Change {
         ] {
             query(statement).bind(account.uuid()).execute(self.on(account).await?).await?;
         }
-        // An operator's answers do not say which account they are about; they are kept for a day only.
-        for owner in [account, AccountId::OPERATOR] {
-            query("DELETE FROM idempotency_keys WHERE account_id = $1")
-                .bind(owner.uuid())
-                .execute(self.on(owner).await?)
-                .await?;
-        }
+        query("DELETE FROM idempotency_keys WHERE account_id = $1")
+            .bind(account.uuid())
+            .execute(self.on(account).await?)
+            .await?;
+        // Answers of a day ago, from before they said which account they are about, may be about this one.
+        query("DELETE FROM idempotency_keys WHERE account_id = $1 AND (about = $2 OR about IS NULL)")
+            .bind(AccountId::OPERATOR.uuid())
+            .bind(account.uuid())
+            .execute(self.on(AccountId::OPERATOR).await?)
+            .await?;
         Ok(())
     }
 
