@@ -423,6 +423,49 @@ async fn r60_a_held_mail_that_is_erased_does_not_come_back() {
 }
 
 #[tokio::test]
+async fn r60_what_was_held_before_it_was_filed_leaves_no_event_behind() {
+    for way in ["message", "undo", "contact", "user", "mine", "content"] {
+        let scene = Scene::set().await;
+        let settings = json!({"settings": {"unknown_to": "hold", "content_days": 40}});
+        scene.server.patch(&scene.account, settings).await.expect(200);
+        let hook = json!({"url": "https://hook.crm.test/in", "events": ["message.held"]});
+        let hook = scene.server.post(&format!("{}/webhooks", scene.account), hook).await.expect(201);
+        scene
+            .deliver(&scene.bo, &mail("bo@practice.test", "h", "").replace("Ana <ana@", "Nora <nora@"))
+            .await;
+        let held = text(&scene.get("/held").await["items"][0]["id"]);
+        let path = format!("{}/held/{held}:file", scene.account);
+        let filed = scene.server.post(&path, json!({"contact_id": scene.ana})).await.expect(200);
+        let events = scene.get("/events?limit=200").await;
+        let of_held =
+            events["items"].as_array().unwrap().iter().find(|event| event["type"] == "message.held");
+        let of_held = text(&of_held.unwrap()["id"]);
+        let message = text(&filed["message_id"]);
+        let on_bo = format!("{}/users/{}", scene.account, text(&scene.bo["id"]));
+        match way {
+            "message" => drop(scene.purge(json!({"message_id": message})).await),
+            "contact" => drop(scene.purge(json!({"contact_id": scene.ana})).await),
+            "user" => drop(scene.purge(json!({"user_id": scene.bo["id"]})).await),
+            "undo" => {
+                let path = format!("{}/messages/{message}:undo", scene.account);
+                scene.server.post(&path, json!({})).await.expect(200);
+            }
+            "mine" => {
+                let path = format!("{on_bo}/sync:disconnect");
+                scene.server.post(&path, json!({"purge": "mine"})).await.expect(200);
+            }
+            _ => {
+                scene.server.store.expire(Timestamp::now().plus_days(41)).await.unwrap();
+            }
+        }
+        let events = scene.get("/events?limit=200").await.to_string();
+        assert!(!events.contains("About h") && !events.contains("nora@"), "{way}: {events}");
+        let path = format!("{}/webhooks/{}:replay", scene.account, text(&hook["id"]));
+        scene.server.post(&path, json!({"event_id": of_held})).await.problem(404);
+    }
+}
+
+#[tokio::test]
 async fn r60_a_whole_account_takes_along_the_operators_answers_about_it_and_no_others() {
     let scene = Scene::set().await;
     let other = scene.server.account().await;

@@ -189,7 +189,8 @@ impl Change {
         Ok(insert(self.on(account).await?, rows).await?)
     }
 
-    /// Events of these messages; their data names people and subjects.
+    /// Events of these messages; their data names people and subjects. What was held before it was filed, or before it
+    /// was found to be there already, has its event under the delivery, and a held mail keeps its id.
     async fn erase_events_of(
         &mut self,
         account: AccountId,
@@ -206,6 +207,11 @@ impl Change {
             .map(|(event, _)| event)
             .collect();
         self.run_on(account, "DELETE FROM events WHERE account_id = ", "event_id", &gone).await?;
+        let text = "SELECT delivery_id FROM deliveries WHERE account_id = ";
+        let ways: Vec<(Uuid,)> = read_of(self.on(account).await?, account, text, "message_id", ids).await?;
+        for held in [ids.to_vec(), ways.into_iter().map(|(way,)| way).collect()] {
+            self.run_on(account, "DELETE FROM events WHERE account_id = ", "delivery_id", &held).await?;
+        }
         Ok(())
     }
 
