@@ -235,3 +235,38 @@ async fn a_page_that_was_overwritten_is_found_and_named() {
     let named = format!("message {}", ids[0]);
     assert!(lines.iter().any(|line| line["subject"] == named.as_str()), "{lines:#?}");
 }
+
+#[tokio::test]
+async fn r60_a_purge_that_cannot_go_on_holds_up_no_other() {
+    let mut app = TestApp::start_with_sqlite().await;
+    let desk = Desk::open(&app).await;
+    let bea = desk.contact("Bea", "bea@web-post.test").await;
+    let raw = Draft { id: "late", to: "Bea <bea@web-post.test>", ..Draft::default() }.raw();
+    let (_, late) = desk.expect_filed(&app.send(&LENA, &desk.sync, &raw).await).await;
+    assert_eq!(app.terminate().await.code(), Some(0));
+    // Both were under way: what the older one knows can no longer be read; the other was all but over when a mail came.
+    database(
+        &app,
+        "INSERT INTO purges (account_id, purge_id, kind, subject_id, passed, actor, messages, attachments, bytes, blobs,
+         held, deliveries, begun_at, stage, texts)
+         SELECT account_id, randomblob(16), 'contact', contact_id, zeroblob(16), 'operator', 0, 0, 0, 0, 0, 0,
+         CASE WHEN name = 'Bea' THEN 2 ELSE 1 END, CASE WHEN name = 'Bea' THEN 4 ELSE 1 END, CASE WHEN name = 'Bea' THEN NULL ELSE 'torn' END FROM contacts",
+    )
+    .await;
+    app.start_again().await;
+    let desk = desk.at(&app);
+    let mut tries = tokio::time::interval(Duration::from_millis(50));
+    loop {
+        tries.tick().await;
+        let contacts = desk.get("/contacts").await;
+        let ids: Vec<_> =
+            contacts["items"].as_array().unwrap().iter().map(|contact| &contact["id"]).collect();
+        assert!(ids.contains(&&Value::from(desk.anna.as_str())));
+        if !ids.contains(&&Value::from(bea.as_str())) {
+            break;
+        }
+    }
+    assert!(app.log().contains("purge.failed"), "{}", app.log());
+    let path = format!("/accounts/{}/messages/{}", desk.account, late["id"].as_str().unwrap());
+    assert_eq!(app.api.call(Method::GET, &path, None).await.0, 404);
+}

@@ -466,6 +466,43 @@ async fn r60_what_was_held_before_it_was_filed_leaves_no_event_behind() {
 }
 
 #[tokio::test]
+async fn r60_a_purged_user_stands_in_no_trace_of_a_colleagues_mail_either() {
+    let scene = Scene::set().await;
+    let raw = mail("eva@practice.test", "shared", "Cc: Bo <bo@practice.test>\n");
+    let shared = scene.file(&scene.eva, &raw).await;
+    scene.deliver(&scene.bo, &raw).await;
+    assert_eq!(scene.count("/deliveries?message_id=shared@practice.test").await, 2);
+    let body = json!({"user_id": scene.bo["id"], "dry_run": true});
+    let planned = scene.purge(body).await;
+    let mut purged = scene.purge(json!({"user_id": scene.bo["id"]})).await;
+    assert_eq!((&purged["messages"], &purged["deliveries"]), (&json!(0), &json!(1)));
+    purged["done"] = json!(false);
+    assert_eq!(planned, purged);
+    let said = scene.get("/deliveries").await.to_string() + &scene.get("/events?limit=200").await.to_string();
+    let sync = text(&scene.bo["sync"]["sync_address"]);
+    assert!(!said.contains("bo@practice.test") && !said.contains(&sync), "{said}");
+    assert_eq!(scene.get(&format!("/messages/{shared}")).await["user_id"], scene.eva["id"]);
+}
+
+#[tokio::test]
+async fn r63_an_address_is_found_in_any_case_of_any_letter() {
+    let scene = Scene::set().await;
+    scene.server.patch(&scene.account, json!({"settings": {"unknown_to": "hold"}})).await.expect(200);
+    let copied = mail("bo@practice.test", "copied", "Cc: \u{c4}nne <\u{c4}NNE@patient.test>\n");
+    let copied = scene.file(&scene.bo, &copied).await;
+    let lonely = mail("bo@practice.test", "lonely", "").replace("Ana <ana@", "\u{c4}nne <\u{c4}nne@");
+    scene.deliver(&scene.bo, &lonely).await;
+    let anne = scene.server.contact(&scene.account, "\u{c4}nne", "\u{e4}nne@patient.test").await;
+    assert_eq!(scene.count(&format!("/held?contact={anne}")).await, 1, "R36: what waits for her");
+    assert!(scene.get("/events?limit=200").await.to_string().contains("\u{c4}NNE@patient.test"));
+    let purged = scene.purge(json!({"contact_id": anne})).await;
+    assert_eq!((&purged["messages"], &purged["held"]), (&json!(0), &json!(1)));
+    let events = scene.get("/events?limit=200").await.to_string();
+    assert!(!events.to_lowercase().contains("nne@patient.test"), "{events}");
+    scene.get(&format!("/messages/{copied}")).await;
+}
+
+#[tokio::test]
 async fn r60_a_whole_account_takes_along_the_operators_answers_about_it_and_no_others() {
     let scene = Scene::set().await;
     let other = scene.server.account().await;

@@ -180,6 +180,6 @@ pub(super) fn contact_of(row: Row) -> Contact {
 }
 
 /// `%`, `_` and `\` stand for themselves.
-pub(in crate::store) fn escape_like(text: &str) -> String {
+fn escape_like(text: &str) -> String {
     text.replace('\\', "\\\\").replace('%', "\\%").replace('_', "\\_")
 }

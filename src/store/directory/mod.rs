@@ -32,7 +32,6 @@ use serde_json::Value;
 use tracing::warn;
 
 pub use accounts::Account;
-pub(in crate::store) use contacts::escape_like;
 pub use contacts::{Contact, ContactChange, ContactFilter, CreatedBy, NewContact, fold};
 pub use erase::Erased;
 pub use expiry::Expired;

@@ -10,6 +10,7 @@ use crate::id::{AccountId, ContactId, ConversationId, MessageId, UserId};
 use crate::store::directory::erase::{Doomed, Erased, Extent, doomed};
 use crate::store::directory::{Change, DirectoryError, Log};
 use crate::store::engine::query_as;
+use crate::time::Timestamp;
 
 /// What an undo took away.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -126,7 +127,7 @@ impl Change {
         .await?;
         let Some((contact,)) = alone else { return Ok(None) };
         let contact = ContactId::from_uuid(contact);
-        self.erase_contact(account, contact).await?;
+        self.end_young_contact(account, contact, Timestamp::from_millis(found.received_at)).await?;
         Ok(Some(contact))
     }
 }

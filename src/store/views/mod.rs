@@ -21,6 +21,7 @@ pub use audit::AuditFilter;
 pub(in crate::store) use deliveries::id_floor;
 pub use deliveries::{Delivery, DeliveryFilter};
 pub use events::Event;
+pub(in crate::store) use held::names_one_of;
 pub use held::{HeldFilter, HeldMail};
 pub(in crate::store) use messages::read_message;
 pub use messages::{Conversation, Message, Person};

@@ -3,30 +3,17 @@
 use serde_json::Value;
 use uuid::Uuid;
 
-use crate::address::EmailAddress;
 use crate::id::{AccountId, ContactId, UserId};
-use crate::store::directory::purge::select::addresses_of_contact;
 use crate::store::directory::{Change, DirectoryError, SyncState};
-use crate::store::engine::{query, query_as};
-
-#[derive(sqlx::FromRow)]
-struct Trace {
-    delivery_id: Uuid,
-    steps: String,
-    mail_from: Option<String>,
-    from_address: Option<String>,
-    rcpt: Option<String>,
-}
+use crate::store::engine::query;
 
 impl Change {
-    /// The end of a contact: its messages and held mail are gone already.
+    /// The end of a contact: its messages and held mail are gone already, and it is taken out of those of others.
     pub(in crate::store::directory) async fn erase_contact(
         &mut self,
         account: AccountId,
         contact: ContactId,
     ) -> Result<(), DirectoryError> {
-        let addresses = addresses_of_contact(self.on(account).await?, account, contact.uuid()).await?;
-        self.take_out_of_others(account, "contact_id", contact.uuid(), &addresses).await?;
         for statement in OF_CONTACT {
             self.run(account, statement, contact.uuid()).await?;
         }
@@ -45,133 +32,10 @@ impl Change {
         account: AccountId,
         user: UserId,
     ) -> Result<(), DirectoryError> {
-        let emails: Vec<(String,)> =
-            query_as("SELECT address FROM user_emails WHERE account_id = $1 AND user_id = $2")
-                .bind(account.uuid())
-                .bind(user.uuid())
-                .fetch_all(self.on(account).await?)
-                .await?;
-        let addresses: Vec<EmailAddress> =
-            emails.iter().filter_map(|(text,)| EmailAddress::parse(text)).collect();
-        self.take_out_of_others(account, "user_id", user.uuid(), &addresses).await?;
         for statement in OF_USER {
             self.run(account, statement, user.uuid()).await?;
         }
         self.forget_answers_with(account, user.uuid()).await
-    }
-
-    /// Where somebody else's record names this person: on messages, in events, in traces.
-    async fn take_out_of_others(
-        &mut self,
-        account: AccountId,
-        column: &'static str,
-        id: Uuid,
-        addresses: &[EmailAddress],
-    ) -> Result<(), DirectoryError> {
-        // As they stand on the messages: an address that has changed since is found too.
-        let on_messages = match column {
-            "user_id" => {
-                "SELECT DISTINCT message_id, email FROM participants WHERE account_id = $1 AND user_id = $2"
-            }
-            _ => {
-                "SELECT DISTINCT message_id, email FROM participants WHERE account_id = $1 AND contact_id = $2"
-            }
-        };
-        let stands: Vec<(Uuid, String)> =
-            query_as(on_messages).bind(account.uuid()).bind(id).fetch_all(self.on(account).await?).await?;
-        let mut texts: Vec<String> = addresses.iter().map(EmailAddress::key).collect();
-        texts.extend(stands.iter().map(|(_, email)| email.to_lowercase()).filter(|email| !email.is_empty()));
-        texts.sort_unstable();
-        texts.dedup();
-        self.take_out_of_events(account, id, &texts).await?;
-        let mut messages: Vec<Uuid> = stands.into_iter().map(|(message, _)| message).collect();
-        messages.dedup();
-        for message in messages {
-            self.take_out_of_traces(account, message, &texts).await?;
-        }
-        for address in addresses {
-            let hash = self.store.inner.keys.address_hash(address).to_vec();
-            query("DELETE FROM delivery_addresses WHERE account_id = $1 AND address_hash = $2")
-                .bind(account.uuid())
-                .bind(hash)
-                .execute(self.on(account).await?)
-                .await?;
-        }
-        Ok(())
-    }
-
-    /// Events about this person go; in events of conversations their name and addresses are taken out.
-    async fn take_out_of_events(
-        &mut self,
-        account: AccountId,
-        id: Uuid,
-        addresses: &[String],
-    ) -> Result<(), DirectoryError> {
-        query("DELETE FROM events WHERE account_id = $1 AND conversation_id IS NULL AND data LIKE $2")
-            .bind(account.uuid())
-            .bind(format!("%{id}%"))
-            .execute(self.on(account).await?)
-            .await?;
-        for address in addresses {
-            let quoted = Value::from(address.as_str()).to_string();
-            let events: Vec<(Uuid, String)> = query_as(
-                "SELECT event_id, data FROM events WHERE account_id = $1 AND LOWER(data) LIKE $2 ESCAPE '\\'",
-            )
-            .bind(account.uuid())
-            .bind(format!("%{}%", crate::store::directory::escape_like(&quoted)))
-            .fetch_all(self.on(account).await?)
-            .await?;
-            for (event, data) in events {
-                let mut data: Value = serde_json::from_str(&data).unwrap_or_default();
-                take_out(&mut data, addresses);
-                query("UPDATE events SET data = $3 WHERE account_id = $1 AND event_id = $2")
-                    .bind(account.uuid())
-                    .bind(event)
-                    .bind(data.to_string())
-                    .execute(self.on(account).await?)
-                    .await?;
-            }
-        }
-        Ok(())
-    }
-
-    async fn take_out_of_traces(
-        &mut self,
-        account: AccountId,
-        message: Uuid,
-        addresses: &[String],
-    ) -> Result<(), DirectoryError> {
-        let traces: Vec<Trace> = query_as(
-            "SELECT delivery_id, steps, mail_from, from_address, rcpt FROM deliveries
-             WHERE account_id = $1 AND message_id = $2",
-        )
-        .bind(account.uuid())
-        .bind(message)
-        .fetch_all(self.on(account).await?)
-        .await?;
-        let other =
-            |address: Option<String>| address.filter(|address| !addresses.contains(&address.to_lowercase()));
-        for trace in traces {
-            let mut said: Vec<Value> = serde_json::from_str(&trace.steps).unwrap_or_default();
-            for text in said.iter_mut().filter_map(|step| step.get_mut("said")) {
-                if let Some(old) = text.as_str() {
-                    *text = Value::from(without(old, addresses));
-                }
-            }
-            query(
-                "UPDATE deliveries SET steps = $3, mail_from = $4, from_address = $5, rcpt = $6
-                 WHERE account_id = $1 AND delivery_id = $2",
-            )
-            .bind(account.uuid())
-            .bind(trace.delivery_id)
-            .bind(Value::from(said).to_string())
-            .bind(other(trace.mail_from))
-            .bind(other(trace.from_address))
-            .bind(other(trace.rcpt))
-            .execute(self.on(account).await?)
-            .await?;
-        }
-        Ok(())
     }
 
     /// Remembered answers that show this person.
@@ -199,7 +63,7 @@ impl Change {
 }
 
 /// Empties every person with one of these addresses, wherever they stand.
-fn take_out(value: &mut Value, addresses: &[String]) {
+pub(super) fn take_out(value: &mut Value, addresses: &[String]) {
     match value {
         Value::Object(fields) => {
             let email = fields.get("email").and_then(Value::as_str).map(str::to_lowercase);
@@ -215,7 +79,7 @@ fn take_out(value: &mut Value, addresses: &[String]) {
 }
 
 /// The words of a step that are or hold one of these addresses say `(address)`.
-fn without(said: &str, addresses: &[String]) -> String {
+pub(super) fn without(said: &str, addresses: &[String]) -> String {
     let word = |word: &str| {
         let folded = word.to_lowercase();
         if addresses.iter().any(|address| folded.contains(address)) {
@@ -240,7 +104,6 @@ const OF_CONTACT: &[&str] = &[
 ];
 /// `$1` the account, `$2` the user. The row stays for what hangs on its id.
 const OF_USER: &[&str] = &[
-    "UPDATE participants SET name = NULL, email = '' WHERE account_id = $1 AND user_id = $2",
     "DELETE FROM sync_marks WHERE account_id = $1 AND user_id = $2",
     "DELETE FROM daily_filings WHERE account_id = $1 AND user_id = $2",
     "DELETE FROM forwarding_confirmations WHERE account_id = $1 AND user_id = $2",

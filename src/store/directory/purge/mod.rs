@@ -5,6 +5,7 @@
 //! (`purge.done`, and the audit trail), and that another account is never touched.
 
 mod contact;
+mod named;
 mod plan;
 mod select;
 mod whole;
@@ -22,6 +23,8 @@ use crate::store::directory::erase::{Erased, Extent};
 use crate::store::directory::{Change, DirectoryError, Log};
 use crate::store::engine::{Connection, query, query_as};
 use crate::store::statement::{insert, row};
+use crate::store::views::id_floor;
+use crate::time::Timestamp;
 
 /// What is to be erased.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -118,6 +121,42 @@ struct Job {
     passed: Uuid,
     actor: String,
     erased: Erased,
+    begun_at: Timestamp,
+    stage: Stage,
+    /// The addresses of a contact or user, folded: those on file, and those that stand on messages.
+    texts: Vec<String>,
+    /// What has a smaller id names them nowhere.
+    floor: Uuid,
+    /// Mail of theirs came while they were taken out elsewhere: once more, for what is as young as the purge.
+    is_late: bool,
+}
+
+/// How far the end of a contact or user has come: they are taken out of what stays, part by part.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    /// What is theirs: messages, held mail, traces.
+    Theirs,
+    /// As what they stand on the messages of others.
+    Names,
+    /// They are taken out of those messages and their traces.
+    Messages,
+    /// They are taken out of events.
+    Events,
+    /// By what traces are found.
+    Hashes,
+}
+
+impl Stage {
+    const ALL: [Self; 5] = [Self::Theirs, Self::Names, Self::Messages, Self::Events, Self::Hashes];
+
+    /// The word of the store.
+    fn number(self) -> i64 {
+        Self::ALL.iter().zip(0..).find(|(stage, _)| **stage == self).map_or(0, |(_, number)| number)
+    }
+
+    fn read(number: i64) -> Self {
+        Self::ALL.into_iter().zip(0..).find(|(_, n)| *n == number).map_or(Self::Theirs, |(stage, _)| stage)
+    }
 }
 
 row! {
@@ -151,6 +190,9 @@ struct Row {
     blobs: i64,
     held: i64,
     deliveries: i64,
+    begun_at: i64,
+    stage: i64,
+    texts: Option<String>,
 }
 
 impl Change {
@@ -211,8 +253,12 @@ impl Change {
         Ok(Some((job, is_last)))
     }
 
-    /// Messages first, then held mail, then what hangs on neither. Returns whether nothing is left.
+    /// Messages first, then held mail, then what hangs on neither; a contact or user is then taken out of what stays.
+    /// Returns whether nothing is left.
     async fn erase_piece(&mut self, job: &mut Job) -> Result<bool, DirectoryError> {
+        if job.stage != Stage::Theirs {
+            return self.take_out_piece(job).await;
+        }
         let after = job.passed;
         let mut ids =
             select::messages(self.on(job.account).await?, job.account, job.of, after, PIECE).await?;
@@ -235,13 +281,12 @@ impl Change {
                 let (account, erased) = (job.account, &mut job.erased);
                 self.empty_account(account, erased).await
             }
-            PurgeOf::Contact(contact) if !self.erase_traces(job).await? => {
-                self.erase_contact(job.account, contact).await.map(|()| true)
+            PurgeOf::Contact(_) | PurgeOf::User(_) => {
+                if !self.erase_traces(job).await? {
+                    job.enter(if job.is_late { Stage::Messages } else { Stage::Names });
+                }
+                Ok(false)
             }
-            PurgeOf::User(user) if !self.erase_traces(job).await? => {
-                self.erase_user(job.account, user).await.map(|()| true)
-            }
-            PurgeOf::Contact(_) | PurgeOf::User(_) => Ok(false),
             PurgeOf::Message(_) | PurgeOf::Mine(_) => Ok(true),
         }
     }
@@ -275,7 +320,7 @@ impl Change {
         let erased = &job.erased;
         query(
             "UPDATE purges SET passed = $3, messages = $4, attachments = $5, bytes = $6, blobs = $7, held = $8,
-             deliveries = $9 WHERE account_id = $1 AND purge_id = $2",
+             deliveries = $9, stage = $10, texts = $11 WHERE account_id = $1 AND purge_id = $2",
         )
         .bind(job.account.uuid())
         .bind(job.id)
@@ -286,6 +331,8 @@ impl Change {
         .bind(signed(erased.blobs))
         .bind(signed(erased.held))
         .bind(signed(erased.deliveries))
+        .bind(job.stage.number() + if job.is_late { LATE } else { 0 })
+        .bind(Value::from(job.texts.clone()).to_string())
         .execute(self.on(job.account).await?)
         .await?;
         Ok(())
@@ -333,8 +380,8 @@ impl Change {
 
 async fn read(connection: &mut Connection, purge: PurgeId) -> Result<Option<Job>, DirectoryError> {
     let row: Option<Row> = query_as(
-        "SELECT kind, subject_id, passed, actor, messages, attachments, bytes, blobs, held, deliveries FROM purges
-         WHERE account_id = $1 AND purge_id = $2",
+        "SELECT kind, subject_id, passed, actor, messages, attachments, bytes, blobs, held, deliveries, begun_at, stage,
+         texts FROM purges WHERE account_id = $1 AND purge_id = $2",
     )
     .bind(purge.account.uuid())
     .bind(purge.id)
@@ -351,13 +398,43 @@ async fn read(connection: &mut Connection, purge: PurgeId) -> Result<Option<Job>
         deliveries: row.deliveries.unsigned_abs(),
         blobs: row.blobs.unsigned_abs(),
     };
-    Ok(Some(Job { id: purge.id, account: purge.account, of, passed: row.passed, actor: row.actor, erased }))
+    let texts = row.texts.as_deref().map(serde_json::from_str).transpose();
+    Ok(Some(Job {
+        id: purge.id,
+        account: purge.account,
+        of,
+        passed: row.passed,
+        actor: row.actor,
+        erased,
+        begun_at: Timestamp::from_millis(row.begun_at),
+        stage: Stage::read(row.stage % LATE),
+        texts: texts
+            .map_err(|_| StoreError::Defect("the addresses of a purge cannot be read"))?
+            .unwrap_or_default(),
+        floor: Uuid::nil(),
+        is_late: row.stage >= LATE,
+    }))
+}
+
+impl Job {
+    /// The next part, from its start.
+    fn enter(&mut self, stage: Stage) {
+        let late = id_floor(self.begun_at.plus_days(-1));
+        self.stage = stage;
+        self.passed = match stage {
+            Stage::Theirs => Uuid::nil(),
+            Stage::Events | Stage::Hashes | Stage::Messages | Stage::Names if self.is_late => late,
+            Stage::Events | Stage::Hashes | Stage::Messages | Stage::Names => self.floor,
+        };
+    }
 }
 
 fn signed(count: u64) -> i64 {
     i64::try_from(count).unwrap_or(i64::MAX)
 }
 
+/// Added to the number of a stage that is gone through once more.
+const LATE: i64 = 100;
 /// Messages, or held mails, of one transaction: some ten milliseconds for whoever waits behind it.
 const PIECE: i64 = 50;
 /// Traces and the like of one transaction: they are small.

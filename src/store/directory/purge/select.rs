@@ -10,8 +10,9 @@ use crate::keys::Keys;
 use crate::smtp::ForwardPath;
 use crate::store::directory::erase::read_of;
 use crate::store::directory::purge::PurgeOf;
-use crate::store::directory::{Change, DirectoryError, escape_like};
+use crate::store::directory::{Change, DirectoryError};
 use crate::store::engine::{Builder, Connection, query, query_as};
+use crate::store::views::names_one_of;
 
 impl PurgeOf {
     /// Where to go on behind this message. Where everything that is found is erased, from the start: nothing that
@@ -71,14 +72,7 @@ pub(super) async fn held(
     match of {
         PurgeOf::All => {}
         PurgeOf::Contact(contact) => {
-            sql.push(" AND (contact_id = ").push_bind(contact.uuid());
-            // What waits for nobody in particular, but names them. The address stands as a JSON string of its own.
-            for address in addresses_of_contact(connection, account, contact.uuid()).await? {
-                let quoted = serde_json::Value::from(address.key()).to_string();
-                sql.push(" OR (contact_id IS NULL AND LOWER(headers) LIKE ");
-                sql.push_bind(format!("%{}%", escape_like(&quoted))).push(" ESCAPE '\\')");
-            }
-            sql.push(")");
+            return held_of_contact(connection, account, contact.uuid(), after, limit).await;
         }
         PurgeOf::Message(_) => return Ok(Vec::new()),
         PurgeOf::Mine(user) | PurgeOf::User(user) => {
@@ -90,7 +84,48 @@ pub(super) async fn held(
     ids(sql, connection).await
 }
 
-/// Traces about the contact or user that belong to no message and no held mail: of what was refused or discarded.
+/// What waits for this contact; and what waits for nobody in particular, but names them. Compared here: SQLite folds
+/// ASCII alone.
+async fn held_of_contact(
+    connection: &mut Connection,
+    account: AccountId,
+    contact: Uuid,
+    mut after: Uuid,
+    limit: i64,
+) -> Result<Vec<Uuid>, sqlx::Error> {
+    let addresses = addresses_of_contact(connection, account, contact).await?;
+    let wanted = usize::try_from(limit).unwrap_or(usize::MAX);
+    let mut found = Vec::new();
+    loop {
+        let rows: Vec<(Uuid, Option<Uuid>, String)> = query_as(
+            "SELECT delivery_id, contact_id, headers FROM held
+             WHERE account_id = $1 AND delivery_id > $2 AND (contact_id = $3 OR contact_id IS NULL)
+             ORDER BY delivery_id LIMIT $4",
+        )
+        .bind(account.uuid())
+        .bind(after)
+        .bind(contact)
+        .bind(HELD_AT_ONCE)
+        .fetch_all(&mut *connection)
+        .await?;
+        let Some((last, ..)) = rows.last() else { return Ok(found) };
+        after = *last;
+        for (delivery, waits_for, headers) in rows {
+            if waits_for.is_some() || names_one_of(&headers, &addresses) {
+                found.push(delivery);
+            }
+            if found.len() >= wanted {
+                return Ok(found);
+            }
+        }
+    }
+}
+
+/// Held mails that are looked at together.
+const HELD_AT_ONCE: i64 = 500;
+
+/// Traces about the contact or user that belong to no held mail: of what was refused or discarded; and of a user, by
+/// which way a message has come that stays, because it is somebody else's.
 pub(super) async fn traces(
     connection: &mut Connection,
     account: AccountId,
@@ -101,12 +136,11 @@ pub(super) async fn traces(
     let mut sql = Builder::new("SELECT d.delivery_id FROM deliveries d WHERE d.account_id = ");
     sql.push_bind(account.uuid());
     sql.push(
-        " AND d.message_id IS NULL AND NOT EXISTS (SELECT 1 FROM held h WHERE h.account_id = d.account_id
-          AND h.delivery_id = d.delivery_id)",
+        " AND NOT EXISTS (SELECT 1 FROM held h WHERE h.account_id = d.account_id AND h.delivery_id = d.delivery_id)",
     );
     match of {
         PurgeOf::Contact(contact) => {
-            sql.push(" AND (d.contact_id = ").push_bind(contact.uuid());
+            sql.push(" AND d.message_id IS NULL AND (d.contact_id = ").push_bind(contact.uuid());
             if !hashes.is_empty() {
                 sql.push(
                     " OR d.delivery_id IN (SELECT delivery_id FROM delivery_addresses WHERE account_id = ",
@@ -152,6 +186,21 @@ pub(super) async fn addresses_of_contact(
     let Some((email, others)) = row else { return Ok(Vec::new()) };
     let others: Vec<String> = serde_json::from_str(&others).unwrap_or_default();
     Ok(std::iter::once(&email).chain(&others).filter_map(|text| EmailAddress::parse(text)).collect())
+}
+
+/// The addresses on a user's profile.
+pub(super) async fn addresses_of_user(
+    connection: &mut Connection,
+    account: AccountId,
+    user: Uuid,
+) -> Result<Vec<EmailAddress>, sqlx::Error> {
+    let emails: Vec<(String,)> =
+        query_as("SELECT address FROM user_emails WHERE account_id = $1 AND user_id = $2")
+            .bind(account.uuid())
+            .bind(user)
+            .fetch_all(connection)
+            .await?;
+    Ok(emails.iter().filter_map(|(text,)| EmailAddress::parse(text)).collect())
 }
 
 async fn ids(sql: Builder, connection: &mut Connection) -> Result<Vec<Uuid>, sqlx::Error> {

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use tokio::time::Instant;
+use tracing::warn;
 use uuid::Uuid;
 
 use crate::id::AccountId;
@@ -45,12 +46,12 @@ impl Store {
     }
 
     /// Finishes every purge that was begun before, and removes blobs that were left over. Returns how many purges were
-    /// finished. Whoever has begun one a moment ago may be at work on it.
+    /// finished. Whoever has begun one a moment ago may be at work on it. One that fails holds up no other.
     ///
     /// # Errors
-    /// If the store fails; what is left waits for the next call.
+    /// The first, if anything failed; each is logged, and what is left waits for the next call.
     pub async fn finish_purges(&self, begun_before: Timestamp) -> Result<u64, DirectoryError> {
-        self.remove_erased_blobs().await?;
+        let mut failed = self.remove_erased_blobs().await.err().map(DirectoryError::from);
         let mut finished = 0;
         let waiting: Vec<(Uuid, Uuid)> =
             query_as("SELECT account_id, purge_id FROM purges WHERE begun_at <= $1 ORDER BY begun_at, purge_id LIMIT $2")
@@ -61,18 +62,28 @@ impl Store {
                 .map_err(StoreError::from)?;
         for (account, id) in waiting {
             let purge = PurgeId { account: AccountId::from_uuid(account), id };
-            loop {
-                match self.work_off(purge, Instant::now() + ONE_STRETCH).await? {
-                    PurgeStep::Last(change, _) => {
-                        change.commit().await?;
-                        finished += 1;
-                        break;
-                    }
-                    PurgeStep::More(_) => {}
+            match self.finish_purge_of(purge).await {
+                Ok(_) => finished += 1,
+                Err(error) => {
+                    warn!(account.id = %purge.account, purge.id = %id, error = &error as &dyn std::error::Error, "purge.failed");
+                    failed.get_or_insert(error);
                 }
             }
         }
-        Ok(finished)
+        failed.map_or(Ok(finished), Err)
+    }
+
+    /// Works on one purge to its end. Returns what was erased.
+    async fn finish_purge_of(&self, purge: PurgeId) -> Result<Erased, DirectoryError> {
+        loop {
+            match self.work_off(purge, Instant::now() + ONE_STRETCH).await? {
+                PurgeStep::Last(change, erased) => {
+                    change.commit().await?;
+                    return Ok(erased);
+                }
+                PurgeStep::More(_) => {}
+            }
+        }
     }
 
     /// Blobs whose rows are gone: after a crash, or where the blob store did not answer.

@@ -1,0 +1,333 @@
+//! Where somebody else's record names a contact or user who is erased: on messages, in their traces, in events. Whatever
+//! is there is walked in ranges of ids, a bounded piece in a transaction, so that filing goes on meanwhile.
+
+use serde_json::Value;
+use uuid::Uuid;
+
+use crate::address::EmailAddress;
+use crate::id::{AccountId, ContactId};
+use crate::store::directory::erase::{Erased, read_of};
+use crate::store::directory::purge::contact::{take_out, without};
+use crate::store::directory::purge::select::{addresses_of_contact, addresses_of_user};
+use crate::store::directory::purge::{Job, PurgeOf, SMALL_PIECE, Stage, select};
+use crate::store::directory::{Change, DirectoryError};
+use crate::store::engine::{query, query_as};
+use crate::store::views::id_floor;
+use crate::time::Timestamp;
+
+#[derive(sqlx::FromRow)]
+struct Trace {
+    delivery_id: Uuid,
+    steps: String,
+    mail_from: Option<String>,
+    from_address: Option<String>,
+    rcpt: Option<String>,
+}
+
+/// A message, and as what they stand on it.
+type Stands = (Uuid, String);
+
+impl Change {
+    /// The end of a contact that a message has just made, with what has been written of it since: at once, in this
+    /// transaction.
+    pub(in crate::store::directory) async fn end_young_contact(
+        &mut self,
+        account: AccountId,
+        contact: ContactId,
+        made_at: Timestamp,
+    ) -> Result<(), DirectoryError> {
+        let floor = id_floor(made_at.plus_days(-1));
+        let mut job = Job {
+            id: Uuid::nil(),
+            account,
+            of: PurgeOf::Contact(contact),
+            passed: floor,
+            actor: String::new(),
+            erased: Erased::default(),
+            begun_at: self.now,
+            stage: Stage::Names,
+            texts: Vec::new(),
+            floor,
+            is_late: false,
+        };
+        while !self.take_out_piece(&mut job).await? {}
+        Ok(())
+    }
+
+    /// The next piece of what a contact or user is taken out of. Returns whether nothing is left.
+    pub(super) async fn take_out_piece(&mut self, job: &mut Job) -> Result<bool, DirectoryError> {
+        match job.stage {
+            Stage::Theirs => Ok(false),
+            Stage::Names => self.gather_names(job).await.map(|()| false),
+            Stage::Messages => self.take_out_of_messages(job).await.map(|()| false),
+            Stage::Events => self.take_out_of_events(job).await.map(|()| false),
+            Stage::Hashes if self.take_out_of_hashes(job).await? > 0 => Ok(false),
+            Stage::Hashes if self.has_come_since(job).await? => {
+                job.is_late = true;
+                job.enter(Stage::Theirs);
+                Ok(false)
+            }
+            Stage::Hashes => {
+                match job.of {
+                    PurgeOf::Contact(contact) => self.erase_contact(job.account, contact).await?,
+                    PurgeOf::User(user) => {
+                        self.blank_late_ones(job, user.uuid()).await?;
+                        self.erase_user(job.account, user).await?;
+                    }
+                    PurgeOf::All | PurgeOf::Message(_) | PurgeOf::Mine(_) => {}
+                }
+                Ok(true)
+            }
+        }
+    }
+
+    /// Mail of theirs that was filed or held while they were taken out elsewhere. In the transaction of their end:
+    /// nobody files any between the two.
+    async fn has_come_since(&mut self, job: &Job) -> Result<bool, DirectoryError> {
+        if job.id.is_nil() {
+            return Ok(false);
+        }
+        // What a user had is behind us; a contact's is found by index.
+        let after = match job.of {
+            PurgeOf::User(_) => id_floor(job.begun_at.plus_days(-1)),
+            PurgeOf::All | PurgeOf::Contact(_) | PurgeOf::Message(_) | PurgeOf::Mine(_) => Uuid::nil(),
+        };
+        let connection = self.on(job.account).await?;
+        let has_messages =
+            !select::messages(&mut *connection, job.account, job.of, after, 1).await?.is_empty();
+        Ok(has_messages || !select::held(connection, job.account, job.of, Uuid::nil(), 1).await?.is_empty())
+    }
+
+    /// Those on file; and as they stand on messages: an address that has changed since is found too.
+    async fn gather_names(&mut self, job: &mut Job) -> Result<(), DirectoryError> {
+        let is_first = job.texts.is_empty();
+        let (stands, next) = self.stands(job, GATHERED_MESSAGES).await?;
+        let mut texts: Vec<String> = stands
+            .into_iter()
+            .map(|(_, email)| email.to_lowercase())
+            .filter(|email| !email.is_empty())
+            .collect();
+        if is_first {
+            texts.extend(self.own_addresses(job).await?.iter().map(EmailAddress::key));
+        }
+        job.texts.extend(texts);
+        job.texts.sort_unstable();
+        job.texts.dedup();
+        match next {
+            Some(next) => job.passed = next,
+            None => job.enter(Stage::Messages),
+        }
+        Ok(())
+    }
+
+    async fn own_addresses(&mut self, job: &Job) -> Result<Vec<EmailAddress>, DirectoryError> {
+        let connection = self.on(job.account).await?;
+        Ok(match job.of {
+            PurgeOf::Contact(contact) => {
+                addresses_of_contact(connection, job.account, contact.uuid()).await?
+            }
+            PurgeOf::User(user) => addresses_of_user(connection, job.account, user.uuid()).await?,
+            PurgeOf::All | PurgeOf::Message(_) | PurgeOf::Mine(_) => Vec::new(),
+        })
+    }
+
+    /// The messages behind `job.passed` on which they stand, as far as one look goes, and where to go on; none at the end.
+    async fn stands(&mut self, job: &Job, look: i64) -> Result<(Vec<Stands>, Option<Uuid>), DirectoryError> {
+        // A contact's are found by index; a user's are looked for among all messages, range by range.
+        let (looked_at, text, id): (Vec<(Uuid,)>, _, _) = match job.of {
+            PurgeOf::Contact(contact) => (
+                query_as(
+                    "SELECT DISTINCT message_id FROM participants
+                     WHERE account_id = $1 AND message_id > $2 AND contact_id = $4 ORDER BY message_id LIMIT $3",
+                )
+                .bind(job.account.uuid())
+                .bind(job.passed)
+                .bind(look)
+                .bind(contact.uuid())
+                .fetch_all(self.on(job.account).await?)
+                .await?,
+                "SELECT DISTINCT message_id, email FROM participants
+                 WHERE account_id = $1 AND message_id > $2 AND message_id <= $3 AND contact_id = $4",
+                contact.uuid(),
+            ),
+            PurgeOf::User(user) => (
+                query_as(
+                    "SELECT message_id FROM messages WHERE account_id = $1 AND message_id > $2
+                     ORDER BY message_id LIMIT $3",
+                )
+                .bind(job.account.uuid())
+                .bind(job.passed)
+                .bind(look)
+                .fetch_all(self.on(job.account).await?)
+                .await?,
+                "SELECT DISTINCT message_id, email FROM participants
+                 WHERE account_id = $1 AND message_id > $2 AND message_id <= $3 AND user_id = $4",
+                user.uuid(),
+            ),
+            PurgeOf::All | PurgeOf::Message(_) | PurgeOf::Mine(_) => return Ok((Vec::new(), None)),
+        };
+        let Some((last,)) = looked_at.last().copied() else { return Ok((Vec::new(), None)) };
+        let stands = query_as(text)
+            .bind(job.account.uuid())
+            .bind(job.passed)
+            .bind(last)
+            .bind(id)
+            .fetch_all(self.on(job.account).await?)
+            .await?;
+        Ok((stands, Some(last)))
+    }
+
+    async fn take_out_of_messages(&mut self, job: &mut Job) -> Result<(), DirectoryError> {
+        let (stands, next) = self.stands(job, NAMED_MESSAGES).await?;
+        let mut messages: Vec<Uuid> = stands.into_iter().map(|(message, _)| message).collect();
+        messages.sort_unstable();
+        messages.dedup();
+        self.take_out_of_traces(job.account, &messages, &job.texts).await?;
+        // A contact's own id goes too; a user's stays: what hangs on it is of nobody's name.
+        let (blank, id) = match job.of {
+            PurgeOf::Contact(contact) => (
+                "UPDATE participants SET contact_id = NULL, name = NULL, email = ''
+                 WHERE account_id = $1 AND message_id = $2 AND contact_id = $3",
+                contact.uuid(),
+            ),
+            PurgeOf::User(user) => (
+                "UPDATE participants SET name = NULL, email = ''
+                 WHERE account_id = $1 AND message_id = $2 AND user_id = $3",
+                user.uuid(),
+            ),
+            PurgeOf::All | PurgeOf::Message(_) | PurgeOf::Mine(_) => return Ok(()),
+        };
+        for message in messages {
+            query(blank)
+                .bind(job.account.uuid())
+                .bind(message)
+                .bind(id)
+                .execute(self.on(job.account).await?)
+                .await?;
+        }
+        match next {
+            Some(next) => job.passed = next,
+            None => job.enter(Stage::Events),
+        }
+        Ok(())
+    }
+
+    async fn take_out_of_traces(
+        &mut self,
+        account: AccountId,
+        messages: &[Uuid],
+        addresses: &[String],
+    ) -> Result<(), DirectoryError> {
+        let text =
+            "SELECT delivery_id, steps, mail_from, from_address, rcpt FROM deliveries WHERE account_id = ";
+        let traces: Vec<Trace> =
+            read_of(self.on(account).await?, account, text, "message_id", messages).await?;
+        let other =
+            |address: Option<String>| address.filter(|address| !addresses.contains(&address.to_lowercase()));
+        for trace in traces {
+            let mut said: Vec<Value> = serde_json::from_str(&trace.steps).unwrap_or_default();
+            for text in said.iter_mut().filter_map(|step| step.get_mut("said")) {
+                if let Some(old) = text.as_str() {
+                    *text = Value::from(without(old, addresses));
+                }
+            }
+            query(
+                "UPDATE deliveries SET steps = $3, mail_from = $4, from_address = $5, rcpt = $6
+                 WHERE account_id = $1 AND delivery_id = $2",
+            )
+            .bind(account.uuid())
+            .bind(trace.delivery_id)
+            .bind(Value::from(said).to_string())
+            .bind(other(trace.mail_from))
+            .bind(other(trace.from_address))
+            .bind(other(trace.rcpt))
+            .execute(self.on(account).await?)
+            .await?;
+        }
+        Ok(())
+    }
+
+    /// Events about this person go; in events of conversations their name and addresses are taken out. Compared here:
+    /// SQLite folds ASCII alone.
+    async fn take_out_of_events(&mut self, job: &mut Job) -> Result<(), DirectoryError> {
+        let events: Vec<(Uuid, Option<Uuid>, String)> = query_as(
+            "SELECT event_id, conversation_id, data FROM events
+             WHERE account_id = $1 AND event_id > $2 ORDER BY event_id LIMIT $3",
+        )
+        .bind(job.account.uuid())
+        .bind(job.passed)
+        .bind(EVENTS_AT_ONCE)
+        .fetch_all(self.on(job.account).await?)
+        .await?;
+        let Some((last, ..)) = events.last() else {
+            job.enter(Stage::Hashes);
+            return Ok(());
+        };
+        job.passed = *last;
+        let id = job.of.subject(job.account).to_string();
+        let quoted: Vec<String> =
+            job.texts.iter().map(|text| Value::from(text.as_str()).to_string()).collect();
+        let mut gone = Vec::new();
+        for (event, conversation, data) in events {
+            if conversation.is_none() && data.contains(&id) {
+                gone.push(event);
+                continue;
+            }
+            let folded = data.to_lowercase();
+            if !quoted.iter().any(|address| folded.contains(address)) {
+                continue;
+            }
+            let mut data: Value = serde_json::from_str(&data).unwrap_or_default();
+            take_out(&mut data, &job.texts);
+            query("UPDATE events SET data = $3 WHERE account_id = $1 AND event_id = $2")
+                .bind(job.account.uuid())
+                .bind(event)
+                .bind(data.to_string())
+                .execute(self.on(job.account).await?)
+                .await?;
+        }
+        self.run_on(job.account, "DELETE FROM events WHERE account_id = ", "event_id", &gone).await?;
+        Ok(())
+    }
+
+    /// Returns how many there were.
+    async fn take_out_of_hashes(&mut self, job: &Job) -> Result<u64, DirectoryError> {
+        for address in self.own_addresses(job).await? {
+            let hash = self.store.inner.keys.address_hash(&address).to_vec();
+            let gone = query(
+                "DELETE FROM delivery_addresses WHERE account_id = $1 AND address_hash = $2 AND delivery_id IN
+                 (SELECT delivery_id FROM delivery_addresses WHERE account_id = $1 AND address_hash = $2 LIMIT $3)",
+            )
+            .bind(job.account.uuid())
+            .bind(hash)
+            .bind(SMALL_PIECE)
+            .execute(self.on(job.account).await?)
+            .await?;
+            if gone > 0 {
+                return Ok(gone);
+            }
+        }
+        Ok(0)
+    }
+
+    /// What colleagues had filed while the purge was on its way.
+    async fn blank_late_ones(&mut self, job: &Job, user: Uuid) -> Result<(), DirectoryError> {
+        query(
+            "UPDATE participants SET name = NULL, email = ''
+             WHERE account_id = $1 AND message_id >= $2 AND user_id = $3",
+        )
+        .bind(job.account.uuid())
+        .bind(id_floor(job.begun_at.plus_days(-1)))
+        .bind(user)
+        .execute(self.on(job.account).await?)
+        .await?;
+        Ok(())
+    }
+}
+
+/// Messages among which names are looked for at once: a range of keys is read, and nothing written.
+const GATHERED_MESSAGES: i64 = 5_000;
+/// Messages of which some may be written.
+const NAMED_MESSAGES: i64 = 500;
+/// Events, of which some may be written.
+const EVENTS_AT_ONCE: i64 = 2_000;
