@@ -77,6 +77,7 @@ async fn explain_says_what_serve_then_does_and_stores_nothing() {
 }
 
 /// Whatever becomes of a mail, `explain` foretells it: outcome, reason and each step.
+
 #[tokio::test]
 async fn explain_and_serve_decide_alike_on_every_fixture() {
     let app = TestApp::start().await;
@@ -170,4 +171,17 @@ async fn inspect_authenticates_from_a_zone_file_and_needs_no_store() {
     let (code, lines) = json_lines(&["inspect", file.to_str().unwrap(), "--json", "--offline"]).await;
     assert_eq!(code, 0);
     assert!(lines[0]["auth"].is_null());
+}
+
+#[tokio::test]
+async fn r60_purge_says_how_much_it_has_erased() {
+    let app = TestApp::start().await;
+    let desk = Desk::open(&app).await;
+    desk.expect_filed(&app.send(&LENA, &desk.sync, &Draft::default().raw()).await).await;
+    let config = config(&app);
+    let arguments =
+        ["purge", "--contact", &desk.anna, "--account", &desk.account, "--json", "--config", &config];
+    let (code, lines) = json_lines(&arguments).await;
+    let said = (&lines[0]["messages"], &lines[0]["deliveries"], &lines[0]["done"]);
+    assert_eq!((code, said), (0, (&1.into(), &1.into(), &true.into())), "{lines:?}");
 }

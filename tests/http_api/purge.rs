@@ -518,3 +518,23 @@ async fn r60_a_whole_account_takes_along_the_operators_answers_about_it_and_no_o
     // Under the key of an answer that is kept, another request is a conflict.
     write(&scene.account, "Another").await.expect(201);
 }
+
+#[tokio::test]
+async fn r60_a_dry_run_that_has_no_time_to_count_it_all_says_that_there_is_more() {
+    let scene = Scene::set().await;
+    for n in 0..3 {
+        scene.file(&scene.bo, &mail("bo@practice.test", &format!("n{n}"), "")).await;
+    }
+    let account = scene.account.trim_start_matches("/accounts/").parse().unwrap();
+    let plan = async |until| {
+        let of = syncmx::store::directory::PurgeOf::All;
+        scene.server.store.plan_purge(account, of, until).await.unwrap()
+    };
+    let now = tokio::time::Instant::now();
+    let (some, is_more) = plan(now).await;
+    assert!(is_more && some.messages > 0, "{some:?}");
+    let (all, is_more) = plan(now + std::time::Duration::from_secs(600)).await;
+    assert_eq!((all.messages, is_more), (3, false));
+    let planned = scene.purge(json!({"all": true, "dry_run": true})).await;
+    assert_eq!(planned.get("more"), None, "{planned}");
+}

@@ -45,6 +45,9 @@ pub(in crate::http) struct PurgeAnswer {
     /// False for a dry run; and where more is left than a request may take: the server goes on, the counts are of
     /// what is gone already, and the event `purge.done` tells the end.
     done: bool,
+    /// Of a dry run: true where it would be more than this, and counting it all would take too long.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    more: Option<bool>,
 }
 
 impl PurgeRequest {
@@ -76,6 +79,7 @@ impl PurgeAnswer {
             held: erased.held,
             deliveries: erased.deliveries,
             done,
+            more: None,
         }
     }
 }
@@ -93,8 +97,9 @@ pub(in crate::http) async fn purge(
     app.enter(&principal, account, &[Scope::Purge]).await?;
     let of = asked.of()?;
     if asked.dry_run == Some(true) {
-        let planned = app.store.plan_purge(account, of).await?;
-        return Ok(Json(PurgeAnswer::show(&planned, false)).into_response());
+        let (planned, is_more) = app.store.plan_purge(account, of, Instant::now() + PATIENCE).await?;
+        let answer = PurgeAnswer { more: is_more.then_some(true), ..PurgeAnswer::show(&planned, false) };
+        return Ok(Json(answer).into_response());
     }
     let (change, erased, done) = carry_out(&app, &principal, account, of).await?;
     // The purge has noted itself.

@@ -3,6 +3,7 @@
 
 use std::collections::HashSet;
 
+use tokio::time::Instant;
 use uuid::Uuid;
 
 use crate::address::{Asked, EmailAddress};
@@ -15,27 +16,41 @@ use crate::store::engine::{Connection, query_as};
 use crate::store::{Store, StoreError};
 
 impl Store {
-    /// What erasing this would take away now.
+    /// What erasing this would take away now; and whether it is more than that, because there was no time to count it
+    /// all.
     ///
     /// # Errors
     /// `NotFound` if there is no such thing.
-    pub async fn plan_purge(&self, account: AccountId, of: PurgeOf) -> Result<Erased, DirectoryError> {
+    pub async fn plan_purge(
+        &self,
+        account: AccountId,
+        of: PurgeOf,
+        until: Instant,
+    ) -> Result<(Erased, bool), DirectoryError> {
         self.require(account, of).await?;
         let mut reader = self.inner.read.begin_reading().await.map_err(StoreError::from)?;
-        let mut plan = Plan { erased: Erased::default(), traces: HashSet::new() };
+        let mut plan = Plan { erased: Erased::default(), traces: HashSet::new(), until, is_more: false };
         self.plan_messages(&mut reader, account, of, &mut plan).await?;
         plan.held(&mut reader, account, of).await?;
-        let hashes = select::hashes_of(&mut reader, account, of, &self.inner.keys).await?;
-        plan.traces.extend(select::traces(&mut reader, account, of, &hashes, i64::MAX).await?);
+        if !plan.is_over() {
+            let hashes = select::hashes_of(&mut reader, account, of, &self.inner.keys).await?;
+            let traces = select::traces(&mut reader, account, of, &hashes, TRACES_MAX).await?;
+            plan.is_more |= traces.len() as u64 >= TRACES_MAX.unsigned_abs();
+            plan.traces.extend(traces);
+        }
         plan.erased.deliveries = plan.traces.len() as u64;
-        if of == PurgeOf::All {
-            let (all,): (i64,) = query_as("SELECT COUNT(*) FROM deliveries WHERE account_id = $1")
-                .bind(account.uuid())
-                .fetch_one(&mut *reader)
-                .await?;
+        if of == PurgeOf::All && !plan.is_over() {
+            let (all,): (i64,) = query_as(
+                "SELECT COUNT(*) FROM (SELECT delivery_id FROM deliveries WHERE account_id = $1 LIMIT $2) AS counted",
+            )
+            .bind(account.uuid())
+            .bind(COUNTED_MAX)
+            .fetch_one(&mut *reader)
+            .await?;
+            plan.is_more |= all >= COUNTED_MAX;
             plan.erased.deliveries = all.unsigned_abs();
         }
-        Ok(plan.erased)
+        Ok((plan.erased, plan.is_more))
     }
 
     async fn plan_messages(
@@ -51,7 +66,7 @@ impl Store {
             path.is_some_and(|path| matches!(served.classify(&path), Asked::Reply(_)))
         };
         let mut after = Uuid::nil();
-        loop {
+        while !plan.is_over() {
             let mut ids = select::messages(reader, account, of, after, PAGE).await?;
             let Some(last) = ids.last() else { return Ok(()) };
             after = *last;
@@ -60,6 +75,7 @@ impl Store {
             plan.traces.extend(spared.own_ways);
             plan.messages(reader, account, of, &ids).await?;
         }
+        Ok(())
     }
 
     async fn require(&self, account: AccountId, of: PurgeOf) -> Result<(), DirectoryError> {
@@ -79,9 +95,18 @@ struct Plan {
     erased: Erased,
     /// Each trace counts once, though two things may take it along. Not filled for a whole account.
     traces: HashSet<Uuid>,
+    until: Instant,
+    is_more: bool,
 }
 
 impl Plan {
+    /// Whoever asks waits no longer. The first look at anything is always had.
+    fn is_over(&mut self) -> bool {
+        let is_over = self.erased != Erased::default() && Instant::now() >= self.until;
+        self.is_more |= is_over;
+        is_over
+    }
+
     async fn messages(
         &mut self,
         reader: &mut Connection,
@@ -104,7 +129,7 @@ impl Plan {
         of: PurgeOf,
     ) -> Result<(), sqlx::Error> {
         let mut after = Uuid::nil();
-        loop {
+        while !self.is_over() {
             let ids = select::held(reader, account, of, after, PAGE).await?;
             let Some(last) = ids.last() else { break };
             after = *last;
@@ -122,3 +147,7 @@ impl Plan {
 }
 
 const PAGE: i64 = 200;
+/// Traces beside those of messages: each is remembered, to be counted once.
+const TRACES_MAX: i64 = 100_000;
+/// Of a whole account they are only counted.
+const COUNTED_MAX: i64 = 10_000_000;
