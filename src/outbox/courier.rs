@@ -41,7 +41,7 @@ pub(super) struct Courier {
     /// Conversations with stored deliveries that wait.
     held_back: BTreeSet<ConversationId>,
     waiting: usize,
-    calls: JoinSet<(EventId, Attempt)>,
+    calls: JoinSet<(EventId, Option<Attempt>)>,
     done: Unsettled,
     settling: Option<Settling>,
     lease_ends: Instant,
@@ -216,7 +216,8 @@ impl Courier {
     /// Sends what may be sent now, the oldest first.
     fn dispatch(&mut self) {
         let Some(endpoint) = self.endpoint.clone() else { return };
-        if self.phase == Phase::Ending || Instant::now() + CALL_MARGIN > self.lease_ends {
+        let until = self.lease_ends.checked_sub(CALL_MARGIN).unwrap_or(self.lease_ends);
+        if self.phase == Phase::Ending || Instant::now() > until {
             return;
         }
         let mut busy = BTreeSet::new();
@@ -230,7 +231,7 @@ impl Courier {
                     item.stage = Stage::Sending;
                     let (sender, endpoint, event) =
                         (self.sender.clone(), endpoint.clone(), item.event.clone());
-                    self.calls.spawn(async move { (event.id, sender.send(&endpoint, &event).await) });
+                    self.calls.spawn(async move { (event.id, sender.send(&endpoint, &event, until).await) });
                 }
             }
             if item.stage != Stage::Delivered {
@@ -239,10 +240,14 @@ impl Courier {
         }
     }
 
-    /// What an attempt means.
-    fn take(&mut self, event: EventId, attempt: Attempt) {
+    /// What an attempt means; none was made where there was no place for it while the lease was sure to last.
+    fn take(&mut self, event: EventId, attempt: Option<Attempt>) {
         self.last_work = Instant::now();
         let Some(item) = self.items.get_mut(&event) else { return };
+        let Some(attempt) = attempt else {
+            item.stage = Stage::Ready;
+            return;
+        };
         let was_down = self.failures_in_a_row >= DOWN_AFTER;
         let meaning = self.done.note(item, attempt, was_down);
         self.failures_in_a_row = match meaning {

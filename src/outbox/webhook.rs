@@ -3,18 +3,20 @@
 //! Promises 10 seconds in all and 64 KiB of answer at most, no redirects, no proxies of the environment, and nobody
 //! connected to whom the guard has not passed. Success is a 2xx status and nothing else.
 
+use std::collections::HashMap;
 use std::error::Error as _;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use reqwest::header::{CONTENT_TYPE, HeaderValue};
 use reqwest::{Client, Response, StatusCode, Url, redirect};
 use serde::Serialize;
 use serde_json::Value;
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use uuid::Uuid;
 
 use crate::config::Config;
-use crate::id::MessageId;
+use crate::id::{AccountId, MessageId};
 use crate::outbox::guard::{Guard, Refusal};
 use crate::outbox::{OutEvent, signature};
 use crate::store::directory::Detail;
@@ -74,8 +76,41 @@ pub(super) struct Sender {
     /// None where no certificate store could be read: then nothing is sent.
     client: Option<Client>,
     guard: Guard,
-    places: Semaphore,
+    places: Places,
     store: Store,
+}
+
+/// Who may call at once: an account has its share, so that one whose endpoints hang leaves room for the others.
+#[derive(Debug)]
+struct Places {
+    all: Arc<Semaphore>,
+    shares: Mutex<HashMap<AccountId, Arc<Semaphore>>>,
+}
+
+/// One call's place, of the account and of all.
+type Place = (Option<OwnedSemaphorePermit>, Option<OwnedSemaphorePermit>);
+
+impl Default for Places {
+    fn default() -> Self {
+        Self { all: Arc::new(Semaphore::new(CALLS_MAX)), shares: Mutex::default() }
+    }
+}
+
+impl Places {
+    async fn take(&self, account: AccountId) -> Place {
+        // Its own first: whoever waits for that takes up no place of others. None of them is ever closed.
+        let own = self.share(account).acquire_owned().await.ok();
+        (own, self.all.clone().acquire_owned().await.ok())
+    }
+
+    fn share(&self, account: AccountId) -> Arc<Semaphore> {
+        let mut shares = self.shares.lock().unwrap_or_else(PoisonError::into_inner);
+        if shares.len() >= SHARES_MAX {
+            // Whoever holds or awaits a place holds on to its share.
+            shares.retain(|_, share| Arc::strong_count(share) > 1);
+        }
+        shares.entry(account).or_insert_with(|| Arc::new(Semaphore::new(CALLS_OF_ACCOUNT_MAX))).clone()
+    }
 }
 
 /// What became of an attempt.
@@ -181,17 +216,23 @@ impl Sender {
             .build()
             .inspect_err(|error| tracing::error!(%error, "webhooks cannot be sent: no certificate store"))
             .ok();
-        Ok(Self { client, guard, places: Semaphore::new(CALLS_MAX), store })
+        Ok(Self { client, guard, places: Places::default(), store })
     }
 
-    /// One attempt. Waits for its place first, which is not part of its time.
-    pub(super) async fn send(&self, endpoint: &Endpoint, event: &OutEvent) -> Attempt {
-        // The semaphore is never closed.
-        let _place = self.places.acquire().await;
+    /// One attempt. Waits for its place first, which is not part of its time; none if it had none by `until`: then
+    /// nothing was sent.
+    pub(super) async fn send(
+        &self,
+        endpoint: &Endpoint,
+        event: &OutEvent,
+        until: Instant,
+    ) -> Option<Attempt> {
+        let place = self.places.take(endpoint.key.account);
+        let _place = tokio::time::timeout_at(until.into(), place).await.ok()?;
         let (at, begun) = (Timestamp::now(), Instant::now());
         let call = tokio::time::timeout(CALL_LIMIT, self.call(endpoint, event, at));
         let outcome = call.await.unwrap_or(Err(Failed::TimedOut));
-        Attempt { at, took: begun.elapsed(), outcome }
+        Some(Attempt { at, took: begun.elapsed(), outcome })
     }
 
     async fn call(&self, endpoint: &Endpoint, event: &OutEvent, at: Timestamp) -> Result<StatusCode, Failed> {
@@ -293,6 +334,10 @@ const IDLE_MAX: usize = 8;
 const IDLE_LIMIT: Duration = Duration::from_secs(30);
 /// Calls at once, to all endpoints together.
 const CALLS_MAX: usize = 512;
+/// And to those of one account: four endpoints at their full pace.
+const CALLS_OF_ACCOUNT_MAX: usize = 32;
+/// Accounts whose shares are remembered before those without a call are forgotten.
+const SHARES_MAX: usize = 1024;
 
 #[cfg(test)]
 mod tests {
@@ -324,6 +369,26 @@ mod tests {
                 panic!("{bad}");
             }
         }
+    }
+
+    #[tokio::test]
+    async fn an_account_whose_endpoints_hang_leaves_room_for_the_others() {
+        let places = Places::default();
+        let [one, other] = [AccountId::generate(), AccountId::generate()];
+        let now = Duration::ZERO;
+        let mut held = Vec::new();
+        while let Ok(place) = tokio::time::timeout(now, places.take(one)).await {
+            held.push(place);
+        }
+        assert_eq!(held.len(), CALLS_OF_ACCOUNT_MAX);
+        let theirs = tokio::time::timeout(now, places.take(other)).await.unwrap();
+        drop((held, theirs));
+        assert_eq!(places.all.available_permits(), CALLS_MAX);
+        // What is remembered of accounts stays bounded.
+        for _ in 0..=SHARES_MAX {
+            drop(places.take(AccountId::generate()).await);
+        }
+        assert!(places.shares.lock().unwrap().len() <= SHARES_MAX);
     }
 
     #[test]
