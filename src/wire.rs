@@ -200,25 +200,42 @@ fn word(result: AuthResult) -> Cow<'static, str> {
 }
 
 /// Lower-case hexadecimal digits.
-fn hex(octets: &[u8]) -> String {
+pub(crate) fn hex(octets: &[u8]) -> String {
     let digit = |nibble: u8| char::from_digit(u32::from(nibble), 16).unwrap_or('0');
     octets.iter().flat_map(|octet| [digit(octet >> 4), digit(octet & 15)]).collect()
 }
 
-/// Takes subjects, texts and file names out of an event's data, at any depth: for readers without `messages:content`.
+/// Takes subjects, file names and what stands in the body out of an event's data, at any depth: for readers without
+/// `messages:content`.
 pub(crate) fn hide_content(value: &mut Value) {
+    hide(value, &[HEADERS, BODY]);
+}
+
+/// Takes out what stands in the body, and leaves the headers: for webhooks without `include_content`.
+pub(crate) fn hide_body(value: &mut Value) {
+    hide(value, &[BODY]);
+}
+
+fn hide(value: &mut Value, names: &[&[&str]]) {
     match value {
         Value::Object(fields) => {
             for (name, field) in fields {
-                if HIDDEN.contains(&name.as_str()) { *field = Value::Null } else { hide_content(field) }
+                if names.iter().any(|names| names.contains(&name.as_str())) {
+                    *field = Value::Null;
+                } else {
+                    hide(field, names);
+                }
             }
         }
-        Value::Array(items) => items.iter_mut().for_each(hide_content),
+        Value::Array(items) => items.iter_mut().for_each(|item| hide(item, names)),
         Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
     }
 }
 
-const HIDDEN: &[&str] = &["subject", "text", "new_text", "filename"];
+/// As events call them.
+const HEADERS: &[&str] = &["subject", "filename"];
+/// Text, and of a meeting (R55) what its calendar part says.
+const BODY: &[&str] = &["text", "new_text", "title", "join_url"];
 
 #[cfg(test)]
 mod tests {

@@ -23,7 +23,7 @@ use crate::store::directory::Detail;
 use crate::store::outbox::Endpoint;
 use crate::store::{Store, StoreError};
 use crate::time::Timestamp;
-use crate::wire::hide_content;
+use crate::wire::{hide_body, hide_content};
 
 /// Where events are sent: http or https, without credentials or fragment.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -267,7 +267,7 @@ impl Sender {
         let mut data = event.data.clone();
         match endpoint.detail {
             Detail::Content => self.add_text(endpoint, &mut data).await?,
-            Detail::Headers => {}
+            Detail::Headers => hide_body(&mut data),
             Detail::Meta => hide_content(&mut data),
         }
         let body = Body {

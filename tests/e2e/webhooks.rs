@@ -150,6 +150,20 @@ async fn the_text_is_told_only_where_the_webhook_was_made_with_it() {
 }
 
 #[tokio::test]
+async fn r55_what_a_meeting_is_about_is_told_only_where_the_webhook_was_made_with_content() {
+    for (include_content, title) in [(false, Value::Null), (true, json!("Results of the biopsy"))] {
+        let world = World::start(json!({ "events": ["*"], "include_content": include_content })).await;
+        let calendar = "BEGIN:VCALENDAR\r\nMETHOD:REQUEST\r\nBEGIN:VEVENT\r\nUID:1\r\nSUMMARY:Results of the biopsy\r\nDTSTART:20261122T100000Z\r\nEND:VEVENT\r\nEND:VCALENDAR\r\n";
+        let raw = String::from_utf8(Draft { text: calendar, ..Draft::default() }.raw()).unwrap();
+        let raw = raw.replace("text/plain;", "text/calendar; method=REQUEST;");
+        world.desk.expect_filed(&world.app.send(&LENA, &world.desk.sync, raw.as_bytes()).await).await;
+        let told = world.hooks.delivered("message.filed").await;
+        assert_eq!(told.data("meeting")["title"], title, "{}", told.body);
+        assert_eq!(told.data("meeting")["start"], "2026-11-22T10:00:00.000Z");
+    }
+}
+
+#[tokio::test]
 async fn after_a_rotation_both_secrets_sign() {
     let world = World::start(json!({ "events": ["message.filed"] })).await;
     world.tested().await;

@@ -108,3 +108,26 @@ async fn r33_a_journaled_mail_is_filed_as_itself_with_who_was_in_bcc() {
     let refused = server.deliver(&auto, &outside).await;
     assert_eq!(refused.decided[0].1.reason().as_str(), "sender_not_allowed");
 }
+
+#[tokio::test]
+async fn r55_what_a_meeting_is_about_is_told_only_to_who_reads_content() {
+    let server = Server::start().await;
+    let account = server.account().await;
+    let user = server.user(&account, "bo@practice.test").await;
+    server.contact(&account, "Ana", "ana@patient.test").await;
+    let mail = "From: bo@practice.test\nTo: ana@patient.test\nSubject: Invitation\nDate: Sun, 22 Nov 2020 05:00:00 +0000\nMessage-ID: <m@practice.test>\nMIME-Version: 1.0\nContent-Type: text/calendar; method=REQUEST; charset=utf-8\n\nBEGIN:VCALENDAR\nMETHOD:REQUEST\nBEGIN:VEVENT\nUID:1\nSUMMARY:Results of the biopsy\nDTSTART:20261122T100000Z\nDTEND:20261122T103000Z\nDESCRIPTION:https://meet.google.com/abc-defg-hij\nEND:VEVENT\nEND:VCALENDAR\n";
+    server.deliver(&text(&user["sync"]["sync_address"]), mail).await;
+    let meeting = async |scopes: &[&str]| {
+        let token = server.token(&account, scopes).await;
+        let events =
+            server.as_token(&token, "GET", &format!("{account}/events?limit=200"), None).await.expect(200);
+        let filed = events["items"].as_array().unwrap().iter().find(|event| event["type"] == "message.filed");
+        filed.unwrap()["data"]["meeting"].clone()
+    };
+    let whole = meeting(&["events", "messages:content"]).await;
+    assert_eq!(whole["title"], "Results of the biopsy", "{whole}");
+    assert_eq!(whole["join_url"], "https://meet.google.com/abc-defg-hij");
+    let meta = meeting(&["events"]).await;
+    assert_eq!((&meta["title"], &meta["join_url"]), (&Value::Null, &Value::Null), "{meta}");
+    assert_eq!(meta["start"], whole["start"]);
+}
