@@ -25,9 +25,13 @@ struct Heard {
 
 impl Reader {
     async fn open(app: &TestApp, desk: &Desk, query: &str, last: Option<&str>) -> Self {
+        Self::open_as(TOKEN, app, desk, query, last).await
+    }
+
+    async fn open_as(token: &str, app: &TestApp, desk: &Desk, query: &str, last: Option<&str>) -> Self {
         let client = Client::builder().no_proxy().build().unwrap();
         let url = format!("{}/api/v1/accounts/{}/events{query}", app.api.base, desk.account);
-        let mut request = client.get(url).bearer_auth(TOKEN).header("accept", "text/event-stream");
+        let mut request = client.get(url).bearer_auth(token).header("accept", "text/event-stream");
         if let Some(last) = last {
             request = request.header("last-event-id", last);
         }
@@ -95,4 +99,20 @@ async fn events_are_streamed_as_they_happen_and_resumed_behind_the_last_one() {
     // It ends with the server, and does not hold it up.
     let (status, ended) = tokio::join!(app.terminate(), resumed.next());
     assert!(status.success() && ended.is_none(), "{ended:?}");
+}
+
+#[tokio::test]
+async fn a_stream_ends_with_its_token() {
+    let app = TestApp::start().await;
+    let desk = Desk::open(&app).await;
+    let body = json!({ "account_id": desk.account, "scopes": ["events"], "name": "reader" });
+    let token = app.api.post("/tokens", body).await;
+    let text = token["token"].as_str().unwrap();
+    let mut reader = Reader::open_as(text, &app, &desk, "", None).await;
+    assert_eq!(reader.next().await.unwrap().kind, "contact.created");
+    let path = format!("/tokens/{}", token["id"].as_str().unwrap());
+    let (status, _) = app.api.call(reqwest::Method::DELETE, &path, None).await;
+    assert_eq!(status, 204);
+    desk.contact("Jonas", "jonas@web-post.test").await;
+    assert!(reader.next().await.is_none(), "what happens after that is not told");
 }

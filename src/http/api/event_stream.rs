@@ -1,8 +1,8 @@
 //! Events as server-sent events (`Accept: text/event-stream`): pushed as they are committed, resumed by `Last-Event-ID`.
 //!
 //! Promises at most [`STREAMS_MAX`] streams, [`STREAMS_OF_ACCOUNT_MAX`] of them one account's; a comment every
-//! [`HEARTBEAT`]; an end when the server drains, when the client does not read, and after [`LIFETIME`], so that a token
-//! that was deleted is not served on. The client comes back with the last id it has and misses nothing.
+//! [`HEARTBEAT`]; an end when the server drains, when the client does not read, when its token is deleted, and after
+//! [`LIFETIME`]. The client comes back with the last id it has and misses nothing.
 
 use std::collections::HashMap;
 use std::convert::Infallible;
@@ -147,6 +147,9 @@ impl Stream {
     async fn send_new(&mut self) -> Result<usize, Over> {
         let mut sent = 0;
         loop {
+            if !self.app.store.is_current(&self.principal).await.is_ok_and(|is_current| is_current) {
+                return Err(Over);
+            }
             let slice = Slice { limit: PAGE, after: self.after };
             let page = self.app.store.events(self.account, slice).await.map_err(|error| {
                 tracing::error!(error = error.one_line(), "events.stream_failed");

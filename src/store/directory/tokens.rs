@@ -83,6 +83,24 @@ impl Store {
         Ok(Some(text))
     }
 
+    /// Whether the token of a principal is still there.
+    ///
+    /// # Errors
+    /// If the database fails.
+    pub async fn is_current(&self, principal: &Principal) -> Result<bool, StoreError> {
+        // The administration commands have none.
+        if principal.token.uuid().is_nil() {
+            return Ok(true);
+        }
+        let found: Option<Uuid> =
+            query_scalar("SELECT token_id FROM tokens WHERE account_id = $1 AND token_id = $2")
+                .bind(principal.account.uuid())
+                .bind(principal.token.uuid())
+                .fetch_optional(self.reader())
+                .await?;
+        Ok(found.is_some())
+    }
+
     /// Tokens, oldest first; those of one account if one is given.
     ///
     /// # Errors
