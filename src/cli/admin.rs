@@ -315,9 +315,12 @@ pub(super) enum TokenCommand {
         /// A scope; may be given several times.
         #[arg(long, required = true)]
         scope: Vec<String>,
-        /// The account it is for; without one it needs scope `admin`.
-        #[arg(long)]
+        /// The account it is for; with scope `admin` alone it may be left out.
+        #[arg(long, value_name = "ID", conflicts_with = "all_accounts")]
         account: Option<String>,
+        /// For every account, those to come included.
+        #[arg(long)]
+        all_accounts: bool,
         #[command(flatten)]
         output: Output,
     },
@@ -492,7 +495,11 @@ pub(super) fn account_or_operator(account: &str) -> Result<AccountId, String> {
 
 pub(super) async fn token(config: &Config, command: TokenCommand) -> Result<ExitCode, Failure> {
     let (method, path, body, output) = match command {
-        TokenCommand::Create { name, scope, account, output } => {
+        TokenCommand::Create { name, scope, account, all_accounts, output } => {
+            if account.is_none() && !all_accounts && !scope.iter().any(|scope| scope == "admin") {
+                let said = "which account is it for? --account ID, or --all-accounts for every one";
+                return Err(Failure::Usage(said.to_owned()));
+            }
             let body = json!({"name": name, "scopes": scope, "account_id": account});
             ("POST", "/tokens".to_owned(), Some(body), output)
         }

@@ -174,6 +174,23 @@ async fn inspect_authenticates_from_a_zone_file_and_needs_no_store() {
 }
 
 #[tokio::test]
+async fn a_token_for_every_account_is_made_only_where_that_is_said() {
+    let app = TestApp::start().await;
+    let desk = Desk::open(&app).await;
+    let config = config(&app);
+    for (arguments, code) in [
+        (&["--scope", "contacts"][..], 2),
+        (&["--scope", "contacts", "--all-accounts", "--account", &desk.account], 2),
+        (&["--scope", "contacts", "--all-accounts"], 0),
+        (&["--scope", "contacts", "--account", &desk.account], 0),
+        (&["--scope", "admin"], 0),
+    ] {
+        let all = [&["token", "create", "x", "--json", "--config", &config], arguments].concat();
+        assert_eq!(json_lines(&all).await.0, code, "{arguments:?}");
+    }
+}
+
+#[tokio::test]
 async fn r60_purge_says_how_much_it_has_erased() {
     let app = TestApp::start().await;
     let desk = Desk::open(&app).await;

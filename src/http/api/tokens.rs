@@ -19,7 +19,7 @@ use crate::store::directory::{self, Principal, Scope, Scopes};
 #[derive(Serialize, ToSchema)]
 pub(in crate::http) struct Token {
     id: Uuid,
-    /// Null for an administrator of all accounts.
+    /// Null for every account.
     account_id: Option<Uuid>,
     name: String,
     scopes: Vec<&'static str>,
@@ -37,7 +37,7 @@ pub(in crate::http) struct MadeToken {
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(in crate::http) struct NewToken {
-    /// None, with scope `admin`: every account.
+    /// None: every account, with these scopes.
     account_id: Option<Uuid>,
     scopes: Vec<String>,
     name: String,

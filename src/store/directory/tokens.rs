@@ -30,7 +30,7 @@ pub struct Token {
 /// What makes a token.
 #[derive(Clone, Debug)]
 pub struct NewToken {
-    /// Its account; none, with scope `admin`, for every account.
+    /// Its account; none for every account, with these scopes.
     pub account: Option<AccountId>,
     /// What it is for.
     pub name: String,
