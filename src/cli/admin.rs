@@ -4,10 +4,12 @@
 //! validation, answers and errors are those of the API. They work beside a running server, which sees the change
 //! within a second.
 
-use std::io::{IsTerminal, Write};
+use std::fs::File;
+use std::io::{IsTerminal, Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use axum::body::Body;
 use clap::{Args, Subcommand};
 use serde_json::{Map, Value, json};
 
@@ -536,45 +538,45 @@ pub(super) async fn request(
     Ok(ExitCode::SUCCESS)
 }
 
-/// Sends the file in pieces, so that progress shows and no request is large.
+/// One request whose body is read from the file as it is sent: the numbers of lines are the file's, a quoted field may
+/// hold line ends, and only a piece of it is in memory.
 async fn import(config: &Config, account: &str, file: &Path, output: Output) -> Result<ExitCode, Failure> {
-    let text = std::fs::read_to_string(file)
-        .map_err(|error| Failure::Usage(format!("{}: {error}", file.display())))?;
+    let unreadable = |error| Failure::Usage(format!("{}: {error}", file.display()));
+    let opened = File::open(file).map_err(unreadable)?;
+    let all = opened.metadata().map_err(unreadable)?.len();
     let is_csv = file.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("csv"));
     let content_type = if is_csv { "text/csv" } else { "application/x-ndjson" };
-    let mut lines = text.lines();
-    let header = if is_csv { lines.next() } else { None };
-    let lines: Vec<&str> = lines.collect();
-    let api = LocalApi::open(config).await?;
-    let (mut created, mut updated, mut failed) = (0, 0, Vec::new());
-    for (piece, chunk) in lines.chunks(IMPORT_LINES).enumerate() {
-        let body = header.iter().chain(chunk).flat_map(|line| [*line, "\n"]).collect::<String>();
-        let answer =
-            api.send("POST", &format!("/accounts/{account}/contacts:import"), content_type, body).await?;
-        created += answer.get("created").and_then(Value::as_u64).unwrap_or_default();
-        updated += answer.get("updated").and_then(Value::as_u64).unwrap_or_default();
-        let before = (piece * IMPORT_LINES) as u64;
-        for failure in answer.get("failed").and_then(Value::as_array).into_iter().flatten() {
-            let line = failure.get("line").and_then(Value::as_u64).unwrap_or_default() + before;
-            failed.push(json!({"line": line, "detail": failure.get("detail")}));
+    let pieces = futures_util::stream::try_unfold((opened, 0), move |(mut file, done)| async move {
+        let mut piece = vec![0; IMPORT_PIECE_OCTETS];
+        let read = file.read(&mut piece)?;
+        piece.truncate(read);
+        let done = done + read as u64;
+        if read > 0 {
+            show_progress(done, all);
         }
-        show_progress(piece * IMPORT_LINES + chunk.len(), lines.len());
-    }
+        Ok::<_, std::io::Error>((read > 0).then_some((piece, (file, done))))
+    });
+    let api = LocalApi::open(config).await?;
+    let path = format!("/accounts/{account}/contacts:import");
+    let answer = api.send("POST", &path, content_type, Body::from_stream(pieces)).await?;
     api.close().await;
-    let is_clean = failed.is_empty();
-    print(&json!({"created": created, "updated": updated, "failed": failed}), output);
+    let is_clean = answer.get("failed").and_then(Value::as_array).is_none_or(Vec::is_empty);
+    print(&answer, output);
     Ok(if is_clean { ExitCode::SUCCESS } else { ExitCode::from(1) })
 }
 
-fn show_progress(done: usize, all: usize) {
+/// How much of the file has been sent; the end of it shows the whole bar.
+fn show_progress(done: u64, all: u64) {
     let mut err = std::io::stderr().lock();
-    if !err.is_terminal() {
+    // A pipe does not say how long it is.
+    if all == 0 || !err.is_terminal() {
         return;
     }
-    let filled = done * PROGRESS_CELLS / all.max(1);
+    let filled = (done * PROGRESS_CELLS).checked_div(all).unwrap_or(PROGRESS_CELLS);
     let bar: String = (0..PROGRESS_CELLS).map(|cell| if cell < filled { '#' } else { '.' }).collect();
     let end = if done >= all { "\n" } else { "" };
-    let _gone = write!(err, "\r[{bar}] {done} of {all}{end}").and_then(|()| err.flush());
+    let _gone =
+        write!(err, "\r[{bar}] {} of {} KiB{end}", done / 1024, all / 1024).and_then(|()| err.flush());
 }
 
 /// JSON as it is; for people one `key value` line each, nested values as JSON.
@@ -628,5 +630,5 @@ pub(super) fn percent_encoded(text: &str) -> String {
     encoded
 }
 
-const IMPORT_LINES: usize = 500;
-const PROGRESS_CELLS: usize = 40;
+const IMPORT_PIECE_OCTETS: usize = 64 * 1024;
+const PROGRESS_CELLS: u64 = 40;

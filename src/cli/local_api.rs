@@ -48,9 +48,9 @@ impl LocalApi {
         method: &str,
         path: &str,
         content_type: &str,
-        body: String,
+        body: impl Into<Body>,
     ) -> Result<Value, Failure> {
-        let octets = self.exchange(method, path, content_type, Body::from(body)).await?;
+        let octets = self.exchange(method, path, content_type, body.into()).await?;
         Ok(serde_json::from_slice(&octets).unwrap_or(Value::Null))
     }
 

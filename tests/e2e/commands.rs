@@ -77,7 +77,6 @@ async fn explain_says_what_serve_then_does_and_stores_nothing() {
 }
 
 /// Whatever becomes of a mail, `explain` foretells it: outcome, reason and each step.
-
 #[tokio::test]
 async fn explain_and_serve_decide_alike_on_every_fixture() {
     let app = TestApp::start().await;
@@ -171,6 +170,25 @@ async fn inspect_authenticates_from_a_zone_file_and_needs_no_store() {
     let (code, lines) = json_lines(&["inspect", file.to_str().unwrap(), "--json", "--offline"]).await;
     assert_eq!(code, 0);
     assert!(lines[0]["auth"].is_null());
+}
+
+#[tokio::test]
+async fn contact_import_reads_a_quoted_field_over_two_lines_and_names_the_lines_of_the_file() {
+    let app = TestApp::start().await;
+    let desk = Desk::open(&app).await;
+    let mut csv = "name,email\n".to_owned();
+    for n in 2..=500 {
+        csv.push_str(&format!("Patient {n},patient-{n}@web-post.test\n"));
+    }
+    csv.push_str("\"Jonas\n\",jonas@web-post.test\nNobody,nonsense\nKim,kim@web-post.test\n");
+    let file = app.folder().join("patients.csv");
+    std::fs::write(&file, csv).unwrap();
+    let arguments =
+        ["contact", "import", &desk.account, file.to_str().unwrap(), "--json", "--config", &config(&app)];
+    let (code, lines) = json_lines(&arguments).await;
+    assert_eq!((code, &lines[0]["created"], &lines[0]["updated"]), (1, &501.into(), &0.into()), "{lines:?}");
+    assert_eq!(lines[0]["failed"].as_array().unwrap().len(), 1, "{lines:?}");
+    assert_eq!(lines[0]["failed"][0]["line"], 503);
 }
 
 #[tokio::test]
