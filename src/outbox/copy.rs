@@ -13,19 +13,19 @@ use crate::store::{CopyFacts, RelayKind};
 /// The Message-IDs of which ours are copies, and whether staff wrote them.
 pub(super) type Originals = HashMap<String, (String, bool)>;
 
-/// Writes the copy.
+/// Writes the copy; `email` is what the raw message says.
 pub(super) fn compose(
     facts: &CopyFacts,
+    email: &Email,
     kind: RelayKind,
     originals: &Originals,
     message_id: &str,
     loop_mark: &str,
 ) -> Result<Vec<u8>, CannotHide> {
-    let email = message::parse(&facts.raw)?;
     let is_for_contact = kind == RelayKind::Contact;
-    let hidden = if is_for_contact { private_addresses(facts, &email) } else { Vec::new() };
+    let hidden = if is_for_contact { private_addresses(facts, email) } else { Vec::new() };
     let content = message::content_without(&facts.raw, &hidden, &facts.reply_address)?;
-    let references = references(&email, facts, is_for_contact, originals, &hidden);
+    let references = references(email, facts, is_for_contact, originals, &hidden);
     let parent = email.in_reply_to.first().map(|id| match originals.get(id) {
         Some((original, by_staff)) if *by_staff != is_for_contact => original.clone(),
         Some(_) | None => id.clone(),
@@ -35,7 +35,7 @@ pub(super) fn compose(
         let staff = facts.user_name.as_deref().unwrap_or(&facts.account_name);
         (without(staff, &hidden, &facts.account_name), facts.contact_name.as_str())
     } else {
-        let name = format!("{} via {}", author_name(facts, &email), facts.account_name);
+        let name = format!("{} via {}", author_name(facts, email), facts.account_name);
         (name, facts.user_name.as_deref().unwrap_or_default())
     };
     let header = Header {
@@ -134,7 +134,9 @@ mod tests {
     }
 
     fn read(facts: &CopyFacts, kind: RelayKind, originals: &Originals) -> (Email, String) {
-        let composed = compose(facts, kind, originals, "job@reply.test", "0a").expect("within limits");
+        let email = message::parse(&facts.raw).expect("a message");
+        let composed =
+            compose(facts, &email, kind, originals, "job@reply.test", "0a").expect("within limits");
         (message::parse(&composed).expect("a message"), String::from_utf8(composed).expect("text"))
     }
 

@@ -242,7 +242,7 @@ impl Relay {
         let originals = self.store.originals(job.account, &ids).await?;
         let (recipient, sender) = (facts.to.clone(), facts.reply_address.clone());
         let kind = job.kind;
-        let writing = move || copy::compose(&facts, kind, &originals, &message_id, &loop_mark);
+        let writing = move || copy::compose(&facts, &email, kind, &originals, &message_id, &loop_mark);
         let message = blocking(writing).await?.map_err(|error| NoLetter::Never(error.to_string()))?;
         let domain = sender.domain().to_owned();
         self.signed(Some(sender), recipient, message, domain).await
