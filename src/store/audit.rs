@@ -20,6 +20,7 @@ use crate::store::statement::{Statement, insert, row, select};
 use crate::store::writer::Work;
 use crate::store::{Store, StoreError};
 use crate::time::Timestamp;
+use crate::wire::hex;
 
 /// Who did it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -300,10 +301,6 @@ static HEADS: Statement = Statement::new(
 );
 const SELECT_AFTER: &str = "SELECT seq, at, actor, action, object, detail, hash FROM audit
      WHERE account_id = $1 AND seq > $2 ORDER BY seq LIMIT $3";
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
 
 /// A reader waits no longer for the row to be written.
 const NOTE_LIMIT: Duration = Duration::from_secs(4);

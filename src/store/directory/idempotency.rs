@@ -12,6 +12,7 @@ use crate::store::engine::{query, query_as, query_scalar};
 use crate::store::seal::{AccountKey, SealError};
 use crate::store::{Store, StoreError};
 use crate::time::Timestamp;
+use crate::wire::hex;
 
 /// Which request an answer belongs to.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -155,15 +156,6 @@ fn open(key: &AccountKey, request: &Request, sealed: &str) -> Result<String, Sto
     let (content_key, bytes) = (unhex(content_key)?, unhex(bytes)?);
     let body = key.open(binding(request), &content_key, &bytes)?;
     String::from_utf8(body).map_err(|_| SealError::DoesNotUnpack.into())
-}
-
-fn hex(bytes: &[u8]) -> String {
-    use std::fmt::Write as _;
-    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
-        // Writing to a String cannot fail.
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
 }
 
 fn unhex(text: &str) -> Result<Vec<u8>, SealError> {
