@@ -117,8 +117,6 @@ impl Connection {
 
     /// A number that changes when another process has committed; none where such changes are announced.
     pub(in crate::store) async fn data_version(&mut self) -> Result<Option<i64>, sqlx::Error> {
-        #[cfg(test)]
-        ways::one();
         match self {
             Self::Postgres(_) => Ok(None),
             Self::Sqlite(held) => sqlite::data_version(held).await.map(Some),
@@ -259,7 +257,7 @@ impl DerefMut for SqliteHeld {
     }
 }
 
-/// How often this thread has gone to an engine.
+/// How often this thread has gone to an engine, the looks for changes left out that an idle writer makes.
 #[cfg(test)]
 pub(in crate::store) mod ways {
     use std::cell::Cell;
