@@ -336,13 +336,8 @@ impl Change {
         .bind(signed(erased.blobs))
         .bind(signed(erased.held))
         .bind(signed(erased.deliveries))
-<<<<<<< ours
-        .bind(job.stage.number())
-        .bind(keys.hide("purges.texts", job.id, Value::from(job.texts.clone()).to_string())?)
-=======
         .bind(job.stage.number() + if job.is_late { LATE } else { 0 })
-        .bind(Value::from(job.texts.clone()).to_string())
->>>>>>> theirs
+        .bind(keys.hide("purges.texts", job.id, Value::from(job.texts.clone()).to_string())?)
         .execute(self.on(job.account).await?)
         .await?;
         Ok(())

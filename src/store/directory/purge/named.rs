@@ -145,37 +145,6 @@ impl Change {
         })
     }
 
-<<<<<<< ours
-    /// The messages on which they stand in the next range behind `job.passed`, and where to go on; none at the end.
-    async fn stands(&mut self, job: &Job, range: i64) -> Result<(Vec<Stands>, Option<Uuid>), DirectoryError> {
-        let (column, id) = match job.of {
-            PurgeOf::Contact(contact) => ("contact_id", contact.uuid()),
-            PurgeOf::User(user) => ("user_id", user.uuid()),
-            PurgeOf::All | PurgeOf::Message(_) | PurgeOf::Mine(_) => return Ok((Vec::new(), None)),
-        };
-        let last: Option<(Uuid,)> = query_as(
-            "SELECT message_id FROM (SELECT message_id FROM messages
-             WHERE account_id = $1 AND message_id > $2 ORDER BY message_id LIMIT $3) AS ids
-             ORDER BY message_id DESC LIMIT 1",
-        )
-        .bind(job.account.uuid())
-        .bind(job.passed)
-        .bind(range)
-        .fetch_optional(self.on(job.account).await?)
-        .await?;
-        let Some((last,)) = last else { return Ok((Vec::new(), None)) };
-        let text = match column {
-            "user_id" => {
-                "SELECT message_id, position, email FROM participants
-                 WHERE account_id = $1 AND message_id > $2 AND message_id <= $3 AND user_id = $4"
-            }
-            _ => {
-                "SELECT message_id, position, email FROM participants
-                 WHERE account_id = $1 AND message_id > $2 AND message_id <= $3 AND contact_id = $4"
-            }
-        };
-        let found: Vec<(Uuid, i64, String)> = query_as(text)
-=======
     /// The messages behind `job.passed` on which they stand, as far as one look goes, and where to go on; none at the end.
     async fn stands(&mut self, job: &Job, look: i64) -> Result<(Vec<Stands>, Option<Uuid>), DirectoryError> {
         // A contact's are found by index; a user's are looked for among all messages, range by range.
@@ -191,7 +160,7 @@ impl Change {
                 .bind(contact.uuid())
                 .fetch_all(self.on(job.account).await?)
                 .await?,
-                "SELECT DISTINCT message_id, email FROM participants
+                "SELECT message_id, position, email FROM participants
                  WHERE account_id = $1 AND message_id > $2 AND message_id <= $3 AND contact_id = $4",
                 contact.uuid(),
             ),
@@ -205,15 +174,14 @@ impl Change {
                 .bind(look)
                 .fetch_all(self.on(job.account).await?)
                 .await?,
-                "SELECT DISTINCT message_id, email FROM participants
+                "SELECT message_id, position, email FROM participants
                  WHERE account_id = $1 AND message_id > $2 AND message_id <= $3 AND user_id = $4",
                 user.uuid(),
             ),
             PurgeOf::All | PurgeOf::Message(_) | PurgeOf::Mine(_) => return Ok((Vec::new(), None)),
         };
         let Some((last,)) = looked_at.last().copied() else { return Ok((Vec::new(), None)) };
-        let stands = query_as(text)
->>>>>>> theirs
+        let found: Vec<(Uuid, i64, String)> = query_as(text)
             .bind(job.account.uuid())
             .bind(job.passed)
             .bind(last)
