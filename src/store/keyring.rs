@@ -9,7 +9,7 @@ use crate::store::StoreError;
 use crate::store::cache::Cache;
 use crate::store::engine::{self, Pool, query, query_scalar};
 use crate::store::mailbox::REMEMBERED;
-use crate::store::row_keyring::{self, RowsMode};
+use crate::store::row_keyring::{self, RowsAs};
 use crate::store::seal::{AccountKey, SealError, Vault};
 use crate::time::Timestamp;
 
@@ -57,7 +57,7 @@ pub(in crate::store) async fn check_operator(
     write: &Pool,
     vault: &Vault,
     url: &StoreUrl,
-    rows: RowsMode,
+    rows: RowsAs,
 ) -> Result<(), StoreError> {
     let failed = |error| engine::explain(error, url);
     let read = || {
@@ -85,7 +85,7 @@ pub(in crate::store) async fn check_operator(
 }
 
 /// A store without this account is a fresh one: its rows are as they are wanted.
-async fn make_operator(write: &Pool, vault: &Vault, rows: RowsMode) -> Result<(), StoreError> {
+async fn make_operator(write: &Pool, vault: &Vault, rows: RowsAs) -> Result<(), StoreError> {
     let (account, now) = (AccountId::OPERATOR, Timestamp::now());
     let wrapped = vault.new_account_key(account)?;
     let mut tx = write.begin_writing().await?;
@@ -99,7 +99,7 @@ async fn make_operator(write: &Pool, vault: &Vault, rows: RowsMode) -> Result<()
     .bind(now.as_millis())
     .execute(&mut *tx)
     .await?;
-    if made == 1 && rows == RowsMode::Sealed {
+    if made == 1 && rows == RowsAs::Sealed {
         let row_key = vault.open_account_key(account, &wrapped)?.new_row_key()?;
         row_keyring::insert_key(&mut tx, account, row_key, Some(now)).await?;
     }
