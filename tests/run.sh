@@ -18,6 +18,7 @@ main() {
     step test cargo test --locked --no-fail-fast
     # The rest of the tests asks both engines by itself.
     step test env SYNCMX_TEST_ENGINE=postgres cargo test --locked --no-fail-fast --test http_api --test e2e
+    step test env SYNCMX_TEST_SEAL_ROWS=1 cargo test --locked --no-fail-fast --test http_api --test e2e
     step doc env RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps
     step scores scores
     unchanged

@@ -10,7 +10,7 @@ use crate::store::StoreError;
 use crate::store::cache::Cache;
 use crate::store::engine::{self, Pool, Query, query, query_as, query_scalar};
 use crate::store::mailbox::REMEMBERED;
-use crate::store::row_keyring::{self, RowsMode};
+use crate::store::row_keyring::{self, RowsAs};
 use crate::store::seal::{AccountKeys, KeyNumber, SealError, Vault};
 use crate::time::Timestamp;
 
@@ -99,13 +99,13 @@ pub(in crate::store) async fn check_master(
     write: &Pool,
     vault: &Vault,
     url: &StoreUrl,
-    mode: RowsMode,
+    rows_as: RowsAs,
 ) -> Result<(), StoreError> {
     let failed = |error| engine::explain(error, url);
     let mut rows = wrapped_keys(AccountId::OPERATOR).fetch_all(write).await.map_err(failed)?;
     if rows.is_empty() {
         // Another process may do the same now: whoever comes first, counts.
-        make_operator(write, vault, mode).await?;
+        make_operator(write, vault, rows_as).await?;
         rows = wrapped_keys(AccountId::OPERATOR).fetch_all(write).await.map_err(failed)?;
     }
     let wrapped_by: Vec<Option<MasterKeyId>> =
@@ -129,7 +129,7 @@ pub(in crate::store) async fn check_master(
 }
 
 /// A store without this account is a fresh one: its rows are as they are wanted.
-async fn make_operator(write: &Pool, vault: &Vault, rows: RowsMode) -> Result<(), StoreError> {
+async fn make_operator(write: &Pool, vault: &Vault, rows: RowsAs) -> Result<(), StoreError> {
     let (account, now) = (AccountId::OPERATOR, Timestamp::now());
     let wrapped = vault.new_account_key(account)?;
     let mut tx = write.begin_writing().await?;
@@ -143,7 +143,7 @@ async fn make_operator(write: &Pool, vault: &Vault, rows: RowsMode) -> Result<()
     .bind(now.as_millis())
     .execute(&mut *tx)
     .await?;
-    if made == 1 && rows == RowsMode::Sealed {
+    if made == 1 && rows == RowsAs::Sealed {
         let first = vec![(KeyNumber::FIRST.as_i64(), wrapped)];
         let row_key = open(vault, account, first).await?.new_row_key()?;
         row_keyring::insert_key(&mut tx, account, row_key, Some(now)).await?;

@@ -59,7 +59,7 @@ use crate::store::blobs::Blobs;
 use crate::store::engine::{Pool, Pools, Transaction, query};
 use crate::store::keyring::Keyring;
 use crate::store::mailbox::Addresses;
-use crate::store::row_keyring::{RowVault, RowsMode};
+use crate::store::row_keyring::RowVault;
 use crate::store::seal::{AccountKeys, MasterKeyId, Vault};
 
 pub use bell::{Ring, Rings};
@@ -68,7 +68,7 @@ pub use mailbox::Lookup;
 pub use notices::Confirmation;
 pub use relay_content::{CopyFacts, DigestFacts, Gone};
 pub use relay_jobs::{RelayJob, RelayJobView, RelayKind, RelayQueue, Settled};
-pub use reseal::RowsAs;
+pub use row_keyring::RowsAs;
 pub use submission::{Filed, Refusal, Submission};
 pub use writer::Batches;
 
@@ -319,9 +319,9 @@ impl Store {
         };
         let Pools { read, write, filing } = engine::connect(&config.url, changed.clone()).await?;
         let vault = Vault::new(keys.master.clone());
-        let mode = if config.seal_rows { RowsMode::Sealed } else { RowsMode::Clear };
-        keyring::check_master(&write, &vault, &config.url, mode).await?;
-        let rows = RowVault::open(&write, &vault, &config.url, mode).await?;
+        let rows_as = if config.seal_rows { RowsAs::Sealed } else { RowsAs::Clear };
+        keyring::check_master(&write, &vault, &config.url, rows_as).await?;
+        let rows = RowVault::open(&write, &vault, &config.url, rows_as).await?;
         let (bell, closed) = (Bell::new(), CancellationToken::new());
         if let StoreUrl::Postgres(url) = &config.url {
             engine::listen(url.clone(), changed, closed.clone()).await?;

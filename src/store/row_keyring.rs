@@ -19,19 +19,19 @@ use crate::store::statement::select;
 use crate::store::{Store, StoreError};
 use crate::time::Timestamp;
 
-/// Whether rows are sealed.
+/// How the rows of a store are, or are to be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::store) enum RowsMode {
-    /// They are clear.
+pub enum RowsAs {
+    /// Clear.
     Clear,
-    /// They are sealed.
+    /// Sealed.
     Sealed,
 }
 
 /// Reads row keys; knows none.
 #[derive(Clone, Debug)]
 pub(in crate::store) struct RowVault {
-    mode: RowsMode,
+    rows_as: RowsAs,
     vault: Vault,
     /// The operator's account is never emptied, and its key is asked for with each recipient.
     operator: RowKeys,
@@ -55,34 +55,34 @@ impl RowKeySet {
 }
 
 impl RowVault {
-    /// Refuses a store whose rows are not as `mode` says; a fresh one becomes so.
+    /// Refuses a store whose rows are not as `rows_as` says; a fresh one becomes so.
     pub(in crate::store) async fn open(
         write: &Pool,
         vault: &Vault,
         url: &StoreUrl,
-        mode: RowsMode,
+        rows_as: RowsAs,
     ) -> Result<Self, StoreError> {
-        let clear = Self { mode: RowsMode::Clear, vault: vault.clone(), operator: RowKeys::CLEAR };
-        match (mode, state(write).await?) {
-            (RowsMode::Clear, State::Clear) => Ok(clear),
-            (RowsMode::Sealed, State::Sealed) => {
-                let sealed = Self { mode: RowsMode::Sealed, ..clear };
+        let clear = Self { rows_as: RowsAs::Clear, vault: vault.clone(), operator: RowKeys::CLEAR };
+        match (rows_as, state(write).await?) {
+            (RowsAs::Clear, State::Clear) => Ok(clear),
+            (RowsAs::Sealed, State::Sealed) => {
+                let sealed = Self { rows_as: RowsAs::Sealed, ..clear };
                 let operator = sealed.of(&mut write.acquire().await?, AccountId::OPERATOR).await?;
                 Ok(Self { operator, ..sealed })
             }
             (_, State::Between) => Err(StoreError::RowsBetween { database: url.to_string() }),
-            (RowsMode::Clear, State::Sealed) => Err(StoreError::RowsSealed { database: url.to_string() }),
-            (RowsMode::Sealed, State::Clear) => Err(StoreError::RowsClear { database: url.to_string() }),
+            (RowsAs::Clear, State::Sealed) => Err(StoreError::RowsSealed { database: url.to_string() }),
+            (RowsAs::Sealed, State::Clear) => Err(StoreError::RowsClear { database: url.to_string() }),
         }
     }
 
     /// The same while the state changes: reads what is sealed already.
     pub(in crate::store) fn between(vault: &Vault) -> Self {
-        Self { mode: RowsMode::Sealed, vault: vault.clone(), operator: RowKeys::CLEAR }
+        Self { rows_as: RowsAs::Sealed, vault: vault.clone(), operator: RowKeys::CLEAR }
     }
 
-    pub(in crate::store) const fn mode(&self) -> RowsMode {
-        self.mode
+    pub(in crate::store) const fn rows_as(&self) -> RowsAs {
+        self.rows_as
     }
 
     pub(in crate::store) fn operator(&self) -> RowKeys {
@@ -95,7 +95,7 @@ impl RowVault {
         connection: &mut Connection,
         accounts: impl IntoIterator<Item = AccountId>,
     ) -> Result<RowKeySet, StoreError> {
-        if self.mode == RowsMode::Clear {
+        if self.rows_as == RowsAs::Clear {
             return Ok(RowKeySet::Clear);
         }
         let mut wanted: Vec<Uuid> = accounts.into_iter().map(AccountId::uuid).collect();
@@ -129,7 +129,7 @@ impl RowVault {
         first_key: Vec<u8>,
         now: Timestamp,
     ) -> Result<(), StoreError> {
-        if self.mode == RowsMode::Clear {
+        if self.rows_as == RowsAs::Clear {
             return Ok(());
         }
         let first = vec![(KeyNumber::FIRST.as_i64(), first_key)];
@@ -143,7 +143,7 @@ impl Store {
     /// stand in an index or anywhere else in the database.
     #[must_use]
     pub fn seals_rows(&self) -> bool {
-        self.inner.rows.mode() == RowsMode::Sealed
+        self.inner.rows.rows_as() == RowsAs::Sealed
     }
 
     /// What shows and hides the rows of an account.

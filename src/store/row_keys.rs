@@ -12,9 +12,8 @@ use aws_lc_rs::hmac;
 
 use crate::id::AccountId;
 use crate::keys::Secret;
-use crate::message::base64;
 use crate::store::StoreError;
-use crate::store::seal::SealError;
+use crate::store::seal::{SealError, compress_onto};
 
 /// What hides and shows the rows of an account; in a clear store nothing is done.
 #[derive(Clone, Debug, Default)]
@@ -119,10 +118,15 @@ impl RowKeys {
         row: impl AsRef<[u8]>,
         stored: String,
     ) -> Result<String, StoreError> {
-        let Some((sealing, sealed)) = self.0.as_ref().zip(stored.strip_prefix(ROW_MARK)) else {
+        let Some(sealing) = &self.0 else { return Ok(stored) };
+        let shown = if let Some(sealed) = stored.strip_prefix(ROW_MARK) {
+            sealing.show(column, row.as_ref(), sealed)
+        } else if let Some(sealed) = stored.strip_prefix(PACKED_MARK) {
+            sealing.show_packed(column, row.as_ref(), sealed)
+        } else {
             return Ok(stored);
         };
-        sealing.show(column, row.as_ref(), sealed).map_err(|error| damaged(column, &error))
+        shown.map_err(|error| damaged(column, &error))
     }
 
     /// The same of what may be missing.
@@ -143,7 +147,7 @@ impl RowKeys {
                 let mut body = without_nul(text).into_bytes();
                 // The length of an address says much of whose it is.
                 body.resize(body.len().next_multiple_of(INDEX_STEP), 0);
-                Ok(format!("{INDEX_MARK}{}", base64(&sealing.index(index, body)?)))
+                Ok(marked(INDEX_MARK, &sealing.index(index, body)?))
             }
             _ => Ok(text),
         }
@@ -185,18 +189,31 @@ impl Sealing {
     fn hide(&self, column: &str, row: &[u8], text: String) -> Result<String, SealError> {
         let mut nonce = [0; NONCE_LEN];
         aws_lc_rs::rand::fill(&mut nonce).map_err(|_| SealError::Failed)?;
-        let place = self.place(column, row);
-        let sealed = encrypt(&self.rows, nonce, &place, without_nul(text).into_bytes())?;
-        Ok(format!("{ROW_MARK}{}", base64(&sealed)))
+        let text = without_nul(text);
+        if text.len() < PACKED_FROM {
+            let place = self.place(ROW_MARK, column, row);
+            return Ok(marked(ROW_MARK, &encrypt(&self.rows, nonce, &place, text.into_bytes())?));
+        }
+        let place = self.place(PACKED_MARK, column, row);
+        let packed = compress_onto((text.len() as u64).to_be_bytes().to_vec(), text.as_bytes())?;
+        Ok(marked(PACKED_MARK, &encrypt(&self.rows, nonce, &place, packed)?))
     }
 
     fn show(&self, column: &str, row: &[u8], sealed: &str) -> Result<String, SealError> {
-        let text = decrypt(&self.rows, &self.place(column, row), &decoded(sealed)?)?;
+        let text = decrypt(&self.rows, &self.place(ROW_MARK, column, row), &decoded(sealed)?)?;
+        String::from_utf8(text).map_err(|_| SealError::DoesNotUnpack)
+    }
+
+    fn show_packed(&self, column: &str, row: &[u8], sealed: &str) -> Result<String, SealError> {
+        let packed = decrypt(&self.rows, &self.place(PACKED_MARK, column, row), &decoded(sealed)?)?;
+        let (length, packed) = packed.split_first_chunk::<8>().ok_or(SealError::DoesNotUnpack)?;
+        let length = usize::try_from(u64::from_be_bytes(*length)).map_err(|_| SealError::DoesNotUnpack)?;
+        let text = zstd::bulk::decompress(packed, length).map_err(|_| SealError::DoesNotUnpack)?;
         String::from_utf8(text).map_err(|_| SealError::DoesNotUnpack)
     }
 
     fn index(&self, index: Index, body: Vec<u8>) -> Result<Vec<u8>, SealError> {
-        let place = self.place(index.word(), &[]);
+        let place = self.place(INDEX_MARK, index.word(), &[]);
         let mut context = hmac::Context::with_key(&self.nonces);
         context.update(&place);
         context.update(&body);
@@ -206,13 +223,14 @@ impl Sealing {
     }
 
     fn show_index(&self, index: Index, sealed: &[u8]) -> Result<Vec<u8>, SealError> {
-        decrypt(&self.index, &self.place(index.word(), &[]), sealed)
+        decrypt(&self.index, &self.place(INDEX_MARK, index.word(), &[]), sealed)
     }
 
-    /// Account, column, row: no two places read the same, since no column holds a NUL.
-    fn place(&self, column: &str, row: &[u8]) -> Vec<u8> {
-        let mut place = Vec::with_capacity(17 + column.len() + row.len());
+    /// Account, mark, column, row: no two places read the same, since marks have one length and no column holds a NUL.
+    fn place(&self, mark: &str, column: &str, row: &[u8]) -> Vec<u8> {
+        let mut place = Vec::with_capacity(17 + mark.len() + column.len() + row.len());
         place.extend_from_slice(self.account.uuid().as_bytes());
+        place.extend_from_slice(mark.as_bytes());
         place.extend_from_slice(column.as_bytes());
         place.push(0);
         place.extend_from_slice(row);
@@ -262,7 +280,37 @@ fn without_nul(text: String) -> String {
     if text.contains('\0') { text.replace('\0', "\u{fffd}") } else { text }
 }
 
-/// What [`base64`] wrote.
+/// Base64 (RFC 4648 section 4) behind a mark.
+fn marked(mark: &str, octets: &[u8]) -> String {
+    let mut text = String::with_capacity(mark.len() + octets.len().div_ceil(3) * 4);
+    text.push_str(mark);
+    let mut groups = octets.chunks_exact(3);
+    for group in &mut groups {
+        if let [a, b, c] = *group {
+            text.extend([a >> 2, a << 4 | b >> 4, b << 2 | c >> 6, c].map(digit));
+        }
+    }
+    match *groups.remainder() {
+        [a] => text.extend([digit(a >> 2), digit(a << 4), '=', '=']),
+        [a, b] => text.extend([digit(a >> 2), digit(a << 4 | b >> 4), digit(b << 2), '=']),
+        _ => {}
+    }
+    text
+}
+
+/// Of the low six bits.
+const fn digit(bits: u8) -> char {
+    let bits = bits & 63;
+    (match bits {
+        0..=25 => b'A' + bits,
+        26..=51 => b'a' + bits - 26,
+        52..=61 => b'0' + bits - 52,
+        62 => b'+',
+        _ => b'/',
+    }) as char
+}
+
+/// What [`marked`] wrote.
 fn decoded(text: &str) -> Result<Vec<u8>, SealError> {
     let mut octets = Vec::with_capacity(text.len() / 4 * 3);
     for group in text.trim_end_matches('=').as_bytes().chunks(4) {
@@ -291,6 +339,10 @@ fn damaged(name: &str, error: &SealError) -> StoreError {
 
 /// In front of what is bound to its row.
 const ROW_MARK: &str = "~1~";
+/// The same, packed before it was sealed: texts.
+const PACKED_MARK: &str = "~3~";
+/// Shorter texts gain nothing. Octets.
+const PACKED_FROM: usize = 256;
 /// In front of what is looked up.
 const INDEX_MARK: &str = "~2~";
 /// Texts that are looked up have a multiple of so many octets.
@@ -383,6 +435,18 @@ mod tests {
             assert_eq!(ours.show("a.b", id, sealed).unwrap(), text);
             let sealed = ours.index(Index::Address, text.as_str()).unwrap();
             assert_eq!(ours.show_index(Index::Address, sealed).unwrap(), text);
+        }
+        for length in [PACKED_FROM - 1, PACKED_FROM, 1 << 20] {
+            let text = "Hormonwerte ".repeat(length / 12 + 1).get(..length).unwrap().to_owned();
+            let sealed = ours.hide("a.b", id, text.as_str()).unwrap();
+            assert_eq!(sealed.starts_with(PACKED_MARK), length >= PACKED_FROM);
+            assert!(length < PACKED_FROM || sealed.len() < length, "{length}: {}", sealed.len());
+            assert_eq!(ours.show("a.b", id, sealed.clone()).unwrap(), text);
+            assert!(ours.show("a.b", Uuid::nil(), sealed.clone()).is_err());
+            // A seal that says it is of the other kind.
+            let other = if length < PACKED_FROM { PACKED_MARK } else { ROW_MARK };
+            let forged = format!("{other}{}", sealed.get(ROW_MARK.len()..).unwrap());
+            assert!(ours.show("a.b", id, forged).is_err());
         }
         let sealed = ours.hide("a.b", id, "a\0b").unwrap();
         assert_eq!(ours.show("a.b", id, sealed).unwrap(), "a\u{fffd}b");

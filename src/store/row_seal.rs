@@ -1,6 +1,6 @@
 //! The rows of a batch, sealed before they are written: which of their columns say something of people, table by table.
 //!
-//! The columns of every table, with what becomes of each, stand in `reseal`.
+//! The columns of every table, with what becomes of each, stand in `reseal::tables`.
 
 use crate::id::AccountId;
 use crate::store::StoreError;

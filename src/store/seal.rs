@@ -330,7 +330,7 @@ const ROW_KEY: Uuid = Uuid::from_bytes(*b"syncmx row key 1");
 
 /// Setting up a compressor costs as much as packing a small mail: each thread keeps one for those. A large mail gets
 /// its own, since one that is kept never shrinks.
-fn compress_onto(mut front: Vec<u8>, content: &[u8]) -> Result<Vec<u8>, SealError> {
+pub(in crate::store) fn compress_onto(mut front: Vec<u8>, content: &[u8]) -> Result<Vec<u8>, SealError> {
     if content.len() > MAX_KEPT_CONTENT {
         let packed = Encoder::new(front, ZSTD_LEVEL).and_then(|mut encoder| {
             encoder.write_all(content)?;

@@ -243,13 +243,8 @@ async fn stored(folder: &Path) -> Vec<u8> {
     for file in files.iter().filter(|file| !file.ends_with("keys.toml")) {
         all.extend(std::fs::read(file).unwrap());
     }
-    let config = std::fs::read_to_string(folder.join("syncmx.toml")).unwrap();
-    let url = config
-        .lines()
-        .find_map(|line| line.strip_prefix("url = \"postgres"))
-        .map(|rest| format!("postgres{rest}"));
-    if let Some(url) = url {
-        let mut connection = postgres::connect(url.trim_end_matches('"')).await;
+    if let Some(url) = postgres_url(folder) {
+        let mut connection = postgres::connect(&url).await;
         let tables: Vec<(String,)> = sqlx::query_as(
             "SELECT table_name::text FROM information_schema.tables WHERE table_schema = 'public'",
         )
@@ -268,6 +263,25 @@ async fn stored(folder: &Path) -> Vec<u8> {
     }
     assert!(all.len() > 20_000, "{} octets are no store", all.len());
     all
+}
+
+/// None for SQLite.
+fn postgres_url(folder: &Path) -> Option<String> {
+    let config = std::fs::read_to_string(folder.join("syncmx.toml")).unwrap();
+    let url = config.lines().find_map(|line| line.strip_prefix("url = \""))?.trim_end_matches('"').to_owned();
+    Some(url).filter(|url| url.starts_with("postgres"))
+}
+
+/// What nobody but the test does.
+async fn change_by_hand(folder: &Path, text: &'static str) {
+    let changed = if let Some(url) = postgres_url(folder) {
+        sqlx::query(text).execute(&mut postgres::connect(&url).await).await.unwrap().rows_affected()
+    } else {
+        let url = format!("sqlite://{}/data/syncmx.db", folder.display());
+        let mut file = sqlx::SqliteConnection::connect(&url).await.unwrap();
+        sqlx::query(text).execute(&mut file).await.unwrap().rows_affected()
+    };
+    assert!(changed > 0, "{text}");
 }
 
 async fn words_in(folder: &Path) -> Vec<&'static str> {
@@ -398,6 +412,14 @@ async fn a_clear_store_is_sealed_made_clear_again_and_says_the_same() {
     refused(&world, "are not sealed");
     let sealed = world.migrate("--seal-rows");
     assert!(sealed.status.success(), "{}", String::from_utf8_lossy(&sealed.stderr));
+    assert_eq!(words_in(world.app.folder()).await, [""; 0]);
+    // As if it had been broken off before the last row.
+    change_by_hand(world.app.folder(), "UPDATE row_keys SET sealed_at = NULL").await;
+    let clear = "UPDATE contacts SET name = 'Friederike Sonnenblume' WHERE external_id IS NOT NULL";
+    change_by_hand(world.app.folder(), clear).await;
+    refused(&world, "partly sealed");
+    let rest = world.migrate("--seal-rows");
+    assert!(String::from_utf8_lossy(&rest.stdout).contains("\n1 rows"), "{rest:?}");
     assert_eq!(words_in(world.app.folder()).await, [""; 0]);
     let again = world.migrate("--seal-rows");
     assert!(String::from_utf8_lossy(&again.stdout).contains("\n0 rows"), "{again:?}");

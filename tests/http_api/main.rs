@@ -1,5 +1,5 @@
 //! The HTTP API as a client sees it: a real server on a free loopback port over a real store: SQLite, or
-//! with `SYNCMX_TEST_ENGINE=postgres` PostgreSQL.
+//! with `SYNCMX_TEST_ENGINE=postgres` PostgreSQL, with `SYNCMX_TEST_SEAL_ROWS=1` with sealed rows.
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on may stop")]
 
 mod accounts;

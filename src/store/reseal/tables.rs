@@ -238,7 +238,7 @@ mod tests {
         sqlx::migrate!("src/store/migrations/common").run(&mut connection).await.unwrap();
         let columns: Vec<(String, String)> = sqlx::query_as(
             "SELECT t.name, c.name FROM sqlite_master t JOIN pragma_table_info(t.name) c
-             WHERE t.type = 'table' AND c.type IN ('TEXT', 'BYTEA')",
+             WHERE t.type = 'table' AND t.name <> '_sqlx_migrations' AND c.type IN ('TEXT', 'BYTEA')",
         )
         .fetch_all(&mut connection)
         .await

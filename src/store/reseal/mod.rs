@@ -6,8 +6,6 @@
 mod row;
 mod tables;
 
-use std::sync::Arc;
-
 use uuid::Uuid;
 
 use crate::config::{self, StoreUrl};
@@ -17,20 +15,11 @@ use crate::store::engine::{self, Builder, Connection, Pool, Pools, query, query_
 use crate::store::keyring::{self, WrappedKey};
 use crate::store::reseal::row::{Found, Rewriting};
 use crate::store::reseal::tables::{TABLES, Table, Whose};
-use crate::store::row_keyring::{RowVault, RowsMode, State, insert_key, state};
+use crate::store::row_keyring::{RowVault, RowsAs, State, insert_key, state};
 use crate::store::row_keys::RowKeys;
 use crate::store::seal::Vault;
 use crate::store::{Store, StoreError, create_data_folder};
 use crate::time::Timestamp;
-
-/// How the rows of a store are to be.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum RowsAs {
-    /// Clear.
-    Clear,
-    /// Sealed.
-    Sealed,
-}
 
 impl Store {
     /// Seals the rows of a store, or makes them clear again. Returns how many were rewritten. No server may run on it
@@ -42,11 +31,7 @@ impl Store {
         create_data_folder(&config.url)?;
         let Pools { write, .. } = engine::connect(&config.url, || {}).await?;
         let vault = Vault::new(keys.master.clone());
-        let mode = match to {
-            RowsAs::Clear => RowsMode::Clear,
-            RowsAs::Sealed => RowsMode::Sealed,
-        };
-        keyring::check_master(&write, &vault, &config.url, mode).await?;
+        keyring::check_master(&write, &vault, &config.url, to).await?;
         let done = match (to, state(&write).await?) {
             (RowsAs::Clear, State::Clear) | (RowsAs::Sealed, State::Sealed) => 0,
             (_, State::Between | State::Clear | State::Sealed) => change(&write, vault, to).await?,
@@ -74,7 +59,7 @@ async fn change(write: &Pool, vault: Vault, to: RowsAs) -> Result<u64, StoreErro
         insert_key(&mut tx, account, row_key, None).await?;
     }
     tx.commit().await?;
-    let rows = Arc::new(RowVault::between(&vault));
+    let rows = RowVault::between(&vault);
     let mut done = 0;
     for account in accounts.into_iter().map(AccountId::from_uuid) {
         for table in TABLES {
