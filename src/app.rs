@@ -94,6 +94,7 @@ impl App {
         let relay_task = relay.map(|relay| tokio::spawn(relay.run(shutdown.clone())));
         tokio::spawn(housekeeping::run(store.clone(), shutdown.clone()));
         tokio::spawn(housekeeping::run_purges(store.clone(), shutdown.clone()));
+        tokio::spawn(housekeeping::run_search_backlog(store.clone(), shutdown.clone()));
         tokio::spawn(reload::watch_keys(config.keys.file.clone(), keys.clone(), shutdown.clone()));
         Ok(Self {
             smtp,

@@ -7,6 +7,7 @@ use uuid::Uuid;
 
 use crate::id::{AccountId, EventId};
 use crate::store::engine::{Connection, Value, query};
+use crate::store::search::SearchDocumentRow;
 use crate::store::statement::{Insert, Row, Statement, insert, row};
 
 /// Everything that a batch writes.
@@ -15,6 +16,7 @@ pub(in crate::store) struct Rows {
     pub(in crate::store) contacts: Vec<ContactRow>,
     pub(in crate::store) conversations: Vec<ConversationRow>,
     pub(in crate::store) messages: Vec<MessageRow>,
+    pub(in crate::store) search_documents: Vec<SearchDocumentRow>,
     pub(in crate::store) participants: Vec<ParticipantRow>,
     pub(in crate::store) thread_ids: Vec<ThreadIdRow>,
     pub(in crate::store) relay_jobs: Vec<RelayJobRow>,
@@ -35,6 +37,7 @@ impl Rows {
         insert(connection, self.contacts).await?;
         insert(connection, self.conversations).await?;
         insert(connection, self.messages).await?;
+        insert(connection, self.search_documents).await?;
         insert(connection, self.participants).await?;
         insert(connection, self.thread_ids).await?;
         insert(connection, self.relay_jobs).await?;

@@ -14,5 +14,6 @@ mod postgres;
 mod purge;
 mod repeated;
 mod review;
+mod search;
 mod server;
 mod webhooks;

@@ -9,6 +9,7 @@ mod deliveries;
 mod events;
 mod held;
 mod messages;
+mod search;
 mod timeline;
 
 use std::fmt;
@@ -24,6 +25,7 @@ pub use events::Event;
 pub use held::{HeldFilter, HeldMail};
 pub(in crate::store) use messages::read_message;
 pub use messages::{Conversation, Message, Person};
+pub use search::{Hit, SearchFilter};
 pub use timeline::Entry;
 
 /// A place in a list: the sort key of the last item seen.

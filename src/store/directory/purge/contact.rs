@@ -7,7 +7,8 @@ use crate::address::EmailAddress;
 use crate::id::{AccountId, ContactId, UserId};
 use crate::store::directory::purge::select::addresses_of_contact;
 use crate::store::directory::{Change, DirectoryError, SyncState};
-use crate::store::engine::{query, query_as};
+use crate::store::engine::{Builder, query, query_as};
+use crate::store::search::people_terms;
 
 #[derive(sqlx::FromRow)]
 struct Trace {
@@ -84,6 +85,7 @@ impl Change {
         texts.sort_unstable();
         texts.dedup();
         self.take_out_of_events(account, id, &texts).await?;
+        self.take_out_of_search(account, column, id, &stands).await?;
         let mut messages: Vec<Uuid> = stands.into_iter().map(|(message, _)| message).collect();
         messages.dedup();
         for message in messages {
@@ -96,6 +98,30 @@ impl Change {
                 .bind(hash)
                 .execute(self.on(account).await?)
                 .await?;
+        }
+        Ok(())
+    }
+
+    /// The messages on which this person stands are found by the addresses there no more.
+    async fn take_out_of_search(
+        &mut self,
+        account: AccountId,
+        column: &'static str,
+        id: Uuid,
+        stands: &[(Uuid, String)],
+    ) -> Result<(), DirectoryError> {
+        let mut written: Vec<&str> = stands.iter().map(|(_, email)| email.as_str()).collect();
+        written.sort_unstable();
+        written.dedup();
+        for address in written.into_iter().filter_map(EmailAddress::parse) {
+            let [from, to] = people_terms(&self.store.inner.keys, account, &address);
+            let mut sql = Builder::new("UPDATE search_documents SET people = REPLACE(REPLACE(people, ");
+            sql.push_bind(from).push(", ''), ").push_bind(to).push(", '') WHERE account_id = ");
+            sql.push_bind(account.uuid());
+            sql.push(" AND message_id IN (SELECT message_id FROM participants WHERE account_id = ");
+            sql.push_bind(account.uuid()).push(format_args!(" AND {column} = ")).push_bind(id);
+            sql.push(" AND email = ").push_bind(address.as_str()).push(")");
+            sql.build::<()>().execute(self.on(account).await?).await?;
         }
         Ok(())
     }
