@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use crate::id::{AccountId, ContactId, ConversationId, MessageId, UserId};
 use crate::store::engine::search::Matching;
-use crate::store::engine::{Builder, Connection};
+use crate::store::engine::{Builder, Connection, Engine};
 use crate::store::search::{IndexQuery, SearchQuery, SnippetPart, TEXT_MAX_CHARS};
 use crate::store::views::{Key, Page, Person, Slice};
 use crate::store::{Store, StoreError};
@@ -103,7 +103,7 @@ impl Store {
         let (mut hits, mut after, mut read) = (Vec::new(), slice.after, 0);
         loop {
             let sql = match (filter.contact, conversation) {
-                (None, None) => candidates_of_index(&connection, account, &index, after, piece),
+                (None, None) => candidates_of_index(connection.engine(), account, &index, after, piece),
                 (contact, conversation) => candidates_of_record(account, contact, conversation, after, piece),
             };
             let rows: Vec<Row> = sql.build().fetch_all(&mut connection).await?;
@@ -192,13 +192,12 @@ fn select() -> Builder {
 
 /// The next candidates of the account's index.
 fn candidates_of_index(
-    connection: &Connection,
+    engine: Engine,
     account: AccountId,
     query: &IndexQuery,
     after: Option<Key>,
     piece: usize,
 ) -> Builder {
-    let engine = connection.engine();
     let matching = Matching::of(engine);
     let mut sql = select();
     matching.push(&mut sql, account, query, engine);
@@ -220,8 +219,9 @@ fn candidates_of_record(
             sql.push(" FROM (SELECT p.message_id FROM participants p WHERE p.account_id = ");
             sql.push_bind(account.uuid()).push(" AND p.contact_id = ").push_bind(contact.uuid());
             sql.push(
-                " UNION SELECT o.message_id FROM conversations c JOIN messages o ON o.account_id = c.account_id
-                 AND o.conversation_id = c.conversation_id WHERE c.account_id = ",
+                // CROSS: else SQLite walks all messages of the account, to look for the conversation of each.
+                " UNION SELECT o.message_id FROM conversations c CROSS JOIN messages o WHERE o.account_id = c.account_id
+                 AND o.conversation_id = c.conversation_id AND c.account_id = ",
             );
             sql.push_bind(account.uuid()).push(" AND c.contact_id = ").push_bind(contact.uuid());
         }
@@ -253,3 +253,28 @@ fn newest_first(sql: &mut Builder, place: &'static str, after: Option<Key>, piec
 const PIECE: usize = 64;
 /// Candidates that one call decides on.
 const CANDIDATES_MAX: usize = 2_000;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::keys::Keys;
+    use crate::store::views::tests::expect_no_walk_through_the_account;
+
+    #[tokio::test]
+    async fn candidates_are_read_without_walking_through_the_account() {
+        let (account, contact, conversation) =
+            (AccountId::generate(), ContactId::generate(), ConversationId::generate());
+        let query = SearchQuery::parse("knee -pain from:a@b.test").unwrap();
+        let index = query.index(account, &Keys::generate().unwrap());
+        for after in [None, Some(Key::of_time(1, Uuid::now_v7()))] {
+            for sql in [
+                candidates_of_index(Engine::Sqlite, account, &index, after, PIECE),
+                candidates_of_record(account, Some(contact), None, after, PIECE),
+                candidates_of_record(account, None, Some(conversation), after, PIECE),
+                candidates_of_record(account, Some(contact), Some(conversation), after, PIECE),
+            ] {
+                expect_no_walk_through_the_account(&sql).await;
+            }
+        }
+    }
+}

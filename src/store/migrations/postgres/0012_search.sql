@@ -36,3 +36,6 @@ CREATE TABLE search_backlog (
 );
 INSERT INTO search_backlog (account_id) SELECT a.account_id FROM accounts a
     WHERE EXISTS (SELECT 1 FROM messages m WHERE m.account_id = a.account_id);
+
+-- Deliveries of a contact, newest first, without walking through those of the account.
+CREATE INDEX deliveries_by_contact ON deliveries (account_id, contact_id, delivery_id) WHERE contact_id IS NOT NULL;

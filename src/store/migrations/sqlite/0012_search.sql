@@ -17,6 +17,8 @@ CREATE UNIQUE INDEX search_documents_by_message ON search_documents (account_id,
 CREATE VIRTUAL TABLE search_terms USING fts5(words, people, content = '', columnsize = 0, detail = none, tokenize = "ascii");
 -- R60: what is erased leaves the index at once, not with the next merge.
 INSERT INTO search_terms (search_terms, rank) VALUES ('secure-delete', 1);
+-- Every commit makes a part of the index; merging fewer of them at a time costs a tenth more.
+INSERT INTO search_terms (search_terms, rank) VALUES ('automerge', 8);
 
 -- Takes the first free place from the wished one on.
 CREATE VIEW search_filing AS SELECT account_id, message_id, place, words, people FROM search_documents;
@@ -46,3 +48,6 @@ CREATE TABLE search_backlog (
 );
 INSERT INTO search_backlog (account_id) SELECT a.account_id FROM accounts a
     WHERE EXISTS (SELECT 1 FROM messages m WHERE m.account_id = a.account_id);
+
+-- Deliveries of a contact, newest first, without walking through those of the account.
+CREATE INDEX deliveries_by_contact ON deliveries (account_id, contact_id, delivery_id) WHERE contact_id IS NOT NULL;
