@@ -1,5 +1,6 @@
 //! Once an hour: what has had its time ends (R3, R35, R36, R61), and blobs that no row names are swept. At the start,
-//! every minute, and whenever one is left over: purges under way go on (R60).
+//! every minute, and whenever one is left over: purges under way go on (R60). After an upgrade: older messages are
+//! indexed for the search.
 //!
 //! What fails is said and tried again an hour later; nothing here is urgent, and nothing depends on its hour.
 
@@ -75,6 +76,34 @@ async fn purge(store: &Store, begun_before: Timestamp) {
     }
 }
 
+/// Until all older messages are indexed. What is filed meanwhile has its turn in between.
+pub(crate) async fn run_search_backlog(store: Store, draining: CancellationToken) {
+    let mut indexed = 0;
+    while let Some(pause) = index_piece(&store, &mut indexed).await {
+        tokio::select! {
+            () = draining.cancelled() => return,
+            () = tokio::time::sleep(pause) => {}
+        }
+    }
+    if indexed > 0 {
+        info!(indexed, "search.backlog_done");
+    }
+}
+
+/// How long to wait before the next piece; none after the last.
+async fn index_piece(store: &Store, indexed: &mut usize) -> Option<Duration> {
+    match store.index_older_messages().await {
+        Ok(more) => {
+            *indexed += more.unwrap_or_default();
+            more.map(|_| BACKLOG_PAUSE)
+        }
+        Err(error) => {
+            warn!(error = &error as &dyn std::error::Error, "search.backlog_waits");
+            Some(MINUTE)
+        }
+    }
+}
+
 async fn tidy(store: &Store) {
     expire(store).await;
     tidy_outbox(store).await;
@@ -106,6 +135,8 @@ async fn sweep(store: &Store) {
 
 /// Blobs that could not be removed at once, and purges that a store away has stopped.
 const MINUTE: Duration = Duration::from_secs(60);
+/// Between two pieces of the backlog.
+const BACKLOG_PAUSE: Duration = Duration::from_millis(20);
 /// As long as a request works on the purge that it has begun.
 pub(crate) const PURGE_PATIENCE_MILLIS: i64 = 10_000;
 const HOUR: Duration = Duration::from_secs(60 * 60);

@@ -35,7 +35,7 @@ use crate::address::ServedDomains;
 use crate::http::api::event_stream::Streams;
 use crate::http::api::{
     accounts, audit as audit_trail, contacts, content, conversations, deliveries, events, held, import,
-    marks, messages, purge, relay_jobs, reply_addresses, tokens, users, webhooks,
+    marks, messages, purge, relay_jobs, reply_addresses, search, tokens, users, webhooks,
 };
 use crate::http::problem::Problem;
 use crate::http::rate::RateLimit;
@@ -146,6 +146,7 @@ fn people() -> OpenApiRouter<App> {
 fn record() -> OpenApiRouter<App> {
     OpenApiRouter::new()
         .routes(routes!(messages::timeline))
+        .routes(routes!(search::search))
         .routes(routes!(marks::list_contact_marks))
         .routes(routes!(marks::turn_mark_on, marks::turn_mark_off))
         .routes(routes!(marks::list_marks))

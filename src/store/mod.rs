@@ -36,6 +36,7 @@ mod row_keys;
 mod row_seal;
 mod rows;
 pub mod seal;
+pub mod search;
 mod statement;
 mod submission;
 mod turns;
@@ -281,7 +282,7 @@ impl Store {
     pub async fn migrate(config: &config::Store) -> Result<i64, StoreError> {
         create_data_folder(&config.url)?;
         engine::migrations::run(&config.url).await?;
-        Ok(engine::migrations::latest())
+        Ok(engine::migrations::latest(&config.url))
     }
 
     /// Opens database and blob folder, brings the schema of SQLite up to date, checks that the master key fits, and

@@ -219,12 +219,13 @@ mod tests {
     use sqlx::{AssertSqlSafe, Connection as _, SqliteConnection};
 
     use super::*;
+    use crate::store::engine::{Engine, migrations::migrator};
     use crate::store::mailbox::{REPLY_CONVERSATION, SYNC_ADDRESS};
 
     #[tokio::test]
     async fn every_query_of_the_filing_path_goes_through_an_index() {
         let mut connection = SqliteConnection::connect("sqlite::memory:").await.unwrap();
-        sqlx::migrate!("src/store/migrations/common").run(&mut connection).await.unwrap();
+        migrator(Engine::Sqlite).run(&mut connection).await.unwrap();
         let texts = ALL.iter().map(|(name, statement)| (*name, statement.for_one_row()));
         let mailboxes = [("sync address", SYNC_ADDRESS), ("reply conversation", REPLY_CONVERSATION)];
         for (name, text) in texts.chain(mailboxes.map(|(name, text)| (name, text.into()))) {

@@ -32,6 +32,7 @@ const ROUTES: &[&str] = &[
     "GET /api/v1/accounts/{account}/messages/{message}/html",
     "GET /api/v1/accounts/{account}/messages/{message}/raw",
     "GET /api/v1/accounts/{account}/relay-jobs",
+    "GET /api/v1/accounts/{account}/search",
     "GET /api/v1/accounts/{account}/sync-marks",
     "GET /api/v1/accounts/{account}/users",
     "GET /api/v1/accounts/{account}/users/{user}",

@@ -16,6 +16,7 @@ mod postgres;
 mod purge;
 mod repeated;
 mod review;
+mod search;
 mod server;
 mod upkeep;
 mod webhooks;

@@ -16,6 +16,7 @@ pub(super) mod purge;
 pub(super) mod relay_jobs;
 pub(super) mod reply_addresses;
 mod sanitize;
+pub(super) mod search;
 pub(super) mod tokens;
 pub(super) mod users;
 pub(super) mod webhooks;

@@ -460,8 +460,11 @@ fn ids_in(json: &str) -> impl Iterator<Item = Uuid> {
 
 /// What is stored of messages under their ids, in the order that the foreign keys ask for. Each text ends in the
 /// account and goes on with the ids.
-const OF_MESSAGES: &[&str] =
-    &["DELETE FROM participants WHERE account_id = ", "DELETE FROM messages WHERE account_id = "];
+const OF_MESSAGES: &[&str] = &[
+    "DELETE FROM participants WHERE account_id = ",
+    "DELETE FROM search_documents WHERE account_id = ",
+    "DELETE FROM messages WHERE account_id = ",
+];
 /// The same for held mail, under the ids of their deliveries.
 const OF_HELD: &[&str] = &["DELETE FROM events WHERE account_id = ", "DELETE FROM held WHERE account_id = "];
 const UUID_CHARS: usize = 36;

@@ -1,6 +1,6 @@
 //! The schema: brought up to date, or found to be.
 //!
-//! One text for both engines; migrations only add. SQLite's file belongs to the program that opens it and is brought
+//! One text for both engines, but for what only one of them has; migrations only add. SQLite's file belongs to the program that opens it and is brought
 //! up to date there. A PostgreSQL database may have other nodes at work, so that somebody says when.
 
 use sqlx::migrate::{MigrateError, Migrator};
@@ -12,15 +12,28 @@ use sqlx::{
 use crate::config::StoreUrl;
 use crate::store::StoreError;
 use crate::store::engine::postgres::{self, PostgresUrl};
-use crate::store::engine::{self, sqlite};
+use crate::store::engine::{self, Engine, sqlite};
 
 /// The latest version, once the schema has it.
-pub(in crate::store) fn latest() -> i64 {
-    migrator().iter().map(|migration| migration.version).max().unwrap_or_default()
+pub(in crate::store) fn latest(url: &StoreUrl) -> i64 {
+    migrator(engine_of(url)).iter().map(|migration| migration.version).max().unwrap_or_default()
 }
 
-fn migrator() -> Migrator {
-    sqlx::migrate!("src/store/migrations/common")
+/// What an engine's schema is made of, in order of version. A version is common, or stands in both engines' folders.
+pub(in crate::store) fn migrator(engine: Engine) -> Migrator {
+    let common = sqlx::migrate!("src/store/migrations/common");
+    let own = match engine {
+        Engine::Postgres => sqlx::migrate!("src/store/migrations/postgres"),
+        Engine::Sqlite => sqlx::migrate!("src/store/migrations/sqlite"),
+    };
+    Migrator::with_migrations(common.iter().chain(own.iter()).cloned().collect())
+}
+
+const fn engine_of(url: &StoreUrl) -> Engine {
+    match url {
+        StoreUrl::Postgres(_) => Engine::Postgres,
+        StoreUrl::Sqlite(_) => Engine::Sqlite,
+    }
 }
 
 /// Brings the schema up to date. Nodes that start together do it one after another: whoever comes second finds it done.
@@ -29,7 +42,7 @@ pub(in crate::store) async fn run(url: &StoreUrl) -> Result<(), StoreError> {
         StoreUrl::Postgres(url) => {
             // The migrator takes an advisory lock of the database.
             let mut connection = postgres::connect_alone(url).await?;
-            migrator()
+            migrator(Engine::Postgres)
                 .run(&mut connection)
                 .await
                 .map_err(|error| explain(error, url.to_string(), |error| postgres::explain(error, url)))
@@ -40,8 +53,9 @@ pub(in crate::store) async fn run(url: &StoreUrl) -> Result<(), StoreError> {
 
 /// The same with SQLite, where no lock is needed: the second try finds what another process has done.
 pub(super) async fn run_sqlite(write: &SqlitePool, path: &std::path::Path) -> Result<(), StoreError> {
-    let first = migrator().run(write).await;
-    let done = if first.is_err() { migrator().run(write).await } else { first };
+    let migrator = migrator(Engine::Sqlite);
+    let first = migrator.run(write).await;
+    let done = if first.is_err() { migrator.run(write).await } else { first };
     done.map_err(|error| explain(error, path.display().to_string(), |error| sqlite::explain(error, path)))
 }
 
@@ -50,7 +64,7 @@ pub(super) async fn check(pool: &PgPool, url: &PostgresUrl) -> Result<(), StoreE
     let mut connection = pool.acquire().await.map_err(|error| postgres::explain(error, url))?;
     let applied = applied::<Postgres>(&mut *connection, POSTGRES_HAS_MIGRATIONS).await;
     let applied = applied.map_err(|error| postgres::explain(error, url))?.unwrap_or_default();
-    let (migrator, database) = (migrator(), url.to_string());
+    let (migrator, database) = (migrator(Engine::Postgres), url.to_string());
     if let Some(version) = applied.iter().copied().find(|version| !migrator.version_exists(*version)) {
         return Err(StoreError::SchemaNewer { database, version });
     }
@@ -95,7 +109,7 @@ pub(in crate::store) async fn survey(url: &StoreUrl) -> Result<Schema, StoreErro
     let Some(applied) = applied.map_err(|error| engine::explain(error, url))? else {
         return Ok(Schema::Absent);
     };
-    let migrator = migrator();
+    let migrator = migrator(engine_of(url));
     if let Some(later) = applied.iter().find(|version| !migrator.version_exists(**version)) {
         return Ok(Schema::Newer(*later));
     }

@@ -6,6 +6,7 @@ mod connection;
 pub(in crate::store) mod migrations;
 mod postgres;
 mod query;
+pub(in crate::store) mod search;
 mod sqlite;
 mod value;
 

@@ -199,6 +199,12 @@ impl Builder {
         self
     }
 
+    /// As it stands, to look at its query plan.
+    #[cfg(test)]
+    pub(in crate::store) fn text(&self) -> String {
+        self.text.clone()
+    }
+
     pub(in crate::store) fn build<T: Fetched>(self) -> Query<T> {
         Query::new(AssertSqlSafe(self.text).into_sql_str(), self.values)
     }

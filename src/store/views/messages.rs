@@ -210,6 +210,30 @@ impl Store {
         Ok(None)
     }
 
+    /// The conversation that this one is part of now (R41); none if there is no such.
+    pub(super) async fn conversation_root(
+        &self,
+        account: AccountId,
+        conversation: ConversationId,
+    ) -> Result<Option<ConversationId>, StoreError> {
+        let mut id = conversation.uuid();
+        for _ in 0..MERGES_MAX {
+            let row: Option<(Option<Uuid>,)> = query_as(
+                "SELECT merged_into FROM conversations WHERE account_id = $1 AND conversation_id = $2",
+            )
+            .bind(account.uuid())
+            .bind(id)
+            .fetch_optional(self.reader())
+            .await?;
+            match row {
+                None => return Ok(None),
+                Some((None,)) => return Ok(Some(ConversationId::from_uuid(id))),
+                Some((Some(older),)) => id = older,
+            }
+        }
+        Ok(None)
+    }
+
     async fn messages_of(
         &self,
         account: AccountId,

@@ -9,6 +9,7 @@ mod deliveries;
 mod events;
 mod held;
 mod messages;
+mod search;
 mod timeline;
 
 use std::fmt;
@@ -25,6 +26,7 @@ pub(in crate::store) use held::names_one_of;
 pub use held::{HeldFilter, HeldMail};
 pub(in crate::store) use messages::read_message;
 pub use messages::{Conversation, Message, Person};
+pub use search::{Hit, SearchFilter};
 pub use timeline::Entry;
 
 /// A place in a list: the sort key of the last item seen.
@@ -125,7 +127,29 @@ impl Slice {
 
 #[cfg(test)]
 mod tests {
+    use sqlx::{AssertSqlSafe, Connection as _, SqliteConnection};
+
     use super::*;
+    use crate::store::engine::migrations::migrator;
+    use crate::store::engine::{Builder, Engine};
+
+    /// Every table is entered by more than the account, of which a large store may have one alone.
+    pub(super) async fn expect_no_walk_through_the_account(sql: &Builder) {
+        let mut connection = SqliteConnection::connect("sqlite::memory:").await.unwrap();
+        migrator(Engine::Sqlite).run(&mut connection).await.unwrap();
+        let plan: Vec<(i64, i64, i64, String)> =
+            sqlx::query_as(AssertSqlSafe(format!("EXPLAIN QUERY PLAN {}", sql.text())))
+                .fetch_all(&mut connection)
+                .await
+                .unwrap();
+        let lines: Vec<&str> = plan.iter().map(|(.., detail)| detail.as_str()).collect();
+        assert!(!lines.iter().any(|line| line.ends_with("(account_id=?)")), "{lines:#?}");
+        // What is scanned are the lists that the statement makes, and the index that it asks.
+        let ours = ["SCAN named", "SCAN owned", "SCAN shown", "SCAN r", "SCAN t VIRTUAL"];
+        let is_table =
+            |line: &&str| line.starts_with("SCAN") && !ours.iter().any(|list| line.starts_with(list));
+        assert!(!lines.iter().any(is_table), "{lines:#?}");
+    }
 
     #[test]
     fn a_cursor_is_read_back_and_anything_else_is_refused() {

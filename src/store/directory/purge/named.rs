@@ -1,6 +1,8 @@
 //! Where somebody else's record names a contact or user who is erased: on messages, in their traces, in events. Whatever
 //! is there is walked in ranges of ids, a bounded piece in a transaction, so that filing goes on meanwhile.
 
+use std::collections::HashMap;
+
 use serde_json::Value;
 use uuid::Uuid;
 
@@ -12,8 +14,9 @@ use crate::store::directory::purge::contact::{take_out, without};
 use crate::store::directory::purge::select::{addresses_of_contact, addresses_of_user};
 use crate::store::directory::purge::{Job, PurgeOf, SMALL_PIECE, Stage, select};
 use crate::store::directory::{Change, DirectoryError};
-use crate::store::engine::{query, query_as};
+use crate::store::engine::{Builder, query, query_as};
 use crate::store::row_keys::{RowKeys, position_of};
+use crate::store::search::people_terms;
 use crate::store::views::id_floor;
 use crate::time::Timestamp;
 
@@ -107,10 +110,12 @@ impl Change {
             PurgeOf::User(_) => id_floor(job.begun_at.plus_days(-1)),
             PurgeOf::All | PurgeOf::Contact(_) | PurgeOf::Message(_) | PurgeOf::Mine(_) => Uuid::nil(),
         };
+        let keys = self.row_keys(job.account).await?;
         let connection = self.on(job.account).await?;
         let has_messages =
             !select::messages(&mut *connection, job.account, job.of, after, 1).await?.is_empty();
-        Ok(has_messages || !select::held(connection, job.account, job.of, Uuid::nil(), 1).await?.is_empty())
+        let whose = (job.account, &keys);
+        Ok(has_messages || !select::held(connection, whose, job.of, Uuid::nil(), 1).await?.is_empty())
     }
 
     /// Those on file; and as they stand on messages: an address that has changed since is found too.
@@ -198,6 +203,7 @@ impl Change {
 
     async fn take_out_of_messages(&mut self, job: &mut Job) -> Result<(), DirectoryError> {
         let (stands, next) = self.stands(job, NAMED_MESSAGES).await?;
+        self.take_out_of_search(job.account, &stands).await?;
         let mut messages: Vec<Uuid> = stands.into_iter().map(|(message, _)| message).collect();
         messages.sort_unstable();
         messages.dedup();
@@ -227,6 +233,27 @@ impl Change {
         match next {
             Some(next) => job.passed = next,
             None => job.enter(Stage::Events),
+        }
+        Ok(())
+    }
+
+    /// The messages on which this person stands are found by the addresses there no more.
+    async fn take_out_of_search(
+        &mut self,
+        account: AccountId,
+        stands: &[Stands],
+    ) -> Result<(), DirectoryError> {
+        let mut messages: HashMap<&str, Vec<Uuid>> = HashMap::new();
+        for (message, email) in stands {
+            messages.entry(email.as_str()).or_default().push(*message);
+        }
+        for (email, messages) in messages {
+            let Some(address) = EmailAddress::parse(email) else { continue };
+            let [from, to] = people_terms(&self.store.inner.keys, account, &address);
+            let mut sql = Builder::new("UPDATE search_documents SET people = REPLACE(REPLACE(people, ");
+            sql.push_bind(from).push(", ''), ").push_bind(to).push(", '') WHERE account_id = ");
+            sql.push_bind(account.uuid()).push(" AND message_id IN (").push_list(messages).push(")");
+            sql.build::<()>().execute(self.on(account).await?).await?;
         }
         Ok(())
     }

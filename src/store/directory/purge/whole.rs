@@ -118,6 +118,7 @@ const TABLES: &[(&str, &str)] = &[
         "DELETE FROM events WHERE account_id = $1 AND event_id IN
          (SELECT event_id FROM events WHERE account_id = $1 LIMIT $2)",
     ),
+    ("search_backlog", "DELETE FROM search_backlog WHERE account_id = $1 AND $2 > 0"),
     (
         "thread_ids",
         "DELETE FROM thread_ids WHERE account_id = $1 AND message_id_header IN
@@ -172,11 +173,12 @@ mod tests {
     use sqlx::{Connection as _, SqliteConnection};
 
     use super::*;
+    use crate::store::engine::{Engine, migrations::migrator};
 
     /// Tables whose rows have a column of this name.
     async fn tables_with(column: &str) -> BTreeSet<String> {
         let mut connection = SqliteConnection::connect("sqlite::memory:").await.unwrap();
-        sqlx::migrate!("src/store/migrations/common").run(&mut connection).await.unwrap();
+        migrator(Engine::Sqlite).run(&mut connection).await.unwrap();
         let rows: Vec<(String,)> = sqlx::query_as(
             "SELECT t.name FROM sqlite_master t JOIN pragma_table_info(t.name) c WHERE t.type = 'table' AND c.name = $1",
         )
@@ -199,8 +201,16 @@ mod tests {
             "tokens",
             "tombstones",
         ];
-        // By their own functions: messages with who is on them, held mail, remembered answers, old keys.
-        let elsewhere = ["held", "idempotency_keys", "messages", "participants", "retired_account_keys"];
+        // By their own functions: messages with who is on them and what they are found by, held mail, remembered answers,
+        // old keys.
+        let elsewhere = [
+            "held",
+            "idempotency_keys",
+            "messages",
+            "participants",
+            "retired_account_keys",
+            "search_documents",
+        ];
         let emptied = TABLES.iter().map(|(table, _)| *table);
         let known: BTreeSet<String> = emptied.chain(stay).chain(elsewhere).map(ToOwned::to_owned).collect();
         assert_eq!(tables_with("account_id").await, known);
@@ -211,7 +221,7 @@ mod tests {
         // `erase_messages` and `erase_user`: whoever adds a table erases there what it says of them.
         assert_eq!(
             tables_with("message_id").await.into_iter().collect::<Vec<_>>(),
-            ["deliveries", "messages", "participants", "relay_jobs"]
+            ["deliveries", "messages", "participants", "relay_jobs", "search_documents"]
         );
         assert_eq!(
             tables_with("user_id").await.into_iter().collect::<Vec<_>>(),
