@@ -1,5 +1,4 @@
 //! X12: what reading a large message takes of memory. Alone in its process, whose peak the kernel tells.
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use syncmx::message;
 

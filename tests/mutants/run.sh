@@ -7,11 +7,13 @@
 set -eu
 here=$(cd "$(dirname "$0")/../.." && pwd)
 which=${1:-all}
-copy=$(mktemp -d)
-trap 'rm -rf "$copy"' EXIT
-mkdir "$copy/src" && cd "$here"
-cp -R Cargo.toml Cargo.lock .clippy.toml README.md benches tests fixtures certs "$copy/"
 export CARGO_TARGET_DIR="${CARGO_TARGET_DIR:-$here/target}" RUST_BACKTRACE=0
+# Always the same place: what the compiler made there before is used again.
+copy=$CARGO_TARGET_DIR/mutants
+rm -rf "$copy"
+mkdir -p "$copy/src" && cd "$here"
+trap 'rm -rf "$copy"' EXIT
+cp -R Cargo.toml Cargo.lock .clippy.toml README.md benches tests fixtures certs "$copy/"
 missed=0
 
 # mutant NAME FILE TESTS SED-EXPRESSION…: TESTS is a test binary and pieces of names of tests in it.
