@@ -80,7 +80,7 @@ impl Cluster {
         self.url(&name)
     }
 
-    fn url(&self, database: &str) -> String {
+    pub(crate) fn url(&self, database: &str) -> String {
         let socket = self.folder.to_str().unwrap().replace('/', "%2F");
         format!("postgres://syncmx@{socket}/{database}")
     }
