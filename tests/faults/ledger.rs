@@ -171,7 +171,11 @@ impl Practices {
                     match mails.get_mut(id.as_str()) {
                         Some((mail, _, times)) if (mail.desk, mail.contact) == (number, contact) => {
                             *times += 1;
-                            messages.push((number, Arc::clone(mail), entry["id"].as_str().unwrap().to_owned()));
+                            messages.push((
+                                number,
+                                Arc::clone(mail),
+                                entry["id"].as_str().unwrap().to_owned(),
+                            ));
                         }
                         Some(_) | None => found.wrong.push(format!("{id} with another's contact")),
                     }
@@ -199,7 +203,11 @@ impl Practices {
             let (_, stored) = self.desks[*desk].bytes(&format!("/messages/{id}/raw")).await;
             (!stored.ends_with(&mail.raw)).then(|| format!("{} is not what was sent", mail.id))
         });
-        futures_util::stream::iter(reading).buffer_unordered(16).filter_map(|wrong| async { wrong }).collect().await
+        futures_util::stream::iter(reading)
+            .buffer_unordered(16)
+            .filter_map(|wrong| async { wrong })
+            .collect()
+            .await
     }
 
     /// Each has told of itself once.

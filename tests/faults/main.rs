@@ -7,12 +7,14 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 #![expect(clippy::panic, reason = "a test fails by panicking")]
 
+mod anomaly;
 #[expect(dead_code, reason = "the end-to-end tests use more of it")]
 #[path = "../e2e/api.rs"]
 mod api;
 #[expect(dead_code, reason = "the end-to-end tests use more of it")]
 #[path = "../e2e/app.rs"]
 mod app;
+mod interpose;
 mod kill;
 mod ledger;
 #[expect(dead_code, reason = "the end-to-end tests use more of it")]
