@@ -27,6 +27,13 @@ pub(crate) struct Mail {
     pub(crate) rcpt: String,
 }
 
+impl Mail {
+    /// Lines end with CRLF, none begins with a dot.
+    pub(crate) fn raw(&self) -> &[u8] {
+        &self.raw
+    }
+}
+
 /// What the sender was told, once.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum End {
@@ -88,6 +95,23 @@ impl Practices {
     /// After a restart.
     pub(crate) fn at(&mut self, api: &Api) {
         self.desks = std::mem::take(&mut self.desks).into_iter().map(|desk| desk.by(api.clone())).collect();
+    }
+
+    pub(crate) fn desks(&self) -> &[Desk] {
+        &self.desks
+    }
+
+    /// The id of the one message that an account has in this round.
+    pub(crate) async fn only_message(&self, desk: &Desk) -> String {
+        let number = self.desks.iter().position(|one| one.account == desk.account).unwrap();
+        let mut ids = Vec::new();
+        for (_, contacts) in &self.contacts {
+            for entry in all_of(desk, &format!("/contacts/{}/timeline", contacts[number]), "").await {
+                ids.push(entry["id"].as_str().unwrap().to_owned());
+            }
+        }
+        assert_eq!(ids.len(), 1);
+        ids.remove(0)
     }
 
     /// Fresh contacts, so that a check reads no more than its round.

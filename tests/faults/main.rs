@@ -14,11 +14,19 @@ mod api;
 #[expect(dead_code, reason = "the end-to-end tests use more of it")]
 #[path = "../e2e/app.rs"]
 mod app;
+mod blobs;
+#[path = "../support/bucket.rs"]
+mod bucket;
+mod clock;
+mod database;
+mod disk;
 mod interpose;
 mod kill;
 mod ledger;
 #[expect(dead_code, reason = "the end-to-end tests use more of it")]
 #[path = "../e2e/mail.rs"]
 mod mail;
+mod proxy;
+mod replies;
 mod server;
 mod table;
