@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::interpose::{Fault, How, Interposer, SYNCS, WRITES};
+use crate::interpose::{Fault, How, Interposer, READS, SYNCS, WRITES};
 use crate::kill::MANY;
 use crate::ledger::{Client, End, Practices, Sent, Settled, counted};
 use crate::server::{Server, Setup};
@@ -123,7 +123,7 @@ async fn anomaly_the_nth_write_and_all_after_it_find_no_space() {
         WRITES,
         How::NoSpace,
         u64::MAX / 2,
-        scaled(1, 4),
+        scaled(1, 11),
     )
     .await;
 }
@@ -141,6 +141,12 @@ async fn anomaly_the_nth_sync_and_all_after_it_fail() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn anomaly_the_process_ends_at_the_nth_call() {
     every_call("the process ends at the n-th call", "loop", WRITES | SYNCS, How::Ends, 1, scaled(1, 9)).await;
+}
+
+/// What is stored cannot be read for a moment: nothing is answered that is not so.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn anomaly_the_nth_read_fails() {
+    every_call("the n-th read is EIO", "loop", READS, How::InputOutput, 1, 1).await;
 }
 
 /// Killed under load, and what was never synced is taken back: all of it, or every other write.

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::app::postgres::{Cluster, Replica};
+use crate::interpose::{Fault, How, Interposer, SYNCS, WRITES};
 use crate::kill::MANY;
 use crate::ledger::{Client, Load, Practices, Sent, Settled, counted, longest};
 use crate::proxy::{Place, Proxy, Trouble};
@@ -16,12 +17,16 @@ struct Rig {
     cluster: Cluster,
     proxy: Proxy,
     practices: Option<Practices>,
+    rounds: usize,
     _folder: tempfile::TempDir,
 }
 
 impl Rig {
     async fn start() -> Option<Self> {
-        let cluster = Cluster::start()?;
+        Self::start_on(Cluster::start()?).await
+    }
+
+    async fn start_on(cluster: Cluster) -> Option<Self> {
         let folder = tempfile::tempdir().unwrap();
         let proxy = Proxy::in_folder(folder.path(), Place::Folder(cluster.folder().to_owned()));
         let direct = cluster.database().await;
@@ -31,12 +36,15 @@ impl Rig {
         let server =
             Server::start(Setup { environment: vec![MANY.to_owned(), url], ..Setup::default() }).await;
         let practices = Some(Practices::open(&server.api).await);
-        Some(Self { server, cluster, proxy, practices, _folder: folder })
+        Some(Self { server, cluster, proxy, practices, rounds: 0, _folder: folder })
     }
 
     /// Mail comes in while `trouble` is made, and for a moment afterwards; then all is counted.
     async fn under_load(&mut self, trouble: impl AsyncFnOnce(&Self)) -> (Vec<Sent>, Vec<Sent>, bool) {
-        let shared = Arc::new(self.practices.take().unwrap());
+        let mut practices = self.practices.take().unwrap();
+        self.rounds += 1;
+        practices.begin_round(&format!("load-{}", self.rounds)).await;
+        let shared = Arc::new(practices);
         let load: Load = shared.load(self.server.smtp, scaled(50, 12));
         tokio::time::sleep(Duration::from_millis(500)).await;
         trouble(self).await;
@@ -114,6 +122,37 @@ async fn x2_postgres_fails_over_to_its_replica_under_load() {
     let measured =
         format!("{}; afterwards {}; lost 0, twice 0; no restart of ours", counted(&sent), counted(&again));
     report("X2", "PostgreSQL killed, its synchronous replica promoted", &measured, is_right);
+}
+
+/// Every write of PostgreSQL finds no space, or every sync of it fails: it goes down, and comes up when that is over.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn x4_the_disk_of_postgres_is_full_or_fails() {
+    let Some(interposer) = Interposer::new() else { return };
+    interposer.let_others_in();
+    let Some(cluster) = Cluster::start_with(&interposer.environment(&std::env::temp_dir())) else { return };
+    let Some(mut rig) = Rig::start_on(cluster).await else { return };
+    for (fault, kinds, how) in [
+        ("ENOSPC on every write of PostgreSQL", WRITES, How::NoSpace),
+        ("EIO on every fsync of PostgreSQL", SYNCS, How::InputOutput),
+    ] {
+        let pause = Duration::from_secs(scaled(20, 2));
+        let (sent, again, is_right) = rig
+            .under_load(async |_| {
+                interposer.arm(Fault { kinds, calls: (1, u64::MAX), how });
+                tokio::time::sleep(pause).await;
+                interposer.disarm();
+                tokio::time::sleep(Duration::from_secs(1)).await;
+            })
+            .await;
+        let measured = format!(
+            "{} s, {} calls failed; {}; afterwards {}; lost 0, twice 0; no restart of ours",
+            pause.as_secs(),
+            interposer.failed(),
+            counted(&sent),
+            counted(&again)
+        );
+        report("X4", fault, &measured, is_right && interposer.failed() > 0);
+    }
 }
 
 /// The network says nothing any more: neither a refusal nor an end.

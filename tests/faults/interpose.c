@@ -71,7 +71,8 @@ __attribute__((constructor)) static void begin(void) {
         if (mapped != MAP_FAILED) control = mapped;
         close(fd);
     }
-    folder = getenv("FAULT_FOLDER");
+    /* A copy: PostgreSQL writes its title over the environment. */
+    folder = getenv("FAULT_FOLDER") ? strdup(getenv("FAULT_FOLDER")) : NULL;
     folder_len = folder ? strlen(folder) : 0;
     if ((path = getenv("FAULT_JOURNAL"))) journal = real_open(path, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0600);
 }

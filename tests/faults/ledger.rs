@@ -114,6 +114,11 @@ impl Practices {
         ids.remove(0)
     }
 
+    pub(crate) async fn has(&self, mail: &Mail) -> bool {
+        let (desk, contact) = (&self.desks[mail.desk], &self.contacts[mail.contact].1[mail.desk]);
+        desk.timeline(contact).await.iter().any(|entry| entry["message_id_header"] == mail.id.as_str())
+    }
+
     /// Fresh contacts, so that a check reads no more than its round.
     pub(crate) async fn begin_round(&mut self, name: &str) {
         for (desk, after) in self.desks.iter().zip(&mut self.events_after) {

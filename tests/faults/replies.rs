@@ -9,7 +9,7 @@ use tokio::net::{TcpSocket, TcpStream};
 
 use crate::api::Desk;
 use crate::kill::MANY;
-use crate::ledger::{End, Practices, Sent, Settled};
+use crate::ledger::{End, Mail, Practices, Sent, Settled};
 use crate::mail::LENA;
 use crate::server::{Server, Setup};
 use crate::table::{random_below, report, scaled};
@@ -21,9 +21,18 @@ async fn x26_a_250_that_nobody_reads_and_three_retries() {
     practices.begin_round("x26").await;
     let (mut sent, mut filed_unread, mut is_right) = (Vec::new(), 0, true);
     let count = scaled(300, 20);
-    for _ in 0..count {
+    for number in 0..count {
         let mail = practices.mail();
-        leave_before_the_answer(&server, &mail).await;
+        let session = up_to_the_last_dot(&server, &mail).await;
+        if number % 2 == 0 {
+            // Surely before it is answered, or in the midst of it.
+            tokio::time::sleep(Duration::from_millis(random_below(40))).await;
+        } else {
+            // Surely after the commit.
+            is_there(&practices, &mail).await;
+        }
+        SockRef::from(&session).set_linger(Some(Duration::ZERO)).unwrap();
+        drop(session);
         let mut messages = Vec::new();
         for _ in 0..3 {
             let mut session =
@@ -47,8 +56,17 @@ async fn x26_a_250_that_nobody_reads_and_three_retries() {
     report("X26", "commit done, the 250 finds nobody", &measured, is_right && filed_unread > 0);
 }
 
-/// Everything up to the last dot, then RST within 40 ms.
-async fn leave_before_the_answer(server: &Server, mail: &crate::ledger::Mail) {
+async fn is_there(practices: &Practices, mail: &Mail) {
+    for _ in 0..3000 {
+        if practices.has(mail).await {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    panic!("{} is never filed", mail.id);
+}
+
+async fn up_to_the_last_dot(server: &Server, mail: &Mail) -> TcpStream {
     let socket = TcpSocket::new_v4().unwrap();
     socket.bind(std::net::SocketAddr::new(LENA.client, 0)).unwrap();
     let mut stream: TcpStream = socket.connect(server.smtp).await.unwrap();
@@ -67,6 +85,5 @@ async fn leave_before_the_answer(server: &Server, mail: &crate::ledger::Mail) {
     }
     stream.write_all(mail.raw()).await.unwrap();
     stream.write_all(b".\r\n").await.unwrap();
-    tokio::time::sleep(Duration::from_millis(random_below(40))).await;
-    SockRef::from(&stream).set_linger(Some(Duration::ZERO)).unwrap();
+    stream
 }

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use syncmx::cli::demo::practice;
@@ -34,6 +34,13 @@ pub(crate) struct Server {
     setup: Setup,
 }
 
+/// A start that failed.
+pub(crate) struct NotStarted {
+    pub(crate) folder: TempDir,
+    pub(crate) status: ExitStatus,
+    pub(crate) said: String,
+}
+
 impl Server {
     pub(crate) async fn start(setup: Setup) -> Self {
         Self::start_in(tempfile::tempdir().unwrap(), setup).await
@@ -41,13 +48,27 @@ impl Server {
 
     /// The data goes to `data` below the folder.
     pub(crate) async fn start_in(folder: TempDir, setup: Setup) -> Self {
+        Self::try_start_in(folder, setup).await.map_err(|failed| failed.said).unwrap()
+    }
+
+    /// The same, where it may not come up.
+    pub(crate) async fn try_start_in(folder: TempDir, setup: Setup) -> Result<Self, NotStarted> {
         let zone = ZoneServer::start(Zone::parse(practice::ZONE).unwrap()).await.unwrap();
         write_config(folder.path(), zone.addr());
         let began = Instant::now();
-        let (child, smtp, http) = launch(folder.path(), &setup).await.unwrap();
+        let (child, smtp, http) = match launch(folder.path(), &setup).await {
+            Ok(started) => started,
+            Err((status, said)) => return Err(NotStarted { folder, status, said }),
+        };
         let api = Api::new(http, TOKEN);
         api.wait_until_ready().await;
-        Self { api, smtp, ready_after: began.elapsed(), _zone: zone, folder, child, setup }
+        Ok(Self { api, smtp, ready_after: began.elapsed(), _zone: zone, folder, child, setup })
+    }
+
+    /// Kills it, and keeps what it has on disk.
+    pub(crate) fn into_folder(mut self) -> TempDir {
+        self.kill();
+        std::mem::replace(&mut self.folder, tempfile::tempdir().unwrap())
     }
 
     /// SIGKILL: no destructor, no flush.
@@ -59,7 +80,8 @@ impl Server {
     /// After its end.
     pub(crate) async fn start_again(&mut self) {
         let began = Instant::now();
-        let (child, smtp, http) = launch(self.folder.path(), &self.setup).await.unwrap();
+        let launched = launch(self.folder.path(), &self.setup).await;
+        let (child, smtp, http) = launched.map_err(|(status, said)| format!("{status}: {said}")).unwrap();
         (self.child, self.smtp, self.api) = (child, smtp, Api::new(http, TOKEN));
         self.api.wait_until_ready().await;
         self.ready_after = began.elapsed();
@@ -67,10 +89,6 @@ impl Server {
 
     pub(crate) fn is_alive(&mut self) -> bool {
         self.child.try_wait().unwrap().is_none()
-    }
-
-    pub(crate) fn pid(&self) -> u32 {
-        self.child.id()
     }
 
     pub(crate) fn folder(&self) -> &Path {
@@ -116,7 +134,9 @@ impl Drop for Server {
     }
 }
 
-async fn launch(folder: &Path, setup: &Setup) -> Result<(Child, SocketAddr, SocketAddr), String> {
+type Launched = Result<(Child, SocketAddr, SocketAddr), (ExitStatus, String)>;
+
+async fn launch(folder: &Path, setup: &Setup) -> Launched {
     let config = folder.join("syncmx.toml");
     let log_path = setup.log.clone().unwrap_or_else(|| folder.join(LOG));
     let log = std::fs::File::options().create(true).append(true).open(&log_path).unwrap();
@@ -138,7 +158,7 @@ async fn launch(folder: &Path, setup: &Setup) -> Result<(Child, SocketAddr, Sock
             let _ = child.kill();
             let status = child.wait().unwrap();
             let log = std::fs::read_to_string(log_path).unwrap_or_default();
-            Err(format!("the server did not say that it is ready ({status}):\n{log}"))
+            Err((status, log))
         }
     }
 }
