@@ -198,7 +198,12 @@ impl State {
                     piece[count - 1] ^= 1;
                 }
                 Trouble::Stall => self.stall().await,
-                _ => {}
+                Trouble::CutBefore(_)
+                | Trouble::CutAfter(_)
+                | Trouble::Flip
+                | Trouble::None
+                | Trouble::Slow(_)
+                | Trouble::Unavailable => {}
             }
             if client.lock().await.write_all(piece).await.is_err() {
                 return;
