@@ -345,6 +345,10 @@ impl Client {
             Err(_) => End::Unknown,
             Ok(answers) => {
                 let answer = answers.decisive();
+                // A transaction whose recipient was put off is still open.
+                if answer.code != 250 && session.command("RSET").await.is_ok_and(|reply| reply.code != 250) {
+                    self.session = None;
+                }
                 match answer.code {
                     250 => End::Kept,
                     // Told to go: what follows is another session.
