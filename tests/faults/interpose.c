@@ -71,8 +71,9 @@ __attribute__((constructor)) static void begin(void) {
         if (mapped != MAP_FAILED) control = mapped;
         close(fd);
     }
-    /* A copy: PostgreSQL writes its title over the environment. */
-    folder = getenv("FAULT_FOLDER") ? strdup(getenv("FAULT_FOLDER")) : NULL;
+    /* Not for the shell that keeps PostgreSQL running. A copy: PostgreSQL writes its title over the environment. */
+    if (strcmp(program_invocation_short_name, "sh") != 0)
+        folder = getenv("FAULT_FOLDER") ? strdup(getenv("FAULT_FOLDER")) : NULL;
     folder_len = folder ? strlen(folder) : 0;
     if ((path = getenv("FAULT_JOURNAL"))) journal = real_open(path, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0600);
 }
@@ -81,13 +82,13 @@ static int is_ours(const char *path) {
     return folder && path && strncmp(path, folder, folder_len) == 0 && path[folder_len] == '/';
 }
 
-/* The path of a file below the folder that is open, or null. */
+/* The path of a file below the folder that is open, or null; a log on standard error is not meant. */
 static const char *path_of(int fd, char *room) {
     int before = errno;
     char link[40];
     snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
     REAL(readlink);
-    ssize_t n = folder ? real(link, room, PATH_MAX - 1) : -1;
+    ssize_t n = folder && fd > 2 ? real(link, room, PATH_MAX - 1) : -1;
     errno = before;
     if (n <= 0) return NULL;
     room[n] = 0;
