@@ -49,8 +49,8 @@ async fn first_starts(fault: &str, how: How, is_power_cut: bool) {
             break;
         }
         rounds += 1;
-        // The keys come first, the schema is long.
-        n += if n < 30 { scaled(1, 9) } else { scaled(7, 97) };
+        // The keys come first, the schema is long, the certificate comes last.
+        n += if (30..300).contains(&n) { scaled(7, 89) } else { scaled(1, 19) };
     }
     let measured = format!(
         "n = 1 … {n}, {rounds} rounds, {came_up} came up all the same, the others said why in one line; the next start takes mail"

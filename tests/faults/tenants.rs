@@ -49,7 +49,7 @@ async fn x27_one_account_floods_and_the_others_do_not_wait_for_it() {
     let flooded: u32 = flood.join_all().await.into_iter().sum();
     let ratio = during.as_secs_f64() / before.as_secs_f64();
     let measured = format!(
-        "{} accounts, one with {:.0} mails/s; p99 of the others, MAIL to 250: {:.0} ms before, {:.0} ms during ({ratio:.1} times); all 250",
+        "{} accounts, one with {:.0} mails/s; p99 of the others, MAIL to 250: {:.0} ms before, {:.0} ms during ({ratio:.1} times, the goal is under 2); all 250",
         desks.len(),
         f64::from(flooded) / took,
         before.as_secs_f64() * 1e3,
