@@ -2,9 +2,10 @@
 //! every minute, and whenever one is left over: purges under way go on (R60). After an upgrade: older messages are
 //! indexed for the search.
 //!
-//! What fails is said and tried again an hour later; nothing here is urgent, and nothing depends on its hour.
+//! What fails is said and tried again an hour later; nothing here is urgent, and nothing depends on its hour. A clock that
+//! has jumped ends nothing until it has gone evenly for a day: by then somebody has set it right, or it is right.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
@@ -18,10 +19,15 @@ use crate::time::Timestamp;
 pub(crate) async fn run(store: Store, draining: CancellationToken) {
     let mut hours = tokio::time::interval(HOUR);
     hours.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut clock = Clock::default();
     loop {
         tokio::select! {
             () = draining.cancelled() => return,
             _ = hours.tick() => {}
+        }
+        if !clock.is_steady(Instant::now(), Timestamp::now()) {
+            warn!("the clock has jumped: nothing is ended or swept until it has gone evenly for a day");
+            continue;
         }
         tokio::select! {
             () = draining.cancelled() => return,
@@ -65,6 +71,27 @@ pub(crate) async fn run_rotations(store: Store, draining: CancellationToken) {
             () = draining.cancelled() => return,
             () = finish => {}
         }
+    }
+}
+
+/// The wall clock, as it goes beside the one that never jumps.
+#[derive(Debug, Default)]
+struct Clock {
+    seen: Option<(Instant, Timestamp)>,
+    jumped: Option<Instant>,
+}
+
+impl Clock {
+    /// A machine that slept has jumped, too.
+    fn is_steady(&mut self, at: Instant, now: Timestamp) -> bool {
+        if let Some((before, then)) = self.seen.replace((at, now)) {
+            let passed = i64::try_from(at.saturating_duration_since(before).as_millis()).unwrap_or(i64::MAX);
+            let expected = then.as_millis().saturating_add(passed);
+            if now.as_millis().abs_diff(expected) > JUMP_MILLIS {
+                self.jumped = Some(at);
+            }
+        }
+        self.jumped.is_none_or(|jumped| at.saturating_duration_since(jumped) >= DAY)
     }
 }
 
@@ -140,3 +167,29 @@ const BACKLOG_PAUSE: Duration = Duration::from_millis(20);
 /// As long as a request works on the purge that it has begun.
 pub(crate) const PURGE_PATIENCE_MILLIS: i64 = 10_000;
 const HOUR: Duration = Duration::from_secs(60 * 60);
+const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+/// More than time servers ever set right at once, less than what a blob may lie without its row.
+const JUMP_MILLIS: u64 = 10 * 60 * 1000;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_clock_that_has_jumped_is_not_believed_until_it_has_gone_evenly_for_a_day() {
+        let (began, mut clock) = (Instant::now(), Clock::default());
+        let mut look = |hours: u32, off_millis: i64| {
+            let at = HOUR * hours;
+            let shown = i64::try_from(at.as_millis()).unwrap() + off_millis;
+            clock.is_steady(began + at, Timestamp::from_millis(shown))
+        };
+        let limit = i64::try_from(JUMP_MILLIS).unwrap();
+        assert!(look(0, 0) && look(1, 0));
+        assert!(look(2, limit), "as much as time servers do");
+        assert!(!look(3, 2 * limit + 1) && !look(4, 2 * limit + 1));
+        assert!(!look(26, 2 * limit + 1));
+        assert!(look(27, 2 * limit + 1), "a day after the jump");
+        assert!(!look(28, limit), "back is a jump, too");
+        assert!(!look(51, 0) && look(52, 0));
+    }
+}

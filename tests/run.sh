@@ -77,7 +77,7 @@ install_peers() {
     [ ${#missing[@]} = 0 ] || apt_install "${missing[@]}"
     [ -d target/peers/node_modules/nodemailer ] ||
         npm install --prefix target/peers --no-audit --no-fund --silent nodemailer@10
-    # The S3 server of tests/e2e/bucket.rs.
+    # The S3 server of tests/support/bucket.rs.
     PYTHONPATH=target/peers/python python3 -c 'import moto.server, flask_cors' 2>/dev/null ||
         python3 -m pip install --quiet --disable-pip-version-check --target target/peers/python 'moto[server]==5.2.5'
     [ -d target/peers/node_modules/standardwebhooks ] ||

@@ -310,14 +310,16 @@ fn write(path: &Path, text: &str, mode: u32) -> Result<(), TlsError> {
     if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
         fs::create_dir_all(folder).map_err(unusable)?;
     }
-    // Half a pair may be left from a start that was interrupted: it is replaced, with the right mode.
-    match fs::remove_file(path) {
+    // Whole or not at all: half a certificate would keep every later start from coming up.
+    let fresh = path.with_extension("new");
+    match fs::remove_file(&fresh) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(unusable(error)),
         Ok(()) | Err(_) => {}
     }
-    let opened = OpenOptions::new().write(true).create_new(true).mode(mode).open(path);
+    let opened = OpenOptions::new().write(true).create_new(true).mode(mode).open(&fresh);
     opened
         .and_then(|mut file| file.write_all(text.as_bytes()).and_then(|()| file.sync_all()))
+        .and_then(|()| fs::rename(&fresh, path))
         .map_err(unusable)
 }
 

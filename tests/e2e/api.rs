@@ -91,7 +91,10 @@ pub(crate) struct Desk {
 
 impl Desk {
     pub(crate) async fn open(app: &TestApp) -> Self {
-        let api = app.api.clone();
+        Self::open_by(app.api.clone()).await
+    }
+
+    pub(crate) async fn open_by(api: Api) -> Self {
         let settings = json!({ "internal_domains": ["praxis-morgenrot.test"] });
         let account =
             id(&api.post("/accounts", json!({ "name": "Praxis Morgenrot", "settings": settings })).await);
@@ -109,7 +112,11 @@ impl Desk {
 
     /// The same desk on a server that was started again.
     pub(crate) fn at(self, app: &TestApp) -> Self {
-        Self { api: app.api.clone(), ..self }
+        self.by(app.api.clone())
+    }
+
+    pub(crate) fn by(self, api: Api) -> Self {
+        Self { api, ..self }
     }
 
     /// A new contact's id.

@@ -1,13 +1,12 @@
 //! Large mails in an S3 bucket: a real server of that protocol (moto, from `PyPI`), which fails, lies and comes back.
 
-use std::net::{SocketAddr, TcpListener};
-use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use reqwest::Method;
 
 use crate::api::Desk;
 use crate::app::TestApp;
+use crate::bucket_server::{Bucket, noise};
 use crate::mail::{Draft, LENA};
 
 #[tokio::test]
@@ -65,97 +64,4 @@ async fn r2_without_its_bucket_a_large_mail_is_deferred_and_a_small_one_is_filed
     let (status, _) = app.api.call(Method::GET, &raw, None).await;
     assert!(status.is_server_error(), "{status}");
     assert_eq!(desk.timeline(&desk.anna).await.len(), 2);
-}
-
-/// Text that no compressor makes small.
-pub(crate) fn noise(octets: usize) -> String {
-    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
-    let mut text = String::with_capacity(octets + 80);
-    while text.len() < octets {
-        for _ in 0..60 {
-            state ^= state << 13;
-            state ^= state >> 7;
-            state ^= state << 17;
-            text.push(char::from(b'0' + u8::try_from(state % 64).unwrap()));
-        }
-        text.push_str("\r\n");
-    }
-    text
-}
-
-struct Bucket {
-    address: SocketAddr,
-    server: Option<Child>,
-}
-
-impl Bucket {
-    /// None, with a printed line, where moto is not installed.
-    async fn start() -> Option<Self> {
-        if !moto(&["--help"]).stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok_and(|s| s.success())
-        {
-            eprintln!("skipped: moto (PyPI, `moto[server]`) is not installed");
-            return None;
-        }
-        let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-        let mut bucket = Self { address: free, server: None };
-        bucket.run().await;
-        Some(bucket)
-    }
-
-    /// Starts it, empty.
-    async fn run(&mut self) {
-        let port = self.address.port().to_string();
-        let server =
-            moto(&["-H", "127.0.0.1", "-p", &port]).stdout(Stdio::null()).stderr(Stdio::null()).spawn();
-        self.server = Some(server.unwrap());
-        let client = reqwest::Client::new();
-        for _ in 0..1500 {
-            let made = client.put(format!("http://{}/post", self.address)).send().await;
-            if made.is_ok_and(|answer| answer.status().is_success()) {
-                return;
-            }
-            tokio::time::sleep(Duration::from_millis(40)).await;
-        }
-        panic!("the bucket's server does not answer");
-    }
-
-    fn stop(&mut self) {
-        if let Some(mut server) = self.server.take() {
-            let _ = server.kill();
-            let _ = server.wait();
-        }
-    }
-
-    fn environment(&self) -> [&'static str; 6] {
-        let endpoint = format!("AWS_ENDPOINT=http://{}", self.address);
-        [
-            "SYNCMX_STORE__BLOBS=s3://post/mail/blobs",
-            Box::leak(endpoint.into_boxed_str()),
-            "AWS_ALLOW_HTTP=true",
-            "AWS_ACCESS_KEY_ID=test",
-            "AWS_SECRET_ACCESS_KEY=test",
-            "AWS_REGION=us-east-1",
-        ]
-    }
-
-    async fn keys(&self) -> Vec<String> {
-        let listed = reqwest::get(format!("http://{}/post?list-type=2", self.address)).await.unwrap();
-        let text = listed.text().await.unwrap();
-        let keys = text.split("<Key>").skip(1).filter_map(|part| part.split_once("</Key>"));
-        keys.map(|(key, _)| key.to_owned()).collect()
-    }
-}
-
-impl Drop for Bucket {
-    fn drop(&mut self) {
-        self.stop();
-    }
-}
-
-/// Installed for all, or below `target/`.
-fn moto(arguments: &[&str]) -> Command {
-    let mut command = Command::new("python3");
-    let here = concat!(env!("CARGO_MANIFEST_DIR"), "/target/peers/python");
-    command.env("PYTHONPATH", here).args(["-m", "moto.server"]).args(arguments).stdin(Stdio::null());
-    command
 }

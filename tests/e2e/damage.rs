@@ -14,7 +14,7 @@ use syncmx::store::seal::Vault;
 
 use crate::api::Desk;
 use crate::app::{TestApp, program};
-use crate::bucket::noise;
+use crate::bucket_server::noise;
 use crate::mail::{Draft, LENA};
 
 async fn run(app: &TestApp, arguments: &[&str]) -> Output {

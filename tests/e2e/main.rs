@@ -10,6 +10,8 @@ mod api;
 mod app;
 mod bad_input;
 mod bucket;
+#[path = "../support/bucket.rs"]
+mod bucket_server;
 mod check;
 mod commands;
 mod damage;

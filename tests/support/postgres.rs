@@ -30,25 +30,25 @@ pub(crate) fn cluster() -> Option<&'static Cluster> {
 impl Cluster {
     /// One of the caller's own, to be mistreated; stopped when it is dropped.
     pub(crate) fn start() -> Option<Self> {
+        Self::start_with(&[])
+    }
+
+    /// The same, with `NAME=value` in its environment.
+    pub(crate) fn start_with(environment: &[String]) -> Option<Self> {
         let Some(programs) = programs() else {
             println!("skipped: PostgreSQL is not installed");
             return None;
         };
         let folder = tempfile::Builder::new().prefix("syncmx-pg-").tempdir().unwrap().keep();
         std::fs::set_permissions(&folder, PermissionsExt::from_mode(0o700)).unwrap();
-        let mut command = Command::new("sh");
         if is_root() {
-            // The server refuses to run as root.
-            let (uid, gid) = (id_of("-u"), id_of("-g"));
-            chown(&folder, Some(uid), Some(gid)).unwrap();
-            command = Command::new("setpriv");
-            command.args([&format!("--reuid={uid}"), &format!("--regid={gid}"), "--clear-groups", "sh"]);
+            chown(&folder, Some(id_of("-u")), Some(id_of("-g"))).unwrap();
         }
-        let shell = command
-            .args(["-c", SCRIPT, "sh"])
+        let shell = shell(&["-c", SCRIPT, "sh"])
             .arg(&programs)
             .arg(&folder)
             .current_dir(&folder)
+            .envs(environment.iter().filter_map(|setting| setting.split_once('=')))
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
             .stderr(Stdio::null())
@@ -80,13 +80,24 @@ impl Cluster {
         self.url(&name)
     }
 
-    fn url(&self, database: &str) -> String {
+    /// Holds its socket.
+    pub(crate) fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    pub(crate) fn url(&self, database: &str) -> String {
         let socket = self.folder.to_str().unwrap().replace('/', "%2F");
         format!("postgres://syncmx@{socket}/{database}")
     }
 
     async fn connect(&self, database: &str) -> PgConnection {
         connect(&self.url(database)).await
+    }
+
+    /// Sends a signal to the server alone.
+    pub(crate) fn signal_server(&self, signal: &str) {
+        let server = std::fs::read_to_string(self.folder.join("pid")).unwrap();
+        let _ = Command::new("kill").args([&format!("-{signal}"), server.trim()]).status();
     }
 
     /// Sends a signal to the server and, if it is one that stops or continues, to its processes.
@@ -100,6 +111,70 @@ impl Cluster {
         }
         // A process that is gone needs no signal.
         let _ = Command::new("sh").args(["-c", &script]).stderr(Stdio::null()).status();
+    }
+}
+
+/// A copy of a cluster that follows it, in a folder of the cluster's; it ends with its process, and that when this is
+/// dropped.
+pub(crate) struct Replica {
+    folder: PathBuf,
+    server: Child,
+}
+
+impl Cluster {
+    /// From now on nothing is committed that the replica has not got on its disk.
+    pub(crate) async fn replica(&self) -> Replica {
+        let folder = self.folder.join("replica");
+        let (programs, data) = (programs().unwrap(), folder.join("data"));
+        let script =
+            "mkdir -m 700 \"$2\" && \"$1/pg_basebackup\" -h \"$3\" -U syncmx -D \"$2/data\" -R -c fast";
+        let mut copying = shell(&["-c", script, "sh"]);
+        let made = copying.arg(&programs).arg(&folder).arg(&self.folder).current_dir("/").output().unwrap();
+        assert!(made.status.success(), "no copy of the cluster: {}", String::from_utf8_lossy(&made.stderr));
+        let log = std::fs::File::create(self.folder.join("replica.log")).unwrap();
+        let script =
+            "exec \"$1/postgres\" -D \"$2/data\" -k \"$2\" -c listen_addresses= -c max_connections=200";
+        let mut server = shell(&["-c", script, "sh"]);
+        let server = server.arg(&programs).arg(&folder).stdin(Stdio::null()).stdout(Stdio::null());
+        let server = server.stderr(log).spawn().unwrap();
+        let replica = Replica { folder, server };
+        let mut connection = self.connect("postgres").await;
+        for setting in ["ALTER SYSTEM SET synchronous_standby_names = '*'", "SELECT pg_reload_conf()"] {
+            sqlx::query(setting).execute(&mut connection).await.unwrap();
+        }
+        let deadline = Instant::now() + Duration::from_secs(60);
+        let follows = "SELECT count(*) FROM pg_stat_replication WHERE sync_state = 'sync'";
+        while sqlx::query_scalar::<_, i64>(follows).fetch_one(&mut connection).await.unwrap() == 0 {
+            assert!(Instant::now() < deadline, "the replica does not follow: {}", data.display());
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        replica
+    }
+}
+
+impl Replica {
+    /// Holds its socket.
+    pub(crate) fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// It follows no more, and takes writes.
+    pub(crate) fn promote(&self) {
+        let script = "exec \"$1/pg_ctl\" -D \"$2/data\" promote -t 60";
+        let promoted = shell(&["-c", script, "sh"])
+            .arg(programs().unwrap())
+            .arg(&self.folder)
+            .stdout(Stdio::null())
+            .status();
+        assert!(promoted.unwrap().success(), "the replica cannot be promoted");
+    }
+}
+
+impl Drop for Replica {
+    fn drop(&mut self) {
+        let pid = self.server.id().to_string();
+        let _ = Command::new("kill").args(["-QUIT", &pid]).status();
+        let _ = self.server.wait();
     }
 }
 
@@ -136,6 +211,18 @@ pub(crate) async fn try_connect(url: &str) -> Result<PgConnection, sqlx::Error> 
     options.connect().await
 }
 
+/// A shell with these arguments; the server refuses to run as root.
+fn shell(arguments: &[&str]) -> Command {
+    let mut command = Command::new("sh");
+    if is_root() {
+        command = Command::new("setpriv");
+        let (uid, gid) = (id_of("-u"), id_of("-g"));
+        command.args([&format!("--reuid={uid}"), &format!("--regid={gid}"), "--clear-groups", "sh"]);
+    }
+    command.args(arguments);
+    command
+}
+
 /// The folder of `initdb` and `postgres`, the newest first where there are several.
 fn programs() -> Option<PathBuf> {
     let versions = std::fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
@@ -147,7 +234,7 @@ fn programs() -> Option<PathBuf> {
 }
 
 fn is_there(folder: &Path) -> bool {
-    ["initdb", "postgres", "pg_ctl"].iter().all(|program| folder.join(program).exists())
+    ["initdb", "postgres", "pg_basebackup", "pg_ctl"].iter().all(|program| folder.join(program).exists())
 }
 
 fn is_root() -> bool {

@@ -70,9 +70,7 @@ impl Pool {
             Self::Postgres(pool) => Connection::Postgres(
                 Box::pin(PgHeld::begin(pool, "BEGIN ISOLATION LEVEL READ COMMITTED")).await?,
             ),
-            Self::Sqlite(pool) => {
-                Connection::Sqlite(SqliteHeld::Begun(pool.begin_with(sqlite::BEGIN).await?))
-            }
+            Self::Sqlite(pool) => Connection::Sqlite(SqliteHeld::Begun(sqlite::begin(pool).await?)),
         }))
     }
 

@@ -7,7 +7,7 @@ use sqlx::pool::PoolConnection;
 use sqlx::sqlite::{
     SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
 };
-use sqlx::{ConnectOptions as _, Connection as _, Sqlite, SqliteConnection};
+use sqlx::{ConnectOptions as _, Connection as _, Sqlite, SqliteConnection, Transaction};
 
 use crate::store::StoreError;
 use crate::store::engine::{Fault, Pool, Pools, migrations};
@@ -87,8 +87,21 @@ async fn is_usable(connection: &mut SqliteConnection) -> Result<bool, sqlx::Erro
     Ok(!connection.is_in_transaction())
 }
 
-/// The statement that takes the write lock at once: a transaction that reads first could not get it later.
-pub(super) const BEGIN: &str = "BEGIN IMMEDIATE";
+/// Takes the write lock at once: a transaction that reads first could not get it later.
+///
+/// Where a file cannot be opened for writing just now (no descriptor is left, the disk fails), SQLite opens it for
+/// reading alone and says so only here: such a connection must not stay in the pool.
+pub(super) async fn begin(pool: &SqlitePool) -> Result<Transaction<'static, Sqlite>, sqlx::Error> {
+    match pool.begin_with(BEGIN).await {
+        Err(error) if code(&error) == Some(READ_ONLY) => {
+            pool.acquire().await?.close().await?;
+            pool.begin_with(BEGIN).await
+        }
+        begun => begun,
+    }
+}
+
+const BEGIN: &str = "BEGIN IMMEDIATE";
 
 /// Waits for nobody: while it waited for readers, nothing could be written.
 pub(super) async fn forget_log(pool: &SqlitePool) -> Result<bool, sqlx::Error> {

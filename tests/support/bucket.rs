@@ -1,0 +1,105 @@
+//! An S3 server of a test's own (moto, from `PyPI`), in memory: empty when it is started again.
+
+#![allow(clippy::allow_attributes, dead_code, reason = "each program that includes this uses its own part")]
+
+use std::net::{SocketAddr, TcpListener};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+/// Text that no compressor makes small.
+pub(crate) fn noise(octets: usize) -> String {
+    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+    let mut text = String::with_capacity(octets + 80);
+    while text.len() < octets {
+        for _ in 0..60 {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            text.push(char::from(b'0' + u8::try_from(state % 64).unwrap()));
+        }
+        text.push_str("\r\n");
+    }
+    text
+}
+
+pub(crate) struct Bucket {
+    pub(crate) address: SocketAddr,
+    server: Option<Child>,
+}
+
+impl Bucket {
+    /// None, with a printed line, where moto is not installed.
+    pub(crate) async fn start() -> Option<Self> {
+        if !moto(&["--help"]).stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok_and(|s| s.success())
+        {
+            eprintln!("skipped: moto (PyPI, `moto[server]`) is not installed");
+            return None;
+        }
+        let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let mut bucket = Self { address: free, server: None };
+        bucket.run().await;
+        Some(bucket)
+    }
+
+    /// Starts it, empty.
+    pub(crate) async fn run(&mut self) {
+        let port = self.address.port().to_string();
+        let server =
+            moto(&["-H", "127.0.0.1", "-p", &port]).stdout(Stdio::null()).stderr(Stdio::null()).spawn();
+        self.server = Some(server.unwrap());
+        let client = reqwest::Client::new();
+        for _ in 0..1500 {
+            let made = client.put(format!("http://{}/post", self.address)).send().await;
+            if made.is_ok_and(|answer| answer.status().is_success()) {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(40)).await;
+        }
+        panic!("the bucket's server does not answer");
+    }
+
+    pub(crate) fn stop(&mut self) {
+        if let Some(mut server) = self.server.take() {
+            let _ = server.kill();
+            let _ = server.wait();
+        }
+    }
+
+    pub(crate) fn environment(&self) -> [&'static str; 6] {
+        Self::environment_at(self.address)
+    }
+
+    /// For a server that reaches it by way of another address.
+    pub(crate) fn environment_at(address: SocketAddr) -> [&'static str; 6] {
+        let endpoint = format!("AWS_ENDPOINT=http://{address}");
+        [
+            "SYNCMX_STORE__BLOBS=s3://post/mail/blobs",
+            Box::leak(endpoint.into_boxed_str()),
+            "AWS_ALLOW_HTTP=true",
+            "AWS_ACCESS_KEY_ID=test",
+            "AWS_SECRET_ACCESS_KEY=test",
+            "AWS_REGION=us-east-1",
+        ]
+    }
+
+    pub(crate) async fn keys(&self) -> Vec<String> {
+        let listed = reqwest::get(format!("http://{}/post?list-type=2", self.address)).await.unwrap();
+        let text = listed.text().await.unwrap();
+        let keys = text.split("<Key>").skip(1).filter_map(|part| part.split_once("</Key>"));
+        keys.map(|(key, _)| key.to_owned()).collect()
+    }
+}
+
+impl Drop for Bucket {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+/// Installed for all, or below `target/`.
+fn moto(arguments: &[&str]) -> Command {
+    let mut command = Command::new("python3");
+    let here = concat!(env!("CARGO_MANIFEST_DIR"), "/target/peers/python");
+    command.env("PYTHONPATH", here).args(["-m", "moto.server"]).args(arguments).stdin(Stdio::null());
+    command
+}
