@@ -9,6 +9,7 @@ mod store_world;
 
 use std::collections::BTreeSet;
 
+use futures_util::{StreamExt as _, stream};
 use proptest::strategy::{Strategy, ValueTree};
 use proptest::test_runner::TestRunner;
 use store_world::*;
@@ -193,7 +194,9 @@ async fn a_search_that_decides_on_many_candidates_stops_and_goes_on(engine: Engi
     world.run("UPDATE accounts SET settings = '{\"daily_limit\":10000}'").await;
     world.file(written("first@praxis.test", "first", "pain knee")).await.unwrap();
     let filings = (0..2_100).map(|n| world.file(written(&format!("{n}@praxis.test"), "other", "knee pain")));
-    for filed in futures_util::future::join_all(filings).await {
+    // No more at once than a server has sessions for.
+    let mut filed = stream::iter(filings).buffer_unordered(64);
+    while let Some(filed) = filed.next().await {
         filed.unwrap();
     }
     let phrase = "\"pain knee\"";
