@@ -23,7 +23,7 @@ impl Matching {
                     " FROM search_documents d CROSS JOIN messages m WHERE m.account_id = d.account_id
                     AND m.message_id = d.message_id AND d.account_id = ",
                 // As the index has it, word by word.
-                before_query: " AND array_to_tsvector(string_to_array(btrim(d.words || d.people), ' ')) @@ CAST(",
+                before_query: " AND search_vector(d.words, d.people) @@ CAST(",
                 behind: " AS tsquery)",
             },
             Engine::Sqlite => Self {
