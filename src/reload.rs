@@ -199,6 +199,7 @@ mod tests {
         ("http.public_url", "http://127.0.0.1:8026"),
         ("store.url", "sqlite://other.db"),
         ("store.blobs", "file://other"),
+        ("store.seal_rows", "true"),
         ("keys.file", "other.toml"),
         ("keys.master_env", "OTHER"),
         ("keys.master_command", "[\"other\"]"),

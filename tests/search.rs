@@ -27,7 +27,7 @@ const ANA: &str = "ana@patient.test";
 fn written(id: &str, subject: &str, text: &str) -> Email {
     let mut mail = email(id, USER, &[ANA]);
     mail.subject = subject.to_owned();
-    mail.reply.new_text = text.to_owned();
+    mail.reply.new_text = text.into();
     mail
 }
 

@@ -327,6 +327,8 @@ impl Store {
         if let StoreUrl::Postgres(url) = &config.url {
             engine::listen(url.clone(), changed, closed.clone()).await?;
         }
+        // Nothing is remembered yet: what others wrote before is no reason to forget.
+        let version = filing.acquire().await?.data_version().await?.unwrap_or_default();
         let writer = writer::Handle::start(writer::Desk {
             filing,
             rows: rows.clone(),
@@ -336,7 +338,7 @@ impl Store {
             addresses: addresses.clone(),
             keyring: keyring.clone(),
             bell: bell.clone(),
-            data_version: AtomicI64::new(0),
+            data_version: AtomicI64::new(version),
             counters: Arc::default(),
         });
         let inner = Inner {

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use crate::api::Desk;
 use crate::app::{TestApp, postgres, program};
-use crate::bucket::noise;
+use crate::bucket_server::noise;
 use crate::mail::{ANNA, Draft, LENA};
 
 async fn run(app: &TestApp, arguments: &[&str]) -> Output {

@@ -208,6 +208,7 @@ mod tests {
         ("participants", &["role"]),
         ("purges", &["actor", "kind"]),
         ("relay_jobs", &["kind", "state"]),
+        ("retired_account_keys", &["wrapped_key"]),
         ("row_keys", &["wrapped"]),
         ("sync_addresses", &["state"]),
         ("sync_marks", &["because", "state"]),
