@@ -240,16 +240,13 @@ pub enum StoreError {
 
 impl From<sqlx::Error> for StoreError {
     fn from(error: sqlx::Error) -> Self {
+        let damaged = || Self::Corrupt { path: "a part of the database".into() };
         // What did not open while a statement's rows were read says itself what it is.
-        let error = match error {
-            sqlx::Error::Decode(source) => match source.downcast::<Self>() {
-                Ok(said) => return *said,
-                Err(source) => sqlx::Error::Decode(source),
-            },
-            error => error,
-        };
+        if let sqlx::Error::Decode(source) = error {
+            return source.downcast::<Self>().map_or_else(|_| damaged(), |said| *said);
+        }
         if engine::is_damage(&error) {
-            return Self::Corrupt { path: "a part of the database".into() };
+            return damaged();
         }
         Self::Database(error)
     }

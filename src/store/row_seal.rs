@@ -142,8 +142,8 @@ fn index_some(keys: &RowKeys, kind: Index, text: &mut Option<String>) -> Result<
 
 /// On the way of a statement: what cannot be sealed or opened fails alone, as a value that cannot be written or read.
 pub(in crate::store) fn unreadable(error: StoreError) -> sqlx::Error {
-    match error {
-        StoreError::Database(error) => error,
-        error => sqlx::Error::Decode(Box::new(error)),
+    if let StoreError::Database(error) = error {
+        return error;
     }
+    sqlx::Error::Decode(Box::new(error))
 }

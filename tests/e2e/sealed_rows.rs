@@ -77,6 +77,15 @@ impl World {
 
     /// Everything that is to be searched for is stored when this ends.
     async fn spend_a_day(&self) {
+        self.set_up().await;
+        let reply = self.write().await;
+        self.suffer(&reply).await;
+        self.hooks.delivered("reply.received").await;
+        self.settled().await;
+    }
+
+    /// Settings, contacts, a token, an address that waits for its proof.
+    async fn set_up(&self) {
         let (app, desk) = (&self.app, &self.desk);
         let url = format!("https://{HOST}:{}/events", self.hooks.port());
         desk.post("/webhooks", json!({ "url": url, "events": ["*"], "include_content": true })).await;
@@ -95,7 +104,11 @@ impl World {
         desk.post(&format!("/users/{}/emails", desk.user), json!({ "address": "lena.privat@web-post.test" }))
             .await;
         self.sink.wait_for(1).await;
+    }
 
+    /// Mail between Lena and Anna, also through the relay; gives the reply address.
+    async fn write(&self) -> String {
+        let (app, desk) = (&self.app, &self.desk);
         let (_, filed) = desk.expect_filed(&app.send(&LENA, &desk.sync, &visit(desk)).await).await;
         assert_eq!(filed["attachments"][0]["filename"], "Laborbefund-Schilddruese.pdf", "{filed}");
         assert_eq!(filed["meeting"]["title"], "Blutzuckerbesprechung", "{filed}");
@@ -110,16 +123,17 @@ impl World {
         let raw = Draft { id: "l1", from: lena, to: &reply, ..Draft::default() }.raw();
         desk.expect_filed(&app.send(&LENA, &reply, &raw).await).await;
         self.sink.wait_for(3).await;
+        reply
+    }
 
+    /// A forged mail, a refused one, and one that the CRM registered.
+    async fn suffer(&self, reply: &str) {
+        let (app, desk) = (&self.app, &self.desk);
+        let anna = "Anna Bergmann <anna.bergmann@web-post.test>";
         let forged =
-            Draft { id: "f1", from: anna, to: &reply, subject: "Rechnungsbetrug", ..Draft::default() };
-        desk.expect(
-            &app.send(&FORGER, &reply, &forged.raw()).await,
-            "250 2.0.0",
-            "held",
-            "unverified_sender",
-        )
-        .await;
+            Draft { id: "f1", from: anna, to: reply, subject: "Rechnungsbetrug", ..Draft::default() };
+        desk.expect(&app.send(&FORGER, reply, &forged.raw()).await, "250 2.0.0", "held", "unverified_sender")
+            .await;
         let spam = Draft { id: "f2", from: "info@irgendwo.test", to: &desk.sync, ..Draft::default() };
         let refused = app.send(&FORGER, &desk.sync, &spam.raw()).await;
         desk.expect(&refused, "550 5.7.1", "rejected", "sender_not_allowed").await;
@@ -128,8 +142,6 @@ impl World {
             "subject": "Ueberweisungsschein", "sent_at": "2026-11-20T10:00:00Z", "text": "Ihre Krankengeschichte",
         });
         desk.post("/messages", registered).await;
-        self.hooks.delivered("reply.received").await;
-        self.settled().await;
     }
 
     /// Nothing waits for endpoint or smarthost any more.

@@ -246,7 +246,7 @@ pub(super) async fn brought_by_others(
     let text = "SELECT message_id, delivery_id, user_id, rcpt FROM deliveries WHERE account_id = ";
     let mut ways: Vec<Way> = read_of(connection, account, text, "message_id", ids).await?;
     for (_, delivery, _, rcpt) in &mut ways {
-        *rcpt = keys.show_some("deliveries.rcpt", &*delivery, rcpt.take())?;
+        *rcpt = keys.show_some("deliveries.rcpt", *delivery, rcpt.take())?;
     }
     let mut spared = Spared::default();
     for (message, _, by, rcpt) in &ways {
