@@ -64,12 +64,13 @@ impl Answers {
 
 fn is_small(answer: &Answer) -> bool {
     let octets = |lookup: &Lookup| {
-        let answers = lookup.answers().iter().map(|record| match &record.data {
-            RData::TXT(txt) => OCTETS_A_RECORD + txt.txt_data.iter().map(|text| text.len()).sum::<usize>(),
-            _ => OCTETS_A_RECORD,
-        });
-        let others = lookup.authorities().len() + lookup.additionals().len();
-        answers.sum::<usize>() + others * OCTETS_A_RECORD
+        let texts = lookup
+            .answers()
+            .iter()
+            .filter_map(|record| if let RData::TXT(txt) = &record.data { Some(&txt.txt_data) } else { None });
+        let texts: usize = texts.flatten().map(|text| text.len()).sum();
+        let records = lookup.answers().len() + lookup.authorities().len() + lookup.additionals().len();
+        texts + records * OCTETS_A_RECORD
     };
     answer.as_ref().map_or(true, |lookup| octets(lookup) <= MAX_OCTETS)
 }

@@ -148,7 +148,9 @@ impl Dns {
             }
             Err(NetError::Dns(DnsError::NoRecordsFound(none))) => match failure(none.response_code) {
                 Failure::Temporary => Told::FAILED,
-                failure => Told { answer: Err(failure), seconds: none.negative_ttl.unwrap_or(0) },
+                failure @ (Failure::NoDomain | Failure::NoRecord | Failure::OverBudget) => {
+                    Told { answer: Err(failure), seconds: none.negative_ttl.unwrap_or(0) }
+                }
             },
             Err(_) => Told::FAILED,
         }

@@ -246,11 +246,7 @@ impl Directory {
         Ok(())
     }
 
-    fn take_threads(
-        &mut self,
-        found: Vec<(Uuid, String, bool, Uuid, Uuid, Option<Uuid>, Option<Uuid>, i64)>,
-        rows: &RowKeySet,
-    ) -> Result<(), sqlx::Error> {
+    fn take_threads(&mut self, found: Vec<ThreadRow>, rows: &RowKeySet) -> Result<(), sqlx::Error> {
         for (account, header, is_own, id, contact, user, merged_into, last_at) in found {
             let header = shown_header(rows, account, header)?;
             let entry = ThreadEntry { conversation: ConversationId::from_uuid(id), is_own };
@@ -280,11 +276,7 @@ impl Directory {
         Ok(())
     }
 
-    fn take_held(
-        &mut self,
-        found: Vec<(Uuid, String, Uuid, Vec<u8>, Option<Uuid>)>,
-        rows: &RowKeySet,
-    ) -> Result<(), sqlx::Error> {
+    fn take_held(&mut self, found: Vec<HeldRow>, rows: &RowKeySet) -> Result<(), sqlx::Error> {
         for (account, header, delivery, digest, user) in found {
             let header = shown_header(rows, account, header)?;
             let twin = HeldTwin {
@@ -422,4 +414,6 @@ fn address_of(text: &str) -> Result<EmailAddress, sqlx::Error> {
 
 /// A contact with one of its marks, if it has any.
 type ContactRow = (Uuid, Uuid, String, String, String, i64, Option<Uuid>, Option<String>);
+type ThreadRow = (Uuid, String, bool, Uuid, Uuid, Option<Uuid>, Option<Uuid>, i64);
+type HeldRow = (Uuid, String, Uuid, Vec<u8>, Option<Uuid>);
 type ConversationRow = (Uuid, Uuid, Uuid, Option<Uuid>, Option<Uuid>, i64);
