@@ -2,7 +2,8 @@
 //!
 //! Promises that a message costs at most [`MAX_QUERIES`] look-ups and [`MAX_WALL`] of waiting, whatever it says; that
 //! the same question of one message is asked once; and that a failure says whether it may pass. The cache is
-//! hickory's: bounded, keyed by name and type (so that no answer poisons a question of another kind), true to TTLs.
+//! hickory's: bounded, keyed by name and type (so that no answer poisons a question of another kind), true to TTLs;
+//! [`Answers`] stand in front of it.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -21,6 +22,7 @@ use hickory_resolver::proto::rr::{Name, RData, RecordType};
 use tokio::sync::OnceCell;
 use tokio::time::Instant;
 
+use super::answers::{Answers, Question};
 use crate::config;
 
 /// Look-ups of one message, answered from the cache or not (SMTP.md M10).
@@ -73,6 +75,7 @@ pub(super) enum Purpose {
 #[derive(Clone)]
 pub(super) struct Dns {
     resolver: TokioResolver,
+    known: Arc<Answers>,
     timeout: Duration,
 }
 
@@ -96,7 +99,7 @@ impl Dns {
         options.cache_size = CACHE_ANSWERS;
         options.max_active_requests = IN_FLIGHT_PER_CONNECTION;
         options.use_hosts_file = ResolveHosts::Never;
-        Ok(Self { resolver: builder.build()?, timeout: config.timeout })
+        Ok(Self { resolver: builder.build()?, known: Arc::default(), timeout: config.timeout })
     }
 
     /// A fresh budget for one message.
@@ -109,48 +112,67 @@ impl Dns {
         }
     }
 
-    async fn ask(&self, name: Name, record_type: RecordType, deadline: Instant) -> Answer {
+    async fn ask(&self, question: Question, name: Name, deadline: Instant) -> Answer {
         let deadline = deadline.min(Instant::now() + self.timeout);
-        let asking = self.ask_twice(name, record_type);
-        tokio::time::timeout_at(deadline, asking).await.unwrap_or(Err(Failure::Temporary))
+        let asking = self.ask_twice(name, question.record_type);
+        let asked = tokio::time::timeout_at(deadline, asking).await;
+        let Told { answer, seconds } = asked.unwrap_or(Told::FAILED);
+        self.known.keep(question, &answer, seconds, std::time::Instant::now());
+        answer
     }
 
     /// The second question goes out when the first has failed, or has had its part of the time.
-    async fn ask_twice(&self, name: Name, record_type: RecordType) -> Answer {
+    async fn ask_twice(&self, name: Name, record_type: RecordType) -> Told {
         let mut first = pin!(self.ask_once(name.clone(), record_type));
         let early = tokio::time::timeout(self.timeout / ASKED_AGAIN_AFTER, first.as_mut()).await;
         let second = self.ask_once(name, record_type);
         match early {
-            Ok(Err(Failure::Temporary)) => second.await,
-            Ok(answer) => answer,
+            Ok(told) if told.may_pass() => second.await,
+            Ok(told) => told,
             Err(_) => {
                 let mut second = pin!(second);
                 tokio::select! {
-                    answer = first.as_mut() => match answer {
-                        Err(Failure::Temporary) => second.await,
-                        answer => answer,
-                    },
-                    answer = second.as_mut() => match answer {
-                        Err(Failure::Temporary) => first.await,
-                        answer => answer,
-                    },
+                    told = first.as_mut() => if told.may_pass() { second.await } else { told },
+                    told = second.as_mut() => if told.may_pass() { first.await } else { told },
                 }
             }
         }
     }
 
-    async fn ask_once(&self, name: Name, record_type: RecordType) -> Answer {
+    async fn ask_once(&self, name: Name, record_type: RecordType) -> Told {
         // Boxed: a message asks ten names side by side, and its future would hold the library's several times for each.
         match Box::pin(self.resolver.lookup(name, record_type)).await {
-            Ok(lookup) => Ok(Arc::new(lookup)),
-            Err(NetError::Dns(DnsError::NoRecordsFound(none))) => Err(failure(none.response_code)),
-            Err(_) => Err(Failure::Temporary),
+            Ok(lookup) => {
+                let seconds = lookup.answers().iter().map(|record| record.ttl).min().unwrap_or(0);
+                Told { answer: Ok(Arc::new(lookup)), seconds }
+            }
+            Err(NetError::Dns(DnsError::NoRecordsFound(none))) => match failure(none.response_code) {
+                Failure::Temporary => Told::FAILED,
+                failure @ (Failure::NoDomain | Failure::NoRecord | Failure::OverBudget) => {
+                    Told { answer: Err(failure), seconds: none.negative_ttl.unwrap_or(0) }
+                }
+            },
+            Err(_) => Told::FAILED,
         }
     }
 }
 
-type Answer = Result<Arc<Lookup>, Failure>;
-type Memo = HashMap<(Name, RecordType), Arc<OnceCell<Answer>>>;
+/// What the resolver says, and for how long it holds.
+struct Told {
+    answer: Answer,
+    seconds: u32,
+}
+
+impl Told {
+    const FAILED: Self = Self { answer: Err(Failure::Temporary), seconds: 0 };
+
+    const fn may_pass(&self) -> bool {
+        matches!(self.answer, Err(Failure::Temporary))
+    }
+}
+
+pub(super) type Answer = Result<Arc<Lookup>, Failure>;
+type Memo = HashMap<Question, Arc<OnceCell<Answer>>>;
 
 /// What one message may still ask, and what it has been told.
 pub(super) struct Lookups<'a> {
@@ -166,13 +188,13 @@ impl Lookups<'_> {
         let texts = |data: &RData| {
             if let RData::TXT(txt) = data { Some(txt.txt_data.concat()) } else { None }
         };
-        self.records(dns_name(name)?, RecordType::TXT, purpose, texts).await
+        self.records(name, RecordType::TXT, purpose, texts).await
     }
 
     /// A records.
     pub(super) async fn ipv4(&self, name: &str) -> Result<Vec<Ipv4Addr>, Failure> {
         let address = |data: &RData| if let RData::A(a) = data { Some(a.0) } else { None };
-        self.records(dns_name(name)?, RecordType::A, Purpose::Other, address).await
+        self.records(name, RecordType::A, Purpose::Other, address).await
     }
 
     /// A records, or AAAA, as `like` is IPv4 or IPv6.
@@ -183,7 +205,7 @@ impl Lookups<'_> {
         let address = |data: &RData| -> Option<Ipv6Addr> {
             if let RData::AAAA(aaaa) = data { Some(aaaa.0) } else { None }
         };
-        let found = self.records(dns_name(name)?, RecordType::AAAA, Purpose::Other, address).await?;
+        let found = self.records(name, RecordType::AAAA, Purpose::Other, address).await?;
         Ok(found.into_iter().map(IpAddr::V6).collect())
     }
 
@@ -192,7 +214,7 @@ impl Lookups<'_> {
         let exchange = |data: &RData| {
             if let RData::MX(mx) = data { Some((mx.preference, text(&mx.exchange))) } else { None }
         };
-        let mut found = self.records(dns_name(name)?, RecordType::MX, Purpose::Other, exchange).await?;
+        let mut found = self.records(name, RecordType::MX, Purpose::Other, exchange).await?;
         found.sort();
         Ok(found)
     }
@@ -200,19 +222,19 @@ impl Lookups<'_> {
     /// What the name is an alias of.
     pub(super) async fn alias(&self, name: &str) -> Result<String, Failure> {
         let target = |data: &RData| if let RData::CNAME(alias) = data { Some(text(&alias.0)) } else { None };
-        let found = self.records(dns_name(name)?, RecordType::CNAME, Purpose::Other, target).await?;
+        let found = self.records(name, RecordType::CNAME, Purpose::Other, target).await?;
         found.into_iter().next().ok_or(Failure::NoRecord)
     }
 
     /// The names that the reverse zone gives an address, as published: not confirmed.
     pub(super) async fn ptr(&self, ip: IpAddr) -> Result<Vec<String>, Failure> {
         let name = |data: &RData| if let RData::PTR(ptr) = data { Some(text(&ptr.0)) } else { None };
-        self.records(Name::from(ip), RecordType::PTR, Purpose::Other, name).await
+        self.records(&text(&Name::from(ip)), RecordType::PTR, Purpose::Other, name).await
     }
 
     /// Whether the name exists at all (RFC 9989 section 3.2: non-existent means NXDOMAIN).
     pub(super) async fn exists(&self, name: &str) -> Result<bool, Failure> {
-        match self.answer(dns_name(name)?, RecordType::A, Purpose::Dmarc).await {
+        match self.answer(name, RecordType::A, Purpose::Dmarc).await {
             Ok(_) | Err(Failure::NoRecord) => Ok(true),
             Err(Failure::NoDomain) => Ok(false),
             Err(failure) => Err(failure),
@@ -227,7 +249,7 @@ impl Lookups<'_> {
 
     async fn records<T>(
         &self,
-        name: Name,
+        name: &str,
         record_type: RecordType,
         purpose: Purpose,
         pick: impl Fn(&RData) -> Option<T>,
@@ -238,10 +260,15 @@ impl Lookups<'_> {
         if found.is_empty() { Err(Failure::NoRecord) } else { Ok(found) }
     }
 
-    async fn answer(&self, name: Name, record_type: RecordType, purpose: Purpose) -> Answer {
+    async fn answer(&self, name: &str, record_type: RecordType, purpose: Purpose) -> Answer {
+        let question = Question::new(name, record_type);
         let cell = {
             let mut memo = self.memo.lock().unwrap_or_else(PoisonError::into_inner);
-            memo.entry((name.clone(), record_type)).or_default().clone()
+            if let Some(cell) = memo.get(&question) {
+                cell.clone()
+            } else {
+                memo.entry(question.clone()).or_default().clone()
+            }
         };
         if let Some(known) = cell.get() {
             return known.clone();
@@ -250,14 +277,22 @@ impl Lookups<'_> {
             Purpose::Dmarc => MAX_QUERIES,
             Purpose::Other => MAX_QUERIES - KEPT_FOR_DMARC,
         };
-        let ask = || async {
-            self.used.fetch_add(1, Ordering::Relaxed);
-            self.dns.ask(name, record_type, self.deadline).await
-        };
         // Not remembered: DMARC may still ask what the others no longer may.
         if !cell.initialized() && self.used.load(Ordering::Relaxed) >= budget {
             return Err(Failure::OverBudget);
         }
+        if let Some(known) = self.dns.known.find(&question, std::time::Instant::now()) {
+            let count = || async {
+                self.used.fetch_add(1, Ordering::Relaxed);
+                known
+            };
+            return cell.get_or_init(count).await.clone();
+        }
+        let name = dns_name(&question.name)?;
+        let ask = || async {
+            self.used.fetch_add(1, Ordering::Relaxed);
+            self.dns.ask(question, name, self.deadline).await
+        };
         cell.get_or_init(ask).await.clone()
     }
 }

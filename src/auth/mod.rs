@@ -4,6 +4,7 @@
 //! what follows from them is decided in `filing` (R11, R13, R14).
 
 mod align;
+mod answers;
 mod arc;
 mod content;
 mod coverage;
