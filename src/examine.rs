@@ -4,12 +4,12 @@
 //! else: no session, no other message. Large messages are read where they keep nobody waiting.
 
 use std::net::IpAddr;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use futures_util::FutureExt as _;
 use tokio::time::timeout;
-use tokio_util::task::AbortOnDropHandle;
-use tracing::Instrument;
 
 use crate::address::EmailAddress;
 use crate::auth::{Authenticator, Original, Subject, Verdict};
@@ -83,10 +83,9 @@ pub async fn examine(
     subject: &SubjectParts,
     raw: &Arc<Received>,
 ) -> Result<Examined, ExamineError> {
-    let (authenticator, subject, raw) = (authenticator.clone(), subject.clone(), Arc::clone(raw));
-    guarded(async move {
+    guarded(async {
         let started = Instant::now();
-        let Read { email, journaled, original } = read(Arc::clone(&raw)).await?;
+        let Read { email, journaled, original } = read(Arc::clone(raw)).await?;
         let parsed = started.elapsed();
         // R33: of a journal report it is the reporter who is judged.
         let verdict =
@@ -104,13 +103,9 @@ pub async fn examine(
     .await
 }
 
-/// A task of its own, so that a panic is an answer. It ends with whoever waits for it.
-async fn guarded<T: Send + 'static>(
-    work: impl Future<Output = Result<T, ExamineError>> + Send + 'static,
-) -> Result<T, ExamineError> {
-    // Boxed at once: the runtime would move it several times before it lies still.
-    let task = tokio::spawn(Box::pin(work).in_current_span());
-    AbortOnDropHandle::new(task).await.unwrap_or(Err(ExamineError::Failed))
+/// A panic is an answer. Nothing of the work is looked at after one.
+async fn guarded<T>(work: impl Future<Output = Result<T, ExamineError>>) -> Result<T, ExamineError> {
+    Box::pin(AssertUnwindSafe(work).catch_unwind()).await.unwrap_or(Err(ExamineError::Failed))
 }
 
 /// A message with those inside it that matter.
