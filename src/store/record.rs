@@ -51,7 +51,7 @@ fn message(prepared: &Prepared, outcome: &Outcome<'_>, filing: &Filing) -> Optio
         received_at: prepared.received_at.as_millis(),
         message_id_header: filing.message_id_header.clone(),
         in_reply_to: email.in_reply_to.first().cloned(),
-        text: email.text.clone(),
+        text: if is_all_new(email) { String::new() } else { email.text.clone() },
         new_text: email.reply.new_text.clone(),
         has_html: email.has_html,
         flags: json(&filing.flags),
@@ -63,6 +63,11 @@ fn message(prepared: &Prepared, outcome: &Outcome<'_>, filing: &Filing) -> Optio
         blob,
         meeting: email.meeting.as_ref().map(|meeting| json(&MeetingView::from(meeting))),
     })
+}
+
+/// Then the text is not stored twice: an empty one is read as the new text. White space at its end is left out.
+fn is_all_new(email: &Email) -> bool {
+    email.text.trim_end() == email.reply.new_text
 }
 
 /// R56: each with whether the record takes it.

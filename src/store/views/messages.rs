@@ -289,7 +289,8 @@ fn message_of(row: Row, people: &[PersonRow]) -> Message {
         received_at: Timestamp::from_millis(row.received_at),
         message_id_header: row.message_id_header,
         in_reply_to: row.in_reply_to,
-        text: row.text,
+        // Stored once where all of it is new.
+        text: if row.text.is_empty() { row.new_text.clone() } else { row.text },
         new_text: row.new_text,
         has_html: row.has_html,
         flags: list(&row.flags),
