@@ -70,8 +70,9 @@ impl fmt::Debug for PostgresUrl {
 pub(super) async fn connect(url: &PostgresUrl) -> Result<Pools, StoreError> {
     let read = pool(url, READERS, READER_WAIT, &[("statement_timeout", "30s")]);
     let write = pool(url, CHANGES, CHANGE_WAIT, WRITING);
-    let filing = pool(url, FILERS, FILER_WAIT, &[WRITING, BY_KEYS].concat());
-    check_server(url, &filing).await?;
+    check_server(url, &read).await?;
+    let packing = if packs_fast(url, &read).await? { PACKED_FAST } else { &[] };
+    let filing = trusting(url, FILERS, FILER_WAIT, &[WRITING, BY_KEYS, packing].concat());
     migrations::check(&filing, url).await?;
     let [read, write, filing] = [read, write, filing].map(Pool::Postgres);
     Ok(Pools { read, write, filing })
@@ -96,6 +97,14 @@ async fn check_server(url: &PostgresUrl, pool: &PgPool) -> Result<(), StoreError
     Err(StoreError::Unfit { database: url.to_string(), detail: wrong.to_owned() })
 }
 
+/// Whether the server is built with LZ4 (most are, from version 14).
+async fn packs_fast(url: &PostgresUrl, pool: &PgPool) -> Result<bool, StoreError> {
+    let text = "SELECT 'lz4' = ANY(enumvals) FROM pg_settings WHERE name = 'default_toast_compression'";
+    let found: Option<bool> =
+        sqlx::query_scalar(text).fetch_optional(pool).await.map_err(|error| explain(error, url))?;
+    Ok(found.unwrap_or(false))
+}
+
 /// A connection for the schema alone: what it does may take long.
 pub(super) async fn connect_alone(url: &PostgresUrl) -> Result<PgConnection, StoreError> {
     let connecting = tokio::time::timeout(CONNECT_LIMIT, url.options.connect());
@@ -103,16 +112,15 @@ pub(super) async fn connect_alone(url: &PostgresUrl) -> Result<PgConnection, Sto
     connected.map_err(|error| explain(error, url))
 }
 
+/// Each connection is asked whether it is still there before it is used: nobody sees that the server went away and came
+/// back.
 fn pool(url: &PostgresUrl, size: u32, wait: Duration, settings: &[(&str, &str)]) -> PgPool {
-    let mut options = (*url.options).clone().options(ALWAYS.iter().copied().chain(settings.iter().copied()));
-    if !is_socket(&url.options) {
-        options = options.options(OVER_TCP.iter().copied());
-    }
-    PgPoolOptions::new()
-        .max_connections(size)
-        .acquire_timeout(wait)
-        .idle_timeout(IDLE_LIMIT)
-        // One that was in use a moment ago is not asked whether it is still there.
+    pool_options(size, wait).connect_lazy_with(options(url, settings))
+}
+
+/// One that was in use a moment ago is not asked: a filing that fails is split, put off and comes again.
+fn trusting(url: &PostgresUrl, size: u32, wait: Duration, settings: &[(&str, &str)]) -> PgPool {
+    pool_options(size, wait)
         .test_before_acquire(false)
         .before_acquire(|connection, idle| {
             Box::pin(async move {
@@ -122,7 +130,19 @@ fn pool(url: &PostgresUrl, size: u32, wait: Duration, settings: &[(&str, &str)])
                 Ok(true)
             })
         })
-        .connect_lazy_with(options)
+        .connect_lazy_with(options(url, settings))
+}
+
+fn pool_options(size: u32, wait: Duration) -> PgPoolOptions {
+    PgPoolOptions::new().max_connections(size).acquire_timeout(wait).idle_timeout(IDLE_LIMIT)
+}
+
+fn options(url: &PostgresUrl, settings: &[(&str, &str)]) -> PgConnectOptions {
+    let mut options = (*url.options).clone().options(ALWAYS.iter().copied().chain(settings.iter().copied()));
+    if !is_socket(&url.options) {
+        options = options.options(OVER_TCP.iter().copied());
+    }
+    options
 }
 
 fn is_socket(options: &PgConnectOptions) -> bool {
@@ -175,6 +195,8 @@ const BY_KEYS: &[(&str, &str)] = &[
     ("enable_mergejoin", "off"),
     ("jit", "off"),
 ];
+/// How the server packs long values: its own way of old takes longer than everything else about a row.
+const PACKED_FAST: &[(&str, &str)] = &[("default_toast_compression", "lz4")];
 /// The server's end of a connection whose client is gone without a word.
 const OVER_TCP: &[(&str, &str)] = &[
     ("tcp_keepalives_idle", "10"),
