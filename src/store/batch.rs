@@ -80,12 +80,12 @@ impl Desk {
         let accounts = arrivals.iter().map(|arrival| arrival.mailbox.account());
         let accounts: Vec<AccountId> = accounts.chain(jobs.iter().flat_map(Job::noted)).collect();
         transaction.lock_accounts(&accounts).await?;
-        self.see_version(transaction.data_version().await?);
         let mut directory = if arrivals.is_empty() {
-            Directory::default()
+            Directory { data_version: transaction.data_version().await?, ..Directory::default() }
         } else {
             Directory::load(transaction, &arrivals, &self.served_domains, &self.keys).await?
         };
+        self.see_version(directory.data_version);
         if self.relay_domain.is_some() && !arrivals.is_empty() {
             directory.load_relaying(transaction, &arrivals).await?;
         }
@@ -237,4 +237,90 @@ fn copy_to_keep<'a>(
         }
     };
     copy.map_or(Keep::Missing, Keep::Copy)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use bytes::Bytes;
+
+    use crate::address::{EmailAddress, Mailbox, ServedDomains, UserMailbox};
+    use crate::auth::{AlignedBy, Alignment, Verdict};
+    use crate::config;
+    use crate::id::DeliveryId;
+    use crate::keys::Keys;
+    use crate::message;
+    use crate::smtp::{Client, Envelope, ForwardPath, Recipient};
+    use crate::store::directory::{NewUser, Verification};
+    use crate::store::engine::ways;
+    use crate::store::{Store, Submission};
+    use crate::time::Timestamp;
+
+    fn submission(mailbox: &Mailbox, n: usize, answers: Option<usize>) -> Submission {
+        let answers = answers.map(|n| format!("In-Reply-To: <{n}@p.test>\r\n")).unwrap_or_default();
+        let raw =
+            format!("From: a@p.test\r\nTo: b{n}@c.test\r\nMessage-ID: <{n}@p.test>\r\n{answers}\r\n{n}\r\n");
+        let address = EmailAddress::parse("a-0123456789ab@sync.test").unwrap();
+        let recipient = Recipient { path: ForwardPath::Address(address), mailbox: mailbox.clone() };
+        let client =
+            Client { ip: [192, 0, 2, 1].into(), helo: "p.test".to_owned(), is_esmtp: true, tls: None };
+        let alignment = Alignment::Aligned { by: AlignedBy::Dkim, domain: "p.test".to_owned() };
+        Submission {
+            received_at: Timestamp::from_millis(1_795_315_445_120),
+            deliveries: vec![DeliveryId::generate()],
+            envelope: Arc::new(Envelope {
+                client,
+                reverse_path: EmailAddress::parse("a@p.test"),
+                recipients: vec![recipient],
+                smtputf8: false,
+                requiretls: false,
+                defect: None,
+                received_octets: 0,
+            }),
+            verdict: Arc::new(Verdict { alignment, ..Verdict::unchecked() }),
+            email: Arc::new(message::parse(raw.as_bytes()).unwrap()),
+            size_bytes: raw.len() as u64,
+            raw: Bytes::from(raw),
+            steps: Vec::new(),
+        }
+    }
+
+    /// Everything of the writer runs in this thread, so that what is counted here is its own.
+    #[tokio::test]
+    async fn a_batch_is_a_few_ways_to_the_engine_whatever_is_in_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = folder.path().display();
+        let settings = format!("url = 'sqlite://{at}/a.db'\nblobs = 'file://{at}/blobs'");
+        let settings: config::Store = toml::from_str(&settings).unwrap();
+        let served = ServedDomains::new(vec!["sync.test".to_owned()], vec!["reply.test".to_owned()]);
+        let store = Store::open(&settings, Arc::new(Keys::generate().unwrap()), served).await.unwrap();
+        let mut change = store.change().await.unwrap();
+        let account = change.create_account("P", &serde_json::Map::new()).await.unwrap().id;
+        let user =
+            NewUser { name: "A".to_owned(), emails: vec!["a@p.test".to_owned()], role: "r".to_owned() };
+        let user = change.create_user(account, &user, Verification::Trusted).await.unwrap().id;
+        change.commit().await.unwrap();
+        let mailbox = Mailbox::Sync(UserMailbox { account, user });
+        let mut next = 0;
+        for (mails, answers) in [(1, None), (40, None), (1, Some(0)), (30, Some(1))] {
+            let (ways_before, batches_before) = (ways::count(), store.batches());
+            let filings = (0..mails).map(|_| {
+                next += 1;
+                store.file(submission(&mailbox, next - 1, answers))
+            });
+            for filed in futures_util::future::join_all(filings).await {
+                assert_eq!(filed.unwrap().reply.code, 250);
+            }
+            let batches = store.batches().committed - batches_before.committed;
+            assert_eq!(store.batches().jobs - batches_before.jobs, mails);
+            // Begin, facts, rows, commit; once more for the contacts of conversations that are answered; a batch of
+            // many mails has its rows in a few texts. The account's key is read once.
+            let each = 4 + u64::from(answers.is_some()) + if mails > 1 { 4 } else { 0 };
+            let most = batches * each + u64::from(next == 1);
+            let ways = ways::count() - ways_before;
+            assert!(ways <= most, "{mails} mails in {batches} batches: {ways} ways, at most {most}");
+        }
+        store.close().await;
+    }
 }

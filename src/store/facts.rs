@@ -21,6 +21,8 @@ use crate::time::Timestamp;
 /// All that is known for a batch, by account.
 #[derive(Debug, Default)]
 pub(in crate::store) struct Directory {
+    /// None where changes by others are announced.
+    pub(in crate::store) data_version: Option<i64>,
     pub(in crate::store) accounts: HashMap<AccountId, Account>,
     pub(in crate::store) last_events: HashMap<AccountId, EventId>,
     pub(in crate::store) owners: HashMap<(AccountId, UserId), Owner>,

@@ -1,4 +1,5 @@
-//! Reads a [`Directory`] for a batch: one statement for each table, whatever the number of messages.
+//! Reads a [`Directory`] for a batch: one statement for each table, all in one way to the
+//! engine, whatever the number of messages.
 //!
 //! Each statement joins a list of keys to a table through an index that leads with the account (R4). `CROSS JOIN`
 //! keeps the list outside: a row-value `IN` would scan the table in SQLite.
@@ -21,10 +22,10 @@ use crate::store::facts::{
     sort_entries, tombstone,
 };
 use crate::store::queries::{
-    ACCOUNTS, CONTACTS_BY_EMAIL, CONTACTS_BY_ID, CONVERSATIONS, HELD, Hash16, IDENTITIES, MARKS, MESSAGES,
-    OWNERS, OfDay, One, SIGNERS, THREADS, TOMBSTONES, Text, Two,
+    ACCOUNTS, CONTACTS_BY_EMAIL, CONTACTS_BY_ID, CONVERSATIONS, HELD, Hash16, IDENTITIES, MESSAGES, OWNERS,
+    OfDay, One, SIGNERS, THREADS, TOMBSTONES, Text, Two,
 };
-use crate::store::statement::select;
+use crate::store::statement::Reads;
 use crate::store::{Store, StoreError};
 use crate::time::Timestamp;
 
@@ -55,30 +56,103 @@ impl Directory {
     ) -> Result<Self, sqlx::Error> {
         let mut directory = Self::default();
         let wanted = Wanted::of(arrivals);
-        directory.load_accounts(connection, &wanted, served_domains).await?;
-        directory.load_identities(connection, &wanted).await?;
-        directory.load_signers(connection, &wanted).await?;
-        directory.load_contacts_by_email(connection, &wanted).await?;
-        directory.load_threads(connection, &wanted).await?;
-        directory.load_messages(connection, &wanted).await?;
-        directory.load_held(connection, &wanted).await?;
-        directory.load_tombstones(connection, arrivals, keys).await?;
-        directory.load_conversations(connection, wanted.conversations.clone()).await?;
-        directory.load_owners(connection, wanted.owners).await?;
-        directory.load_contacts_of_conversations(connection).await?;
-        directory.load_marks(connection).await?;
+        let erased: HashSet<_> = arrivals.iter().map(|arrival| tombstone(arrival, keys)).collect();
+        let erased = erased.into_iter().map(|(account, hash)| Hash16(account.uuid(), hash)).collect();
+
+        let mut reads = Reads::new(connection.engine());
+        let data_version = reads.data_version();
+        let accounts = reads.select(&ACCOUNTS, wanted.accounts.iter().map(|id| One(id.uuid())).collect());
+        let identities = reads.select(&IDENTITIES, texts(&wanted.addresses));
+        let signers = reads.select(&SIGNERS, texts(&wanted.authors));
+        let contacts = reads.select(&CONTACTS_BY_EMAIL, texts(&wanted.addresses));
+        let threads = reads.select(&THREADS, texts(&wanted.references));
+        let messages = reads.select(&MESSAGES, texts(&wanted.message_ids));
+        let held = reads.select(&HELD, texts(&wanted.message_ids));
+        let erased = reads.select(&TOMBSTONES, erased);
+        let conversations = reads.select(&CONVERSATIONS, wanted.conversations.into_iter().collect());
+        let owners = reads.select(&OWNERS, wanted.owners.users.into_iter().collect());
+        let mut found = reads.run(connection).await?;
+
+        directory.data_version = found.take(data_version)?.first().map(|(version,)| *version);
+        directory.take_accounts(found.take(accounts)?, served_domains)?;
+        directory.take_identities(found.take(identities)?)?;
+        directory.take_signers(found.take(signers)?);
+        for contact in found.take(contacts)? {
+            directory.take_contact_by_email(contact)?;
+        }
+        directory.take_threads(found.take(threads)?);
+        directory.take_messages(found.take(messages)?)?;
+        directory.take_held(found.take(held)?)?;
+        directory.take_tombstones(found.take(erased)?);
+        found.take(conversations)?.into_iter().for_each(|row| directory.take_conversation(row));
+        directory.take_owners(found.take(owners)?);
+        directory.load_what_follows(connection, wanted.owners.of_conversations).await?;
         Ok(directory)
     }
 
-    async fn load_accounts(
+    /// Where the conversations lead: merges (R41), their contacts, and the users of those that are replied to. Mostly
+    /// nothing, or one way.
+    async fn load_what_follows(
         &mut self,
         connection: &mut Connection,
-        wanted: &Wanted,
+        replied: HashSet<(AccountId, ConversationId, i64)>,
+    ) -> Result<(), sqlx::Error> {
+        for _ in 0..=MAX_MERGES {
+            let owners: Vec<OfDay> = replied.iter().filter_map(|key| self.missing_owner(*key)).collect();
+            let (merged, contacts) = (self.missing_conversations(), self.missing_contacts());
+            if owners.is_empty() && merged.is_empty() && contacts.is_empty() {
+                break;
+            }
+            let mut reads = Reads::new(connection.engine());
+            let owners = reads.select(&OWNERS, owners);
+            let merged = reads.select(&CONVERSATIONS, merged.into_iter().collect());
+            let contacts = reads.select(&CONTACTS_BY_ID, contacts.into_iter().collect());
+            let mut found = reads.run(connection).await?;
+            let (owners, merged, contacts) =
+                (found.take(owners)?, found.take(merged)?, found.take(contacts)?);
+            if owners.is_empty() && merged.is_empty() && contacts.is_empty() {
+                break;
+            }
+            self.take_owners(owners);
+            merged.into_iter().for_each(|row| self.take_conversation(row));
+            for contact in contacts {
+                self.take_contact(contact)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The user of a conversation that is replied to, if it is not known yet.
+    fn missing_owner(&self, (account, id, day): (AccountId, ConversationId, i64)) -> Option<OfDay> {
+        let user = self.conversation(account, id)?.user?;
+        let is_known = self.filed_today.contains_key(&(account, user, day));
+        (!is_known).then(|| OfDay(account.uuid(), user.uuid(), day))
+    }
+
+    fn missing_conversations(&self) -> HashSet<Two> {
+        self.conversations
+            .iter()
+            .filter_map(|((account, _), known)| Some((*account, known.merged_into?)))
+            .filter(|key| !self.conversations.contains_key(key))
+            .map(|(account, conversation)| Two(account.uuid(), conversation.uuid()))
+            .collect()
+    }
+
+    fn missing_contacts(&self) -> HashSet<Two> {
+        self.conversations
+            .iter()
+            .map(|((account, _), known)| (*account, known.conversation.contact))
+            .filter(|key| !self.contacts.contains_key(key))
+            .map(|(account, contact)| Two(account.uuid(), contact.uuid()))
+            .collect()
+    }
+
+    fn take_accounts(
+        &mut self,
+        found: Vec<(Uuid, String, String, Option<Uuid>)>,
         served_domains: &[String],
     ) -> Result<(), sqlx::Error> {
-        let keys = wanted.accounts.iter().map(|account| One(account.uuid())).collect();
-        type Found = (Uuid, String, String, Option<Uuid>);
-        for (id, name, settings, last_event) in select::<_, Found>(connection, &ACCOUNTS, keys).await? {
+        for (id, name, settings, last_event) in found {
             let id = AccountId::from_uuid(id);
             self.last_events.extend(last_event.map(|event| (id, EventId::from_uuid(event))));
             let settings =
@@ -88,15 +162,11 @@ impl Directory {
         Ok(())
     }
 
-    async fn load_identities(
+    fn take_identities(
         &mut self,
-        connection: &mut Connection,
-        wanted: &Wanted,
+        found: Vec<(Uuid, String, Uuid, String, Option<i64>, String)>,
     ) -> Result<(), sqlx::Error> {
-        type Found = (Uuid, String, Uuid, String, Option<i64>, String);
-        for (account, key, user, address, verified_at, sync_state) in
-            select::<_, Found>(connection, &IDENTITIES, texts(&wanted.addresses)).await?
-        {
+        for (account, key, user, address, verified_at, sync_state) in found {
             let identity = Identity {
                 address: address_of(&address)?,
                 user: UserId::from_uuid(user),
@@ -109,67 +179,56 @@ impl Directory {
     }
 
     /// R13.
-    async fn load_signers(
-        &mut self,
-        connection: &mut Connection,
-        wanted: &Wanted,
-    ) -> Result<(), sqlx::Error> {
-        for (account, key, domain) in
-            select::<_, (Uuid, String, String)>(connection, &SIGNERS, texts(&wanted.authors)).await?
-        {
+    fn take_signers(&mut self, found: Vec<(Uuid, String, String)>) {
+        for (account, key, domain) in found {
             self.signers.entry((AccountId::from_uuid(account), key)).or_default().push(domain);
         }
-        Ok(())
     }
 
-    async fn load_contacts_by_email(
+    fn take_contact_by_email(&mut self, row: ContactRow) -> Result<(), sqlx::Error> {
+        let (account, id) = (AccountId::from_uuid(row.0), ContactId::from_uuid(row.1));
+        let contacts = self.contacts_by_email.entry((account, row.4.clone())).or_default();
+        if !contacts.contains(&id) {
+            contacts.push(id);
+        }
+        self.take_contact(row)
+    }
+
+    /// One of a contact's marks; the contact itself with the first of them.
+    fn take_contact(
         &mut self,
-        connection: &mut Connection,
-        wanted: &Wanted,
+        (account, id, name, email, _, created_at, user, state): ContactRow,
     ) -> Result<(), sqlx::Error> {
-        let found: Vec<ContactRow> = select(connection, &CONTACTS_BY_EMAIL, texts(&wanted.addresses)).await?;
-        for row in found {
-            let (account, key) = (AccountId::from_uuid(row.0), row.4.clone());
-            let contact = contact_of(row)?;
-            self.contacts_by_email.entry((account, key)).or_default().push(contact.id);
-            self.contacts.insert((account, contact.id), contact);
+        let (account, contact) = (AccountId::from_uuid(account), ContactId::from_uuid(id));
+        self.contacts.entry((account, contact)).or_insert_with(|| Contact {
+            id: contact,
+            name,
+            email: EmailAddress::parse(&email),
+            created_at: Timestamp::from_millis(created_at),
+        });
+        if let (Some(user), Some(state)) = (user, state) {
+            let mark = Mark { user: UserId::from_uuid(user), contact, on: state == "on" };
+            self.marks.entry((account, contact)).or_default().push(mark);
         }
         Ok(())
     }
 
-    async fn load_threads(
-        &mut self,
-        connection: &mut Connection,
-        wanted: &Wanted,
-    ) -> Result<(), sqlx::Error> {
-        type Found = (Uuid, String, bool, Uuid, Uuid, Option<Uuid>, Option<Uuid>, i64);
-        for (account, header, is_own, id, contact, user, merged_into, last_at) in
-            select::<_, Found>(connection, &THREADS, texts(&wanted.references)).await?
-        {
-            let (account, conversation) = (AccountId::from_uuid(account), ConversationId::from_uuid(id));
-            self.threads.entry((account, header)).or_default().push(ThreadEntry { conversation, is_own });
-            self.take_conversation((account.uuid(), id, contact, user, merged_into, last_at));
+    fn take_threads(&mut self, found: Vec<ThreadRow>) {
+        for (account, header, is_own, id, contact, user, merged_into, last_at) in found {
+            let entry = ThreadEntry { conversation: ConversationId::from_uuid(id), is_own };
+            self.threads.entry((AccountId::from_uuid(account), header)).or_default().push(entry);
+            self.take_conversation((account, id, contact, user, merged_into, last_at));
         }
         for entries in self.threads.values_mut() {
             sort_entries(entries);
         }
-        Ok(())
     }
 
-    async fn load_messages(
-        &mut self,
-        connection: &mut Connection,
-        wanted: &Wanted,
-    ) -> Result<(), sqlx::Error> {
-        type Found = (Uuid, String, Uuid, Vec<u8>, Uuid);
-        for (account, header, id, digest, contact) in
-            select::<_, Found>(connection, &MESSAGES, texts(&wanted.message_ids)).await?
-        {
+    fn take_messages(&mut self, found: Vec<(Uuid, String, Uuid, Vec<u8>, Uuid)>) -> Result<(), sqlx::Error> {
+        for (account, header, id, digest, contact) in found {
             let existing = ExistingMessage {
                 id: MessageId::from_uuid(id),
-                digest: digest
-                    .try_into()
-                    .map_err(|_| sqlx::Error::Decode("a digest has 32 octets".into()))?,
+                digest: digest_of(digest)?,
                 contact: ContactId::from_uuid(contact),
             };
             self.messages.entry((AccountId::from_uuid(account), header)).or_default().push(existing);
@@ -177,16 +236,11 @@ impl Directory {
         Ok(())
     }
 
-    async fn load_held(&mut self, connection: &mut Connection, wanted: &Wanted) -> Result<(), sqlx::Error> {
-        type Found = (Uuid, String, Uuid, Vec<u8>, Option<Uuid>);
-        for (account, header, delivery, digest, user) in
-            select::<_, Found>(connection, &HELD, texts(&wanted.message_ids)).await?
-        {
+    fn take_held(&mut self, found: Vec<HeldRow>) -> Result<(), sqlx::Error> {
+        for (account, header, delivery, digest, user) in found {
             let twin = HeldTwin {
                 delivery: DeliveryId::from_uuid(delivery),
-                digest: digest
-                    .try_into()
-                    .map_err(|_| sqlx::Error::Decode("a digest has 32 octets".into()))?,
+                digest: digest_of(digest)?,
                 user: user.map(UserId::from_uuid),
             };
             self.held.entry((AccountId::from_uuid(account), header)).or_default().push(twin);
@@ -195,46 +249,9 @@ impl Directory {
     }
 
     /// R60.
-    async fn load_tombstones(
-        &mut self,
-        connection: &mut Connection,
-        arrivals: &[Arrival<'_>],
-        keys: &Keys,
-    ) -> Result<(), sqlx::Error> {
-        let wanted: HashSet<_> = arrivals.iter().map(|arrival| tombstone(arrival, keys)).collect();
-        let wanted = wanted.into_iter().map(|(account, hash)| Hash16(account.uuid(), hash)).collect();
-        for (account, hash) in select::<_, (Uuid, Vec<u8>)>(connection, &TOMBSTONES, wanted).await? {
-            self.tombstones.insert((AccountId::from_uuid(account), hash));
-        }
-        Ok(())
-    }
-
-    /// Those that are wanted, and where merges lead from all that are known by now.
-    async fn load_conversations(
-        &mut self,
-        connection: &mut Connection,
-        mut wanted: HashSet<(AccountId, ConversationId)>,
-    ) -> Result<(), sqlx::Error> {
-        for _ in 0..=MAX_MERGES {
-            let merged = self
-                .conversations
-                .iter()
-                .filter_map(|((account, _), known)| Some((*account, known.merged_into?)));
-            wanted.extend(merged);
-            wanted.retain(|key| !self.conversations.contains_key(key));
-            if wanted.is_empty() {
-                break;
-            }
-            let keys = wanted.drain().map(|(account, id)| Two(account.uuid(), id.uuid())).collect();
-            let found: Vec<ConversationRow> = select(connection, &CONVERSATIONS, keys).await?;
-            if found.is_empty() {
-                break;
-            }
-            for row in found {
-                self.take_conversation(row);
-            }
-        }
-        Ok(())
+    fn take_tombstones(&mut self, found: Vec<(Uuid, Vec<u8>)>) {
+        self.tombstones
+            .extend(found.into_iter().map(|(account, hash)| (AccountId::from_uuid(account), hash)));
     }
 
     fn take_conversation(&mut self, (account, id, contact, user, merged_into, last_at): ConversationRow) {
@@ -251,60 +268,13 @@ impl Directory {
         self.conversations.insert((AccountId::from_uuid(account), id), known);
     }
 
-    /// The users of the addresses, and those of reply conversations.
-    async fn load_owners(
-        &mut self,
-        connection: &mut Connection,
-        wanted: OwnersWanted,
-    ) -> Result<(), sqlx::Error> {
-        type Found = (Uuid, Uuid, i64, String, String, Option<i64>);
-        let mut keys: HashSet<OfDay> = wanted.users;
-        for (account, conversation, day) in wanted.of_conversations {
-            let user = self.conversation(account, conversation).and_then(|known| known.user);
-            keys.extend(user.map(|user| OfDay(account.uuid(), user.uuid(), day)));
-        }
-        for (account, user, day, name, sync_state, filings) in
-            select::<_, Found>(connection, &OWNERS, keys.into_iter().collect()).await?
-        {
+    fn take_owners(&mut self, found: Vec<(Uuid, Uuid, i64, String, String, Option<i64>)>) {
+        for (account, user, day, name, sync_state, filings) in found {
             let (account, user) = (AccountId::from_uuid(account), UserId::from_uuid(user));
             self.owners.insert((account, user), Owner { user, name, sync_on: sync_state == "on" });
             let filings = u32::try_from(filings.unwrap_or(0)).unwrap_or(u32::MAX);
             self.filed_today.insert((account, user, day), filings);
         }
-        Ok(())
-    }
-
-    async fn load_contacts_of_conversations(
-        &mut self,
-        connection: &mut Connection,
-    ) -> Result<(), sqlx::Error> {
-        let keys: HashSet<Two> = self
-            .conversations
-            .iter()
-            .map(|((account, _), known)| (*account, known.conversation.contact))
-            .filter(|key| !self.contacts.contains_key(key))
-            .map(|(account, contact)| Two(account.uuid(), contact.uuid()))
-            .collect();
-        let found: Vec<ContactRow> = select(connection, &CONTACTS_BY_ID, keys.into_iter().collect()).await?;
-        for row in found {
-            let account = AccountId::from_uuid(row.0);
-            let contact = contact_of(row)?;
-            self.contacts.insert((account, contact.id), contact);
-        }
-        Ok(())
-    }
-
-    async fn load_marks(&mut self, connection: &mut Connection) -> Result<(), sqlx::Error> {
-        let keys =
-            self.contacts.keys().map(|(account, contact)| Two(account.uuid(), contact.uuid())).collect();
-        for (account, contact, user, state) in
-            select::<_, (Uuid, Uuid, Uuid, String)>(connection, &MARKS, keys).await?
-        {
-            let contact = ContactId::from_uuid(contact);
-            let mark = Mark { user: UserId::from_uuid(user), contact, on: state == "on" };
-            self.marks.entry((AccountId::from_uuid(account), contact)).or_default().push(mark);
-        }
-        Ok(())
     }
 }
 
@@ -316,7 +286,7 @@ struct Wanted {
     authors: HashSet<(AccountId, String)>,
     references: HashSet<(AccountId, String)>,
     message_ids: HashSet<(AccountId, String)>,
-    conversations: HashSet<(AccountId, ConversationId)>,
+    conversations: HashSet<Two>,
     owners: OwnersWanted,
 }
 
@@ -337,7 +307,7 @@ impl Wanted {
             }
             if let Mailbox::Reply(reply) = arrival.mailbox {
                 owners.of_conversations.insert((account, reply.conversation, day));
-                conversations.insert((account, reply.conversation));
+                conversations.insert(Two(account.uuid(), reply.conversation.uuid()));
             }
         }
         Self {
@@ -374,14 +344,12 @@ fn address_of(text: &str) -> Result<EmailAddress, sqlx::Error> {
     EmailAddress::parse(text).ok_or_else(|| sqlx::Error::Decode("an address in the store is none".into()))
 }
 
-fn contact_of((_, id, name, email, _, created_at): ContactRow) -> Result<Contact, sqlx::Error> {
-    Ok(Contact {
-        id: ContactId::from_uuid(id),
-        name,
-        email: EmailAddress::parse(&email),
-        created_at: Timestamp::from_millis(created_at),
-    })
+fn digest_of(octets: Vec<u8>) -> Result<[u8; 32], sqlx::Error> {
+    octets.try_into().map_err(|_| sqlx::Error::Decode("a digest has 32 octets".into()))
 }
 
-type ContactRow = (Uuid, Uuid, String, String, String, i64);
+/// A contact with one of its marks, if it has any.
+type ContactRow = (Uuid, Uuid, String, String, String, i64, Option<Uuid>, Option<String>);
+type ThreadRow = (Uuid, String, bool, Uuid, Uuid, Option<Uuid>, Option<Uuid>, i64);
+type HeldRow = (Uuid, String, Uuid, Vec<u8>, Option<Uuid>);
 type ConversationRow = (Uuid, Uuid, Uuid, Option<Uuid>, Option<Uuid>, i64);

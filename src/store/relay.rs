@@ -12,7 +12,7 @@ use crate::store::engine::Connection;
 use crate::store::facts::Directory;
 use crate::store::queries::{OfDay, RELAYED, RELAYED_MESSAGES, STAFF_ADDRESSES, Two};
 use crate::store::rows::{RelayJobRow, Rows, ThreadIdRow};
-use crate::store::statement::select;
+use crate::store::statement::Reads;
 
 /// What a batch knows of the conversations that copies may go on from.
 #[derive(Debug, Default)]
@@ -43,9 +43,16 @@ impl Directory {
             conversations.insert(OfDay(account.uuid(), conversation.id.uuid(), since));
         }
         let has_reply = !conversations.is_empty();
-        type Verified = (Uuid, Uuid, String, i64);
-        let mut staff: Vec<Verified> =
-            select(connection, &STAFF_ADDRESSES, users.into_iter().collect()).await?;
+        let known = self.messages.iter().flat_map(|((account, _), messages)| {
+            messages.iter().map(|message| Two(account.uuid(), message.id.uuid()))
+        });
+        let known = if has_reply { known.collect() } else { Vec::new() };
+        let mut reads = Reads::new(connection.engine());
+        let staff = reads.select(&STAFF_ADDRESSES, users.into_iter().collect());
+        let lately = reads.select(&RELAYED, conversations.into_iter().collect());
+        let done = reads.select(&RELAYED_MESSAGES, known);
+        let mut found = reads.run(connection).await?;
+        let mut staff: Vec<(Uuid, Uuid, String, i64)> = found.take(staff)?;
         staff.sort_by(|one, other| (one.3, &one.2).cmp(&(other.3, &other.2)));
         for (account, user, address, _) in staff {
             let key = (AccountId::from_uuid(account), UserId::from_uuid(user));
@@ -53,17 +60,11 @@ impl Directory {
                 relaying.staff.entry(key).or_insert(address);
             }
         }
-        for (account, conversation) in
-            select::<_, (Uuid, Uuid)>(connection, &RELAYED, conversations.into_iter().collect()).await?
-        {
+        for (account, conversation) in found.take::<(Uuid, Uuid)>(lately)? {
             let key = (AccountId::from_uuid(account), ConversationId::from_uuid(conversation));
             *relaying.lately.entry(key).or_default() += 1;
         }
-        let known = self.messages.iter().flat_map(|((account, _), messages)| {
-            messages.iter().map(|message| Two(account.uuid(), message.id.uuid()))
-        });
-        let known = if has_reply { known.collect() } else { Vec::new() };
-        for (account, message) in select::<_, (Uuid, Uuid)>(connection, &RELAYED_MESSAGES, known).await? {
+        for (account, message) in found.take::<(Uuid, Uuid)>(done)? {
             relaying.done.insert((AccountId::from_uuid(account), MessageId::from_uuid(message)));
         }
         self.relaying = Some(relaying);

@@ -1,4 +1,4 @@
-//! The rows of a batch, table by table, and how they are written: one statement a table (more only beyond 256 rows).
+//! The rows of a batch, table by table, and how they are written: all of them in one way to the engine.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use crate::id::{AccountId, EventId};
 use crate::store::engine::{Connection, Value, query};
-use crate::store::statement::{Insert, Row, Statement, insert, row};
+use crate::store::statement::{Insert, Row, Statement, Writes, row};
 
 /// Everything that a batch writes.
 #[derive(Clone, Debug, Default)]
@@ -32,19 +32,21 @@ impl Rows {
     /// Writes all of them. Parents before children: the engine checks references at once.
     pub(in crate::store) async fn write(mut self, connection: &mut Connection) -> Result<(), sqlx::Error> {
         self.gather();
-        insert(connection, self.contacts).await?;
-        insert(connection, self.conversations).await?;
-        insert(connection, self.messages).await?;
-        insert(connection, self.participants).await?;
-        insert(connection, self.thread_ids).await?;
-        insert(connection, self.relay_jobs).await?;
-        insert(connection, self.marks).await?;
-        insert(connection, self.daily_filings).await?;
-        insert(connection, self.confirmations).await?;
-        insert(connection, self.held).await?;
-        insert(connection, self.deliveries).await?;
-        insert(connection, self.addresses).await?;
-        insert(connection, self.events).await?;
+        let mut writes = Writes::new(connection.engine());
+        writes.insert(self.contacts);
+        writes.insert(self.conversations);
+        writes.insert(self.messages);
+        writes.insert(self.participants);
+        writes.insert(self.thread_ids);
+        writes.insert(self.relay_jobs);
+        writes.insert(self.marks);
+        writes.insert(self.daily_filings);
+        writes.insert(self.confirmations);
+        writes.insert(self.held);
+        writes.insert(self.deliveries);
+        writes.insert(self.addresses);
+        writes.insert(self.events);
+        writes.run(connection).await?;
         merge(connection, &self.merges).await
     }
 

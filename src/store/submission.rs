@@ -118,15 +118,15 @@ impl Store {
     pub async fn file(&self, submission: Submission) -> Result<Filed, StoreError> {
         let deadline = Instant::now() + FILE_LIMIT;
         let mut raw = submission.raw.clone();
-        let mut prepared = Prepared::new(submission)?;
+        let mut prepared = Arc::new(Prepared::new(submission)?);
         for missing in [Prepared::first_of_each_account, Prepared::without_own_copy] {
-            let sealing = self.seal(&mut prepared, missing, &raw);
+            let sealing = self.seal(Arc::make_mut(&mut prepared), missing, &raw);
             tokio::time::timeout_at(deadline, sealing).await.map_err(|_| StoreError::TimedOut)??;
             if prepared.without_own_copy().is_empty() {
                 // No megabytes are held while waiting for the writer.
                 raw = Bytes::new();
             }
-            let work = Work::File(Box::new(prepared.clone()));
+            let work = Work::File(Arc::clone(&prepared));
             match self.inner.writer.ask(work, deadline).await? {
                 Answer::Filed(filed, kept) => {
                     self.inner.blobs.remove(prepared.blobs_besides(&kept)).await;

@@ -115,7 +115,7 @@ pub(in crate::store) struct Job {
 
 #[derive(Debug)]
 pub(in crate::store) enum Work {
-    File(Box<Prepared>),
+    File(Arc<Prepared>),
     /// R64.
     Note(Vec<Act>),
     Record(Vec<Refusal>),

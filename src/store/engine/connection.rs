@@ -5,14 +5,15 @@
 
 use std::ops::{Deref, DerefMut};
 
+use futures_util::TryStreamExt as _;
 use sqlx::pool::PoolConnection;
 use sqlx::sqlite::SqlitePool;
-use sqlx::{PgPool, SqlStr, Sqlite, SqliteConnection};
+use sqlx::{Either, Executor, PgPool, Row as _, SqlStr, Sqlite, SqliteConnection};
 
 use crate::id::AccountId;
 use crate::store::engine::Engine;
 use crate::store::engine::postgres::{CHANGED, PG_WRITERS, PgHeld};
-use crate::store::engine::query::{Fetched, query};
+use crate::store::engine::query::{Fetched, Found, query};
 use crate::store::engine::sqlite;
 use crate::store::engine::value::Value;
 
@@ -63,6 +64,8 @@ impl Pool {
 
     /// A transaction that writes. With SQLite it waits for its turn and is then the only one.
     pub(in crate::store) async fn begin_writing(&self) -> Result<Transaction, sqlx::Error> {
+        #[cfg(test)]
+        ways::one();
         Ok(Transaction(match self {
             Self::Postgres(pool) => Connection::Postgres(
                 Box::pin(PgHeld::begin(pool, "BEGIN ISOLATION LEVEL READ COMMITTED")).await?,
@@ -142,6 +145,8 @@ impl Connection {
     }
 
     pub(super) async fn execute(&mut self, text: SqlStr, values: Vec<Value>) -> Result<u64, sqlx::Error> {
+        #[cfg(test)]
+        ways::one();
         match self {
             Self::Postgres(held) => Box::pin(held.execute(text, Value::for_postgres(values)?)).await,
             Self::Sqlite(held) => {
@@ -156,6 +161,8 @@ impl Connection {
         text: SqlStr,
         values: Vec<Value>,
     ) -> Result<Vec<T>, sqlx::Error> {
+        #[cfg(test)]
+        ways::one();
         match self {
             Self::Postgres(held) => Box::pin(held.fetch_all(text, Value::for_postgres(values)?)).await,
             Self::Sqlite(held) => {
@@ -163,11 +170,51 @@ impl Connection {
             }
         }
     }
+
+    /// Runs a text of so many statements, and reads the rows of each.
+    pub(in crate::store) async fn fetch_parts(
+        &mut self,
+        text: SqlStr,
+        values: Vec<Value>,
+        parts: usize,
+    ) -> Result<Vec<Vec<Found>>, sqlx::Error> {
+        #[cfg(test)]
+        ways::one();
+        let mut found: Vec<Vec<Found>> = Vec::new();
+        found.resize_with(parts, Vec::new);
+        match self {
+            Self::Postgres(held) => {
+                let rows = Box::pin(held.fetch_rows(text, Value::for_postgres(values)?)).await?;
+                for row in rows {
+                    let part = usize::try_from(row.try_get::<i64, _>(0)?).ok();
+                    let part = part.and_then(|part| found.get_mut(part));
+                    part.ok_or(sqlx::Error::RowNotFound)?.push(Found::Postgres(row));
+                }
+            }
+            Self::Sqlite(held) => {
+                let query = sqlx::query_with(text, Value::for_sqlite(values)?);
+                let mut arriving = Executor::fetch_many(&mut **held, query);
+                let mut ended = 0;
+                while let Some(one) = arriving.try_next().await? {
+                    match one {
+                        Either::Left(_) => ended += 1,
+                        Either::Right(row) => {
+                            let part = found.get_mut(ended).ok_or(sqlx::Error::RowNotFound)?;
+                            part.push(Found::Sqlite(row));
+                        }
+                    }
+                }
+            }
+        }
+        Ok(found)
+    }
 }
 
 impl Transaction {
     /// Puts it on disk. After an error nobody knows whether it is there.
     pub(in crate::store) async fn commit(self) -> Result<(), sqlx::Error> {
+        #[cfg(test)]
+        ways::one();
         match self.0 {
             Connection::Postgres(held) => held.commit().await,
             Connection::Sqlite(SqliteHeld::Begun(transaction)) => transaction.commit().await,
@@ -207,5 +254,23 @@ impl DerefMut for SqliteHeld {
             Self::Begun(transaction) => transaction,
             Self::Idle(connection) => connection,
         }
+    }
+}
+
+/// How often this thread has gone to an engine, the looks for changes left out that an idle writer makes.
+#[cfg(test)]
+pub(in crate::store) mod ways {
+    use std::cell::Cell;
+
+    thread_local! {
+        static WAYS: Cell<u64> = const { Cell::new(0) };
+    }
+
+    pub(in crate::store) fn count() -> u64 {
+        WAYS.get()
+    }
+
+    pub(super) fn one() {
+        WAYS.set(WAYS.get() + 1);
     }
 }

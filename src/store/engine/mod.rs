@@ -14,11 +14,15 @@ use sqlx::postgres::PgDatabaseError;
 use crate::config::StoreUrl;
 use crate::store::StoreError;
 
+#[cfg(test)]
+pub(in crate::store) use connection::ways;
 pub(in crate::store) use connection::{Connection, Pool, Transaction};
 pub(in crate::store) use postgres::listen;
 pub use postgres::{BadPostgresUrl, PostgresUrl};
-pub(in crate::store) use query::{Builder, Fetched, query, query_as, query_scalar, query_with};
-pub(in crate::store) use value::Value;
+pub(in crate::store) use query::{
+    Builder, Fetched, Found, Recorded, query, query_as, query_scalar, query_with,
+};
+pub(in crate::store) use value::{Kind, Value, postgres_name};
 
 /// Readers and writers.
 #[derive(Debug)]
@@ -49,16 +53,11 @@ pub(in crate::store) fn explain(error: sqlx::Error, url: &StoreUrl) -> StoreErro
     }
 }
 
-/// Appends the placeholder of the value with this number, from 1.
-pub(in crate::store) fn push_placeholder(text: &mut String, engine: Engine, number: usize) {
+/// What reads a number that changes when another process has committed.
+pub(in crate::store) const fn data_version_text(engine: Engine) -> Option<&'static str> {
     match engine {
-        Engine::Postgres => {
-            text.push('$');
-            text.push_str(&number.to_string());
-        }
-        // SQLite looks up numbered ones one by one, which makes statements of a thousand values slow; it counts
-        // plain ones itself.
-        Engine::Sqlite => text.push('?'),
+        Engine::Postgres => None,
+        Engine::Sqlite => Some(sqlite::DATA_VERSION),
     }
 }
 

@@ -7,7 +7,7 @@ use std::marker::PhantomData;
 
 use sqlx::postgres::PgRow;
 use sqlx::sqlite::SqliteRow;
-use sqlx::{AssertSqlSafe, FromRow, SqlSafeStr, SqlStr};
+use sqlx::{AssertSqlSafe, Decode, FromRow, Postgres, Row as _, SqlSafeStr, SqlStr, Type};
 
 use crate::store::engine::connection::{Connection, Pool};
 use crate::store::engine::value::Value;
@@ -19,6 +19,30 @@ pub(in crate::store) trait Fetched:
 }
 
 impl<T> Fetched for T where T: for<'r> FromRow<'r, SqliteRow> + for<'r> FromRow<'r, PgRow> + Send + Unpin {}
+
+/// A tuple that a part of a text of several statements is read into.
+pub(in crate::store) trait Recorded:
+    for<'r> FromRow<'r, SqliteRow> + for<'r> Decode<'r, Postgres> + Type<Postgres>
+{
+}
+
+impl<T> Recorded for T where T: for<'r> FromRow<'r, SqliteRow> + for<'r> Decode<'r, Postgres> + Type<Postgres> {}
+
+/// A row of one of several statements. PostgreSQL gives it as a record, behind the number of the statement.
+#[derive(Debug)]
+pub(in crate::store) enum Found {
+    Postgres(PgRow),
+    Sqlite(SqliteRow),
+}
+
+impl Found {
+    pub(in crate::store) fn read<T: Recorded>(&self) -> Result<T, sqlx::Error> {
+        match self {
+            Self::Postgres(row) => row.try_get(1),
+            Self::Sqlite(row) => T::from_row(row),
+        }
+    }
+}
 
 /// Where a statement runs.
 #[derive(Debug)]

@@ -15,6 +15,8 @@ use uuid::Uuid;
 pub(in crate::store) enum Value {
     Bool(bool),
     Bytes(Vec<u8>),
+    /// One kind of value, for many rows: an array of PostgreSQL.
+    Column(Vec<Self>),
     Integer(i64),
     /// Nothing, of this kind: PostgreSQL asks for the type of a NULL too.
     Null(Kind),
@@ -45,6 +47,7 @@ impl Value {
             let added = match value {
                 Self::Bool(value) => arguments.add(value),
                 Self::Bytes(value) => arguments.add(value),
+                Self::Column(_) => return Err(sqlx::Error::Encode("SQLite has no arrays".into())),
                 Self::Integer(value) => arguments.add(value),
                 Self::Null(_) => arguments.add(None::<i64>),
                 Self::Text(value) => arguments.add(value),
@@ -63,6 +66,7 @@ impl Value {
             let added = match value {
                 Self::Bool(value) => arguments.add(value),
                 Self::Bytes(value) => arguments.add(value),
+                Self::Column(values) => add_array(&mut arguments, values),
                 Self::Integer(value) => arguments.add(value),
                 Self::Null(Kind::Bool) => arguments.add(None::<bool>),
                 Self::Null(Kind::Bytes) => arguments.add(None::<Vec<u8>>),
@@ -77,28 +81,58 @@ impl Value {
         Ok(arguments)
     }
 
-    /// Nothing, of the same kind.
-    pub(in crate::store) const fn to_null(&self) -> Self {
-        Self::Null(match self {
+    /// Of a column, that of its values.
+    pub(in crate::store) fn kind(&self) -> Kind {
+        match self {
             Self::Bool(_) => Kind::Bool,
             Self::Bytes(_) => Kind::Bytes,
+            Self::Column(values) => values.first().map_or(Kind::Text, Self::kind),
             Self::Integer(_) => Kind::Integer,
             Self::Null(kind) => *kind,
             Self::Text(_) => Kind::Text,
             Self::Uuid(_) => Kind::Uuid,
-        })
+        }
     }
 
     /// As PostgreSQL's protocol writes it: a length of four octets and the value.
-    const fn octets(&self) -> usize {
+    fn octets(&self) -> usize {
         4 + match self {
             Self::Bool(_) => 1,
             Self::Bytes(value) => value.len(),
+            Self::Column(values) => 20 + values.iter().map(Self::octets).sum::<usize>(),
             Self::Integer(_) => 8,
             Self::Null(_) => 0,
             Self::Text(value) => value.len(),
             Self::Uuid(_) => 16,
         }
+    }
+}
+
+/// An array of PostgreSQL. What is of another kind than the first stands there as NULL; there is no such column.
+fn add_array(arguments: &mut PgArguments, values: Vec<Value>) -> Result<(), BoxDynError> {
+    macro_rules! array {
+        ($kind:ident, $type:ty) => {{
+            let pick = |value| if let Value::$kind(value) = value { Some(value) } else { None };
+            arguments.add(values.into_iter().map(pick).collect::<Vec<Option<$type>>>())
+        }};
+    }
+    match values.first().map_or(Kind::Text, Value::kind) {
+        Kind::Bool => array!(Bool, bool),
+        Kind::Bytes => array!(Bytes, Vec<u8>),
+        Kind::Integer => array!(Integer, i64),
+        Kind::Text => array!(Text, String),
+        Kind::Uuid => array!(Uuid, Uuid),
+    }
+}
+
+/// The kind's name in PostgreSQL.
+pub(in crate::store) const fn postgres_name(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Bool => "boolean",
+        Kind::Bytes => "bytea",
+        Kind::Integer => "bigint",
+        Kind::Text => "text",
+        Kind::Uuid => "uuid",
     }
 }
 

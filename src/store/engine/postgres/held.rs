@@ -8,7 +8,7 @@ use std::io;
 use std::time::Duration;
 
 use sqlx::pool::PoolConnection;
-use sqlx::postgres::{PgArguments, PgConnection, PgDatabaseError};
+use sqlx::postgres::{PgArguments, PgConnection, PgDatabaseError, PgRow};
 use sqlx::{Arguments as _, PgPool, Postgres, SqlSafeStr, SqlStr};
 
 use crate::id::AccountId;
@@ -71,6 +71,19 @@ impl PgHeld {
         let before = self.begin_statement();
         let done = match self.live() {
             Ok(connection) => sqlx::query_as_with(text, values).fetch_all(connection).await,
+            Err(error) => Err(error),
+        };
+        self.end_statement(before, done)
+    }
+
+    pub(in crate::store::engine) async fn fetch_rows(
+        &mut self,
+        text: SqlStr,
+        values: PgArguments,
+    ) -> Result<Vec<PgRow>, sqlx::Error> {
+        let before = self.begin_statement();
+        let done = match self.live() {
+            Ok(connection) => sqlx::query_with(text, values).fetch_all(connection).await,
             Err(error) => Err(error),
         };
         self.end_statement(before, done)

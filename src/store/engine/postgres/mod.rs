@@ -11,7 +11,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use sqlx::postgres::{PgConnectOptions, PgDatabaseError, PgPoolOptions};
-use sqlx::{ConnectOptions as _, PgConnection, PgPool};
+use sqlx::{ConnectOptions as _, Connection as _, PgConnection, PgPool};
 
 pub(super) use held::PgHeld;
 pub(in crate::store) use listen::{CHANGED, listen};
@@ -70,8 +70,9 @@ impl fmt::Debug for PostgresUrl {
 pub(super) async fn connect(url: &PostgresUrl) -> Result<Pools, StoreError> {
     let read = pool(url, READERS, READER_WAIT, &[("statement_timeout", "30s")]);
     let write = pool(url, CHANGES, CHANGE_WAIT, WRITING);
-    let filing = pool(url, FILERS, FILER_WAIT, WRITING);
-    check_server(url, &filing).await?;
+    check_server(url, &read).await?;
+    let packing = if packs_fast(url, &read).await? { PACKED_FAST } else { &[] };
+    let filing = pool(url, FILERS, FILER_WAIT, &[WRITING, BY_KEYS, packing].concat());
     migrations::check(&filing, url).await?;
     let [read, write, filing] = [read, write, filing].map(Pool::Postgres);
     Ok(Pools { read, write, filing })
@@ -96,6 +97,14 @@ async fn check_server(url: &PostgresUrl, pool: &PgPool) -> Result<(), StoreError
     Err(StoreError::Unfit { database: url.to_string(), detail: wrong.to_owned() })
 }
 
+/// Whether the server is built with LZ4 (most are, from version 14).
+async fn packs_fast(url: &PostgresUrl, pool: &PgPool) -> Result<bool, StoreError> {
+    let text = "SELECT 'lz4' = ANY(enumvals) FROM pg_settings WHERE name = 'default_toast_compression'";
+    let found: Option<bool> =
+        sqlx::query_scalar(text).fetch_optional(pool).await.map_err(|error| explain(error, url))?;
+    Ok(found.unwrap_or(false))
+}
+
 /// A connection for the schema alone: what it does may take long.
 pub(super) async fn connect_alone(url: &PostgresUrl) -> Result<PgConnection, StoreError> {
     let connecting = tokio::time::timeout(CONNECT_LIMIT, url.options.connect());
@@ -112,6 +121,16 @@ fn pool(url: &PostgresUrl, size: u32, wait: Duration, settings: &[(&str, &str)])
         .max_connections(size)
         .acquire_timeout(wait)
         .idle_timeout(IDLE_LIMIT)
+        // One that was in use a moment ago is not asked whether it is still there.
+        .test_before_acquire(false)
+        .before_acquire(|connection, idle| {
+            Box::pin(async move {
+                if idle.idle_for > TRUSTED {
+                    connection.ping().await?;
+                }
+                Ok(true)
+            })
+        })
         .connect_lazy_with(options)
 }
 
@@ -157,6 +176,16 @@ const QUERY_CANCELED: &str = "57014";
 const ALWAYS: &[(&str, &str)] = &[("idle_in_transaction_session_timeout", "15s")];
 /// A batch takes milliseconds.
 const WRITING: &[(&str, &str)] = &[("statement_timeout", "10s"), ("lock_timeout", "2s")];
+/// Of a batch: each statement goes by its keys, also where the server still takes a table for small, and is planned once.
+const BY_KEYS: &[(&str, &str)] = &[
+    ("plan_cache_mode", "force_generic_plan"),
+    ("enable_seqscan", "off"),
+    ("enable_hashjoin", "off"),
+    ("enable_mergejoin", "off"),
+    ("jit", "off"),
+];
+/// How the server packs long values: its own way of old takes longer than everything else about a row.
+const PACKED_FAST: &[(&str, &str)] = &[("default_toast_compression", "lz4")];
 /// The server's end of a connection whose client is gone without a word.
 const OVER_TCP: &[(&str, &str)] = &[
     ("tcp_keepalives_idle", "10"),
@@ -177,6 +206,7 @@ pub(super) const PG_WRITERS: usize = 2;
 const FILERS: u32 = 3;
 const FILER_WAIT: Duration = Duration::from_secs(5);
 const IDLE_LIMIT: Duration = Duration::from_secs(10 * 60);
+const TRUSTED: Duration = Duration::from_secs(1);
 const CONNECT_LIMIT: Duration = Duration::from_secs(10);
 /// Prepared statements a connection keeps: every text of every size of batch.
 const STATEMENTS: usize = 512;
