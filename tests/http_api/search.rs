@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 
+use crate::postgres;
 use crate::server::{STRANGER, Server, keys, text};
 
 struct Scene {
@@ -27,6 +28,15 @@ impl Scene {
             .await;
         scene.deliver("bea@patient.test", 2, "Your elbow", "The elbow hurts, not the knee.").await;
         scene
+    }
+
+    /// Where rows are sealed nothing of a text stands in the index.
+    async fn with_words() -> Option<Self> {
+        if postgres::rows_are_sealed() {
+            println!("skipped: rows are sealed");
+            return None;
+        }
+        Some(Self::set().await)
     }
 
     async fn deliver(&self, to: &str, n: u32, subject: &str, text: &str) {
@@ -64,7 +74,7 @@ impl Scene {
 
 #[tokio::test]
 async fn a_search_shows_where_the_words_stand() {
-    let scene = Scene::set().await;
+    let Some(scene) = Scene::with_words().await else { return };
     let hits = scene.found("q=knee well").await;
     assert_eq!(hits.len(), 1);
     let hit = &hits[0];
@@ -102,7 +112,7 @@ async fn a_search_shows_where_the_words_stand() {
 
 #[tokio::test]
 async fn subject_and_new_text_are_searched_and_quotes_are_not() {
-    let scene = Scene::set().await;
+    let Some(scene) = Scene::with_words().await else { return };
     for (query, subjects) in [
         ("q=knee", &["Your elbow", "Your knee"][..]),
         ("q=elbow", &["Your elbow"]),
@@ -126,8 +136,24 @@ async fn subject_and_new_text_are_searched_and_quotes_are_not() {
 }
 
 #[tokio::test]
-async fn parts_of_the_answer_go_on_where_the_one_before_ended() {
+async fn whole_addresses_and_a_record_are_searched_whatever_is_sealed() {
     let scene = Scene::set().await;
+    for (query, subjects) in [
+        ("q=to:bea@patient.test", &["Your elbow"][..]),
+        ("q=from:bo@practice.test", &["Your elbow", "Your knee"]),
+        ("q=to:bea@patient.test from:bo@practice.test -well", &["Your elbow"]),
+        ("q=to:bea@patient.tes", &[]),
+    ] {
+        assert_eq!(scene.subjects(query).await, subjects, "{query}");
+    }
+    let ana = format!("q=\"the knee\"&contact={}", scene.ana);
+    assert_eq!(scene.subjects(&ana).await, ["Your knee"]);
+    assert_eq!(scene.subjects("q=knee").await.is_empty(), postgres::rows_are_sealed());
+}
+
+#[tokio::test]
+async fn parts_of_the_answer_go_on_where_the_one_before_ended() {
+    let Some(scene) = Scene::with_words().await else { return };
     let first = scene.server.get(&scene.path("q=knee&limit=1")).await.expect(200);
     assert_eq!(first["items"][0]["subject"], "Your elbow");
     // What is filed meanwhile with a later date, or erased, moves nothing.
@@ -149,7 +175,7 @@ async fn parts_of_the_answer_go_on_where_the_one_before_ended() {
 
 #[tokio::test]
 async fn what_cannot_be_looked_for_is_said() {
-    let scene = Scene::set().await;
+    let Some(scene) = Scene::with_words().await else { return };
     let long = format!("q={}", "a".repeat(257));
     let many = format!("q={}", "a ".repeat(17).trim());
     for (query, detail) in [
@@ -169,7 +195,7 @@ async fn what_cannot_be_looked_for_is_said() {
 
 #[tokio::test]
 async fn r4_a_token_searches_its_own_account_and_only_with_the_scope_of_content() {
-    let scene = Scene::set().await;
+    let Some(scene) = Scene::with_words().await else { return };
     let other = scene.server.account().await;
     let path = scene.path("q=knee");
     let reader = scene.server.token(&scene.account, &["messages:content"]).await;
@@ -188,7 +214,7 @@ async fn r4_a_token_searches_its_own_account_and_only_with_the_scope_of_content(
 
 #[tokio::test]
 async fn r64_what_a_search_shows_is_a_read_and_the_words_are_not_written_down() {
-    let scene = Scene::set().await;
+    let Some(scene) = Scene::with_words().await else { return };
     let trail = format!("{}/audit?limit=200", scene.account);
     let before = scene.server.get(&trail).await.expect(200)["items"].as_array().unwrap().len();
     let hits = scene.found("q=knee well").await;
@@ -203,7 +229,7 @@ async fn r64_what_a_search_shows_is_a_read_and_the_words_are_not_written_down() 
 
 #[tokio::test]
 async fn what_gets_onto_the_record_by_another_way_is_found_and_what_is_taken_back_is_not() {
-    let scene = Scene::set().await;
+    let Some(scene) = Scene::with_words().await else { return };
     let sent = json!({
         "message_id_header": "crm-1@practice.test", "contact_id": scene.ana, "user_id": scene.user,
         "subject": "Reminder", "sent_at": "2020-11-23T00:00:00Z", "text": "Bring the insoles",
