@@ -4,7 +4,7 @@
 //! language. The index names candidates, [`SearchQuery`] decides on them by their text. Every term bears letters of its
 //! account, so that no account's search walks another's part of the index (R4).
 //!
-//! To index nothing of the text, an account's filings are given [`Terms::none`]: exact addresses alone find them then.
+//! To index nothing of the text, an account's filings are given `Terms::none`: exact addresses alone find them then.
 
 mod backlog;
 mod fold;
