@@ -207,7 +207,7 @@ async fn contents(desk: &Desk) -> Vec<Vec<u8>> {
 
 #[tokio::test]
 async fn an_account_whose_rows_are_sealed_is_made_clear_first() {
-    if !postgres::rows_are_sealed() {
+    if postgres::skips(!postgres::rows_are_sealed(), "the rows are clear") {
         return;
     }
     let app = TestApp::start().await;
@@ -221,7 +221,7 @@ async fn an_account_whose_rows_are_sealed_is_made_clear_first() {
 
 #[tokio::test]
 async fn an_account_moves_to_another_copy_and_goes_on_there_as_if_nothing_had_been() {
-    if postgres::rows_are_sealed() {
+    if postgres::skips(postgres::rows_are_sealed(), SEALED) {
         return;
     }
     let practice = Practice::open().await;
@@ -310,7 +310,7 @@ async fn goes_on(practice: &Practice, new: &Desk, copy: &TestApp) {
 
 #[tokio::test]
 async fn without_the_old_keys_the_rest_is_imported_and_what_is_missing_is_said() {
-    if postgres::rows_are_sealed() {
+    if postgres::skips(postgres::rows_are_sealed(), SEALED) {
         return;
     }
     let practice = Practice::open().await;
@@ -448,7 +448,7 @@ fn files_below(folder: &Path) -> Vec<PathBuf> {
 
 #[tokio::test]
 async fn a_damaged_message_is_named_and_the_rest_is_exported_and_imported() {
-    if postgres::rows_are_sealed() {
+    if postgres::skips(postgres::rows_are_sealed(), SEALED) {
         return;
     }
     let practice = Practice::on(TestApp::start_with_sqlite().await).await;
@@ -522,7 +522,7 @@ impl Folder {
 #[tokio::test]
 #[expect(clippy::too_many_lines, reason = "a table of bad exports")]
 async fn a_bad_export_is_refused_with_file_and_line_and_nothing_of_it_is_written() {
-    if postgres::rows_are_sealed() {
+    if postgres::skips(postgres::rows_are_sealed(), SEALED) {
         return;
     }
     let practice = Practice::open().await;
@@ -653,7 +653,7 @@ async fn a_bad_export_is_refused_with_file_and_line_and_nothing_of_it_is_written
 /// Deterministic: the first try ends at a row that the database refuses, far behind the account itself.
 #[tokio::test]
 async fn an_import_that_ended_in_the_middle_is_finished_by_running_it_again() {
-    if postgres::rows_are_sealed() {
+    if postgres::skips(postgres::rows_are_sealed(), SEALED) {
         return;
     }
     let practice = Practice::open().await;
@@ -684,7 +684,7 @@ async fn an_import_that_ended_in_the_middle_is_finished_by_running_it_again() {
 
 #[tokio::test]
 async fn an_import_that_is_killed_again_and_again_ends_with_everything_once() {
-    if postgres::rows_are_sealed() {
+    if postgres::skips(postgres::rows_are_sealed(), SEALED) {
         return;
     }
     let practice = Practice::open().await;
@@ -727,7 +727,7 @@ async fn is_the_same(practice: &Practice, copy: &TestApp) {
 #[tokio::test]
 #[expect(clippy::too_many_lines, reason = "the shapes of the rows")]
 async fn lists_longer_than_a_page_come_out_as_they_went_in() {
-    if postgres::rows_are_sealed() {
+    if postgres::skips(postgres::rows_are_sealed(), SEALED) {
         return;
     }
     let practice = Practice::open().await;
@@ -800,3 +800,5 @@ async fn lists_longer_than_a_page_come_out_as_they_went_in() {
         assert!(lines(&export.0) == lines(&out), "{file:?}");
     }
 }
+
+const SEALED: &str = "an account whose rows are sealed is not exported";

@@ -362,8 +362,8 @@ async fn whoever_has_the_disk_and_not_the_keys_finds_no_word_of_the_day() {
 
 #[tokio::test]
 async fn a_sealed_value_that_was_moved_costs_one_message() {
-    if postgres::is_wanted() {
-        return; // The file itself is changed.
+    if postgres::skips(postgres::is_wanted(), "the file of SQLite itself is changed") {
+        return;
     }
     let app = TestApp::start_with(&["SYNCMX_STORE__SEAL_ROWS=true"]).await;
     let desk = Desk::open(&app).await;

@@ -322,8 +322,7 @@ async fn private_addresses_are_refused_at_each_call() {
 
 #[tokio::test]
 async fn what_failed_for_three_days_is_a_dead_letter_until_it_is_replayed() {
-    if postgres::is_wanted() {
-        // Three days are put into the file of SQLite.
+    if postgres::skips(postgres::is_wanted(), "three days are put into the file of SQLite") {
         return;
     }
     let mut world = World::start(json!({ "events": ["message.filed"] })).await;
@@ -381,8 +380,8 @@ async fn age_deliveries(folder: &Path, days: i64) {
 /// one id and one body on every attempt.
 #[tokio::test]
 async fn through_kill_9_every_event_arrives_in_order_and_with_one_id() {
-    if postgres::is_wanted() {
-        // Another node could be sending: a lease has to end after each kill, which takes longer than a test may.
+    // Another node could be sending.
+    if postgres::skips(postgres::is_wanted(), "PostgreSQL's leases end later than a test may") {
         return;
     }
     let mut world = World::start(json!({ "events": ["message.filed"] })).await;

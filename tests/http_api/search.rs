@@ -32,11 +32,8 @@ impl Scene {
 
     /// Where rows are sealed nothing of a text stands in the index.
     async fn with_words() -> Option<Self> {
-        if postgres::rows_are_sealed() {
-            println!("skipped: rows are sealed");
-            return None;
-        }
-        Some(Self::set().await)
+        let is_without = postgres::skips(postgres::rows_are_sealed(), "no words of sealed rows are indexed");
+        if is_without { None } else { Some(Self::set().await) }
     }
 
     async fn deliver(&self, to: &str, n: u32, subject: &str, text: &str) {

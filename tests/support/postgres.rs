@@ -202,6 +202,15 @@ pub(crate) fn rows_are_sealed() -> bool {
     std::env::var("SYNCMX_TEST_SEAL_ROWS").is_ok_and(|sealed| sealed == "1")
 }
 
+/// Whether a test has to be left out, with a line that says why.
+#[allow(clippy::allow_attributes, dead_code, reason = "each program that includes this uses its own part")]
+pub(crate) fn skips(is_left_out: bool, why: &str) -> bool {
+    if is_left_out {
+        println!("skipped: {why}");
+    }
+    is_left_out
+}
+
 pub(crate) async fn connect(url: &str) -> PgConnection {
     try_connect(url).await.unwrap()
 }
