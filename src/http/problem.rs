@@ -100,6 +100,7 @@ impl From<StoreError> for Problem {
             | StoreError::Commit(_)
             | StoreError::Database(_)
             | StoreError::Locked { .. }
+            | StoreError::Importing
             | StoreError::TimedOut => Self::unavailable("the store cannot be used now"),
             StoreError::NoSuchAccount => Self::not_found("account"),
             StoreError::Corrupt { .. } | StoreError::Damaged { .. } => Self::new(

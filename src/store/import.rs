@@ -18,7 +18,7 @@ use crate::id::AccountId;
 use crate::keys::Keys;
 use crate::message::Text;
 use crate::store::audit::{self, Act, Actor, ChainCheck};
-use crate::store::directory::merge_settings;
+use crate::store::directory::{Change, DirectoryError, merge_settings};
 use crate::store::engine::{self, Builder, Connection, Fault, Transaction, query, query_scalar};
 use crate::store::lines::{
     AccountLine, AuditLine, ConfirmationLine, ContactLine, ContentFile, ConversationLine, DIRECTIONS,
@@ -29,7 +29,7 @@ use crate::store::lines::{
 use crate::store::queries::{self, Hash16, MESSAGES, TOMBSTONES};
 use crate::store::row_keyring::RowKeySet;
 use crate::store::rows::{HeldRow, MessageRow, ParticipantRow, Rows};
-use crate::store::seal::SealError;
+use crate::store::seal::{KeyNumber, SealError};
 use crate::store::search::{self, SearchDocumentRow, Terms};
 use crate::store::statement::{Insert, insert, select};
 use crate::store::submission::SealedCopy;
@@ -57,6 +57,8 @@ pub enum Standing {
     Absent,
     /// An import of this export was begun and not finished.
     Begun,
+    /// The same, and everything in the account was erased since.
+    Emptied,
     /// This export is imported.
     Done,
     /// It is here, and did not come from this export.
@@ -136,6 +138,9 @@ impl Inspector {
             Kind::Account => self.look_at_account(line)?,
             Kind::Audit => {
                 let AuditLine { seq, at, actor, action, object, detail, hash, .. } = self.parse(line)?;
+                if !(1..=SEQ_MAX).contains(&seq) {
+                    return Err(format!("seq is {seq}: the trail could not go on"));
+                }
                 self.chain.follow((seq, at, actor, action, object, detail, hash.0));
             }
             Kind::Conversations => {
@@ -167,7 +172,7 @@ impl Inspector {
             Kind::DailyFilings => self.check::<DailyFilingLine>(line)?,
             Kind::Deliveries => self.check::<DeliveryLine>(line)?,
             Kind::DeliveryAddresses => self.check::<DeliveryAddressLine>(line)?,
-            Kind::Events => self.check::<EventLine>(line)?,
+            Kind::Events => check_event_id(self.parse::<EventLine>(line)?.event_id)?,
             Kind::Marks => self.check::<MarkLine>(line)?,
             Kind::RelayDigests => self.check::<RelayDigestLine>(line)?,
             Kind::RelayJobs => self.check::<RelayJobLine>(line)?,
@@ -224,6 +229,16 @@ fn parse<L: Line>(account: AccountId, line: &str) -> Result<L, String> {
     Ok(parsed)
 }
 
+/// The account's own events follow its last one, whatever that is: none may stand where there is no room behind it.
+fn check_event_id(id: Uuid) -> Result<(), String> {
+    let latest = Timestamp::now().plus_days(1).as_millis();
+    let made_at = i64::try_from(id.as_u128() >> 80).unwrap_or(i64::MAX);
+    if id.get_version_num() != 7 || made_at > latest {
+        return Err(format!("event_id {id} is no UUIDv7 of a time before tomorrow"));
+    }
+    Ok(())
+}
+
 fn reason(text: &str) -> Option<&'static str> {
     Reason::ALL.iter().map(|reason| reason.as_str()).find(|word| *word == text)
 }
@@ -237,22 +252,20 @@ impl Store {
         if self.account(account).await?.is_none() {
             return Ok(if account == AccountId::OPERATOR { Standing::Foreign } else { Standing::Absent });
         }
-        let detail: Option<Option<String>> = query_scalar(
-            "SELECT detail FROM audit WHERE account_id = $1 AND action = $2 AND object = 'account'
-             ORDER BY seq DESC LIMIT 1",
-        )
-        .bind(account.uuid())
-        .bind(IMPORT)
-        .fetch_optional(self.reader())
-        .await?;
-        let detail: JsonValue =
-            detail.flatten().and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default();
+        let mut reader = self.reader().acquire().await?;
+        let detail = last_import(&mut reader, account).await?;
         Ok(match (detail["export_id"].as_str(), detail["state"].as_str()) {
             (Some(id), _) if id != export.to_string() => Standing::Foreign,
             (Some(_), Some(DONE)) => Standing::Done,
+            (Some(_), _) if was_emptied(&mut reader, account).await? => Standing::Emptied,
             (Some(_), _) => Standing::Begun,
             (None, _) => Standing::Foreign,
         })
+    }
+
+    /// Whether an account is here in part: its import was begun and not finished.
+    pub(in crate::store) async fn is_importing(&self, account: AccountId) -> Result<bool, StoreError> {
+        is_importing(&mut self.reader().acquire().await?, account).await
     }
 
     /// The first of these names that another account has.
@@ -302,6 +315,54 @@ impl Store {
     pub fn importer(&self, account: AccountId, export: Uuid, same_hash_key: bool) -> Importer {
         Importer { store: self.clone(), account, export, same_hash_key }
     }
+}
+
+impl Change {
+    /// R60: what an unfinished import would bring back is not erased piecemeal; the whole account may be.
+    pub(in crate::store) async fn refuse_while_importing(
+        &mut self,
+        account: AccountId,
+    ) -> Result<(), DirectoryError> {
+        if is_importing(self.on(account).await?, account).await? {
+            return Err(DirectoryError::Conflict(
+                "the account's import is not finished and would bring it back: run `syncmx import` again first"
+                    .to_owned(),
+            ));
+        }
+        Ok(())
+    }
+}
+
+async fn is_importing(connection: &mut Connection, account: AccountId) -> Result<bool, StoreError> {
+    let detail = last_import(connection, account).await?;
+    Ok(detail["export_id"].is_string() && detail["state"] != DONE)
+}
+
+/// What the trail says of the last import, if there was one.
+async fn last_import(connection: &mut Connection, account: AccountId) -> Result<JsonValue, StoreError> {
+    let detail: Option<Option<String>> = query_scalar(
+        "SELECT detail FROM audit WHERE account_id = $1 AND action = $2 AND object = 'account'
+         ORDER BY seq DESC LIMIT 1",
+    )
+    .bind(account.uuid())
+    .bind(IMPORT)
+    .fetch_optional(connection)
+    .await?;
+    Ok(detail.flatten().and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default())
+}
+
+/// Whether everything in the account was erased after its import was begun. Not where the account is yet to be written:
+/// its trail comes first, and tells of what was elsewhere.
+async fn was_emptied(connection: &mut Connection, account: AccountId) -> Result<bool, StoreError> {
+    let last: Option<String> = query_scalar(
+        "SELECT u.action FROM accounts a JOIN audit u ON u.account_id = a.account_id
+         WHERE a.account_id = $1 AND u.action IN ($2, 'purge') AND u.object = 'account' ORDER BY u.seq DESC LIMIT 1",
+    )
+    .bind(account.uuid())
+    .bind(IMPORT)
+    .fetch_optional(connection)
+    .await?;
+    Ok(last.as_deref() == Some("purge"))
 }
 
 impl Importer {
@@ -439,6 +500,7 @@ impl Importer {
         }
         let mut transaction = self.begin().await?;
         self.keep_new(&mut transaction, &mut messages).await?;
+        self.refuse_below_floor(&mut transaction, copies.values().map(|copy| &copy.content_key)).await?;
         let taken = messages.len() as u64;
         let mut rows = Rows::default();
         for message in messages {
@@ -501,6 +563,7 @@ impl Importer {
             rows.push(held_row(held, &copy)?);
         }
         let mut transaction = self.begin().await?;
+        self.refuse_below_floor(&mut transaction, rows.iter().map(|row| &row.content_key)).await?;
         let mut new = Rows::default();
         for row in rows {
             if self.is_held_or_filed(&mut transaction, row.delivery_id).await? {
@@ -577,11 +640,15 @@ impl Importer {
         let webhooks: Vec<WebhookLine> = self.parsed(lines)?;
         let taken = webhooks.len() as u64;
         let key = self.store.account_keys(self.account).await?;
-        let mut transaction = self.begin().await?;
-        for webhook in webhooks {
+        let mut sealed = Vec::with_capacity(webhooks.len());
+        for webhook in &webhooks {
             let mut secret = Zeroizing::new([0; 32]);
             aws_lc_rs::rand::fill(secret.as_mut()).map_err(|_| StoreError::from(SealError::Failed))?;
-            let sealed = key.seal(webhook.webhook_id, secret.as_slice()).map_err(StoreError::from)?;
+            sealed.push(key.seal(webhook.webhook_id, secret.as_slice()).map_err(StoreError::from)?);
+        }
+        let mut transaction = self.begin().await?;
+        self.refuse_below_floor(&mut transaction, sealed.iter().map(|sealed| &sealed.content_key)).await?;
+        for (webhook, sealed) in webhooks.into_iter().zip(sealed) {
             query(
                 "INSERT INTO webhooks (account_id, webhook_id, url, events, detail, state, off_because, secret_key, secret,
                  passed, leased_until, created_at) VALUES ($1, $2, $3, $4, $5, 'off', $6, $7, $8, $9, 0, $10)
@@ -620,9 +687,33 @@ impl Importer {
         }
     }
 
+    /// What an account key has sealed that is gone, or is about to go, would never open: then it is sealed again.
+    async fn refuse_below_floor<'k>(
+        &self,
+        connection: &mut Connection,
+        mut content_keys: impl Iterator<Item = &'k Vec<u8>>,
+    ) -> Result<(), ImportError> {
+        let floor: Option<i64> = query_scalar("SELECT key_floor FROM accounts WHERE account_id = $1")
+            .bind(self.account.uuid())
+            .fetch_optional(connection)
+            .await
+            .map_err(StoreError::from)?;
+        let floor = floor.unwrap_or_default();
+        let is_sound = |key: &Vec<u8>| KeyNumber::of(key).is_some_and(|number| number.as_i64() >= floor);
+        if content_keys.all(is_sound) {
+            return Ok(());
+        }
+        self.store.forget_addresses();
+        Err(ImportError::Refused("the account's key was rotated meanwhile".to_owned()))
+    }
+
     async fn begin(&self) -> Result<Transaction, StoreError> {
         let mut transaction = self.store.begin().await?;
         transaction.lock_accounts(&[self.account]).await?;
+        // R60: erased while this is at work.
+        if was_emptied(&mut transaction, self.account).await? {
+            return Err(StoreError::NoSuchAccount);
+        }
         Ok(transaction)
     }
 }
@@ -726,5 +817,7 @@ fn refused(error: sqlx::Error) -> ImportError {
 const IMPORT: &str = "import";
 const DONE: &str = "done";
 const WEBHOOK_OFF: &str = "imported: its secret stayed behind; make a new one, then turn it on";
+/// More rows than a trail ever has, far below where numbers end.
+const SEQ_MAX: i64 = 1 << 53;
 const WRITE_TRIES: u32 = 3;
 const WRITE_PAUSE: Duration = Duration::from_secs(1);

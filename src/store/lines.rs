@@ -470,7 +470,7 @@ line! {
 #[serde(deny_unknown_fields)]
 pub(in crate::store) struct EventLine {
     account_id: Uuid,
-    event_id: Uuid,
+    pub(in crate::store) event_id: Uuid,
     #[serde(rename = "type")]
     #[sqlx(rename = "type")]
     type_name: String,

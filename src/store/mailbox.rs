@@ -29,11 +29,13 @@ pub enum Lookup {
 #[derive(Debug)]
 pub(in crate::store) struct Addresses {
     known: Cache<String, (UserMailbox, Instant)>,
+    /// Accounts that are here as a whole, and will be.
+    whole: Cache<AccountId, ()>,
 }
 
 impl Addresses {
     pub(in crate::store) fn new() -> Self {
-        Self { known: Cache::new(MAX_ADDRESSES) }
+        Self { known: Cache::new(MAX_ADDRESSES), whole: Cache::new(MAX_ADDRESSES) }
     }
 
     pub(in crate::store) fn forget(&self) {
@@ -127,13 +129,31 @@ impl Store {
             Some((account, ..)) if chain.iter().any(|(.., revoked_at)| revoked_at.is_some()) => {
                 Lookup::Off(AccountId::from_uuid(*account))
             }
-            Some((account, conversation, None, _)) => Lookup::Found(Mailbox::Reply(ReplyMailbox {
-                account: AccountId::from_uuid(*account),
-                conversation: ConversationId::from_uuid(*conversation),
-            })),
+            Some((account, conversation, None, _)) => {
+                let account = AccountId::from_uuid(*account);
+                self.require_whole(account).await?;
+                let conversation = ConversationId::from_uuid(*conversation);
+                Lookup::Found(Mailbox::Reply(ReplyMailbox { account, conversation }))
+            }
             // Merged into one that is no longer there.
             Some((_, _, Some(_), _)) => Lookup::Unknown,
         })
+    }
+}
+
+impl Store {
+    /// Mail is taken once all of an import is there: until then the sender is to try again.
+    async fn require_whole(&self, account: AccountId) -> Result<(), StoreError> {
+        let whole = &self.inner.addresses.whole;
+        if whole.find(&account).is_some() {
+            return Ok(());
+        }
+        let epoch = whole.epoch();
+        if self.is_importing(account).await? {
+            return Err(StoreError::Importing);
+        }
+        whole.put(epoch, account, ());
+        Ok(())
     }
 }
 

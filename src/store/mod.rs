@@ -210,6 +210,9 @@ pub enum StoreError {
         /// Which setting.
         detail: String,
     },
+    /// The account takes no mail before all of it is here.
+    #[error("the account's import is not finished")]
+    Importing,
     /// The store took too long; nothing was written, and nothing will be.
     #[error("the store took too long")]
     TimedOut,

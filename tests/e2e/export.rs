@@ -620,6 +620,27 @@ async fn a_bad_export_is_refused_with_file_and_line_and_nothing_of_it_is_written
             "EOF while parsing",
         ),
         (
+            "no room behind the last event",
+            Box::new(|bad| {
+                bad.forge("rows/events.ndjson", |text| {
+                    let last: Value = serde_json::from_str(text.lines().last().unwrap()).unwrap();
+                    text.replace(last["event_id"].as_str().unwrap(), &uuid::Uuid::max().to_string())
+                });
+            }),
+            "is no UUIDv7 of a time before tomorrow",
+        ),
+        (
+            "no room behind the trail",
+            Box::new(|bad| {
+                bad.forge("rows/audit.ndjson", |text| {
+                    let seq = format!("\"seq\":{},", text.lines().count());
+                    assert!(text.contains(&seq), "{seq}");
+                    text.replace(&seq, &format!("\"seq\":{},", i64::MAX))
+                });
+            }),
+            "the trail could not go on",
+        ),
+        (
             "settings",
             Box::new(|bad| {
                 bad.forge("rows/account.ndjson", |text| text.replace("internal_domains", "no_such_key"))
@@ -662,6 +683,59 @@ async fn an_import_that_ended_in_the_middle_is_finished_by_running_it_again() {
     practice.export(&export.0).await;
     let copy = other_copy(keys_of(&practice.app)).await;
     let bad = export.copied_to(folder.path().join("bad"));
+    end_in_the_middle(&bad, &practice);
+    let (code, _, said) = json(&copy, &["import", bad.path()]).await;
+    assert!(code == 1 && said.contains("rows/webhook_deliveries.ndjson, line 1"), "{said}");
+    let new = practice.desk.clone().at(&copy);
+    // Mail is not taken before all is there.
+    let early = copy.send(&LENA, &new.sync, &practice.first).await;
+    assert_eq!(early.decisive().codes(), "550 5.1.1");
+    let from = "anna.bergmann@web-post.test";
+    let routed = Draft { id: "routed", from, to: &practice.reply_address, ..Draft::default() };
+    let early = copy.send(&ANNA, &practice.reply_address, &routed.raw()).await;
+    assert!(early.decisive().codes().starts_with("451 "), "{}", early.decisive().codes());
+    // R60: what it would bring back is not erased.
+    let account = format!("/accounts/{}", new.account);
+    let held = text(&new.get("/held").await["items"][0]["id"]);
+    let message = text(&new.timeline(&new.anna).await[0]["id"]);
+    for (path, body) in [
+        ("/purge".to_owned(), json!({ "contact_id": new.anna })),
+        (format!("/messages/{message}:undo"), json!({})),
+        (format!("/held/{held}:discard"), json!({})),
+    ] {
+        let (status, answer) = copy.api.call(Method::POST, &format!("{account}{path}"), Some(body)).await;
+        assert_eq!(status, 409, "{path}: {answer}");
+        assert!(answer["detail"].as_str().unwrap().contains("import"), "{path}: {answer}");
+    }
+    let (code, report, said) = json(&copy, &["import", export.path()]).await;
+    assert_eq!(code, 0, "{said}");
+    assert_eq!((&report["messages"], &report["messages_known"]), (&0.into(), &7.into()), "{report}");
+    is_the_same(&practice, &copy).await;
+}
+
+#[tokio::test]
+async fn r60_an_import_does_not_bring_back_an_account_that_was_erased_meanwhile() {
+    if postgres::skips(postgres::rows_are_sealed(), SEALED) {
+        return;
+    }
+    let practice = Practice::open().await;
+    let folder = tempfile::tempdir().unwrap();
+    let export = Folder(folder.path().join("export"));
+    practice.export(&export.0).await;
+    let copy = other_copy(keys_of(&practice.app)).await;
+    let bad = export.copied_to(folder.path().join("bad"));
+    end_in_the_middle(&bad, &practice);
+    let (code, _, said) = json(&copy, &["import", bad.path()]).await;
+    assert_eq!(code, 1, "{said}");
+    let new = practice.desk.clone().at(&copy);
+    new.post("/purge", json!({ "all": true })).await;
+    let (code, _, said) = json(&copy, &["import", export.path()]).await;
+    assert!(code == 1 && said.contains("was erased since its import was begun"), "{said}");
+    assert_eq!(new.get("/contacts").await["items"], json!([]));
+}
+
+/// All before it is there: of a webhook that is not.
+fn end_in_the_middle(bad: &Folder, practice: &Practice) {
     bad.forge("rows/webhook_deliveries.ndjson", |_| {
         let none = uuid::Uuid::nil();
         let line = json!({
@@ -670,16 +744,6 @@ async fn an_import_that_ended_in_the_middle_is_finished_by_running_it_again() {
         });
         format!("{line}\n")
     });
-    let (code, _, said) = json(&copy, &["import", bad.path()]).await;
-    assert!(code == 1 && said.contains("rows/webhook_deliveries.ndjson, line 1"), "{said}");
-    let new = practice.desk.clone().at(&copy);
-    // Mail is not taken before all is there.
-    let early = copy.send(&LENA, &new.sync, &practice.first).await;
-    assert_eq!(early.decisive().codes(), "550 5.1.1");
-    let (code, report, said) = json(&copy, &["import", export.path()]).await;
-    assert_eq!(code, 0, "{said}");
-    assert_eq!((&report["messages"], &report["messages_known"]), (&0.into(), &7.into()), "{report}");
-    is_the_same(&practice, &copy).await;
 }
 
 #[tokio::test]

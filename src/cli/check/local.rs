@@ -135,6 +135,7 @@ const fn mending(error: &StoreError) -> &'static str {
         | StoreError::Database(_)
         | StoreError::Defect(_)
         | StoreError::Migration(_)
+        | StoreError::Importing
         | StoreError::NoSuchAccount
         | StoreError::SchemaNewer { .. }
         | StoreError::Seal(_)

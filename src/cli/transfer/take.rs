@@ -63,6 +63,12 @@ async fn import_into(
             report.was_done = true;
             return Ok(report);
         }
+        Standing::Emptied => {
+            return Err(Failure::No(format!(
+                "everything in account {account} was erased since its import was begun: it cannot be gone on with, \
+                 and nothing was changed"
+            )));
+        }
         Standing::Foreign => {
             return Err(Failure::No(format!(
                 "account {account} is here already, and does not come from this export: nothing was changed"

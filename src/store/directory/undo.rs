@@ -31,13 +31,14 @@ impl Change {
     /// Takes a filed mail back from the record.
     ///
     /// # Errors
-    /// `NotFound`, or `Conflict` after 30 days.
+    /// `NotFound`, or `Conflict` after 30 days and while the account's import is not finished.
     pub async fn undo_message(
         &mut self,
         account: AccountId,
         message: MessageId,
         actor: &str,
     ) -> Result<Undone, DirectoryError> {
+        self.refuse_while_importing(account).await?;
         let keys = self.row_keys(account).await?;
         let found = doomed(self.on(account).await?, (account, &keys), &[message.uuid()]).await?;
         let found = found.into_iter().next().ok_or(DirectoryError::NotFound("message"))?;

@@ -200,16 +200,19 @@ impl Change {
     /// Begins a purge. From the commit on it happens, whatever becomes of us; `Store::work_off` carries it out.
     ///
     /// # Errors
-    /// `NotFound` if there is no such thing.
+    /// `NotFound` if there is no such thing, `Conflict` for a part of an account whose import is not finished.
     pub async fn begin_purge(
         &mut self,
         account: AccountId,
         of: PurgeOf,
         actor: &str,
     ) -> Result<PurgeId, DirectoryError> {
+        if of != PurgeOf::All {
+            self.refuse_while_importing(account).await?;
+        }
         match of {
             PurgeOf::All => self.stop_account(account).await?,
-            PurgeOf::Contact(contact) => self.contact(account, contact).await.map(|_| ())?,
+            PurgeOf::Contact(contact) => self.require_contact(account, contact).await?,
             PurgeOf::Message(message) => self.require_message(account, message).await?,
             PurgeOf::Mine(user) => self.user(account, user).await.map(|_| ())?,
             PurgeOf::User(user) => self.stop_user(account, user).await?,
@@ -366,6 +369,21 @@ impl Change {
     /// If the store fails.
     pub async fn note_act(&mut self, act: Act) -> Result<(), DirectoryError> {
         Ok(crate::store::audit::append(self.on(act.account).await?, vec![act]).await?)
+    }
+
+    /// Without reading what it says: that may not open.
+    async fn require_contact(
+        &mut self,
+        account: AccountId,
+        contact: ContactId,
+    ) -> Result<(), DirectoryError> {
+        let found: Option<(Uuid,)> =
+            query_as("SELECT contact_id FROM contacts WHERE account_id = $1 AND contact_id = $2")
+                .bind(account.uuid())
+                .bind(contact.uuid())
+                .fetch_optional(self.on(account).await?)
+                .await?;
+        found.map(|_| ()).ok_or(DirectoryError::NotFound("contact"))
     }
 
     async fn require_message(
