@@ -17,6 +17,7 @@ use crate::config::{Config, ConfigError, Smtp, Timeouts, Tls};
 use crate::keys::{KeyFileError, Keys};
 use crate::smtp::listener::SettingsSwitch;
 use crate::smtp::session::TlsPolicy;
+use crate::store::Store;
 
 /// The configuration in use.
 #[derive(Debug)]
@@ -59,8 +60,9 @@ impl InUse {
     }
 }
 
-/// Looks at the key file until the server drains, and takes up what has changed.
-pub(crate) async fn watch_keys(path: PathBuf, keys: Arc<Keys>, draining: CancellationToken) {
+/// Looks at the key file until the server drains, and takes up what has changed. Keys that were kept are looked for again
+/// each time.
+pub(crate) async fn watch_keys(path: PathBuf, keys: Arc<Keys>, store: Store, draining: CancellationToken) {
     let mut looks = tokio::time::interval(KEY_FILE_LOOK);
     looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     // The first look takes up what has changed since the start.
@@ -70,7 +72,21 @@ pub(crate) async fn watch_keys(path: PathBuf, keys: Arc<Keys>, draining: Cancell
         if now != seen {
             seen = now;
             take_up_keys(&path, &keys);
+        } else if keys.master.are_kept() {
+            take_up_fitting(&path, &keys, &store).await;
         }
+    }
+}
+
+/// A master key was rotated and revoked between two looks: the store knows whether the others open all there is. Asked a
+/// look later, when what was being wrapped with the old one is on file.
+async fn take_up_fitting(path: &Path, keys: &Keys, store: &Store) {
+    let Ok(needed) = store.masters_in_use().await else { return };
+    let masters = keys.master.clone();
+    let read = tokio::task::spawn_blocking(move || masters.read_again_for(&needed)).await;
+    if matches!(read, Ok(Ok(_))) {
+        info!(master = %keys.master.current().id, "keys.taken_up");
+        take_up_keys(path, keys);
     }
 }
 

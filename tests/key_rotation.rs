@@ -20,6 +20,8 @@ use syncmx::outbox::EndpointUrl;
 use syncmx::store::directory::{
     Detail, GRACE_MILLIS, HeldTarget, NewWebhook, Remembered, Request, StoredAnswer,
 };
+use syncmx::store::import::{ImportError, Incoming};
+use syncmx::store::lines::Kind;
 use syncmx::store::outbox::WebhookKey;
 use syncmx::store::seal::Vault;
 use syncmx::store::{Store, StoreError};
@@ -414,6 +416,54 @@ async fn a_master_rotation_that_is_killed_makes_no_third_key(engine: Engine) {
     all_open(&mut world, &alone, 3).await;
 }
 
+async fn nothing_is_imported_that_a_key_has_sealed_which_is_gone(engine: Engine) {
+    let mut world = world_with_file(engine).await;
+    let importer = world.store.importer(world.account, Uuid::now_v7(), true);
+    let line = serde_json::json!({
+        "account_id": world.account, "webhook_id": Uuid::now_v7(), "url": "https://crm.test/hook", "events": ["*"],
+        "detail": "meta", "state": "on", "off_because": null, "passed": Uuid::nil(), "created_at": 0,
+    });
+    let lines = || vec![Incoming { line: line.to_string(), content: None }];
+    world.run("UPDATE accounts SET key_floor = 2 WHERE name = 'Praxis'").await;
+    let refused = importer.write(Kind::Webhooks, lines()).await;
+    assert!(matches!(refused, Err(ImportError::Refused(_))), "{refused:?}");
+    assert_eq!(world.count("SELECT count(*) FROM webhooks").await, 0);
+    // With the key of now.
+    world.run("UPDATE accounts SET key_floor = 1 WHERE name = 'Praxis'").await;
+    world.store.rotate_account_key(world.account, "operator").await.unwrap();
+    assert_eq!(world.store.finish_rotations(after_the_grace()).await.unwrap(), 1);
+    importer.write(Kind::Webhooks, lines()).await.unwrap();
+    assert_eq!(world.count("SELECT count(*) FROM webhooks").await, 1);
+}
+
+async fn a_master_key_that_was_revoked_before_a_server_has_looked_strands_nobody(engine: Engine) {
+    let mut world = world_with_file(engine).await;
+    file_many(&world.store, &world, "before", 3).await;
+    let config = config_of(&world);
+    let old = world.keys.master.current().id;
+    for arguments in [&["keys", "rotate", "master"][..], &["keys", "revoke", "master", &old.to_string()]] {
+        assert!(program(&config, arguments).status().unwrap().success(), "{arguments:?}");
+    }
+    // This one has not looked in between: what is in the file now, it cannot know to fit.
+    let masters = world.keys.master.clone();
+    assert!(masters.read_again().is_err());
+    let make = async |store: &Store| {
+        let mut change = store.change().await.unwrap();
+        let made = change.create_account("Neighbour", &serde_json::Map::new()).await;
+        change.commit().await.unwrap();
+        made
+    };
+    make(&world.store).await.unwrap_err();
+    // But the store does.
+    let needed = world.store.masters_in_use().await.unwrap();
+    assert!(masters.read_again_for(&needed).unwrap());
+    make(&world.store).await.unwrap();
+    file_many(&world.store, &world, "after", 3).await;
+    let fresh = Arc::new(Keys::load_or_create(&key_file(&world)).unwrap());
+    assert!(fresh.master.find(old).is_none());
+    all_open(&mut world, &fresh, 6).await;
+}
+
 fn config_of(world: &World) -> PathBuf {
     let path = world.folder.path().join("syncmx.toml");
     let url = match &world.settings.url {
@@ -446,4 +496,6 @@ on_both_engines! {
     a_master_key_that_one_account_needs_is_asked_for_by_name,
     a_rotation_that_is_killed_is_gone_on_with,
     a_master_rotation_that_is_killed_makes_no_third_key,
+    nothing_is_imported_that_a_key_has_sealed_which_is_gone,
+    a_master_key_that_was_revoked_before_a_server_has_looked_strands_nobody,
 }

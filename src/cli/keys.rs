@@ -6,6 +6,7 @@
 
 use std::path::Path;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::{Subcommand, ValueEnum};
 use serde_json::{Value, json};
@@ -218,6 +219,7 @@ async fn revoke(config: &Config, key: &[String]) -> Result<(), Failure> {
 
 /// Only what nothing is wrapped by: without it, that could never be read again.
 async fn revoke_master(config: &Config, path: &Path, id: MasterKeyId) -> Result<(), Failure> {
+    let_servers_look(path).await;
     let (keys, store) = app::open_store(config).await?;
     let uses = store.master_uses().await.map_err(|error| Failure::unreachable(&error))?;
     store.close().await;
@@ -240,6 +242,16 @@ async fn revoke_master(config: &Config, path: &Path, id: MasterKeyId) -> Result<
     let revoke = if current.origin == Origin::File { keys::revoke_master } else { keys::remove_master };
     revoke(path, id).map_err(|error| failure(&error))
 }
+
+/// Servers on this file look at it every second: after so long none wraps with a key that was the first before.
+async fn let_servers_look(path: &Path) {
+    let changed = tokio::fs::metadata(path).await.and_then(|found| found.modified());
+    if let Some(age) = changed.ok().and_then(|at| at.elapsed().ok()) {
+        tokio::time::sleep(SERVERS_LOOK.saturating_sub(age)).await;
+    }
+}
+
+const SERVERS_LOOK: Duration = Duration::from_secs(3);
 
 fn say(output: Output, json: &Value, text: &str) {
     let line = if output.is_json() { json.to_string() } else { text.to_owned() };

@@ -1,10 +1,12 @@
 //! The master keys: the first wraps what is new, all open what is there, so that one can take the place of another while
 //! servers run.
 //!
-//! Promises that a running server never gives up the key that it wraps with for others that it cannot know to fit.
+//! Promises that a running server never gives up the key that it wraps with for others that it cannot know to fit, and
+//! wraps nothing new with a key that its file or source may no longer hold.
 
 use std::fmt;
 use std::str::FromStr;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
@@ -122,6 +124,8 @@ struct Shared {
     /// None where nothing can be read again: keys of tests and dry runs.
     settings: Option<config::KeyFile>,
     looked_at: tokio::sync::Mutex<Option<Instant>>,
+    /// Those that were read last were others than these, and not taken up.
+    are_kept: AtomicBool,
 }
 
 #[derive(Clone, Debug)]
@@ -148,13 +152,26 @@ impl MasterKeys {
 
     fn of(ring: Ring, settings: Option<config::KeyFile>) -> Self {
         let looked_at = tokio::sync::Mutex::new(None);
-        Self(Arc::new(Shared { ring: RwLock::new(Arc::new(ring)), settings, looked_at }))
+        let are_kept = AtomicBool::new(false);
+        Self(Arc::new(Shared { ring: RwLock::new(Arc::new(ring)), settings, looked_at, are_kept }))
     }
 
     /// The key that wraps what is new.
     #[must_use]
     pub fn current(&self) -> MasterKey {
         self.ring().current.clone()
+    }
+
+    /// The same to wrap with; none while file and source hold others: nobody else could open what it wraps.
+    #[must_use]
+    pub fn wrapping(&self) -> Option<MasterKey> {
+        (!self.are_kept()).then(|| self.current())
+    }
+
+    /// Whether file and source held others when they were read last, so that these stayed in use.
+    #[must_use]
+    pub fn are_kept(&self) -> bool {
+        self.0.are_kept.load(Ordering::Relaxed)
     }
 
     /// The key of this id.
@@ -173,7 +190,7 @@ impl MasterKeys {
     /// Takes up the keys of another reading of the file; says whether they differ.
     pub(super) fn take_up(&self, file: &KeysFile) -> Result<bool, KeyFileError> {
         let from_source = self.all().into_iter().filter(|key| key.origin != Origin::File).collect();
-        self.replace(Ring::of(from_source, file))
+        self.replace(Ring::of(from_source, file), &[])
     }
 
     /// Reads file and source again and takes up what they hold; says whether they differ.
@@ -181,9 +198,19 @@ impl MasterKeys {
     /// # Errors
     /// If they cannot be read, or the key that this process wraps with is not among them: then nothing changes.
     pub fn read_again(&self) -> Result<bool, KeyFileError> {
+        self.read_again_for(&[])
+    }
+
+    /// The same where a store says which keys have wrapped all that is in it: with these among them the others fit,
+    /// though the key that this process wraps with is gone. So it is where one was rotated and revoked before this
+    /// process has looked.
+    ///
+    /// # Errors
+    /// As for [`Self::read_again`].
+    pub fn read_again_for(&self, needed: &[MasterKeyId]) -> Result<bool, KeyFileError> {
         let Some(settings) = &self.0.settings else { return Ok(false) };
         let file = KeysFile::read(&settings.file)?;
-        self.replace(Ring::of(source::read(settings)?, &file))
+        self.replace(Ring::of(source::read(settings)?, &file), needed)
     }
 
     /// After a key was met that is not among these: somebody has rotated. At most once a second; whoever comes
@@ -202,12 +229,18 @@ impl MasterKeys {
         *looked_at = Some(Instant::now());
     }
 
-    fn replace(&self, fresh: Option<Ring>) -> Result<bool, KeyFileError> {
+    fn replace(&self, fresh: Option<Ring>, needed: &[MasterKeyId]) -> Result<bool, KeyFileError> {
         let old = self.ring();
         let ids = |ring: &Ring| -> Vec<MasterKeyId> {
             std::iter::once(&ring.current).chain(&ring.others).map(|key| key.id).collect()
         };
-        let fresh = fresh.filter(|fresh| ids(fresh).contains(&old.current.id));
+        let fits = |fresh: &Ring| {
+            let ids = ids(fresh);
+            let has_all = !needed.is_empty() && needed.iter().all(|id| ids.contains(id));
+            has_all || ids.contains(&old.current.id)
+        };
+        let fresh = fresh.filter(fits);
+        self.0.are_kept.store(fresh.is_none(), Ordering::Relaxed);
         let fresh = fresh.ok_or(KeyFileError::OtherKeys)?;
         let differs = ids(&fresh) != ids(&old);
         *self.0.ring.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(fresh);
@@ -287,6 +320,23 @@ mod tests {
         crate::keys::Keys::open(&settings).unwrap();
         assert!(matches!(running.read_again(), Err(KeyFileError::OtherKeys)));
         assert_eq!(running.current().id, prepared);
+    }
+
+    #[test]
+    fn keys_that_open_all_there_is_are_taken_up_though_the_one_in_use_is_gone() {
+        let folder = tempfile::tempdir().unwrap();
+        let settings = settings(folder.path());
+        let running = crate::keys::Keys::open(&settings).unwrap().master;
+        let first = running.current().id;
+        let second = rotate_master(&settings.file).unwrap();
+        revoke_master(&settings.file, first).unwrap();
+        assert!(matches!(running.read_again(), Err(KeyFileError::OtherKeys)));
+        assert!(running.are_kept() && running.wrapping().is_none());
+        assert!(running.read_again_for(&[first, second]).is_err(), "something needs the first one");
+        assert_eq!(running.current().id, first);
+        assert!(running.read_again_for(&[second]).unwrap());
+        assert_eq!(running.wrapping().map(|key| key.id), Some(second));
+        assert!(!running.are_kept());
     }
 
     #[test]

@@ -39,6 +39,15 @@ impl Store {
         Ok(uses)
     }
 
+    /// The master keys that have wrapped all there is; empty where some of it does not say by which.
+    ///
+    /// # Errors
+    /// If the database fails.
+    pub async fn masters_in_use(&self) -> Result<Vec<MasterKeyId>, StoreError> {
+        let uses = self.master_uses().await?;
+        Ok(uses.into_keys().collect::<Option<Vec<_>>>().unwrap_or_default())
+    }
+
     /// Wraps every account key with the master key that wraps now. Returns how many were not yet.
     ///
     /// # Errors
