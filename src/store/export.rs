@@ -181,11 +181,7 @@ impl Snapshot {
         }
         sql.push(format_args!(" ORDER BY message_id LIMIT {PAGE_OF_MESSAGES}"));
         let sizes: Vec<(i64,)> = sql.build().fetch_all(&mut *self.reader).await?;
-        let sums = sizes.iter().scan(0_i64, |sum, (size,)| {
-            *sum = sum.saturating_add(*size);
-            Some(*sum)
-        });
-        Ok(sums.take_while(|sum| *sum <= TEXTS_AT_ONCE).count().max(1))
+        Ok(that_fit(&sizes))
     }
 
     async fn page<L: Line>(
@@ -241,6 +237,15 @@ impl From<Open> for Written {
     }
 }
 
+/// Of how many messages, whose octets as received these are, the texts are read at once: at least one.
+pub(in crate::store) fn that_fit(sizes: &[(i64,)]) -> usize {
+    let sums = sizes.iter().scan(0_i64, |sum, (size,)| {
+        *sum = sum.saturating_add(*size);
+        Some(*sum)
+    });
+    sums.take_while(|sum| *sum <= TEXTS_AT_ONCE).count().max(1)
+}
+
 fn json(line: &impl Serialize) -> Result<String, StoreError> {
     serde_json::to_string(line).map_err(|_| StoreError::Defect("a row has no JSON"))
 }
@@ -249,3 +254,21 @@ const PAGE: usize = 500;
 const PAGE_OF_MESSAGES: usize = 100;
 /// Octets of messages as received; their texts are at most some times as large.
 const TEXTS_AT_ONCE: i64 = 8 * 1024 * 1024;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn texts_are_read_in_pieces_of_a_bounded_size() {
+        for (sizes, fit) in [
+            (vec![(1,); 100], 100),
+            (vec![(TEXTS_AT_ONCE / 2,); 3], 2),
+            (vec![(TEXTS_AT_ONCE,), (1,)], 1),
+            (vec![(TEXTS_AT_ONCE + 1,), (1,)], 1),
+            (vec![(i64::MAX,); 2], 1),
+        ] {
+            assert_eq!(that_fit(&sizes), fit, "{sizes:?}");
+        }
+    }
+}

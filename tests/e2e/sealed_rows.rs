@@ -451,6 +451,8 @@ async fn a_clear_store_is_sealed_made_clear_again_and_says_the_same() {
     assert_eq!(world.app.terminate().await.code(), Some(0));
     world.app.set("SYNCMX_STORE__SEAL_ROWS", "false");
     refused(&world, "are sealed");
+    // One that does not open costs its row, and nothing else.
+    change_by_hand(world.app.folder(), "UPDATE held SET digest = content_key").await;
     let clear = world.migrate("--unseal-rows");
     assert!(clear.status.success(), "{}", String::from_utf8_lossy(&clear.stderr));
     let world = world.restart("false").await;

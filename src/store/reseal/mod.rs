@@ -12,6 +12,7 @@ use crate::config::{self, StoreUrl};
 use crate::id::AccountId;
 use crate::keys::Keys;
 use crate::store::engine::{self, Builder, Connection, Pool, Pools, query, query_as, query_scalar};
+use crate::store::export::that_fit;
 use crate::store::keyring::{self, WrappedKey};
 use crate::store::reseal::row::{Found, Rewriting};
 use crate::store::reseal::tables::{TABLES, Table, Whose};
@@ -114,7 +115,10 @@ async fn rewrite(
     let (mut done, mut after) = (0, None);
     loop {
         let mut tx = write.begin_writing().await?;
-        let pages = pages_of(&mut tx, account, table, after).await?;
+        let mut pages = pages_of(&mut tx, account, table, after).await?;
+        if table.has_texts {
+            pages.truncate(fitting(&mut tx, account, table, &pages).await?);
+        }
         let Some(last) = pages.last() else { return Ok(done) };
         after = Some(*last);
         let keys = match table.whose {
@@ -145,6 +149,25 @@ async fn pages_of(
     sql.push(format_args!(" ORDER BY {page} LIMIT ")).push_bind(PAGES_AT_ONCE);
     let pages: Vec<(Uuid,)> = sql.build().fetch_all(connection).await?;
     Ok(pages.into_iter().map(|(page,)| page).collect())
+}
+
+/// How many of these messages one look at their texts takes: at least one.
+async fn fitting(
+    connection: &mut Connection,
+    account: AccountId,
+    table: &Table,
+    pages: &[Uuid],
+) -> Result<usize, sqlx::Error> {
+    if pages.is_empty() {
+        return Ok(0);
+    }
+    let (name, page) = (table.name, table.page);
+    let mut sql = Builder::new("SELECT size_bytes");
+    sql.push(format_args!(" FROM {name} WHERE account_id = ")).push_bind(account.uuid());
+    sql.push(format_args!(" AND {page} IN (")).push_list(pages.iter().copied());
+    sql.push(format_args!(") ORDER BY {page}"));
+    let sizes: Vec<(i64,)> = sql.build().fetch_all(connection).await?;
+    Ok(that_fit(&sizes))
 }
 
 async fn read(

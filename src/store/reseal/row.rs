@@ -64,11 +64,12 @@ where
     }
 }
 
-/// A clear text may look as if it were sealed: what does not open is left as it is, lest it stop everything.
-fn or_as_it_is(shown: Result<String, StoreError>, stored: &str) -> Result<String, StoreError> {
+/// What was shown; none if it does not open. A clear text may look as if it were sealed: what does not open is left as
+/// it is, lest it stop everything.
+fn if_it_opens<T>(shown: Result<T, StoreError>) -> Result<Option<T>, StoreError> {
     match shown {
-        Err(StoreError::Damaged { .. }) => Ok(stored.to_owned()),
-        shown => shown,
+        Err(StoreError::Damaged { .. }) => Ok(None),
+        shown => shown.map(Some),
     }
 }
 
@@ -118,12 +119,17 @@ impl Rewriting<'_> {
         for ((_, said), stored) in self.table.columns.iter().zip(&found.columns) {
             columns.push(match (said, stored) {
                 (Said::Key(index) | Said::Looked(index), Stored::Text(Some(text))) => {
-                    let shown = or_as_it_is(self.from.show_index(*index, text.clone()), text)?;
+                    let shown = if_it_opens(self.from.show_index(*index, text.clone()))?;
+                    let shown = shown.unwrap_or_else(|| text.clone());
                     Stored::Text(Some(self.to.index(*index, shown)?))
                 }
                 (Said::Octets(index), Stored::Octets(Some(octets))) => {
-                    let shown = self.from.show_octets(*index, octets.clone())?;
-                    Stored::Octets(Some(self.to.index_octets(*index, &shown)?))
+                    // Sealed again they would never open; as they are they cost their row.
+                    let shown = if_it_opens(self.from.show_octets(*index, octets.clone()))?;
+                    Stored::Octets(Some(match shown {
+                        Some(shown) => self.to.index_octets(*index, &shown)?,
+                        None => octets.clone(),
+                    }))
                 }
                 (_, stored) => stored.clone(),
             });
@@ -135,7 +141,8 @@ impl Rewriting<'_> {
             let new = match said {
                 Said::Hidden => {
                     let qualified = self.qualified(column);
-                    let shown = or_as_it_is(self.from.show(&qualified, &bound.0, text.clone()), &text)?;
+                    let shown = if_it_opens(self.from.show(&qualified, &bound.0, text.clone()))?;
+                    let shown = shown.unwrap_or_else(|| text.clone());
                     if *column == "name" {
                         name.clone_from(&shown);
                     }

@@ -13,6 +13,8 @@ pub(in crate::store) struct Table {
     pub(in crate::store) page: &'static str,
     /// What tells the rows of a group apart beside the columns that are looked up.
     pub(in crate::store) position: Option<&'static str>,
+    /// Whether its texts may be large: then a group is bounded by `size_bytes`, too.
+    pub(in crate::store) has_texts: bool,
     /// What a value is bound to.
     pub(in crate::store) bound: Bound,
     pub(in crate::store) columns: &'static [(&'static str, Said)],
@@ -67,7 +69,7 @@ const fn of_account(
     page: &'static str,
     columns: &'static [(&'static str, Said)],
 ) -> Table {
-    Table { name, whose: Whose::Account, page, position: None, bound: Bound::Id, columns }
+    Table { name, whose: Whose::Account, page, position: None, has_texts: false, bound: Bound::Id, columns }
 }
 
 const fn of_operator(
@@ -75,7 +77,7 @@ const fn of_operator(
     page: &'static str,
     columns: &'static [(&'static str, Said)],
 ) -> Table {
-    Table { name, whose: Whose::Operator, page, position: None, bound: Bound::Id, columns }
+    Table { name, whose: Whose::Operator, page, position: None, has_texts: false, bound: Bound::Id, columns }
 }
 
 /// What is sealed, and how.
@@ -117,20 +119,23 @@ pub(in crate::store) const TABLES: &[Table] = &[
         ],
     ),
     of_account("conversations", "conversation_id", &[("subject", Said::Hidden)]),
-    of_account(
-        "messages",
-        "message_id",
-        &[
-            ("subject", Said::Hidden),
-            ("text", Said::Hidden),
-            ("new_text", Said::Hidden),
-            ("attachments", Said::Hidden),
-            ("meeting", Said::Hidden),
-            ("message_id_header", Said::Looked(Index::MessageId)),
-            ("in_reply_to", Said::Looked(Index::MessageId)),
-            ("digest", Said::Octets(Index::Digest)),
-        ],
-    ),
+    Table {
+        has_texts: true,
+        ..of_account(
+            "messages",
+            "message_id",
+            &[
+                ("subject", Said::Hidden),
+                ("text", Said::Hidden),
+                ("new_text", Said::Hidden),
+                ("attachments", Said::Hidden),
+                ("meeting", Said::Hidden),
+                ("message_id_header", Said::Looked(Index::MessageId)),
+                ("in_reply_to", Said::Looked(Index::MessageId)),
+                ("digest", Said::Octets(Index::Digest)),
+            ],
+        )
+    },
     Table {
         position: Some("position"),
         bound: Bound::Position,
