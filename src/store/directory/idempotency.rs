@@ -4,11 +4,12 @@
 //! without the other. Kept for a day. An answer that shows a secret is sealed.
 
 use aws_lc_rs::digest;
+use serde_json::Value;
 use uuid::Uuid;
 
 use crate::id::AccountId;
 use crate::store::directory::{Change, DirectoryError};
-use crate::store::engine::{query, query_as};
+use crate::store::engine::{Builder, query, query_as};
 use crate::store::keyring;
 use crate::store::row_keys::Index;
 use crate::store::seal::{AccountKeys, SealError};
@@ -110,13 +111,29 @@ impl Change {
     }
 
     async fn keep(&mut self, request: &Request, status: u16, body: &str) -> Result<(), DirectoryError> {
+        // The end of a purge gives the account another row key: nothing is hidden with the old one beside it. The
+        // operator's stays, and nobody waits for it.
+        if request.account != AccountId::OPERATOR {
+            self.on(request.account).await?;
+        }
+        self.end_answers(request.account).await?;
+        if self.put(request, (status, body), self.now.as_millis()).await? == 0 {
+            return Err(DirectoryError::Conflict(
+                "the same Idempotency-Key was used at the same time".to_owned(),
+            ));
+        }
+        Ok(())
+    }
+
+    /// Returns 0 if the key has an answer already.
+    async fn put(
+        &mut self,
+        request: &Request,
+        (status, body): (u16, &str),
+        created_at: i64,
+    ) -> Result<u64, DirectoryError> {
         let keys = self.row_keys(request.account).await?;
         let key = keys.index(Index::Request, request.key.as_str())?;
-        query("DELETE FROM idempotency_keys WHERE account_id = $1 AND created_at <= $2")
-            .bind(request.account.uuid())
-            .bind(self.now.plus_days(-KEPT_DAYS).as_millis())
-            .execute(self.anywhere())
-            .await?;
         let kept = query(
             "INSERT INTO idempotency_keys (account_id, key, request_hash, status, response, created_at, about)
              VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT (account_id, key) DO NOTHING",
@@ -126,17 +143,123 @@ impl Change {
         .bind(keys.index_octets(Index::Request, &request.hash)?)
         .bind(i64::from(status))
         .bind(keys.hide("idempotency_keys.response", &key, body)?)
-        .bind(self.now.as_millis())
+        .bind(created_at)
         .bind(request.about.uuid())
         .execute(self.anywhere())
         .await?;
-        if kept == 0 {
-            return Err(DirectoryError::Conflict(
-                "the same Idempotency-Key was used at the same time".to_owned(),
-            ));
+        Ok(kept)
+    }
+}
+
+/// An answer in clear that outlives the row key it was hidden with.
+#[derive(Debug)]
+pub(super) struct SparedAnswer {
+    request: Request,
+    answer: StoredAnswer,
+    created_at: i64,
+}
+
+impl Change {
+    /// R60: answers that were given in an account, or about it, while it was emptied go. Those of purges show nobody and
+    /// stay, lest a request that is sent again erases once more; the account's own come back, to be put back when it
+    /// has its new row key.
+    pub(super) async fn spare_answers(
+        &mut self,
+        account: AccountId,
+    ) -> Result<Vec<SparedAnswer>, DirectoryError> {
+        let mut spared = Vec::new();
+        for owner in [account, AccountId::OPERATOR] {
+            let keys = self.row_keys(owner).await?;
+            let answers: Vec<(String, Vec<u8>, i64, String, i64)> = query_as(
+                "SELECT key, request_hash, status, response, created_at FROM idempotency_keys
+                 WHERE account_id = $1 AND (about = $2 OR account_id = $2)",
+            )
+            .bind(owner.uuid())
+            .bind(account.uuid())
+            .fetch_all(self.on(owner).await?)
+            .await?;
+            for (row, hash, status, response, created_at) in answers {
+                let body = keys.show("idempotency_keys.response", &row, response).ok();
+                let body = body.filter(|body| is_of_purge(body));
+                if owner == AccountId::OPERATOR && body.is_some() {
+                    continue;
+                }
+                self.forget_answer(owner, &row).await?;
+                let Some(body) = body else { continue };
+                let key = keys.show_index(Index::Request, row)?;
+                let hash = keys.show_octets(Index::Request, hash)?;
+                let Ok(hash) = hash.try_into() else { continue };
+                let request = Request { account, key, about: account, hash };
+                let answer = StoredAnswer { status: u16::try_from(status).unwrap_or(200), body };
+                spared.push(SparedAnswer { request, answer, created_at });
+            }
+        }
+        Ok(spared)
+    }
+
+    /// R60: the answers that show what is erased go, of the account's tokens and of the operator's about it; so do those
+    /// that do not open. `pattern` is what all of them match (LIKE), where the rows are clear.
+    pub(super) async fn forget_answers(
+        &mut self,
+        account: AccountId,
+        pattern: &str,
+        shows: impl Fn(&str) -> bool,
+    ) -> Result<(), DirectoryError> {
+        for owner in [account, AccountId::OPERATOR] {
+            // Nobody is answered with them any more: they need not be opened.
+            self.end_answers(owner).await?;
+            let keys = self.row_keys(owner).await?;
+            // From before they said which account they are about, any may be about this one.
+            let mut sql = Builder::new("SELECT key, response FROM idempotency_keys WHERE account_id = ");
+            sql.push_bind(owner.uuid()).push(" AND (about = ").push_bind(account.uuid());
+            sql.push(" OR about IS NULL)");
+            if keys.are_clear() {
+                sql.push(" AND response LIKE ").push_bind(pattern);
+            }
+            let answers: Vec<(String, String)> = sql.build().fetch_all(self.on(owner).await?).await?;
+            for (key, response) in answers {
+                let response = keys.show("idempotency_keys.response", &key, response).ok();
+                if response.is_none_or(|response| shows(&response)) {
+                    self.forget_answer(owner, &key).await?;
+                }
+            }
         }
         Ok(())
     }
+
+    async fn forget_answer(&mut self, owner: AccountId, row: &str) -> Result<(), DirectoryError> {
+        query("DELETE FROM idempotency_keys WHERE account_id = $1 AND key = $2")
+            .bind(owner.uuid())
+            .bind(row)
+            .execute(self.on(owner).await?)
+            .await?;
+        Ok(())
+    }
+
+    /// Those of more than a day ago.
+    async fn end_answers(&mut self, owner: AccountId) -> Result<(), DirectoryError> {
+        query("DELETE FROM idempotency_keys WHERE account_id = $1 AND created_at <= $2")
+            .bind(owner.uuid())
+            .bind(self.now.plus_days(-KEPT_DAYS).as_millis())
+            .execute(self.anywhere())
+            .await?;
+        Ok(())
+    }
+
+    pub(super) async fn put_answers_back(&mut self, spared: Vec<SparedAnswer>) -> Result<(), DirectoryError> {
+        for SparedAnswer { request, answer, created_at } in spared {
+            self.put(&request, (answer.status, &answer.body), created_at).await?;
+        }
+        Ok(())
+    }
+}
+
+/// Counts, and whether it is done.
+fn is_of_purge(body: &str) -> bool {
+    let body: Value = serde_json::from_str(body).unwrap_or_default();
+    body.as_object().is_some_and(|fields| {
+        fields.contains_key("done") && fields.values().all(|value| value.is_number() || value.is_boolean())
+    })
 }
 
 const KEPT_DAYS: i64 = 1;

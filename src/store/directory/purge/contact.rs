@@ -4,8 +4,8 @@ use serde_json::Value;
 use uuid::Uuid;
 
 use crate::id::{AccountId, ContactId, UserId};
-use crate::store::directory::{Change, DirectoryError, SyncState};
-use crate::store::engine::{query, query_as};
+use crate::store::directory::{Addresses, Change, DirectoryError};
+use crate::store::engine::query;
 
 impl Change {
     /// The end of a contact: its messages and held mail are gone already, and it is taken out of those of others.
@@ -22,7 +22,15 @@ impl Change {
 
     /// From now on nothing is filed for this user, and what is filed is of nobody's name.
     pub(super) async fn stop_user(&mut self, account: AccountId, user: UserId) -> Result<(), DirectoryError> {
-        self.set_sync_state(account, user, SyncState::Off).await?;
+        self.addresses = Addresses::Changed;
+        let found = query("UPDATE users SET sync_state = 'off' WHERE account_id = $1 AND user_id = $2")
+            .bind(account.uuid())
+            .bind(user.uuid())
+            .execute(self.on(account).await?)
+            .await?;
+        if found == 0 {
+            return Err(DirectoryError::NotFound("user"));
+        }
         self.run(account, RETIRE, user.uuid()).await
     }
 
@@ -40,37 +48,8 @@ impl Change {
 
     /// Remembered answers that show this person.
     async fn forget_answers_with(&mut self, account: AccountId, id: Uuid) -> Result<(), DirectoryError> {
-        for owner in [account, AccountId::OPERATOR] {
-            if self.store.seals_rows() {
-                self.forget_sealed_answers_with(owner, id).await?;
-                continue;
-            }
-            query("DELETE FROM idempotency_keys WHERE account_id = $1 AND response LIKE $2")
-                .bind(owner.uuid())
-                .bind(format!("%{id}%"))
-                .execute(self.on(owner).await?)
-                .await?;
-        }
-        Ok(())
-    }
-
-    async fn forget_sealed_answers_with(&mut self, owner: AccountId, id: Uuid) -> Result<(), DirectoryError> {
-        let (keys, id) = (self.row_keys(owner).await?, id.to_string());
-        let answers: Vec<(String, String)> =
-            query_as("SELECT key, response FROM idempotency_keys WHERE account_id = $1")
-                .bind(owner.uuid())
-                .fetch_all(self.on(owner).await?)
-                .await?;
-        for (key, response) in answers {
-            if keys.show("idempotency_keys.response", &key, response)?.contains(&id) {
-                query("DELETE FROM idempotency_keys WHERE account_id = $1 AND key = $2")
-                    .bind(owner.uuid())
-                    .bind(key)
-                    .execute(self.on(owner).await?)
-                    .await?;
-            }
-        }
-        Ok(())
+        let id = id.to_string();
+        self.forget_answers(account, &format!("%{id}%"), |response| response.contains(&id)).await
     }
 
     /// `$1` the account, `$2` the id.

@@ -30,7 +30,8 @@ impl Store {
     ) -> Result<(Erased, bool), DirectoryError> {
         self.require(account, of).await?;
         let mut reader = self.inner.read.begin_reading().await.map_err(StoreError::from)?;
-        let keys = self.row_keys(account).await?;
+        // With the reader that is held: whoever waits for a second one may hold the last.
+        let keys = self.inner.rows.of(&mut reader, account).await?;
         let mut plan =
             Plan { keys, erased: Erased::default(), traces: HashSet::new(), until, is_more: false };
         self.plan_messages(&mut reader, account, of, &mut plan).await?;

@@ -61,7 +61,14 @@ impl Change {
             }
         }
         self.addresses = Addresses::Changed;
+        // Nothing that stays may need the old key: another purge goes on without the addresses that it had gathered.
+        let answers = self.spare_answers(account).await?;
+        query("UPDATE purges SET texts = NULL WHERE account_id = $1")
+            .bind(account.uuid())
+            .execute(self.on(account).await?)
+            .await?;
         self.renew_row_key(account).await?;
+        self.put_answers_back(answers).await?;
         Ok(true)
     }
 }
