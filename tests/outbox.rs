@@ -133,7 +133,11 @@ async fn what_waits_is_due_in_its_order_within_a_conversation() {
     event(&mut world, "1@praxis.test").await;
     let newest = event(&mut world, "2@praxis.test").await;
     let events = store.events_to_send(world.account, EventId::from_uuid(Uuid::nil()), 200).await.unwrap();
-    let filed: Vec<_> = events.into_iter().filter(|event| event.kind == "message.filed").collect();
+    let filed: Vec<_> = events
+        .into_iter()
+        .filter_map(|(_, event)| event)
+        .filter(|event| event.kind == "message.filed")
+        .collect();
     let (owner, now) = (Uuid::now_v7(), Timestamp::now());
     store.claim_webhooks(owner, &[key], now, later(now, 30)).await.unwrap();
     let mut kept = settlement(key, owner, newest, Some(later(now, 30)));

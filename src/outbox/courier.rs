@@ -178,8 +178,9 @@ impl Courier {
         let limit = u32::try_from(room).unwrap_or(u32::MAX);
         let events = self.store.events_to_send(self.key.account, self.read_up_to, limit).await?;
         let is_full = events.len() >= room;
-        for event in events {
-            self.read_up_to = event.id;
+        for (id, event) in events {
+            self.read_up_to = id;
+            let Some(event) = event else { continue };
             if self.is_wanted(&endpoint, &event) {
                 let event = Arc::new(event);
                 let item = Item { event, failed: 0, begun_at: None, is_stored: false, stage: Stage::Ready };

@@ -5,6 +5,7 @@
 //! has lost it. Costs the filing path nothing: it reads events beside it, and settles many attempts in one transaction.
 
 use serde_json::Value;
+use tracing::warn;
 use uuid::Uuid;
 
 use crate::id::{AccountId, AttemptId, ConversationId, EventId, WebhookId};
@@ -242,7 +243,8 @@ impl Store {
         }))
     }
 
-    /// Events of an account behind the one given, oldest first, as they are sent.
+    /// Events of an account behind the one given, oldest first, as they are sent; of one that does not open, only that
+    /// it was there: it holds up none behind it.
     ///
     /// # Errors
     /// If the database fails.
@@ -251,7 +253,7 @@ impl Store {
         account: AccountId,
         after: EventId,
         limit: u32,
-    ) -> Result<Vec<OutEvent>, StoreError> {
+    ) -> Result<Vec<(EventId, Option<OutEvent>)>, StoreError> {
         let rows: Vec<EventColumns> = query_as(
             "SELECT event_id, type, at, conversation_id, data FROM events
              WHERE account_id = $1 AND event_id > $2 ORDER BY event_id LIMIT $3",
@@ -262,7 +264,8 @@ impl Store {
         .fetch_all(self.reader())
         .await?;
         let keys = self.row_keys(account).await?;
-        rows.into_iter().map(|row| event_of(row, &keys)).collect()
+        let event = |row: EventColumns| (EventId::from_uuid(row.0), event_of(account, row, &keys));
+        Ok(rows.into_iter().map(event).collect())
     }
 
     /// Stored deliveries that are due at `now` and stand first in their conversation, oldest first.
@@ -283,7 +286,7 @@ impl Store {
             .fetch_all(self.reader())
             .await?;
         let keys = self.row_keys(key.account).await?;
-        rows.into_iter().map(|row| row.delivery(&keys)).collect()
+        Ok(rows.into_iter().map(|row| row.delivery(key.account, &keys)).collect())
     }
 
     /// What waits for a webhook.
@@ -404,20 +407,20 @@ struct DueRow {
 }
 
 impl DueRow {
-    fn delivery(self, keys: &RowKeys) -> Result<StoredDelivery, StoreError> {
+    fn delivery(self, account: AccountId, keys: &RowKeys) -> StoredDelivery {
         let id = self.delivery_event_id;
         let event = match (self.event_type, self.at, self.data) {
             (Some(kind), Some(at), Some(data)) => {
-                Some(event_of((id, kind, at, self.conversation_id, data), keys)?)
+                event_of(account, (id, kind, at, self.conversation_id, data), keys)
             }
             _ => None,
         };
-        Ok(StoredDelivery {
+        StoredDelivery {
             event,
             event_id: EventId::from_uuid(id),
             failed: u32::try_from(self.failed).unwrap_or(u32::MAX),
             begun_at: self.begun_at.map(Timestamp::from_millis),
-        })
+        }
     }
 }
 
@@ -491,12 +494,20 @@ fn key_of((account, webhook): (Uuid, Uuid)) -> WebhookKey {
     WebhookKey { account: AccountId::from_uuid(account), webhook: WebhookId::from_uuid(webhook) }
 }
 
+/// None if it does not open.
 fn event_of(
+    account: AccountId,
     (id, kind, at, conversation, data): EventColumns,
     keys: &RowKeys,
-) -> Result<OutEvent, StoreError> {
-    let data = keys.show("events.data", id, data)?;
-    Ok(OutEvent {
+) -> Option<OutEvent> {
+    let data = match keys.show("events.data", id, data) {
+        Ok(data) => data,
+        Err(error) => {
+            warn!(account.id = %account, event.id = %id, error = error.one_line(), "events.left_out");
+            return None;
+        }
+    };
+    Some(OutEvent {
         id: EventId::from_uuid(id),
         kind,
         at: Timestamp::from_millis(at),

@@ -2,6 +2,7 @@
 
 use serde_json::json;
 use sqlx::FromRow;
+use tracing::warn;
 use uuid::Uuid;
 
 use crate::id::{AccountId, ConversationId, MessageId, UserId};
@@ -169,8 +170,35 @@ impl Store {
             .await?;
             let Some(kind) = RelayKind::read(&kind).filter(|_| taken == 1) else { continue };
             let account = AccountId::from_uuid(account);
-            let keys = self.inner.rows.of(&mut tx, account).await?;
-            let email_key = email_key.map(|key| keys.show_index(Index::Address, key)).transpose()?;
+            let email_key = match email_key {
+                Some(key) => self
+                    .inner
+                    .rows
+                    .of(&mut tx, account)
+                    .await
+                    .and_then(|keys| keys.show_index(Index::Address, key).map(Some)),
+                None => Ok(None),
+            };
+            let email_key = match email_key {
+                Ok(email_key) => email_key,
+                // To nobody that can be read: it holds up no other, and is over.
+                Err(StoreError::Damaged { .. }) => {
+                    warn!(account.id = %account, job.id = %id, "relay.job_damaged");
+                    query(DAMAGED)
+                        .bind(account.uuid())
+                        .bind(id)
+                        .bind(now.as_millis())
+                        .execute(&mut *tx)
+                        .await?;
+                    continue;
+                }
+                // Again when its lease ends.
+                Err(error @ (StoreError::NoSuchAccount | StoreError::Seal(_))) => {
+                    warn!(account.id = %account, job.id = %id, error = error.one_line(), "relay.job_waits");
+                    continue;
+                }
+                Err(error) => return Err(error),
+            };
             claimed.push(RelayJob {
                 account,
                 id,
@@ -339,5 +367,8 @@ impl Change {
     }
 }
 
+/// `$1` the account, `$2` the job, `$3` now.
+const DAMAGED: &str =
+    "UPDATE relay_jobs SET state = 'failed', settled_at = $3 WHERE account_id = $1 AND job_id = $2";
 /// What is kept of a reply.
 const REPLY_MAX_CHARS: usize = 300;

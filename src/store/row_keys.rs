@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use aws_lc_rs::aead::{AES_256_GCM, AES_256_GCM_SIV, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
 use aws_lc_rs::hmac;
+use tracing::warn;
 
 use crate::id::AccountId;
 use crate::keys::Secret;
@@ -137,6 +138,29 @@ impl RowKeys {
         stored: Option<String>,
     ) -> Result<Option<String>, StoreError> {
         stored.map(|stored| self.show(column, row, stored)).transpose()
+    }
+
+    /// [`Self::show`] where something is erased: what does not open says nothing, and holds nothing up.
+    pub(in crate::store) fn show_or_nothing(
+        &self,
+        column: &str,
+        row: impl AsRef<[u8]>,
+        stored: String,
+    ) -> String {
+        self.show(column, row, stored).unwrap_or_else(|error| {
+            warn!(error = error.one_line(), "rows.left_unread");
+            String::new()
+        })
+    }
+
+    /// The same of what may be missing: what does not open is missing.
+    pub(in crate::store) fn show_some_or_nothing(
+        &self,
+        column: &str,
+        row: impl AsRef<[u8]>,
+        stored: Option<String>,
+    ) -> Option<String> {
+        stored.map(|stored| self.show_or_nothing(column, row, stored)).filter(|shown| !shown.is_empty())
     }
 
     /// What a column that is looked up is to hold, and is looked up by.

@@ -2,7 +2,9 @@
 
 use serde_json::{Value, json};
 use syncmx::filing::Decision;
+use syncmx::id::AccountId;
 use syncmx::store::Filed;
+use syncmx::store::directory::{PurgeOf, PurgeStep, Remembered, Request, StoredAnswer};
 use syncmx::time::Timestamp;
 
 use crate::server::{STRANGER, Server, keys, text};
@@ -18,7 +20,10 @@ struct Scene {
 
 impl Scene {
     async fn set() -> Self {
-        let server = Server::start().await;
+        Self::on(Server::start().await).await
+    }
+
+    async fn on(server: Server) -> Self {
         let account = server.account().await;
         let bo = server.user(&account, "bo@practice.test").await;
         let eva = server.user(&account, "eva@practice.test").await;
@@ -527,7 +532,7 @@ async fn r60_a_dry_run_that_has_no_time_to_count_it_all_says_that_there_is_more(
     }
     let account = scene.account.trim_start_matches("/accounts/").parse().unwrap();
     let plan = async |until| {
-        let of = syncmx::store::directory::PurgeOf::All;
+        let of = PurgeOf::All;
         scene.server.store.plan_purge(account, of, until).await.unwrap()
     };
     let now = tokio::time::Instant::now();
@@ -537,4 +542,106 @@ async fn r60_a_dry_run_that_has_no_time_to_count_it_all_says_that_there_is_more(
     assert_eq!((all.messages, is_more), (3, false));
     let planned = scene.purge(json!({"all": true, "dry_run": true})).await;
     assert_eq!(planned.get("more"), None, "{planned}");
+}
+
+#[tokio::test]
+async fn r60_what_is_answered_while_an_account_is_emptied_goes_but_for_the_answer_of_the_purge() {
+    let scene = Scene::set().await;
+    let store = &scene.server.store;
+    let account = scene.account.trim_start_matches("/accounts/").parse().unwrap();
+    let token = scene.server.token(&scene.account, &["contacts"]).await;
+    let write = async |token: &str, name: &str| {
+        let request = scene.server.request(reqwest::Method::POST, &format!("{}/contacts", scene.account));
+        let request = request.bearer_auth(token).header("idempotency-key", "k");
+        Server::send(request.json(&json!({"name": name, "email": "zoe@patient.test"}))).await
+    };
+    let asked =
+        |owner, key: &str| Request { account: owner, key: key.to_owned(), about: account, hash: [7; 32] };
+    let answer = StoredAnswer { status: 200, body: json!({"messages": 0, "done": false}).to_string() };
+    // Of a contact, on its way as well: it has gathered addresses.
+    let mut change = store.change().await.unwrap();
+    let ana = PurgeOf::Contact(scene.ana.parse().unwrap());
+    let of_contact = change.begin_purge(account, ana, "x").await.unwrap();
+    change.commit().await.unwrap();
+    for _ in 0..3 {
+        let step = store.work_off(of_contact, tokio::time::Instant::now()).await.unwrap();
+        assert!(matches!(step, PurgeStep::More(_)), "{step:?}");
+    }
+    let mut change = store.change().await.unwrap();
+    let whole = change.begin_purge(account, PurgeOf::All, "x").await.unwrap();
+    change.commit().await.unwrap();
+    // More is left than a request has time for.
+    let step = store.work_off(whole, tokio::time::Instant::now()).await.unwrap();
+    assert!(matches!(step, PurgeStep::More(_)), "{step:?}");
+    for token in [&token, &scene.server.admin] {
+        write(token, "Zoe").await.expect(201);
+    }
+    let mut change = store.change().await.unwrap();
+    for owner in [account, AccountId::OPERATOR] {
+        change.remember(&asked(owner, "p"), &answer).await.unwrap();
+    }
+    change.commit().await.unwrap();
+    store.finish_purges(Timestamp::now()).await.unwrap();
+    for owner in [account, AccountId::OPERATOR] {
+        assert_eq!(store.recall(&asked(owner, "p")).await.unwrap(), Remembered::Answered(answer.clone()));
+    }
+    // Under the key of an answer that is kept, another request would be a conflict.
+    for token in [&token, &scene.server.admin] {
+        write(token, "Another").await.expect(201);
+    }
+    // What looks through the answers reads them all.
+    let contact = scene.server.contact(&scene.account, "Bea", "bea@patient.test").await;
+    assert_eq!(scene.purge(json!({"contact_id": contact})).await["done"], json!(true));
+}
+
+#[tokio::test]
+async fn what_does_not_open_stops_neither_an_erasure_nor_the_end_of_anything() {
+    let scene = Scene::on(Server::start_sealed().await).await;
+    scene.server.patch(&scene.account, json!({"settings": {"unknown_to": "hold"}})).await.expect(200);
+    let token = scene.server.token(&scene.account, &["contacts"]).await;
+    let request = scene.server.request(reqwest::Method::POST, &format!("{}/contacts", scene.account));
+    let request = request.bearer_auth(&token).header("idempotency-key", "k");
+    Server::send(request.json(&json!({"name": "Zoe", "email": "zoe@patient.test"}))).await.expect(201);
+    let first =
+        scene.file(&scene.bo, &mail("bo@practice.test", "first", "Cc: Eva <eva@practice.test>\n")).await;
+    scene.file(&scene.eva, &mail("eva@practice.test", "second", "Cc: Bo <bo@practice.test>\n")).await;
+    for id in ["h1", "h2"] {
+        scene.deliver(&scene.bo, &mail("bo@practice.test", id, "").replace("ana@", "nobody@")).await;
+    }
+    for text in [
+        "UPDATE messages SET attachments = '~1~AAAA', subject = '~1~AAAA', digest = content_key",
+        "UPDATE participants SET email = '~1~AAAA'",
+        "UPDATE events SET data = '~1~AAAA' WHERE type <> 'message.held'",
+        "UPDATE deliveries SET steps = '~1~AAAA', helo = '~1~AAAA', mail_from = '~1~AAAA', rcpt = '~1~AAAA'",
+        "UPDATE held SET headers = '~1~AAAA', message_id_header = '~2~AAAA'",
+        "UPDATE contacts SET other_emails = '~1~AAAA'",
+        "UPDATE idempotency_keys SET response = '~1~AAAA'",
+        "UPDATE accounts SET settings = '~1~AAAA' WHERE account_id NOT IN (SELECT account_id FROM held)",
+    ] {
+        scene.server.change_by_hand(text).await;
+    }
+    // Those behind are shown.
+    let events = scene.get("/events?limit=200").await;
+    let kinds: Vec<_> = events["items"].as_array().unwrap().iter().map(|event| &event["type"]).collect();
+    assert_eq!(kinds, [&json!("message.held"), &json!("message.held")]);
+    assert_eq!(scene.purge(json!({"message_id": first})).await["messages"], 1);
+    // The settings of another account are said to be unread; this one's mail ends.
+    scene.server.store.expire(Timestamp::now().plus_days(100)).await.unwrap_err();
+    assert_eq!(scene.count("/held").await, 0);
+    assert_eq!(scene.purge(json!({"contact_id": scene.ana})).await["messages"], 1);
+    assert_eq!(scene.purge(json!({"user_id": scene.eva["id"]})).await["done"], true);
+    assert_eq!(scene.purge(json!({"all": true})).await["done"], true);
+}
+
+#[tokio::test]
+async fn dry_runs_beside_each_other_leave_readers_for_others() {
+    let scene = Scene::on(Server::start_sealed().await).await;
+    scene.file(&scene.bo, &mail("bo@practice.test", "m", "")).await;
+    let account = scene.account.trim_start_matches("/accounts/").parse().unwrap();
+    let until = tokio::time::Instant::now() + std::time::Duration::from_secs(600);
+    let plan = || scene.server.store.plan_purge(account, PurgeOf::All, until);
+    let plans = futures_util::future::join_all((0..16).map(|_| plan())).await;
+    for planned in plans {
+        assert_eq!(planned.unwrap().0.messages, 1);
+    }
 }

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use metrics_exporter_prometheus::PrometheusBuilder;
 use reqwest::Method;
 use serde_json::{Value, json};
+use sqlx::Connection as _;
 use syncmx::address::{Asked, EmailAddress, ServedDomains};
 use syncmx::auth::{AlignedBy, Alignment, AuthResult, Verdict};
 use syncmx::config;
@@ -33,6 +34,7 @@ pub(crate) struct Server {
     pub(crate) admin: String,
     http: reqwest::Client,
     folder: TempDir,
+    database: config::StoreUrl,
 }
 
 /// An answer, read to its end.
@@ -81,6 +83,15 @@ pub(crate) fn keys(value: &Value) -> Vec<&str> {
 
 impl Server {
     pub(crate) async fn start() -> Self {
+        Self::start_as(postgres::rows_are_sealed()).await
+    }
+
+    /// With sealed rows.
+    pub(crate) async fn start_sealed() -> Self {
+        Self::start_as(true).await
+    }
+
+    async fn start_as(seal_rows: bool) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let keys = Arc::new(Keys::generate().unwrap());
         let served = ServedDomains::new(vec!["sync.example.test".into()], vec!["reply.example.test".into()]);
@@ -90,7 +101,7 @@ impl Server {
                 None => config::StoreUrl::Sqlite(folder.path().join("syncmx.db")),
             },
             blobs: config::BlobsUrl::Folder(folder.path().join("blobs")),
-            seal_rows: postgres::rows_are_sealed(),
+            seal_rows,
         };
         Store::migrate(&settings).await.unwrap();
         let store = Store::open(&settings, keys.clone(), served.clone()).await.unwrap();
@@ -109,7 +120,34 @@ impl Server {
         };
         let serving = tokio::spawn(serve(listener, state, shutdown.clone()));
         let http = reqwest::Client::builder().no_proxy().build().unwrap();
-        Self { store, served, draining, shutdown, serving, address, admin, http, folder }
+        Self {
+            store,
+            served,
+            draining,
+            shutdown,
+            serving,
+            address,
+            admin,
+            http,
+            folder,
+            database: settings.url,
+        }
+    }
+
+    /// What nobody but a test does.
+    pub(crate) async fn change_by_hand(&self, text: &'static str) {
+        let changed = match &self.database {
+            config::StoreUrl::Postgres(url) => {
+                let mut connection = postgres::connect(&url.to_string()).await;
+                sqlx::query(text).execute(&mut connection).await.unwrap().rows_affected()
+            }
+            config::StoreUrl::Sqlite(path) => {
+                let url = format!("sqlite://{}", path.display());
+                let mut connection = sqlx::SqliteConnection::connect(&url).await.unwrap();
+                sqlx::query(text).execute(&mut connection).await.unwrap().rows_affected()
+            }
+        };
+        assert!(changed > 0, "{text}");
     }
 
     /// Removes every blob behind the store's back. Returns how many there were.

@@ -78,11 +78,10 @@ pub(super) struct Doomed {
 }
 
 impl Doomed {
-    /// As [`doomed`] reads it: its digest and attachments in clear. The Message-ID stays as the columns hold it.
-    fn show(mut self, keys: &RowKeys) -> Result<Self, StoreError> {
-        self.digest = keys.show_octets(Index::Digest, self.digest)?;
-        self.attachments = keys.show("messages.attachments", self.message_id, self.attachments)?;
-        Ok(self)
+    /// As [`doomed`] reads it: its attachments in clear. Digest and Message-ID stay as the columns hold them.
+    fn show(mut self, keys: &RowKeys) -> Self {
+        self.attachments = keys.show_or_nothing("messages.attachments", self.message_id, self.attachments);
+        self
     }
 }
 
@@ -120,12 +119,8 @@ impl Change {
         }
         let ids: Vec<Uuid> = doomed.iter().map(|message| message.message_id).collect();
         let mut erased = count(&doomed);
-        let buried = |m: &Doomed| {
-            let header = keys.show_index(Index::MessageId, m.message_id_header.clone())?;
-            Ok((header, m.digest.clone(), m.received_at))
-        };
-        let buried = doomed.iter().map(buried).collect::<Result<Vec<_>, StoreError>>()?;
-        self.entomb(account, buried).await?;
+        let buried = doomed.iter().map(|m| (m.message_id_header.clone(), m.digest.clone(), m.received_at));
+        self.entomb(account, &keys, buried.collect()).await?;
         self.blobs.extend(doomed.iter().filter_map(|m| m.blob.as_deref().and_then(BlobName::parse)));
         let threads = Threads::of(self.on(account).await?, account, &doomed).await?;
         self.erase_events_of(account, &threads, &ids).await?;
@@ -155,12 +150,8 @@ impl Change {
         let doomed: Vec<DoomedHeld> =
             read_of(self.on(account).await?, account, text, "delivery_id", ids).await?;
         let keys = self.row_keys(account).await?;
-        let buried = |held: &DoomedHeld| {
-            let header = keys.show_index(Index::MessageId, held.message_id_header.clone())?;
-            Ok((header, keys.show_octets(Index::Digest, held.digest.clone())?, held.at))
-        };
-        let buried = doomed.iter().map(buried).collect::<Result<Vec<_>, StoreError>>()?;
-        self.entomb(account, buried).await?;
+        let buried = doomed.iter().map(|held| (held.message_id_header.clone(), held.digest.clone(), held.at));
+        self.entomb(account, &keys, buried.collect()).await?;
         let blobs: Vec<BlobName> =
             doomed.iter().filter_map(|held| held.blob.as_deref().and_then(BlobName::parse)).collect();
         let mut erased = Erased { held: doomed.len() as u64, blobs: blobs.len() as u64, ..Erased::default() };
@@ -184,10 +175,12 @@ impl Change {
         self.run_on(account, rows, "delivery_id", ids).await
     }
 
-    /// R60: a keyed hash of each that may still be sent again.
+    /// R60: a keyed hash of each that may still be sent again. `messages` are Message-ID and digest, as the columns hold
+    /// them, and when it came; of what does not open, nothing can be known again.
     async fn entomb(
         &mut self,
         account: AccountId,
+        rows: &RowKeys,
         messages: Vec<(String, Vec<u8>, i64)>,
     ) -> Result<(), DirectoryError> {
         let young = self.now.plus_days(-TOMBSTONE_DAYS).as_millis();
@@ -196,7 +189,11 @@ impl Change {
         let mut rows: Vec<TombstoneRow> = messages
             .into_iter()
             .filter(|(.., received_at)| *received_at > young)
-            .map(|(header, digest, _)| keys.message_hash(account, &header, &digest).to_vec())
+            .filter_map(|(header, digest, _)| {
+                let header = rows.show_index(Index::MessageId, header).ok()?;
+                let digest = rows.show_octets(Index::Digest, digest).ok()?;
+                Some(keys.message_hash(account, &header, &digest).to_vec())
+            })
             .map(|hash| TombstoneRow { account_id: account.uuid(), hash, erased_at })
             .collect();
         // A statement may not meet the same row twice: the same mail may be held for two users.
@@ -220,8 +217,9 @@ impl Change {
         let keys = self.row_keys(account).await?;
         let mut gone = Vec::new();
         for (event, data) in events {
-            let data = keys.show("events.data", event, data)?;
-            if ids_in(&data).any(|id| doomed.contains(&id)) {
+            // One that does not open is one of theirs for all that is known, and of no use to anybody.
+            let data = keys.show("events.data", event, data).ok();
+            if data.is_none_or(|data| ids_in(&data).any(|id| doomed.contains(&id))) {
                 gone.push(event);
             }
         }
@@ -237,24 +235,8 @@ impl Change {
     /// Remembered answers that show one of these messages.
     async fn forget_answers_about(&mut self, account: AccountId, ids: &[Uuid]) -> Result<(), DirectoryError> {
         let doomed: HashSet<Uuid> = ids.iter().copied().collect();
-        for owner in [account, AccountId::OPERATOR] {
-            let keys = self.row_keys(owner).await?;
-            let mut sql = Builder::new("SELECT key, response FROM idempotency_keys WHERE account_id = ");
-            sql.push_bind(owner.uuid());
-            if keys.are_clear() {
-                sql.push(" AND response LIKE '%message_id%'");
-            }
-            let answers: Vec<(String, String)> = sql.build().fetch_all(self.on(owner).await?).await?;
-            for (key, response) in answers {
-                let response = keys.show("idempotency_keys.response", &key, response)?;
-                if ids_in(&response).any(|id| doomed.contains(&id)) {
-                    let mut sql = Builder::new("DELETE FROM idempotency_keys WHERE account_id = ");
-                    sql.push_bind(owner.uuid()).push(" AND key = ").push_bind(key);
-                    sql.build::<()>().execute(self.on(owner).await?).await?;
-                }
-            }
-        }
-        Ok(())
+        let shows = |response: &str| ids_in(response).any(|id| doomed.contains(&id));
+        self.forget_answers(account, "%message_id%", shows).await
     }
 
     /// What conversations still say of the messages that are gone: their subject, and Message-IDs.
@@ -318,7 +300,7 @@ impl Change {
             .fetch_optional(self.on(account).await?)
             .await?;
             let subject = match first {
-                Some((message, subject)) => keys.show("messages.subject", message, subject)?,
+                Some((message, subject)) => keys.show_or_nothing("messages.subject", message, subject),
                 None => String::new(),
             };
             query("UPDATE conversations SET subject = $3 WHERE account_id = $1 AND conversation_id = $2")
@@ -358,7 +340,7 @@ pub(super) async fn doomed(
     let text = "SELECT message_id, conversation_id, contact_id, message_id_header, digest, attachments, size_bytes, blob,
          received_at FROM messages WHERE account_id = ";
     let found: Vec<Doomed> = read_of(connection, account, text, "message_id", ids).await?;
-    found.into_iter().map(|message| message.show(keys)).collect()
+    Ok(found.into_iter().map(|message| message.show(keys)).collect())
 }
 
 /// What erasing them takes away, traces apart.

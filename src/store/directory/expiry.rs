@@ -59,10 +59,16 @@ impl Store {
         let mut all = Expired::default();
         let mut failed = self.release_accepted(&mut all.released).await.err();
         for (account, settings) in accounts {
-            let settings = self.operator_row_keys().show("accounts.settings", account, settings)?;
-            let settings: Settings = serde_json::from_str(&settings).unwrap_or_default();
+            let settings = self.operator_row_keys().show("accounts.settings", account, settings);
             let account = AccountId::from_uuid(account);
-            if let Err(error) = self.expire_account(account, &settings, now, &mut all).await {
+            // Without its settings nobody knows how long an account keeps what.
+            let ended = match settings
+                .map(|settings| serde_json::from_str::<Settings>(&settings).unwrap_or_default())
+            {
+                Ok(settings) => self.expire_account(account, &settings, now, &mut all).await,
+                Err(error) => Err(error.into()),
+            };
+            if let Err(error) = ended {
                 warn!(account.id = %account, error = &error as &dyn std::error::Error, "housekeeping.account_failed");
                 failed.get_or_insert(error);
             }
@@ -110,8 +116,19 @@ impl Store {
             after = (*account, *delivery);
             for (account, delivery, user, headers) in waiting {
                 let (account, user) = (AccountId::from_uuid(account), UserId::from_uuid(user));
-                let headers = self.row_keys(account).await?.show("held.headers", delivery, headers)?;
-                let Some(author) = author_in(&headers) else { continue };
+                let shown = match self.row_keys(account).await {
+                    Ok(keys) => keys.show("held.headers", delivery, headers),
+                    Err(error) => Err(error),
+                };
+                let author = match shown {
+                    Ok(headers) => author_in(&headers),
+                    Err(error) => {
+                        warn!(account.id = %account, delivery.id = %delivery, error = error.one_line(), "held.unread");
+                        failed.get_or_insert(error.into());
+                        None
+                    }
+                };
+                let Some(author) = author else { continue };
                 // Each address once; one beyond so many is looked at as often as it has mail.
                 if !seen.insert((account, user, author.key())) {
                     continue;

@@ -5,7 +5,6 @@ use uuid::Uuid;
 
 use crate::filing::{Step, without_names};
 use crate::id::{AccountId, DeliveryId};
-use crate::store::StoreError;
 use crate::store::blobs::BlobName;
 use crate::store::directory::{Change, DirectoryError, Log};
 use crate::store::effects::{json, steps_json};
@@ -17,12 +16,13 @@ impl Change {
     /// Erases a held message on a person's word. Its delivery stays and says so, without addresses (R5).
     ///
     /// # Errors
-    /// `NotFound` if there is no such held message.
+    /// `NotFound` if there is no such held message, `Conflict` while the account's import is not finished.
     pub async fn discard_held(
         &mut self,
         account: AccountId,
         delivery: DeliveryId,
     ) -> Result<(), DirectoryError> {
+        self.refuse_while_importing(account).await?;
         self.erase_held(account, delivery, "a person discarded it from the review queue").await
     }
 
@@ -56,7 +56,7 @@ impl Change {
         .fetch_optional(self.on(account).await?)
         .await?;
         let (keys, id) = (self.row_keys(account).await?, delivery.uuid());
-        let told = told.unwrap_or_default().show(&keys, id)?;
+        let told = told.unwrap_or_default().show(&keys, id);
         let auth = told.auth().map(|auth| json(&auth.without_names()));
         query(
             "UPDATE deliveries SET outcome = 'discarded', helo = '', mail_from = NULL, rcpt = NULL, from_address = NULL,
@@ -83,14 +83,14 @@ struct Told {
 }
 
 impl Told {
-    fn show(self, keys: &RowKeys, id: Uuid) -> Result<Self, StoreError> {
-        Ok(Self {
-            helo: keys.show("deliveries.helo", id, self.helo)?,
-            mail_from: keys.show_some("deliveries.mail_from", id, self.mail_from)?,
-            from_address: keys.show_some("deliveries.from_address", id, self.from_address)?,
-            auth: keys.show_some("deliveries.auth", id, self.auth)?,
-            steps: keys.show("deliveries.steps", id, self.steps)?,
-        })
+    fn show(self, keys: &RowKeys, id: Uuid) -> Self {
+        Self {
+            helo: keys.show_or_nothing("deliveries.helo", id, self.helo),
+            mail_from: keys.show_some_or_nothing("deliveries.mail_from", id, self.mail_from),
+            from_address: keys.show_some_or_nothing("deliveries.from_address", id, self.from_address),
+            auth: keys.show_some_or_nothing("deliveries.auth", id, self.auth),
+            steps: keys.show_or_nothing("deliveries.steps", id, self.steps),
+        }
     }
 
     fn auth(&self) -> Option<AuthView> {

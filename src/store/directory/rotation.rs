@@ -81,7 +81,7 @@ impl Store {
     /// Ends the rotations whose grace is over: erases the old keys. Returns how many accounts that were.
     ///
     /// # Errors
-    /// If the database fails; what was ended stays so.
+    /// The first, if anything failed; each is logged and holds up no other, and what was ended stays so.
     pub async fn finish_rotations(&self, now: Timestamp) -> Result<u64, StoreError> {
         let accounts: Vec<Uuid> = query_scalar(
             "SELECT account_id FROM retired_account_keys GROUP BY account_id HAVING max(retired_at) <= $1",
@@ -89,11 +89,17 @@ impl Store {
         .bind(now.as_millis().saturating_sub(GRACE_MILLIS))
         .fetch_all(self.reader())
         .await?;
-        let mut finished = 0;
+        let (mut finished, mut failed) = (0, None);
         for account in accounts.into_iter().map(AccountId::from_uuid) {
-            finished += u64::from(self.finish_rotation(account).await?);
+            match self.finish_rotation(account).await {
+                Ok(is_finished) => finished += u64::from(is_finished),
+                Err(error) => {
+                    warn!(account.id = %account, error = &error as &dyn std::error::Error, "keys.rotation_failed");
+                    failed.get_or_insert(error);
+                }
+            }
         }
-        Ok(finished)
+        failed.map_or(Ok(finished), Err)
     }
 
     async fn finish_rotation(&self, account: AccountId) -> Result<bool, StoreError> {
@@ -167,9 +173,15 @@ impl Store {
             passed.clone_from(last);
             let mut change = self.change().await?;
             for (row, hash, stored) in rows {
-                let hash = shown.show_octets(Index::Request, hash)?;
-                let key = shown.show_index(Index::Request, row.clone())?;
-                let old = shown.show("idempotency_keys.response", &row, stored.clone())?;
+                let opened = (
+                    shown.show_octets(Index::Request, hash),
+                    shown.show_index(Index::Request, row.clone()),
+                    shown.show("idempotency_keys.response", &row, stored.clone()),
+                );
+                let (Ok(hash), Ok(key), Ok(old)) = opened else {
+                    pass.damaged += 1;
+                    continue;
+                };
                 let rewrapped = pass.take(idempotency::rewrap(keys, (&key, &hash), &old))?;
                 if let Some(new) = rewrapped {
                     let new = shown.hide("idempotency_keys.response", &row, new)?;

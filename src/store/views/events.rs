@@ -1,6 +1,7 @@
 //! Events, pulled: the same that webhooks push, in order.
 
 use serde_json::Value;
+use tracing::warn;
 use uuid::Uuid;
 
 use crate::id::{AccountId, EventId};
@@ -37,15 +38,21 @@ impl Store {
         .fetch_all(self.reader())
         .await?;
         let keys = self.row_keys(account).await?;
-        let event = |(id, kind, at, data): (Uuid, String, i64, String)| {
-            Ok::<_, StoreError>(Event {
-                id: EventId::from_uuid(id),
-                kind,
-                at: Timestamp::from_millis(at),
-                data: serde_json::from_str(&keys.show("events.data", id, data)?).unwrap_or_default(),
-            })
-        };
-        let events = rows.into_iter().map(event).collect::<Result<_, _>>()?;
-        Ok(slice.page(events, |event: &Event| Key::of_id(event.id.uuid())))
+        let page = slice.page(rows, |(id, ..)| Key::of_id(*id));
+        let event =
+            |(id, kind, at, data): (Uuid, String, i64, String)| match keys.show("events.data", id, data) {
+                Ok(data) => Some(Event {
+                    id: EventId::from_uuid(id),
+                    kind,
+                    at: Timestamp::from_millis(at),
+                    data: serde_json::from_str(&data).unwrap_or_default(),
+                }),
+                // One that does not open holds up none behind it.
+                Err(error) => {
+                    warn!(account.id = %account, event.id = %id, error = error.one_line(), "events.left_out");
+                    None
+                }
+            };
+        Ok(Page { items: page.items.into_iter().filter_map(event).collect(), next: page.next })
     }
 }

@@ -8,7 +8,6 @@ use uuid::Uuid;
 
 use crate::address::EmailAddress;
 use crate::id::{AccountId, ContactId};
-use crate::store::StoreError;
 use crate::store::directory::erase::{Erased, read_of};
 use crate::store::directory::purge::contact::{take_out, without};
 use crate::store::directory::purge::select::{addresses_of_contact, addresses_of_user};
@@ -30,15 +29,15 @@ struct Trace {
 }
 
 impl Trace {
-    fn show(self, keys: &RowKeys) -> Result<Self, StoreError> {
+    fn show(self, keys: &RowKeys) -> Self {
         let id = self.delivery_id;
-        Ok(Self {
+        Self {
             delivery_id: id,
-            steps: keys.show("deliveries.steps", id, self.steps)?,
-            mail_from: keys.show_some("deliveries.mail_from", id, self.mail_from)?,
-            from_address: keys.show_some("deliveries.from_address", id, self.from_address)?,
-            rcpt: keys.show_some("deliveries.rcpt", id, self.rcpt)?,
-        })
+            steps: keys.show_or_nothing("deliveries.steps", id, self.steps),
+            mail_from: keys.show_some_or_nothing("deliveries.mail_from", id, self.mail_from),
+            from_address: keys.show_some_or_nothing("deliveries.from_address", id, self.from_address),
+            rcpt: keys.show_some_or_nothing("deliveries.rcpt", id, self.rcpt),
+        }
     }
 }
 
@@ -196,7 +195,8 @@ impl Change {
         let keys = self.row_keys(job.account).await?;
         let mut stands = Vec::with_capacity(found.len());
         for (message, position, email) in found {
-            stands.push((message, keys.show("participants.email", position_of(message, position), email)?));
+            let email = keys.show_or_nothing("participants.email", position_of(message, position), email);
+            stands.push((message, email));
         }
         Ok((stands, Some(last)))
     }
@@ -272,7 +272,7 @@ impl Change {
             |address: Option<String>| address.filter(|address| !addresses.contains(&address.to_lowercase()));
         let keys = self.row_keys(account).await?;
         for trace in traces {
-            let trace = trace.show(&keys)?;
+            let trace = trace.show(&keys);
             let id = trace.delivery_id;
             let mut said: Vec<Value> = serde_json::from_str(&trace.steps).unwrap_or_default();
             for text in said.iter_mut().filter_map(|step| step.get_mut("said")) {
@@ -319,7 +319,8 @@ impl Change {
         let keys = self.row_keys(job.account).await?;
         let mut gone = Vec::new();
         for (event, conversation, stored) in events {
-            let data = keys.show("events.data", event, stored)?;
+            // What does not open shows nobody.
+            let data = keys.show_or_nothing("events.data", event, stored);
             if conversation.is_none() && data.contains(&id) {
                 gone.push(event);
                 continue;

@@ -113,7 +113,7 @@ async fn held_of_contact(
         let Some((last, ..)) = rows.last() else { return Ok(found) };
         after = *last;
         for (delivery, waits_for, headers) in rows {
-            let headers = keys.show("held.headers", delivery, headers)?;
+            let headers = keys.show_or_nothing("held.headers", delivery, headers);
             if waits_for.is_some() || names_one_of(&headers, &addresses) {
                 found.push(delivery);
             }
@@ -187,8 +187,8 @@ pub(super) async fn addresses_of_contact(
             .fetch_optional(connection)
             .await?;
     let Some((email, others)) = row else { return Ok(Vec::new()) };
-    let email = keys.show("contacts.email", contact, email)?;
-    let others = keys.show("contacts.other_emails", contact, others)?;
+    let email = keys.show_or_nothing("contacts.email", contact, email);
+    let others = keys.show_or_nothing("contacts.other_emails", contact, others);
     let others: Vec<String> = serde_json::from_str(&others).unwrap_or_default();
     Ok(std::iter::once(&email).chain(&others).filter_map(|text| EmailAddress::parse(text)).collect())
 }
@@ -207,7 +207,7 @@ pub(super) async fn addresses_of_user(
             .await?;
     let mut addresses = Vec::with_capacity(emails.len());
     for (key, address) in emails {
-        addresses.extend(EmailAddress::parse(&keys.show("user_emails.address", key, address)?));
+        addresses.extend(EmailAddress::parse(&keys.show_or_nothing("user_emails.address", key, address)));
     }
     Ok(addresses)
 }
@@ -246,7 +246,7 @@ pub(super) async fn brought_by_others(
     let text = "SELECT message_id, delivery_id, user_id, rcpt FROM deliveries WHERE account_id = ";
     let mut ways: Vec<Way> = read_of(connection, account, text, "message_id", ids).await?;
     for (_, delivery, _, rcpt) in &mut ways {
-        *rcpt = keys.show_some("deliveries.rcpt", *delivery, rcpt.take())?;
+        *rcpt = keys.show_some_or_nothing("deliveries.rcpt", *delivery, rcpt.take());
     }
     let mut spared = Spared::default();
     for (message, _, by, rcpt) in &ways {
