@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use crate::id::{AccountId, ConversationId, MessageId, UserId};
 use crate::store::directory::{Change, DirectoryError};
-use crate::store::engine::{query, query_as, query_scalar};
+use crate::store::engine::{Connection, query, query_as, query_scalar};
 use crate::store::facts::day;
 use crate::store::row_keys::Index;
 use crate::store::views::{Key, Page, Slice};
@@ -170,35 +170,8 @@ impl Store {
             .await?;
             let Some(kind) = RelayKind::read(&kind).filter(|_| taken == 1) else { continue };
             let account = AccountId::from_uuid(account);
-            let email_key = match email_key {
-                Some(key) => self
-                    .inner
-                    .rows
-                    .of(&mut tx, account)
-                    .await
-                    .and_then(|keys| keys.show_index(Index::Address, key).map(Some)),
-                None => Ok(None),
-            };
-            let email_key = match email_key {
-                Ok(email_key) => email_key,
-                // To nobody that can be read: it holds up no other, and is over.
-                Err(StoreError::Damaged { .. }) => {
-                    warn!(account.id = %account, job.id = %id, "relay.job_damaged");
-                    query(DAMAGED)
-                        .bind(account.uuid())
-                        .bind(id)
-                        .bind(now.as_millis())
-                        .execute(&mut *tx)
-                        .await?;
-                    continue;
-                }
-                // Again when its lease ends.
-                Err(error @ (StoreError::NoSuchAccount | StoreError::Seal(_))) => {
-                    warn!(account.id = %account, job.id = %id, error = error.one_line(), "relay.job_waits");
-                    continue;
-                }
-                Err(error) => return Err(error),
-            };
+            let of = (account, id);
+            let Some(email_key) = self.email_key(&mut tx, of, email_key, now).await? else { continue };
             claimed.push(RelayJob {
                 account,
                 id,
@@ -213,6 +186,32 @@ impl Store {
         }
         tx.commit().await?;
         Ok(claimed)
+    }
+
+    /// To whom a job goes, if to one of our users; none if it cannot be read: it holds up no other.
+    async fn email_key(
+        &self,
+        tx: &mut Connection,
+        (account, id): (AccountId, Uuid),
+        stored: Option<String>,
+        now: Timestamp,
+    ) -> Result<Option<Option<String>>, StoreError> {
+        let Some(stored) = stored else { return Ok(Some(None)) };
+        let keys = self.inner.rows.of(tx, account).await;
+        match keys.and_then(|keys| keys.show_index(Index::Address, stored)) {
+            Ok(email_key) => Ok(Some(Some(email_key))),
+            Err(StoreError::Damaged { .. }) => {
+                warn!(account.id = %account, job.id = %id, "relay.job_damaged");
+                query(DAMAGED).bind(account.uuid()).bind(id).bind(now.as_millis()).execute(tx).await?;
+                Ok(None)
+            }
+            // Again when its lease ends.
+            Err(error @ (StoreError::NoSuchAccount | StoreError::Seal(_))) => {
+                warn!(account.id = %account, job.id = %id, error = error.one_line(), "relay.job_waits");
+                Ok(None)
+            }
+            Err(error) => Err(error),
+        }
     }
 
     /// At the start: where one process alone sends (SQLite), the leases of one that died are nobody's.

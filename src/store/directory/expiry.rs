@@ -116,18 +116,10 @@ impl Store {
             after = (*account, *delivery);
             for (account, delivery, user, headers) in waiting {
                 let (account, user) = (AccountId::from_uuid(account), UserId::from_uuid(user));
-                let shown = match self.row_keys(account).await {
-                    Ok(keys) => keys.show("held.headers", delivery, headers),
-                    Err(error) => Err(error),
-                };
-                let author = match shown {
-                    Ok(headers) => author_in(&headers),
-                    Err(error) => {
-                        warn!(account.id = %account, delivery.id = %delivery, error = error.one_line(), "held.unread");
-                        failed.get_or_insert(error.into());
-                        None
-                    }
-                };
+                let author = self.author_of_held(account, delivery, headers).await.unwrap_or_else(|error| {
+                    failed.get_or_insert(error.into());
+                    None
+                });
                 let Some(author) = author else { continue };
                 // Each address once; one beyond so many is looked at as often as it has mail.
                 if !seen.insert((account, user, author.key())) {
@@ -145,6 +137,22 @@ impl Store {
                 }
             }
         }
+    }
+
+    async fn author_of_held(
+        &self,
+        account: AccountId,
+        delivery: Uuid,
+        headers: String,
+    ) -> Result<Option<EmailAddress>, StoreError> {
+        let shown = match self.row_keys(account).await {
+            Ok(keys) => keys.show("held.headers", delivery, headers),
+            Err(error) => Err(error),
+        };
+        if let Err(error) = &shown {
+            warn!(account.id = %account, delivery.id = %delivery, error = error.one_line(), "held.unread");
+        }
+        shown.map(|headers| author_in(&headers))
     }
 
     async fn release_if_accepted(
