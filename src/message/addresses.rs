@@ -178,6 +178,8 @@ pub(super) fn list_text(text: &str) -> List {
 #[derive(Default)]
 struct Entry<'a> {
     words: String,
+    /// Whether the words have one.
+    at_sign: bool,
     angle: Option<&'a str>,
     comment: Option<&'a str>,
 }
@@ -205,7 +207,7 @@ impl<'a> Cursor<'a> {
         match c {
             '"' if !self.no_quote => match delimited(rest, '"') {
                 Some((taken, behind)) => {
-                    entry.words.push_str(taken);
+                    entry.push(taken);
                     self.rest = behind;
                     return;
                 }
@@ -223,7 +225,7 @@ impl<'a> Cursor<'a> {
                 Some((taken, behind)) => {
                     // The last angle wins: `<a@b> <c@d>` names the first `<a@b>`.
                     if let Some(earlier) = entry.angle.replace(inside(taken, '>')) {
-                        entry.words.push_str(earlier);
+                        entry.push(earlier);
                     }
                     self.rest = behind;
                     return;
@@ -235,20 +237,25 @@ impl<'a> Cursor<'a> {
                     .find([']', ','])
                     .map_or(rest.len(), |at| at + usize::from(rest.as_bytes()[at] == b']'));
                 let (taken, behind) = rest.split_at(end.max(1));
-                entry.words.push_str(taken);
+                entry.push(taken);
                 self.rest = behind;
                 return;
             }
             ',' => entry.close(End::Comma, out),
             ';' => entry.close(End::Group, out),
-            ':' if entry.angle.is_none() && !entry.words.contains('@') => *entry = Entry::default(),
-            c => entry.words.push(c),
+            ':' if entry.angle.is_none() && !entry.at_sign => *entry = Entry::default(),
+            c => entry.push(rest.split_at(c.len_utf8()).0),
         }
         self.rest = rest.split_at(c.len_utf8()).1;
     }
 }
 
 impl Entry<'_> {
+    fn push(&mut self, taken: &str) {
+        self.at_sign |= taken.contains('@');
+        self.words.push_str(taken);
+    }
+
     /// Turns what was read into an address; a name cut by an unquoted comma waits for its address.
     fn close(&mut self, end: End, out: &mut List) {
         let words = self.words.trim();
@@ -482,8 +489,15 @@ mod tests {
     fn ten_thousand_recipients_are_read_and_no_more() {
         let value = "a@x.test,".repeat(MAX_ADDRESSES + 1);
         assert_eq!(list(value.as_bytes()).found.len(), MAX_ADDRESSES);
-        for hostile in ["\"", "(", "<", "[", "a:", ",", "x <"] {
+        for hostile in ["\"", "(", "<", "[", "a:", ",", "x <", "a@"] {
             let _ = list(hostile.repeat(200_000).as_bytes());
         }
+    }
+
+    #[test]
+    fn colons_behind_a_far_at_sign_take_linear_time() {
+        let megabytes = |text: &str| text.repeat(if cfg!(debug_assertions) { 4 << 20 } else { 16 << 20 });
+        let list = list_text(&format!("{}@{}", megabytes("x"), megabytes(":")));
+        assert_eq!((list.found.len(), list.unreadable), (0, 1));
     }
 }

@@ -62,7 +62,7 @@ impl Fields {
     fn read(lines: &[&str]) -> Self {
         let mut out = Self::default();
         let mut blank = 0;
-        for (at, line) in lines.iter().enumerate().take(MAX_LINES) {
+        for (at, line) in lines.iter().map(|line| whole_entries(line)).enumerate().take(MAX_LINES) {
             let bare = unquoted(line);
             if bare.is_empty() {
                 // Some clients set a blank line between the fields, never two.
@@ -97,7 +97,7 @@ impl Fields {
         for line in lines.iter().take(MAX_LINES) {
             let Some((word, value)) = unquoted(line).split_once(char::is_whitespace) else { break };
             let Some(label) = label_named(word).filter(|label| !out.has(*label)) else { break };
-            out.fields.push((Some(label), value.trim().to_owned()));
+            out.fields.push((Some(label), whole_entries(value.trim()).to_owned()));
             out.used += 1;
         }
         out
@@ -106,7 +106,7 @@ impl Fields {
     fn read_stacked(lines: &[&str]) -> Self {
         let mut out = Self::default();
         let mut above = None;
-        for (at, line) in lines.iter().enumerate().take(MAX_LINES) {
+        for (at, line) in lines.iter().map(|line| whole_entries(line)).enumerate().take(MAX_LINES) {
             let bare = unquoted(line);
             if bare.is_empty() {
                 continue;
@@ -275,6 +275,7 @@ fn subject_of(value: &str) -> String {
 /// Addresses as programs print them: `Ana <ana@x.test>`, `Ana [mailto:ana@x.test]`, `Ana (ana@x.test)`,
 /// `Ana ana@x.test`, separated by commas or semicolons.
 pub(super) fn people(value: &str) -> Vec<NamedAddress> {
+    let value = whole_entries(value);
     // Some print the angles as they stand in a page.
     let value = value.replace("&lt;", "<").replace("&gt;", ">").replace("&quot;", "\"");
     let value = value.replace("[mailto:", "<").replace("<mailto:", "<").replace("(mailto:", "<");
@@ -307,23 +308,40 @@ pub(super) fn people(value: &str) -> Vec<NamedAddress> {
     found
 }
 
-/// `Ana (ana@x.test)` as `Ana <ana@x.test>`.
+/// As much of a value as is looked at, up to the end of an entry.
+fn whole_entries(value: &str) -> &str {
+    if value.len() <= MAX_VALUE {
+        return value;
+    }
+    let head = value.get(..value.floor_char_boundary(MAX_VALUE)).unwrap_or_default();
+    head.rfind([',', ';']).and_then(|end| head.get(..end)).unwrap_or(head)
+}
+
+/// `Ana (ana@x.test)` as `Ana <ana@x.test>`. No octet is looked at for more than one closing bracket.
 fn angled(value: &str) -> String {
     let mut out = String::with_capacity(value.len());
     let mut rest = value;
     while let Some((before, behind)) = rest.split_once('(') {
         out.push_str(before);
-        match behind.split_once(')') {
-            Some((inside, after)) if inside.contains('@') && !inside.contains(char::is_whitespace) => {
-                out.push('<');
-                out.push_str(inside);
-                out.push('>');
-                rest = after;
-            }
-            Some(_) | None => {
-                out.push('(');
-                rest = behind;
-            }
+        // No bracket closes any more.
+        let Some((inside, after)) = behind.split_once(')') else {
+            out.push('(');
+            rest = behind;
+            break;
+        };
+        let blank = inside.rfind(char::is_whitespace);
+        let has_address = inside.get(blank.unwrap_or(0)..).is_some_and(|word| word.contains('@'));
+        if has_address && blank.is_none() {
+            out.push('<');
+            out.push_str(inside);
+            out.push('>');
+            rest = after;
+        } else {
+            // Of the brackets inside, only one behind the last blank can open what this one closes.
+            let (skipped, left) = behind.split_at(blank.filter(|_| has_address).unwrap_or(inside.len()));
+            out.push('(');
+            out.push_str(skipped);
+            rest = left;
         }
     }
     out.push_str(rest);
@@ -365,6 +383,7 @@ const MAX_LABEL: usize = 25;
 const MAX_LABEL_WORDS: usize = 4;
 /// Octets of a rule.
 const MIN_RULE: usize = 5;
+/// Octets of a value that are looked at.
 const MAX_VALUE: usize = 64 * 1024;
 
 #[cfg(test)]
@@ -393,5 +412,48 @@ mod tests {
         assert!(block.date.is_some());
         assert!(read(&["From: here on", "we go"], 2).is_none());
         assert!(read(&["> De : Ana <ana@x.test>", "> Date : 1 janvier 2016", "> À : b@x.test"], 2).is_some());
+    }
+
+    #[test]
+    fn round_brackets_around_an_address_are_angles() {
+        for (value, expected) in [
+            ("Ana (ana@x.test)", "Ana <ana@x.test>"),
+            ("Ana (Lee) (ana@x.test), Bo (bo@x.test)", "Ana (Lee) <ana@x.test>, Bo <bo@x.test>"),
+            ("Ana (the (ana@x.test)", "Ana (the <ana@x.test>"),
+            ("Ana ( ana@x.test)", "Ana ( ana@x.test)"),
+            ("Ana (at ana@x.test) (", "Ana (at ana@x.test) ("),
+            ("Ana ((ana@x.test) b)", "Ana <(ana@x.test> b)"),
+            ("Ana ) (Lee (", "Ana ) (Lee ("),
+        ] {
+            assert_eq!(angled(value), expected);
+        }
+    }
+
+    #[test]
+    fn a_megabyte_of_brackets_takes_linear_time() {
+        let many = "(".repeat(if cfg!(debug_assertions) { 4 << 20 } else { 32 << 20 });
+        for (before, behind) in
+            [("a@b ", ""), ("a@b ", ")"), ("a@b ", " )"), ("a@b ", "@ )"), ("a@b ", " @b c)")]
+        {
+            let value = format!("{before}{many}{behind}");
+            assert_eq!(angled(&value), value);
+        }
+        for closed in ["(b)", "(b@ )", "( b@)"] {
+            let value = closed.repeat(many.len() / closed.len());
+            assert_eq!(angled(&value), value);
+        }
+    }
+
+    #[test]
+    fn a_value_is_looked_at_up_to_its_limit() {
+        let entry = ", b@x.test";
+        let longest = format!("{:w$}a@x.test{entry}", "", w = MAX_VALUE - entry.len() - "a@x.test".len());
+        for (value, expected) in [(longest.clone(), 2), (format!("{longest}s"), 1), (longest + "s,", 1)] {
+            assert_eq!(people(&value).len(), expected, "{} octets", value.len());
+        }
+        let many = ",b@x.test".repeat(MAX_VALUE / 9);
+        let block = format!("To:{many},c@x.test\nFrom: ana@x.test\nSubject: x");
+        let block = read(&block.lines().collect::<Vec<_>>(), 2).expect("a block");
+        assert_eq!((block.to.len(), block.subject.as_deref()), (MAX_VALUE / 9, Some("x")));
     }
 }

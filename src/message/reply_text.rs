@@ -470,6 +470,29 @@ mod tests {
         }
     }
 
+    #[test]
+    fn megabytes_on_one_line_take_linear_time() {
+        let size = HOSTILE_OCTETS * 16;
+        for (start, repeated) in [
+            ("To: a@b ", "("),
+            ("To: a@b ", "<"),
+            ("To: a@b ", "\""),
+            ("To: x@", ":"),
+            ("To: a@b ", "(a@b "),
+            ("To: a@b ", "a@,"),
+            ("From: ", "=?utf-8?Q?"),
+            ("Subject: ", "=?utf-8?Q?"),
+            ("Date: ", "1. "),
+            ("> ", ">"),
+            ("", "-"),
+            ("From: a@b\nzz: ", "a@b,"),
+        ] {
+            let text = format!("{start}{}", repeated.repeat(size / repeated.len()));
+            let reply = split(&text.clone().into(), &[]);
+            assert!(reply.new_text.len() <= text.len());
+        }
+    }
+
     proptest::proptest! {
         #[test]
         fn no_word_is_ever_lost(lines in proptest::collection::vec(line(), 0..30)) {
