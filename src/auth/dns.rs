@@ -2,8 +2,8 @@
 //!
 //! Promises that a message costs at most [`MAX_QUERIES`] look-ups and [`MAX_WALL`] of waiting, whatever it says; that
 //! the same question of one message is asked once; and that a failure says whether it may pass. The cache is
-//! hickory's: bounded, keyed by name and type (so that no answer poisons a question of another kind), true to TTLs;
-//! [`Answers`] stand in front of it.
+//! [`Answers`]: bounded, keyed by name and type (so that no answer poisons a question of another kind), true to TTLs;
+//! hickory's own, which counts answers and not what they take, holds a few behind it.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -32,8 +32,8 @@ pub(super) const MAX_WALL: Duration = Duration::from_secs(20);
 /// The last queries are kept for DMARC (a walk of 8, and whether the domain exists), so that nobody spends them on
 /// look-ups of his own and thereby hides the policy.
 const KEPT_FOR_DMARC: usize = 9;
-/// Answers in the cache.
-const CACHE_ANSWERS: u64 = 32_768;
+/// Answers in the resolver's own cache: those that are too large for ours, of up to a megabyte each in memory.
+const CACHE_ANSWERS: u64 = 64;
 /// hickory refuses what is over this with `Busy`; its default of 32 is less than one busy second (SMTP.md X6).
 const IN_FLIGHT_PER_CONNECTION: usize = 4096;
 /// A question without an answer after this part of its time is asked a second time, and the first answer counts: a lost
