@@ -180,6 +180,8 @@ struct Entry<'a> {
     words: String,
     /// Whether the words have one.
     at_sign: bool,
+    /// Commas in the words.
+    commas: usize,
     angle: Option<&'a str>,
     comment: Option<&'a str>,
 }
@@ -266,10 +268,15 @@ impl Entry<'_> {
         if let Some(address) = self.angle.and_then(lenient_spec) {
             let name = if words.is_empty() { self.comment.unwrap_or_default() } else { words };
             out.found.push(NamedAddress { name: display_name(name), address });
-        } else if let Some((name, address)) = bare(words) {
+        } else if let Some((name, address)) = self.at_sign.then(|| bare(words)).flatten() {
             let name = if name.is_empty() { self.comment.unwrap_or_default() } else { &name };
             out.found.push(NamedAddress { name: display_name(name), address });
-        } else if end == End::Comma && self.angle.is_none() && words.len() < MAX_NAME {
+        } else if end == End::Comma
+            && self.angle.is_none()
+            && words.len() < MAX_NAME
+            && self.commas < MAX_COMMAS
+        {
+            self.commas += 1;
             self.words.truncate(self.words.trim_end().len());
             self.words.push_str(", ");
             return;
@@ -383,6 +390,8 @@ fn inside(text: &str, close: char) -> &str {
 
 /// Recipients beyond this many are not looked at.
 pub(super) const MAX_ADDRESSES: usize = 10_000;
+/// Commas in a name that nobody has quoted: at each all of it is looked at again.
+const MAX_COMMAS: usize = 20;
 /// Characters of a display name that are kept.
 const MAX_NAME: usize = 1_000;
 
@@ -492,6 +501,13 @@ mod tests {
         for hostile in ["\"", "(", "<", "[", "a:", ",", "x <", "a@"] {
             let _ = list(hostile.repeat(200_000).as_bytes());
         }
+    }
+
+    #[test]
+    fn a_name_has_twenty_commas_and_no_more() {
+        let at_limit = "Lee, ".repeat(MAX_COMMAS) + "Ana";
+        check_list(&format!("{at_limit} <a@x.test>"), &[(Some(&at_limit), "a@x.test")], 0);
+        check_list(&format!("Lee, {at_limit} <a@x.test>"), &[(Some("Ana"), "a@x.test")], 1);
     }
 
     #[test]
