@@ -28,7 +28,7 @@ use syncmx::filing::Outcome;
 use syncmx::id::ContactId;
 use syncmx::store::Submission;
 use syncmx::store::directory::ContactFilter;
-use syncmx::store::search::SearchQuery;
+use syncmx::store::search::{Piece, SearchQuery};
 use syncmx::store::views::{DeliveryFilter, SearchFilter, Slice};
 use syncmx::time::Timestamp;
 
@@ -50,11 +50,15 @@ async fn run(engine: Engine, sizes: &[usize]) {
     for size in sizes {
         let started = Instant::now();
         fill(&world, filed, *size).await;
+        let filing = started.elapsed();
+        let started = Instant::now();
+        while world.store.index_some(&mut None, Piece::WHOLE).await.unwrap() {}
+        let [filings, indexed] =
+            [filing, started.elapsed()].map(|took| (size - filed) as f64 / took.as_secs_f64());
         if engine == Engine::Postgres {
             world.run("ANALYZE").await;
         }
-        let per_second = (size - filed) as f64 / started.elapsed().as_secs_f64();
-        println!("{size} messages ({per_second:.0} filings/s on the way)");
+        println!("{size} messages ({filings:.0} filings/s on the way, {indexed:.0} indexed/s behind them)");
         filed = *size + ask(&world, *size).await;
     }
 }

@@ -96,7 +96,7 @@ impl App {
         tokio::spawn(housekeeping::run(store.clone(), shutdown.clone()));
         tokio::spawn(housekeeping::run_purges(store.clone(), shutdown.clone()));
         tokio::spawn(housekeeping::run_rotations(store.clone(), shutdown.clone()));
-        tokio::spawn(housekeeping::run_search_backlog(store.clone(), shutdown.clone()));
+        tokio::spawn(housekeeping::run_search_index(store.clone(), shutdown.clone()));
         let key_file = config.keys.file.clone();
         tokio::spawn(reload::watch_keys(key_file, keys.clone(), store.clone(), shutdown.clone()));
         Ok(Self {

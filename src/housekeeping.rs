@@ -11,8 +11,10 @@ use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use crate::store::Store;
+use crate::id::AccountId;
 use crate::store::directory::Expired;
+use crate::store::search::Piece;
+use crate::store::{Batches, Store};
 use crate::time::Timestamp;
 
 /// Runs until the server drains.
@@ -103,30 +105,29 @@ async fn purge(store: &Store, begun_before: Timestamp) {
     }
 }
 
-/// Until all older messages are indexed. What is filed meanwhile has its turn in between.
-pub(crate) async fn run_search_backlog(store: Store, draining: CancellationToken) {
-    let mut indexed = 0;
-    while let Some(pause) = index_piece(&store, &mut indexed).await {
+/// Indexes what was filed: at once where no mail is coming in, else a little now and then.
+pub(crate) async fn run_search_index(store: Store, draining: CancellationToken) {
+    let (mut last, mut seen) = (None, store.batches());
+    loop {
+        let pause = index_some(&store, &mut last, &mut seen).await;
         tokio::select! {
             () = draining.cancelled() => return,
             () = tokio::time::sleep(pause) => {}
         }
     }
-    if indexed > 0 {
-        info!(indexed, "search.backlog_done");
-    }
 }
 
-/// How long to wait before the next piece; none after the last.
-async fn index_piece(store: &Store, indexed: &mut usize) -> Option<Duration> {
-    match store.index_older_messages().await {
-        Ok(more) => {
-            *indexed += more.unwrap_or_default();
-            more.map(|_| BACKLOG_PAUSE)
-        }
+/// How long to wait before the next piece.
+async fn index_some(store: &Store, last: &mut Option<AccountId>, seen: &mut Batches) -> Duration {
+    let is_busy = std::mem::replace(seen, store.batches()) != *seen;
+    let piece = if is_busy { Piece::SMALL } else { Piece::WHOLE };
+    match store.index_some(last, piece).await {
+        Ok(true) if is_busy => BUSY_PAUSE,
+        Ok(true) => Duration::ZERO,
+        Ok(false) => SECOND,
         Err(error) => {
-            warn!(error = &error as &dyn std::error::Error, "search.backlog_waits");
-            Some(MINUTE)
+            warn!(error = &error as &dyn std::error::Error, "search.waits");
+            FAILED_PAUSE
         }
     }
 }
@@ -162,8 +163,11 @@ async fn sweep(store: &Store) {
 
 /// Blobs that could not be removed at once, and purges that a store away has stopped.
 const MINUTE: Duration = Duration::from_secs(60);
-/// Between two pieces of the backlog.
-const BACKLOG_PAUSE: Duration = Duration::from_millis(20);
+/// Between pieces of the index while mail is coming in.
+const BUSY_PAUSE: Duration = Duration::from_millis(200);
+/// After a piece that could not be indexed.
+const FAILED_PAUSE: Duration = Duration::from_secs(10);
+const SECOND: Duration = Duration::from_secs(1);
 /// As long as a request works on the purge that it has begun.
 pub(crate) const PURGE_PATIENCE_MILLIS: i64 = 10_000;
 const HOUR: Duration = Duration::from_secs(60 * 60);

@@ -16,7 +16,7 @@ use syncmx::config::{self, StoreUrl};
 use syncmx::filing::{Decision, Outcome};
 use syncmx::id::{AccountId, EventId};
 use syncmx::store::directory::MarkState;
-use syncmx::store::search::SearchQuery;
+use syncmx::store::search::{Piece, SearchQuery};
 use syncmx::store::views::{Key, SearchFilter, Slice};
 use syncmx::store::{Lookup, Store, StoreError};
 use uuid::Uuid;
@@ -132,7 +132,7 @@ async fn a_migration_keeps_the_data_of_every_version_before(engine: Engine) {
             "Earlier About 2@praxis.test"
         );
         assert_eq!(world.text("SELECT email FROM contacts WHERE name = 'Earlier'").await, "old@patient.test");
-        while world.store.index_older_messages().await.unwrap().is_some() {}
+        while world.store.index_some(&mut None, Piece::WHOLE).await.unwrap() {}
         let query = SearchQuery::parse("earlier").unwrap();
         let found = world.store.search(
             AccountId::from_uuid(account),

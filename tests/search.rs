@@ -17,7 +17,7 @@ use syncmx::address::{Mailbox, UserMailbox};
 use syncmx::id::{AccountId, UserId};
 use syncmx::message::Email;
 use syncmx::store::directory::PurgeOf;
-use syncmx::store::search::SearchQuery;
+use syncmx::store::search::{Piece, SearchQuery};
 use syncmx::store::views::{Hit, Page, SearchFilter, Slice};
 use syncmx::time::Timestamp;
 use uuid::Uuid;
@@ -39,6 +39,7 @@ async fn find_in(
     slice: Slice,
 ) -> Page<Hit> {
     let query = SearchQuery::parse(query).unwrap_or_else(|bad| panic!("{query}: {bad}"));
+    while world.store.index_some(&mut None, Piece::WHOLE).await.unwrap() {}
     world.store.search(account, &query, filter, slice).await.unwrap()
 }
 
@@ -47,6 +48,13 @@ async fn find(world: &World, query: &str) -> Vec<String> {
     let page = find_in(world, world.account, query, SearchFilter::default(), Slice::first(200)).await;
     assert_eq!(page.next, None);
     page.items.into_iter().map(|hit| hit.subject).collect()
+}
+
+/// The same of what is indexed by now.
+async fn found(world: &World, query: &str) -> Vec<String> {
+    let query = SearchQuery::parse(query).unwrap();
+    let page = world.store.search(world.account, &query, SearchFilter::default(), Slice::first(200)).await;
+    page.unwrap().items.into_iter().map(|hit| hit.subject).collect()
 }
 
 async fn what_is_filed_is_found_by_what_is_written(engine: Engine) {
@@ -108,6 +116,7 @@ async fn every_word_of_a_message_finds_it(engine: Engine) {
     for (n, text) in texts.iter().enumerate() {
         world.file(written(&format!("{n}@praxis.test"), &n.to_string(), text)).await.unwrap();
     }
+    while world.store.index_some(&mut None, Piece::WHOLE).await.unwrap() {}
     let mut asked = 0;
     for (n, text) in texts.iter().enumerate() {
         for word in text.split_whitespace().map(|word| word.trim_start_matches('-')) {
@@ -192,7 +201,9 @@ async fn answers_come_newest_first_in_parts_that_miss_and_repeat_nothing(engine:
 async fn a_search_that_decides_on_many_candidates_stops_and_goes_on(engine: Engine) {
     let mut world = World::on(engine).await;
     world.run("UPDATE accounts SET settings = '{\"daily_limit\":10000}'").await;
-    world.file(written("first@praxis.test", "first", "pain knee")).await.unwrap();
+    let mut first = written("first@praxis.test", "first", "pain knee");
+    first.date = Some(Timestamp::from_millis(1_700_000_000_000));
+    world.file(first).await.unwrap();
     let filings = (0..2_100).map(|n| world.file(written(&format!("{n}@praxis.test"), "other", "knee pain")));
     // No more at once than a server has sessions for.
     let mut filed = stream::iter(filings).buffer_unordered(64);
@@ -225,31 +236,73 @@ async fn a_mail_of_more_words_than_are_indexed_is_filed_and_found_by_the_first(e
     assert_eq!(find(&world, "smileys").await.len(), 1);
 }
 
-async fn messages_of_an_earlier_version_are_indexed_piece_by_piece(engine: Engine) {
+async fn messages_are_indexed_behind_their_filing_the_newest_first(engine: Engine) {
     let mut world = World::on(engine).await;
     for n in 0..70 {
         let mut mail = written(&format!("{n}@praxis.test"), &n.to_string(), "knee");
         mail.date = Some(Timestamp::from_millis(1_700_000_000_000 + n * 1_000));
         world.file(mail).await.unwrap();
     }
-    world.run("DELETE FROM search_documents").await;
-    world.run("INSERT INTO search_backlog (account_id) SELECT DISTINCT account_id FROM messages").await;
-    assert_eq!(find(&world, "knee").await.len(), 0);
-    assert_eq!(world.store.index_older_messages().await.unwrap(), Some(64));
-    assert_eq!(find(&world, "knee").await.first().map(String::as_str), Some("69"));
-    // What is filed meanwhile is indexed by its filing; what stops the server stops nothing.
+    assert_eq!(found(&world, "knee").await.len(), 0);
+    let mut last = None;
+    assert!(world.store.index_some(&mut last, Piece::WHOLE).await.unwrap());
+    assert_eq!(last, Some(world.account));
+    assert_eq!(found(&world, "knee").await, (6..70).rev().map(|n| n.to_string()).collect::<Vec<_>>());
+    // What stops the server stops nothing; who searches need not wait for a turn.
     let mut mail = written("new@praxis.test", "new", "knee");
     mail.date = Some(Timestamp::from_millis(1_700_000_100_000));
     world.file(mail).await.unwrap();
     world.reopen().await;
-    assert_eq!(world.store.index_older_messages().await.unwrap(), Some(6));
-    while world.store.index_older_messages().await.unwrap().is_some() {}
+    assert_eq!(found(&world, "knee").await.len(), 64);
+    world.store.index_newest(world.account).await.unwrap();
     let expected: Vec<String> =
         ["new".to_owned()].into_iter().chain((0..70).rev().map(|n| n.to_string())).collect();
-    assert_eq!(find(&world, "knee").await, expected);
-    assert_eq!(find(&world, "knee to:ana@patient.test").await, expected);
-    assert_eq!(world.count("SELECT count(*) FROM search_backlog").await, 0);
-    assert_eq!(world.store.index_older_messages().await.unwrap(), None);
+    assert_eq!(found(&world, "knee").await, expected);
+    assert_eq!(found(&world, "knee to:ana@patient.test").await, expected);
+    assert_eq!(world.count("SELECT count(*) FROM search_waiting").await, 0);
+    assert!(!world.store.index_some(&mut last, Piece::WHOLE).await.unwrap());
+}
+
+async fn what_waits_twice_or_was_erased_meanwhile_waits_no_more(engine: Engine) {
+    let mut world = World::on(engine).await;
+    world.file(written("1@praxis.test", "one", "knee")).await.unwrap();
+    world.store.index_newest(world.account).await.unwrap();
+    world
+        .run(
+            "INSERT INTO search_waiting (account_id, message_id) SELECT account_id, message_id FROM messages",
+        )
+        .await;
+    world
+        .run(
+            "INSERT INTO search_waiting (account_id, message_id) SELECT account_id, account_id FROM messages",
+        )
+        .await;
+    world.store.index_newest(world.account).await.unwrap();
+    assert_eq!(world.count("SELECT count(*) FROM search_waiting").await, 0);
+    assert_eq!(found(&world, "knee").await, ["one"]);
+}
+
+async fn a_message_that_cannot_be_read_keeps_no_other_out_of_the_index(engine: Engine) {
+    let mut world = World::on(engine).await;
+    for n in 1..4 {
+        let mut mail = written(&format!("{n}@praxis.test"), &n.to_string(), "knee");
+        mail.date = Some(Timestamp::from_millis(1_700_000_000_000 + n * 1_000));
+        world.file(mail).await.unwrap();
+    }
+    // As a flipped bit leaves it: what is no text any more, and what no longer opens.
+    match engine {
+        Engine::Sqlite => {
+            world.run("UPDATE messages SET subject = CAST(x'ff' AS TEXT) WHERE subject = '2'").await
+        }
+        Engine::Postgres => {
+            return println!("skipped on PostgreSQL: it does not take text that is none");
+        }
+    }
+    for _ in 0..4 {
+        world.store.index_some(&mut None, Piece::WHOLE).await.unwrap();
+    }
+    assert_eq!(world.count("SELECT count(*) FROM search_waiting").await, 0);
+    assert_eq!(found(&world, "knee").await, ["3", "1"]);
 }
 
 async fn r60_an_erased_message_is_found_no_more_and_leaves_no_term(engine: Engine) {
@@ -307,7 +360,9 @@ on_both_engines! {
     answers_come_newest_first_in_parts_that_miss_and_repeat_nothing,
     a_search_that_decides_on_many_candidates_stops_and_goes_on,
     a_mail_of_more_words_than_are_indexed_is_filed_and_found_by_the_first,
-    messages_of_an_earlier_version_are_indexed_piece_by_piece,
+    messages_are_indexed_behind_their_filing_the_newest_first,
+    what_waits_twice_or_was_erased_meanwhile_waits_no_more,
+    a_message_that_cannot_be_read_keeps_no_other_out_of_the_index,
     r60_an_erased_message_is_found_no_more_and_leaves_no_term,
     r63_a_message_is_not_found_by_the_address_of_a_contact_who_is_gone,
 }

@@ -95,12 +95,31 @@ fn words(text: &mut String, octets: usize, seed: &mut usize) {
     let mut column = 0;
     while text.len() < end {
         *seed = step(*seed);
-        let word = WORDS.get((*seed >> 33) % WORDS.len()).copied().unwrap_or_default();
-        text.push_str(word);
+        let word = word(rank(*seed >> 33));
+        text.push_str(&word);
         column += word.len() + 1;
         text.push_str(if column > 64 { "\r\n" } else { " " });
         column = if column > 64 { 0 } else { column };
     }
+}
+
+/// Few words are frequent and most are rare, as in any language (Zipf): the n-th is taken once where the first is n
+/// times, out of [`RANKS`].
+fn rank(random: usize) -> usize {
+    let octave = random % RANKS.ilog2() as usize;
+    (1 << octave) + (random >> 8) % (1 << octave)
+}
+
+fn word(rank: usize) -> String {
+    if let Some(word) = WORDS.get(rank) {
+        return (*word).to_owned();
+    }
+    let (mut left, mut word) = (rank, String::new());
+    while left > 0 {
+        word.push_str(SYLLABLES.get(left % SYLLABLES.len()).copied().unwrap_or_default());
+        left /= SYLLABLES.len();
+    }
+    word
 }
 
 pub(crate) fn contact(n: usize) -> String {
@@ -119,6 +138,12 @@ pub(crate) fn cpu_of(process: &str) -> Result<Duration> {
 
 const MAX_TEXT_OCTETS: usize = 64 * 1024;
 const BASE64: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+/// Words of the vocabulary: a mail of 10 KB holds some 350 different ones in each of its two texts.
+const RANKS: usize = 1 << 15;
+const SYLLABLES: [&str; 24] = [
+    "ba", "cor", "den", "el", "fi", "gan", "hor", "is", "jo", "kel", "la", "mer", "nu", "ot", "per", "qua",
+    "ri", "sen", "ta", "um", "ver", "wil", "xo", "zan",
+];
 const WORDS: [&str; 32] = [
     "shoulder",
     "exercise",

@@ -2,8 +2,8 @@
 //!
 //! Promises that a message costs at most [`MAX_QUERIES`] look-ups and [`MAX_WALL`] of waiting, whatever it says; that
 //! the same question of one message is asked once; and that a failure says whether it may pass. The cache is
-//! hickory's: bounded, keyed by name and type (so that no answer poisons a question of another kind), true to TTLs;
-//! [`Answers`] stand in front of it.
+//! [`Answers`]: bounded, keyed by name and type (so that no answer poisons a question of another kind), true to TTLs;
+//! hickory's own, which counts answers and not what they take, holds a few behind it.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -32,8 +32,10 @@ pub(super) const MAX_WALL: Duration = Duration::from_secs(20);
 /// The last queries are kept for DMARC (a walk of 8, and whether the domain exists), so that nobody spends them on
 /// look-ups of his own and thereby hides the policy.
 const KEPT_FOR_DMARC: usize = 9;
-/// Answers in the cache.
-const CACHE_ANSWERS: u64 = 32_768;
+/// Answers in the resolver's own cache: those that are too large for ours, of up to a megabyte each in memory.
+const CACHE_ANSWERS: u64 = 64;
+/// How long an answer that there is nothing is believed at most (RFC 2308 section 5: one to three hours work well).
+const MAX_NEGATIVE_SECONDS: u32 = 3 * 60 * 60;
 /// hickory refuses what is over this with `Busy`; its default of 32 is less than one busy second (SMTP.md X6).
 const IN_FLIGHT_PER_CONNECTION: usize = 4096;
 /// A question without an answer after this part of its time is asked a second time, and the first answer counts: a lost
@@ -97,6 +99,7 @@ impl Dns {
         options.attempts = 0;
         options.timeout = config.timeout;
         options.cache_size = CACHE_ANSWERS;
+        options.negative_max_ttl = Some(Duration::from_secs(u64::from(MAX_NEGATIVE_SECONDS)));
         options.max_active_requests = IN_FLIGHT_PER_CONNECTION;
         options.use_hosts_file = ResolveHosts::Never;
         Ok(Self { resolver: builder.build()?, known: Arc::default(), timeout: config.timeout })
@@ -148,9 +151,10 @@ impl Dns {
             }
             Err(NetError::Dns(DnsError::NoRecordsFound(none))) => match failure(none.response_code) {
                 Failure::Temporary => Told::FAILED,
-                failure @ (Failure::NoDomain | Failure::NoRecord | Failure::OverBudget) => {
-                    Told { answer: Err(failure), seconds: none.negative_ttl.unwrap_or(0) }
-                }
+                failure @ (Failure::NoDomain | Failure::NoRecord | Failure::OverBudget) => Told {
+                    answer: Err(failure),
+                    seconds: none.negative_ttl.unwrap_or(0).min(MAX_NEGATIVE_SECONDS),
+                },
             },
             Err(_) => Told::FAILED,
         }
@@ -332,6 +336,10 @@ fn text(name: &Name) -> String {
 
 #[cfg(test)]
 mod tests {
+    use hickory_resolver::proto::op::Message;
+    use hickory_resolver::proto::rr::Record;
+    use hickory_resolver::proto::rr::rdata::SOA;
+
     use super::*;
     use crate::zone::{Zone, ZoneServer};
 
@@ -385,6 +393,43 @@ mod tests {
         let answers = asking.join_all().await;
         assert_eq!(answers.len(), 200);
         assert!(answers.iter().all(|answer| *answer == Err(Failure::NoDomain)), "{answers:?}");
+    }
+
+    /// A resolver of a zone that is empty, and says that for so long.
+    async fn empty_resolver(seconds: u32) -> Dns {
+        let socket = tokio::net::UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        let servers = vec![socket.local_addr().unwrap()];
+        let dns = Dns::new(&config::Dns { servers, timeout: Duration::from_secs(20) }).unwrap();
+        tokio::spawn(async move {
+            let mut buffer = vec![0; 4096];
+            while let Ok((read, client)) = socket.recv_from(&mut buffer).await {
+                let question = Message::from_vec(&buffer[..read]).unwrap();
+                let mut answer = Message::error_msg(question.id, question.op_code, ResponseCode::NXDomain);
+                answer.add_queries(question.queries);
+                let soa = SOA::new(Name::root(), Name::root(), 1, 3600, 600, 86_400, seconds);
+                answer.add_authority(Record::from_rdata(Name::root(), seconds, RData::SOA(soa)));
+                socket.send_to(&answer.to_vec().unwrap(), client).await.unwrap();
+            }
+        });
+        dns
+    }
+
+    #[tokio::test]
+    async fn that_there_is_nothing_is_believed_for_three_hours_at_most() {
+        for seconds in
+            [MAX_NEGATIVE_SECONDS - 1, MAX_NEGATIVE_SECONDS, MAX_NEGATIVE_SECONDS + 1, u32::MAX >> 1]
+        {
+            let (dns, asked) = (empty_resolver(seconds).await, std::time::Instant::now());
+            assert_eq!(dns.lookups().ipv4("a.test").await, Err(Failure::NoDomain));
+            let question = Question::new("a.test", RecordType::A);
+            let known_for = |seconds: u32| {
+                dns.known.find(&question, asked + Duration::from_secs(u64::from(seconds))).is_some()
+            };
+            let expected = seconds.min(MAX_NEGATIVE_SECONDS);
+            assert!(known_for(expected - 1), "{seconds}");
+            // What the asking has taken comes on top.
+            assert!(!known_for(expected + 600), "{seconds}");
+        }
     }
 
     async fn start(zone: Zone) -> (ZoneServer, Dns) {

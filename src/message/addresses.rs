@@ -178,6 +178,10 @@ pub(super) fn list_text(text: &str) -> List {
 #[derive(Default)]
 struct Entry<'a> {
     words: String,
+    /// Whether the words have one.
+    at_sign: bool,
+    /// Commas in the words.
+    commas: usize,
     angle: Option<&'a str>,
     comment: Option<&'a str>,
 }
@@ -205,7 +209,7 @@ impl<'a> Cursor<'a> {
         match c {
             '"' if !self.no_quote => match delimited(rest, '"') {
                 Some((taken, behind)) => {
-                    entry.words.push_str(taken);
+                    entry.push(taken);
                     self.rest = behind;
                     return;
                 }
@@ -223,7 +227,7 @@ impl<'a> Cursor<'a> {
                 Some((taken, behind)) => {
                     // The last angle wins: `<a@b> <c@d>` names the first `<a@b>`.
                     if let Some(earlier) = entry.angle.replace(inside(taken, '>')) {
-                        entry.words.push_str(earlier);
+                        entry.push(earlier);
                     }
                     self.rest = behind;
                     return;
@@ -235,20 +239,25 @@ impl<'a> Cursor<'a> {
                     .find([']', ','])
                     .map_or(rest.len(), |at| at + usize::from(rest.as_bytes()[at] == b']'));
                 let (taken, behind) = rest.split_at(end.max(1));
-                entry.words.push_str(taken);
+                entry.push(taken);
                 self.rest = behind;
                 return;
             }
             ',' => entry.close(End::Comma, out),
             ';' => entry.close(End::Group, out),
-            ':' if entry.angle.is_none() && !entry.words.contains('@') => *entry = Entry::default(),
-            c => entry.words.push(c),
+            ':' if entry.angle.is_none() && !entry.at_sign => *entry = Entry::default(),
+            c => entry.push(rest.split_at(c.len_utf8()).0),
         }
         self.rest = rest.split_at(c.len_utf8()).1;
     }
 }
 
 impl Entry<'_> {
+    fn push(&mut self, taken: &str) {
+        self.at_sign |= taken.contains('@');
+        self.words.push_str(taken);
+    }
+
     /// Turns what was read into an address; a name cut by an unquoted comma waits for its address.
     fn close(&mut self, end: End, out: &mut List) {
         let words = self.words.trim();
@@ -259,10 +268,15 @@ impl Entry<'_> {
         if let Some(address) = self.angle.and_then(lenient_spec) {
             let name = if words.is_empty() { self.comment.unwrap_or_default() } else { words };
             out.found.push(NamedAddress { name: display_name(name), address });
-        } else if let Some((name, address)) = bare(words) {
+        } else if let Some((name, address)) = self.at_sign.then(|| bare(words)).flatten() {
             let name = if name.is_empty() { self.comment.unwrap_or_default() } else { &name };
             out.found.push(NamedAddress { name: display_name(name), address });
-        } else if end == End::Comma && self.angle.is_none() && words.len() < MAX_NAME {
+        } else if end == End::Comma
+            && self.angle.is_none()
+            && words.len() < MAX_NAME
+            && self.commas < MAX_COMMAS
+        {
+            self.commas += 1;
             self.words.truncate(self.words.trim_end().len());
             self.words.push_str(", ");
             return;
@@ -376,6 +390,8 @@ fn inside(text: &str, close: char) -> &str {
 
 /// Recipients beyond this many are not looked at.
 pub(super) const MAX_ADDRESSES: usize = 10_000;
+/// Commas in a name that nobody has quoted: at each all of it is looked at again.
+const MAX_COMMAS: usize = 20;
 /// Characters of a display name that are kept.
 const MAX_NAME: usize = 1_000;
 
@@ -482,8 +498,22 @@ mod tests {
     fn ten_thousand_recipients_are_read_and_no_more() {
         let value = "a@x.test,".repeat(MAX_ADDRESSES + 1);
         assert_eq!(list(value.as_bytes()).found.len(), MAX_ADDRESSES);
-        for hostile in ["\"", "(", "<", "[", "a:", ",", "x <"] {
+        for hostile in ["\"", "(", "<", "[", "a:", ",", "x <", "a@"] {
             let _ = list(hostile.repeat(200_000).as_bytes());
         }
+    }
+
+    #[test]
+    fn a_name_has_twenty_commas_and_no_more() {
+        let at_limit = "Lee, ".repeat(MAX_COMMAS) + "Ana";
+        check_list(&format!("{at_limit} <a@x.test>"), &[(Some(&at_limit), "a@x.test")], 0);
+        check_list(&format!("Lee, {at_limit} <a@x.test>"), &[(Some("Ana"), "a@x.test")], 1);
+    }
+
+    #[test]
+    fn colons_behind_a_far_at_sign_take_linear_time() {
+        let megabytes = |text: &str| text.repeat(if cfg!(debug_assertions) { 4 << 20 } else { 16 << 20 });
+        let list = list_text(&format!("{}@{}", megabytes("x"), megabytes(":")));
+        assert_eq!((list.found.len(), list.unreadable), (0, 1));
     }
 }

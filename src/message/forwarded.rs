@@ -3,7 +3,7 @@
 use super::attachment::Item;
 use super::attribution::Finder;
 use super::labels::Label;
-use super::quoted_header::{self, Block, unquoted};
+use super::quoted_header::{self, Block, Looks, unquoted};
 use super::scan::{Shape, Tree};
 use super::{Forwarded, addresses, attribution, body, date, label_words, labels, lines};
 use crate::time::Timestamp;
@@ -57,20 +57,21 @@ fn inline(subject: &str, text: &str) -> Option<Forwarded> {
         return None;
     }
     let mut finder = Finder::new();
+    let mut looks = Looks::new();
     let mut marked = 0;
     for (at, line) in lines.iter().enumerate() {
         if labels::is_original_separator(line) {
-            return block_below(&lines, at + 1)
+            return block_below(&lines, at + 1, &mut looks)
                 .filter(|_| has_prefix)
                 .map(|(start, block)| forward_of(&lines, start, block));
         }
         if labels::is_forward_separator(line) {
-            return block_below(&lines, at + 1)
+            return block_below(&lines, at + 1, &mut looks)
                 .map(|(start, block)| forward_of(&lines, start, block))
                 .or_else(|| bare_forward(&lines, at + 1, subject));
         }
         if is_title(line)
-            && let Some((start, block)) = block_below(&lines, at + 1)
+            && let Some((start, block)) = block_below(&lines, at + 1, &mut looks)
             && (has_prefix || block.is_full())
         {
             return Some(forward_of(&lines, start, block));
@@ -82,8 +83,11 @@ fn inline(subject: &str, text: &str) -> Option<Forwarded> {
             continue;
         }
         let below = lines.get(at..)?;
-        let dated = || quoted_header::read_unknown(below).filter(|block| has_prefix && block.date.is_some());
-        if let Some(block) = quoted_header::read(below, 2).or_else(dated) {
+        let mut found = looks.read(below, 2);
+        if found.is_none() && has_prefix {
+            found = looks.read_unknown(below).filter(|block| block.date.is_some());
+        }
+        if let Some(block) = found {
             return has_prefix.then(|| forward_of(&lines, at, block));
         }
         if line.starts_with('>') {
@@ -127,12 +131,13 @@ fn title(line: &str) -> Option<&str> {
 }
 
 /// The block on the next lines that are not blank.
-fn block_below(lines: &[&str], from: usize) -> Option<(usize, Block)> {
+fn block_below(lines: &[&str], from: usize, looks: &mut Looks) -> Option<(usize, Block)> {
     let start = (from..lines.len()).take(5).find(|at| !unquoted(lines[*at]).is_empty())?;
     let below = lines.get(start..)?;
-    let block = quoted_header::read(below, 1)
-        .or_else(|| quoted_header::read_unknown(below))
-        .or_else(|| quoted_header::read_without_colons(below))?;
+    let block = looks
+        .read(below, 1)
+        .or_else(|| looks.read_unknown(below))
+        .or_else(|| looks.read_without_colons(below))?;
     Some((start, block))
 }
 
@@ -222,7 +227,9 @@ fn text_below<'a, 'b>(above: &[&'b str], rest: &'a [&'b str]) -> &'a [&'b str] {
     };
     let titles: Vec<&str> =
         [opening, second].into_iter().flatten().filter_map(|line| open_title(line)).collect();
-    if let Some(end) = (0..rest.len()).rev().find(|at| titles.iter().any(|title| answers(title, rest, *at))) {
+    let mut looks = Looks::new();
+    let mut is_end = |at: &usize| titles.iter().any(|title| answers(title, rest, *at, &mut looks));
+    if let Some(end) = (0..rest.len()).rev().find(|at| is_end(at)) {
         return &rest[..end];
     }
     match rest.iter().rposition(|line| !line.trim().is_empty()) {
@@ -238,19 +245,22 @@ fn is_second_title(opening: Option<&&str>, line: &str, rest: &[&str]) -> bool {
     let is_separator = || labels::is_forward_separator(line) || labels::is_original_separator(line);
     quoted_header::is_rule(unquoted(line))
         || is_again()
-        || (is_title(line) && !is_separator() && block_below(rest, 1).is_none())
+        || (is_title(line) && !is_separator() && block_below(rest, 1, &mut Looks::new()).is_none())
 }
 
 /// Whether a line is the end that belongs to a title: half of its longer words are the title's, and no message
 /// begins below it.
-fn answers(opening: &str, lines: &[&str], at: usize) -> bool {
+fn answers(opening: &str, lines: &[&str], at: usize, looks: &mut Looks) -> bool {
     let Some(title) = open_title(lines[at]).filter(|title| *title != opening) else { return false };
     let opening = labels::folded(opening);
     let folded = labels::folded(title);
     let words = folded.split_whitespace().filter(|word| word.chars().count() >= 4);
     let stems: Vec<String> = words.map(|word| word.chars().take(STEM).collect()).collect();
     let shared = stems.iter().filter(|stem| opening.contains(stem.as_str())).count();
-    shared > 0 && shared * 2 >= stems.len() && block_below(lines, at + 1).is_none()
+    shared > 0
+        && shared * 2 >= stems.len()
+        && block_below(lines, at + 1, looks).is_none()
+        && !looks.are_over()
 }
 
 /// A title between dashes, or a rule of nothing else.
@@ -287,3 +297,48 @@ const MAX_MARKED: usize = 3;
 const MAX_TITLE: usize = 160;
 /// Letters of a word that its endings leave alone.
 const STEM: usize = 5;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// An unoptimised build is thirty times slower.
+    const HOSTILE_OCTETS: usize = if cfg!(debug_assertions) { 256 * 1024 } else { 5 * 1024 * 1024 };
+
+    #[test]
+    fn a_block_behind_few_lines_that_look_like_one_is_found_and_behind_a_hundred_thousand_not() {
+        let block = "From: Ana <ana@x.test>\nDate: 5 Jan 2026\nTo: b@x.test\nSubject: x\n\nText";
+        for (count, is_found) in [(10, true), (1_000, true), (100_000, false)] {
+            let text = format!("{}\n\n{block}", "zz: b@c.test\n".repeat(count));
+            assert_eq!(inline("Fwd: x", &text).is_some(), is_found, "{count}");
+        }
+        // Under another subject nothing is looked for but a separator.
+        let text = format!("{}--- Forwarded message ---\n{block}", "zz: b@c.test\n".repeat(100_000));
+        assert!(inline("x", &text).is_some());
+    }
+
+    #[test]
+    fn megabytes_of_look_alikes_take_linear_time() {
+        for lines in [
+            "zz: b@c.test\n",
+            "zz: b@c.test, b@c.test, b@c.test, b@c.test, b@c.test, b@c.test, b@c.test\nx\n",
+            "From: b@c.test\n",
+            "zz: 5 Jan 2026\n",
+            "----- forwarded message -----\nzz: b@c.test\n",
+            "----- any words -----\nzz: b@c.test\n",
+            ">>> a@b >>>\n",
+            ">\n",
+            "To: b@c.test (((((\nzz: a\nCc: <<<<<\nSubject: =?utf-8?q?\nzz: (((((@\n",
+        ] {
+            let text = lines.repeat(HOSTILE_OCTETS / lines.len());
+            for (subject, before) in [
+                ("Fwd: x", ""),
+                ("x", "----- any words -----\n"),
+                ("Fwd: x", "--- Forwarded message ---\nFrom: a@x.test\nTo: b@x.test\n\n"),
+            ] {
+                let found = inline(subject, &format!("{before}{text}"));
+                assert!(found.is_none_or(|found| found.text.len() <= before.len() + text.len()));
+            }
+        }
+    }
+}

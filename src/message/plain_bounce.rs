@@ -2,6 +2,7 @@
 //!
 //! No single sign is enough; a person who writes about a bounce, or forwards one, does not look like one.
 
+use std::collections::HashSet;
 use std::sync::LazyLock;
 
 use regex::Regex;
@@ -33,12 +34,13 @@ pub(super) fn read(tree: &Tree<'_>, subject: &str, text: &str) -> Option<Report>
     }
     people.truncate(MAX_RECIPIENTS);
     let action = if is_delay(subject, notice) { "delayed" } else { "failed" };
+    let lines: Vec<&str> = notice.lines().take(MAX_LINES).map(start_of).collect();
+    let any_status = report::enhanced_code(notice);
     let recipients = people
         .into_iter()
         .map(|address| {
-            let reason = reason_near(notice, &address);
-            let status =
-                reason.as_deref().and_then(report::enhanced_code).or_else(|| report::enhanced_code(notice));
+            let reason = reason_near(&lines, &address);
+            let status = reason.as_deref().and_then(report::enhanced_code).or_else(|| any_status.clone());
             ReportedRecipient { address, action: action.to_owned(), status, reason }
         })
         .collect();
@@ -163,15 +165,15 @@ fn is_divider(line: &str) -> bool {
 
 /// The recipients that the notice names: lines that hold an address and nothing else, or lead with one; where there
 /// are none, every address of the notice.
-fn named_in(notice: &str, own: &[String]) -> Vec<String> {
+fn named_in(notice: &str, own: &HashSet<String>) -> Vec<String> {
     let mut leading = Vec::new();
     let mut anywhere = Vec::new();
-    for line in notice.lines().take(MAX_LINES) {
+    for line in notice.lines().take(MAX_LINES).filter(|line| line.len() <= MAX_LINE) {
         let lower = line.to_lowercase();
         let is_contact = CONTACTS.iter().any(|words| lower.contains(words))
             || lower.contains("message-id")
             || lower.contains("://");
-        if is_contact || line.len() > MAX_LINE {
+        if is_contact {
             continue;
         }
         let found = addresses_in(line);
@@ -198,7 +200,7 @@ fn has_label(line: &str) -> bool {
 }
 
 fn unique(list: impl Iterator<Item = String>) -> Vec<String> {
-    let mut seen = std::collections::HashSet::new();
+    let mut seen = HashSet::new();
     list.filter(|address| seen.insert(address.to_lowercase())).collect()
 }
 
@@ -225,7 +227,7 @@ pub(super) fn addresses_in(line: &str) -> Vec<String> {
 }
 
 /// Who sent the notice and who gets it: neither is a failed recipient.
-fn own_addresses(fields: &Fields<'_>) -> Vec<String> {
+fn own_addresses(fields: &Fields<'_>) -> HashSet<String> {
     ["from", "to", "reply-to", "sender", "delivered-to", "return-path", "envelope-to"]
         .iter()
         .flat_map(|name| fields.all(name))
@@ -254,8 +256,7 @@ fn returned_id(returned: &str) -> Option<String> {
 }
 
 /// What is said behind the address, or on the lines below it.
-fn reason_near(notice: &str, address: &str) -> Option<String> {
-    let lines: Vec<&str> = notice.lines().take(MAX_LINES).collect();
+fn reason_near(lines: &[&str], address: &str) -> Option<String> {
     let at = lines.iter().position(|line| line.contains(address))?;
     let behind = lines.get(at)?.split_once(address).map_or("", |(_, behind)| behind);
     let behind = behind.trim_start_matches(['>', ':', '.', ')', '"', '\'', ' ']);
@@ -274,9 +275,44 @@ fn reason_near(notice: &str, address: &str) -> Option<String> {
     (!reason.is_empty()).then_some(reason)
 }
 
+/// As much of a line as is searched for each of the recipients.
+fn start_of(line: &str) -> &str {
+    line.get(..line.floor_char_boundary(MAX_SEARCHED)).unwrap_or(line)
+}
+
 const MAX_RECIPIENTS: usize = 100;
 const MAX_NOTICE: usize = 16 * 1024;
 const MAX_LINES: usize = 2_000;
 const MAX_LINE: usize = 1_000;
+/// Octets of a line in which a recipient and the reason beside him are looked for.
+const MAX_SEARCHED: usize = 4 * 1024;
 const MAX_ADDRESSES_IN_LINE: usize = 20;
 const MAX_REASON: usize = 500;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reason_is_looked_for_at_the_start_of_a_line() {
+        let named = "ana@x.test: 5.1.1 unknown";
+        for (blanks, is_found) in [(MAX_SEARCHED - named.len(), true), (MAX_SEARCHED, false)] {
+            let line = format!("{}{named}", " ".repeat(blanks));
+            let reason = reason_near(&[start_of(&line)], "ana@x.test");
+            assert_eq!(reason.is_some(), is_found, "{reason:?}");
+        }
+    }
+
+    #[test]
+    fn a_huge_notice_to_many_is_read_in_linear_time() {
+        let own = "a@b.test,".repeat(20_000);
+        let failed: Vec<String> = (0..MAX_RECIPIENTS).map(|n| format!("n{n}@x.test")).collect();
+        let notice = "c@d.test does not exist\n".repeat(MAX_LINES) + &"x".repeat(8 << 20);
+        for known in [format!("X-Failed-Recipients: {}\r\n", failed.join(",")), String::new()] {
+            let raw = format!("From: mailer-daemon@b.test\r\nTo: {own}\r\n{known}\r\n{notice}");
+            let tree = Tree::scan(raw.as_bytes()).expect("within limits");
+            let report = read(&tree, "Undelivered", &notice).expect("a report");
+            assert_eq!(report.recipients.len(), if known.is_empty() { 1 } else { MAX_RECIPIENTS });
+        }
+    }
+}

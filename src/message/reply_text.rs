@@ -7,7 +7,8 @@ use std::ops::Range;
 
 use super::attribution::Finder;
 use super::marks::Mark;
-use super::{ReplyText, Text, labels, lines, quoted_header};
+use super::quoted_header::Looks;
+use super::{ReplyText, Text, labels, lines};
 
 /// What a line belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,7 +45,7 @@ fn is_introduced(lines: &[&str], marks: &[(Mark, Range<usize>)], finder: &mut Fi
         return false;
     }
     // A whole block: a person, too, may begin a text with two fields.
-    if labels::is_original_separator(lines[first]) || quoted_header::read(window(lines, first), 3).is_some() {
+    if labels::is_original_separator(lines[first]) || Looks::new().read(window(lines, first), 3).is_some() {
         return true;
     }
     let end = (first..lines.len().min(first + MAX_INTRODUCTION))
@@ -102,6 +103,7 @@ fn apply_marks(lines: &[&str], marks: &[(Mark, Range<usize>)], classes: &mut [Cl
 
 /// Finds the quoted lines.
 fn quote(lines: &[&str], rules: &[usize], classes: &mut [Class], finder: &mut Finder) {
+    let mut looks = Looks::new();
     let mut at = 0;
     while at < lines.len() {
         if classes[at] != Class::New || lines[at].is_empty() {
@@ -109,10 +111,10 @@ fn quote(lines: &[&str], rules: &[usize], classes: &mut [Class], finder: &mut Fi
             continue;
         }
         let is_below_rule = rules.binary_search(&at).is_ok() || (at > 0 && is_long_rule(lines[at - 1]));
-        let found = if is_below_rule && is_author_line(lines, at) {
+        let found = if is_below_rule && is_author_line(lines, at, &mut looks) {
             Some(Quote::Rest)
         } else {
-            quote_at(lines, at, finder)
+            quote_at(lines, at, finder, &mut looks)
         };
         match found {
             Some(Quote::Rest) => {
@@ -147,10 +149,10 @@ fn attribute_marked(lines: &[&str], classes: &mut [Class], finder: &mut Finder) 
 }
 
 /// `From: ana@x.test`, below a rule.
-fn is_author_line(lines: &[&str], at: usize) -> bool {
+fn is_author_line(lines: &[&str], at: usize, looks: &mut Looks) -> bool {
     let label = labels::label_of(lines[at]);
     label.is_some_and(|(label, value)| label == labels::Label::From && value.contains('@'))
-        || quoted_header::read(window(lines, at), 1).is_some()
+        || looks.read(window(lines, at), 1).is_some()
 }
 
 enum Quote {
@@ -160,7 +162,7 @@ enum Quote {
 }
 
 /// The quote that begins at this line, or whose attribution ends at it.
-fn quote_at(lines: &[&str], at: usize, finder: &mut Finder) -> Option<Quote> {
+fn quote_at(lines: &[&str], at: usize, finder: &mut Finder, looks: &mut Looks) -> Option<Quote> {
     let line = lines[at];
     let count = finder.lines_ending_at(lines, at);
     if count > 0 && !(line.starts_with('>') && lines[at + 1 - count].starts_with('>')) {
@@ -175,21 +177,25 @@ fn quote_at(lines: &[&str], at: usize, finder: &mut Finder) -> Option<Quote> {
     }
     if line.starts_with('>') || line.starts_with(" >") {
         let end = end_of_marked(lines, at);
-        return Some(if is_header_alone(lines, at, end) { Quote::Rest } else { Quote::Lines(at..end) });
+        return Some(if is_header_alone(lines, at, end, looks) {
+            Quote::Rest
+        } else {
+            Quote::Lines(at..end)
+        });
     }
     if lines::is_blank(line) {
         return None;
     }
     let is_start = labels::is_original_separator(line)
         || labels::is_forward_separator(line)
-        || quoted_header::read(window(lines, at), 2).is_some();
+        || looks.read(window(lines, at), 2).is_some();
     is_start.then_some(Quote::Rest)
 }
 
 /// Some clients mark the header block and leave bare what stands below it.
-fn is_header_alone(lines: &[&str], start: usize, end: usize) -> bool {
+fn is_header_alone(lines: &[&str], start: usize, end: usize, looks: &mut Looks) -> bool {
     (start..end.min(start + 2))
-        .any(|at| quoted_header::read(&lines[at..end], 2).is_some_and(|block| at + block.lines >= end))
+        .any(|at| looks.read(&lines[at..end], 2).is_some_and(|block| at + block.lines >= end))
 }
 
 /// The lines that a header block can take.
@@ -465,6 +471,29 @@ mod tests {
             "a\n> b\n",
         ] {
             let text = line.repeat(HOSTILE_OCTETS / line.len());
+            let reply = split(&text.clone().into(), &[]);
+            assert!(reply.new_text.len() <= text.len());
+        }
+    }
+
+    #[test]
+    fn megabytes_on_one_line_take_linear_time() {
+        let size = HOSTILE_OCTETS * 16;
+        for (start, repeated) in [
+            ("To: a@b ", "("),
+            ("To: a@b ", "<"),
+            ("To: a@b ", "\""),
+            ("To: x@", ":"),
+            ("To: a@b ", "(a@b "),
+            ("To: a@b ", "a@,"),
+            ("From: ", "=?utf-8?Q?a"),
+            ("Subject: ", "=?utf-8?Q?a"),
+            ("Date: ", "1. "),
+            ("> ", ">"),
+            ("", "-"),
+            ("From: a@b\nzz: ", "a@b,"),
+        ] {
+            let text = format!("{start}{}", repeated.repeat(size / repeated.len()));
             let reply = split(&text.clone().into(), &[]);
             assert!(reply.new_text.len() <= text.len());
         }

@@ -1,4 +1,4 @@
-//! The body of the message that is coming in: in memory up to 256 KiB, beyond that sealed in a file without a name.
+//! The body of the message that is coming in: in memory while there is room, else sealed in a file without a name.
 //!
 //! Promises that octets count against one budget of the whole server as they are received, never as they are
 //! announced, until the last copy of the body is gone, whoever has answered what meanwhile; that bodies in memory
@@ -13,10 +13,10 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use crate::smtp::sealed_file::SealedFile;
 
-/// A larger body goes to a file.
-const MEMORY_OCTETS: usize = 256 * 1024;
+/// A larger body leaves a quarter of the memory to smaller ones.
+const SMALL_OCTETS: usize = 256 * 1024;
 /// What a file is written in: so much of each body waits in memory at most.
-const BLOCK_OCTETS: usize = 64 * 1024;
+const BLOCK_OCTETS: usize = 128 * 1024;
 
 /// Octets of bodies that may be on their way at once, in all sessions together.
 #[derive(Debug)]
@@ -25,6 +25,8 @@ pub(super) struct Budget {
     low_water: u64,
     /// What of it may be in memory.
     memory_left: AtomicU64,
+    /// What of that is for small bodies alone.
+    memory_for_small: u64,
 }
 
 /// Why a body cannot be kept.
@@ -49,7 +51,15 @@ pub struct Body {
 #[derive(Debug)]
 enum Kept {
     File(SealedFile),
-    Memory(Vec<u8>),
+    Memory(Octets),
+}
+
+/// A body in memory.
+#[derive(Debug, Default)]
+struct Octets {
+    octets: Vec<u8>,
+    /// The body begins here: a large one has room for trace fields before it.
+    start: usize,
 }
 
 /// Where large messages are worked on there are only so many places: taken until the last clone is dropped.
@@ -77,7 +87,7 @@ enum Content {
         file: SealedFile,
         unwritten: Vec<u8>,
     },
-    Memory(Vec<u8>),
+    Memory(Octets),
     /// It could not be kept; what still comes is dropped.
     Refused,
 }
@@ -96,7 +106,7 @@ impl Body {
     pub fn size_bytes(&self) -> u64 {
         match &self.kept {
             Kept::File(file) => file.size_bytes(),
-            Kept::Memory(octets) => as_u64(octets.len()),
+            Kept::Memory(body) => as_u64(body.len()),
         }
     }
 
@@ -115,7 +125,9 @@ impl Body {
                 });
                 reading.await.map_err(io::Error::other)?
             }
-            Kept::Memory(octets) => Ok(Received { octets, start: 0, _held: (reserved, place) }),
+            Kept::Memory(Octets { octets, start }) => {
+                Ok(Received { octets, start, _held: (reserved, place) })
+            }
         }
     }
 }
@@ -130,7 +142,7 @@ impl From<Vec<u8>> for Received {
 /// The same, not yet looked at.
 impl From<Vec<u8>> for Body {
     fn from(octets: Vec<u8>) -> Self {
-        Self { kept: Kept::Memory(octets), reserved: None }
+        Self { kept: Kept::Memory(Octets { octets, start: 0 }), reserved: None }
     }
 }
 
@@ -171,7 +183,12 @@ impl AsRef<[u8]> for Received {
 impl Budget {
     /// So many octets, of which so many in memory.
     pub(super) const fn new(octets: u64, in_memory: u64) -> Self {
-        Self { left: AtomicU64::new(octets), low_water: octets / 8, memory_left: AtomicU64::new(in_memory) }
+        Self {
+            left: AtomicU64::new(octets),
+            low_water: octets / 8,
+            memory_left: AtomicU64::new(in_memory),
+            memory_for_small: in_memory / 4,
+        }
     }
 
     /// Whether another message should not even begin.
@@ -181,9 +198,9 @@ impl Budget {
 }
 
 impl Spool {
-    pub(super) const fn new(budget: Arc<Budget>) -> Self {
+    pub(super) fn new(budget: Arc<Budget>) -> Self {
         let reserved = Reservation { budget, octets: 0, in_memory: 0 };
-        Self { content: Content::Memory(Vec::new()), reserved }
+        Self { content: Content::Memory(Octets::default()), reserved }
     }
 
     /// Forgets what is there and begins an empty body.
@@ -217,7 +234,7 @@ impl Spool {
         let Self { content, reserved } = std::mem::replace(self, empty);
         let kept = match content {
             Content::File { file, .. } => Kept::File(file),
-            Content::Memory(octets) => Kept::Memory(octets),
+            Content::Memory(body) => Kept::Memory(body),
             Content::Refused => return Err(SpoolError::OverBudget),
         };
         Ok(Body { kept, reserved: Some(reserved) })
@@ -226,15 +243,12 @@ impl Spool {
     async fn try_append(&mut self, bytes: &Bytes) -> Result<(), SpoolError> {
         self.reserved.grow(bytes.len())?;
         match &mut self.content {
-            Content::Memory(octets)
-                if octets.len() + bytes.len() <= MEMORY_OCTETS
-                    && self.reserved.grow_in_memory(bytes.len()) =>
-            {
-                octets.extend_from_slice(bytes);
+            Content::Memory(body) if self.reserved.grow_in_memory(bytes.len(), body.len()) => {
+                body.extend(bytes);
                 return Ok(());
             }
-            Content::Memory(octets) => {
-                let mut unwritten = std::mem::take(octets);
+            Content::Memory(body) => {
+                let mut unwritten = std::mem::take(body).into_body();
                 unwritten.extend_from_slice(bytes);
                 let file = off_the_reactor(SealedFile::create).await?;
                 self.content = Content::File { file, unwritten };
@@ -262,17 +276,39 @@ impl Spool {
     }
 }
 
+impl Octets {
+    const fn len(&self) -> usize {
+        self.octets.len() - self.start
+    }
+
+    fn extend(&mut self, bytes: &[u8]) {
+        if self.start == 0 && self.len() + bytes.len() > SMALL_OCTETS {
+            let mut roomy = Vec::with_capacity(HEADROOM_OCTETS + 2 * SMALL_OCTETS);
+            roomy.resize(HEADROOM_OCTETS, 0);
+            roomy.append(&mut self.octets);
+            *self = Self { octets: roomy, start: HEADROOM_OCTETS };
+        }
+        self.octets.extend_from_slice(bytes);
+    }
+
+    fn into_body(mut self) -> Vec<u8> {
+        self.octets.drain(..self.start);
+        self.octets
+    }
+}
+
 impl Reservation {
     fn grow(&mut self, octets: usize) -> Result<(), SpoolError> {
         let octets = as_u64(octets);
-        take(&self.budget.left, octets).ok_or(SpoolError::OverBudget)?;
+        take(&self.budget.left, octets, 0).ok_or(SpoolError::OverBudget)?;
         self.octets += octets;
         Ok(())
     }
 
-    fn grow_in_memory(&mut self, octets: usize) -> bool {
+    fn grow_in_memory(&mut self, octets: usize, behind: usize) -> bool {
+        let keep = if behind + octets > SMALL_OCTETS { self.budget.memory_for_small } else { 0 };
         let octets = as_u64(octets);
-        let is_granted = take(&self.budget.memory_left, octets).is_some();
+        let is_granted = take(&self.budget.memory_left, octets, keep).is_some();
         self.in_memory += if is_granted { octets } else { 0 };
         is_granted
     }
@@ -289,8 +325,10 @@ impl Drop for Reservation {
     }
 }
 
-fn take(from: &AtomicU64, octets: u64) -> Option<u64> {
-    from.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(octets)).ok()
+/// Takes so many, if so many are left after it.
+fn take(from: &AtomicU64, octets: u64, keep: u64) -> Option<u64> {
+    let rest = |left: u64| left.checked_sub(octets).filter(|rest| *rest >= keep);
+    from.fetch_update(Ordering::Relaxed, Ordering::Relaxed, rest).ok()
 }
 
 fn as_u64(octets: usize) -> u64 {
@@ -312,7 +350,7 @@ const HEADROOM_OCTETS: usize = 16 * 1024;
 mod tests {
     use super::*;
 
-    const BUDGET: u64 = 1 << 20;
+    const BUDGET: u64 = 1 << 22;
 
     fn left(budget: &Budget) -> (u64, u64) {
         (budget.left.load(Ordering::Relaxed), budget.memory_left.load(Ordering::Relaxed))
@@ -334,10 +372,16 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_body_of_256_kib_stays_in_memory_and_one_octet_more_goes_to_a_file() {
-        assert!(!spooled(MEMORY_OCTETS, BUDGET).await.3);
-        assert!(spooled(MEMORY_OCTETS + 1, BUDGET).await.3);
-        assert!(spooled(3 * MEMORY_OCTETS + 17, BUDGET).await.3);
+    async fn a_small_body_may_take_all_memory_and_a_large_one_leaves_a_quarter() {
+        for (octets, in_memory, is_file) in [
+            (SMALL_OCTETS, SMALL_OCTETS, false),
+            (SMALL_OCTETS + 1, SMALL_OCTETS, true),
+            (3 * SMALL_OCTETS, 4 * SMALL_OCTETS, false),
+            (3 * SMALL_OCTETS + 1, 4 * SMALL_OCTETS, true),
+            (11 * SMALL_OCTETS + 17, 8 * SMALL_OCTETS, true),
+        ] {
+            assert_eq!(spooled(octets, as_u64(in_memory)).await.3, is_file, "{octets} of {in_memory}");
+        }
     }
 
     #[tokio::test]
@@ -352,26 +396,27 @@ mod tests {
 
     #[tokio::test]
     async fn s16_the_budget_is_held_by_the_last_copy_of_a_body() {
-        for octets in [1000, MEMORY_OCTETS + 1] {
-            let (received, budget, whole, _) = spooled(octets, BUDGET).await;
+        for (octets, in_memory) in [(1000, BUDGET), (SMALL_OCTETS + 1, BUDGET), (SMALL_OCTETS + 1, 0)] {
+            let (received, budget, whole, _) = spooled(octets, in_memory).await;
             let raw = received.with_front(b"Received: x\r\n");
             assert_eq!(raw, [&b"Received: x\r\n"[..], &whole].concat());
             let kept = raw.slice(3..10);
             drop(raw);
             assert_eq!(left(&budget).0, BUDGET - as_u64(octets));
             drop(kept);
-            assert_eq!(left(&budget), (BUDGET, BUDGET));
+            assert_eq!(left(&budget), (BUDGET, in_memory));
         }
     }
 
     #[tokio::test]
     async fn trace_fields_go_in_front_without_a_copy_as_long_as_there_is_room() {
-        for (front, is_copied) in [(HEADROOM_OCTETS, false), (HEADROOM_OCTETS + 1, true)] {
-            let (received, _, whole, _) = spooled(MEMORY_OCTETS + 1, BUDGET).await;
+        let fronts = [HEADROOM_OCTETS, HEADROOM_OCTETS + 1];
+        for (front, in_memory) in fronts.into_iter().flat_map(|front| [(front, BUDGET), (front, 0)]) {
+            let (received, _, whole, _) = spooled(SMALL_OCTETS + 1, in_memory).await;
             let at = received.as_bytes().as_ptr();
             let raw = received.with_front(&vec![b'f'; front]);
             assert!(raw[front..] == whole && raw[..front].iter().all(|octet| *octet == b'f'));
-            assert_eq!(raw[front..].as_ptr() != at, is_copied);
+            assert_eq!(raw[front..].as_ptr() != at, front > HEADROOM_OCTETS);
         }
     }
 
@@ -379,7 +424,7 @@ mod tests {
     async fn s16_the_budget_is_given_back_and_a_refused_body_holds_nothing() {
         let budget = Arc::new(Budget::new(BUDGET, BUDGET));
         let mut spool = Spool::new(Arc::clone(&budget));
-        let half = Bytes::from(vec![0; 1 << 19]);
+        let half = Bytes::from(vec![0; 1 << 21]);
         spool.append(&half).await.unwrap();
         spool.append(&half).await.unwrap();
         assert!(budget.is_low());

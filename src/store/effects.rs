@@ -35,7 +35,7 @@ pub(in crate::store) fn submission(
     for outcome in outcomes {
         match &outcome.decision {
             Decision::Filed(filing) => {
-                record::filed(rows, keys, prepared, outcome, filing);
+                record::filed(rows, prepared, outcome, filing);
                 events::filed(rows, outcome, filing);
             }
             Decision::Held(held) => {

@@ -13,9 +13,8 @@ use uuid::Uuid;
 use zeroize::Zeroizing;
 
 use crate::address::EmailAddress;
-use crate::filing::{Reason, Role};
+use crate::filing::Reason;
 use crate::id::AccountId;
-use crate::keys::Keys;
 use crate::message::Text;
 use crate::store::audit::{self, Act, Actor, ChainCheck};
 use crate::store::directory::{Change, DirectoryError, merge_settings};
@@ -30,7 +29,6 @@ use crate::store::queries::{self, Hash16, MESSAGES, TOMBSTONES};
 use crate::store::row_keyring::RowKeySet;
 use crate::store::rows::{HeldRow, MessageRow, ParticipantRow, Rows};
 use crate::store::seal::{KeyNumber, SealError};
-use crate::store::search::{self, SearchDocumentRow, Terms};
 use crate::store::statement::{Insert, insert, select};
 use crate::store::submission::SealedCopy;
 use crate::store::{Store, StoreError};
@@ -505,7 +503,6 @@ impl Importer {
         let mut rows = Rows::default();
         for message in messages {
             let copy = copies.get(&message.message_id);
-            rows.search_documents.push(search_document(&self.store.inner.keys, &message));
             add_message(&mut rows, message, copy)?;
         }
         rows.write(&mut transaction, &RowKeySet::Clear).await.map_err(refused)?;
@@ -716,19 +713,6 @@ impl Importer {
         }
         Ok(transaction)
     }
-}
-
-fn search_document(keys: &Keys, message: &MessageLine) -> SearchDocumentRow {
-    let people: Vec<(Role, EmailAddress)> = message
-        .participants
-        .iter()
-        .filter_map(|person| search::role_of(&person.role).zip(EmailAddress::parse(&person.email)))
-        .collect();
-    let terms = Terms::of(&message.subject, &message.new_text);
-    let sent_at = Timestamp::from_millis(message.sent_at);
-    let account = AccountId::from_uuid(message.account_id);
-    let people = people.iter().map(|(role, address)| (*role, address));
-    search::document(keys, account, message.message_id, sent_at, &terms, people)
 }
 
 fn add_message(rows: &mut Rows, message: MessageLine, copy: Option<&SealedCopy>) -> Result<(), ImportError> {

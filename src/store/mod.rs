@@ -328,7 +328,10 @@ impl Store {
             engine::listen(url.clone(), changed, closed.clone()).await?;
         }
         // Nothing is remembered yet: what others wrote before is no reason to forget.
-        let version = filing.acquire().await?.data_version().await?.unwrap_or_default();
+        let version = match filing.has_data_version() {
+            true => filing.acquire().await?.data_version().await?.unwrap_or_default(),
+            false => 0,
+        };
         let writer = writer::Handle::start(writer::Desk {
             filing,
             rows: rows.clone(),
@@ -340,7 +343,8 @@ impl Store {
             bell: bell.clone(),
             data_version: AtomicI64::new(version),
             counters: Arc::default(),
-        });
+        })
+        .map_err(sqlx::Error::Io)?;
         let inner = Inner {
             read,
             write,

@@ -2,7 +2,6 @@
 
 use crate::filing::{Filing, FilingContact, Mark, Role, remembered_keys};
 use crate::id::{ContactId, UserId};
-use crate::keys::Keys;
 use crate::message::{Attachment, Email, From as Author, Text};
 use crate::store::batch::Outcome;
 use crate::store::effects::{json, octets};
@@ -11,21 +10,13 @@ use crate::store::rows::{
     ContactRow, ConversationRow, DailyFilingRow, MarkRow, MergeRow, MessageRow, ParticipantRow, Rows,
     ThreadIdRow,
 };
-use crate::store::search::{self, SearchDocumentRow};
 use crate::store::submission::Prepared;
 use crate::wire::{AttachmentView, MeetingView, PersonView};
 
 /// Everything on the record.
-pub(in crate::store) fn filed(
-    rows: &mut Rows,
-    keys: &Keys,
-    prepared: &Prepared,
-    outcome: &Outcome<'_>,
-    filing: &Filing,
-) {
+pub(in crate::store) fn filed(rows: &mut Rows, prepared: &Prepared, outcome: &Outcome<'_>, filing: &Filing) {
     let Some(message) = message(prepared, outcome, filing) else { return };
     rows.messages.push(message);
-    rows.search_documents.push(search_document(keys, prepared, outcome, filing));
     contact(rows, prepared, outcome, filing);
     conversation(rows, prepared, outcome, filing);
     participants(rows, outcome, filing);
@@ -77,18 +68,6 @@ fn message(prepared: &Prepared, outcome: &Outcome<'_>, filing: &Filing) -> Optio
 /// Then the text is not stored twice: an empty one is read as the new text. White space at its end is left out.
 fn is_all_new(email: &Email) -> bool {
     email.text.trim_end() == email.reply.new_text.as_str()
-}
-
-fn search_document(
-    keys: &Keys,
-    prepared: &Prepared,
-    outcome: &Outcome<'_>,
-    filing: &Filing,
-) -> SearchDocumentRow {
-    let account = outcome.arrival.mailbox.account();
-    let message = outcome.arrival.fresh.message.uuid();
-    let people = filing.participants.iter().map(|person| (person.role, &person.address));
-    search::document(keys, account, message, filing.sent_at, &prepared.terms, people)
 }
 
 /// R56: each with whether the record takes it.

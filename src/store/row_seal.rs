@@ -23,7 +23,6 @@ impl Rows {
             hide(&of(row.account_id)?, "conversations.subject", row.conversation_id, &mut row.subject)?;
         }
         self.messages.iter_mut().try_for_each(|row| Ok::<_, StoreError>(row.seal(&of(row.account_id)?)?))?;
-        self.search_documents.iter_mut().for_each(|row| row.words.clear());
         self.participants
             .iter_mut()
             .try_for_each(|row| Ok::<_, StoreError>(row.seal(&of(row.account_id)?)?))?;

@@ -10,7 +10,6 @@ use crate::message::Text;
 use crate::store::engine::{Connection, Value, query};
 use crate::store::row_keyring::RowKeySet;
 use crate::store::row_seal::unreadable;
-use crate::store::search::SearchDocumentRow;
 use crate::store::statement::{Insert, Row, Statement, Writes, row};
 
 /// Everything that a batch writes.
@@ -19,7 +18,6 @@ pub(in crate::store) struct Rows {
     pub(in crate::store) contacts: Vec<ContactRow>,
     pub(in crate::store) conversations: Vec<ConversationRow>,
     pub(in crate::store) messages: Vec<MessageRow>,
-    pub(in crate::store) search_documents: Vec<SearchDocumentRow>,
     pub(in crate::store) participants: Vec<ParticipantRow>,
     pub(in crate::store) thread_ids: Vec<ThreadIdRow>,
     pub(in crate::store) relay_jobs: Vec<RelayJobRow>,
@@ -46,7 +44,6 @@ impl Rows {
         writes.insert(self.contacts);
         writes.insert(self.conversations);
         writes.insert(self.messages);
-        writes.insert(self.search_documents);
         writes.insert(self.participants);
         writes.insert(self.thread_ids);
         writes.insert(self.relay_jobs);

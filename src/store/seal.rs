@@ -6,13 +6,13 @@
 //! the row that holds a content key makes every copy of its blob unreadable (R60).
 
 use std::cell::RefCell;
-use std::io::Write;
+use std::io::{Cursor, Seek as _, SeekFrom};
 
 use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
 use uuid::Uuid;
 use zeroize::Zeroizing;
 use zstd::bulk::Compressor;
-use zstd::stream::write::Encoder;
+use zstd::zstd_safe::compress_bound;
 
 use crate::id::AccountId;
 use crate::keys::{MasterKey, MasterKeys, Secret};
@@ -333,27 +333,32 @@ const ROW_KEY: Uuid = Uuid::from_bytes(*b"syncmx row key 1");
 /// Setting up a compressor costs as much as packing a small mail: each thread keeps one for those. A large mail gets
 /// its own, since one that is kept never shrinks.
 pub(in crate::store) fn compress_onto(mut front: Vec<u8>, content: &[u8]) -> Result<Vec<u8>, SealError> {
+    front.reserve_exact(compress_bound(content.len()));
+    let mut packed = Cursor::new(front);
+    packed.seek(SeekFrom::End(0)).map_err(|_| SealError::Failed)?;
+    let mut compress_with = |compressor: &mut Compressor<'_>| {
+        compressor.compress_to_buffer(content, &mut packed).map(|_| ()).map_err(|_| SealError::Failed)
+    };
     if content.len() > MAX_KEPT_CONTENT {
-        let packed = Encoder::new(front, ZSTD_LEVEL).and_then(|mut encoder| {
-            encoder.write_all(content)?;
-            encoder.finish()
-        });
-        return packed.map_err(|_| SealError::Failed);
+        compress_with(&mut compressor()?)?;
+    } else {
+        COMPRESSOR.with_borrow_mut(|kept| match kept {
+            Some(compressor) => compress_with(compressor),
+            None => compress_with(kept.insert(compressor()?)),
+        })?;
     }
-    COMPRESSOR.with_borrow_mut(|kept| {
-        let compressor = match kept {
-            Some(compressor) => compressor,
-            None => kept.insert(Compressor::new(ZSTD_LEVEL).map_err(|_| SealError::Failed)?),
-        };
-        front.extend(compressor.compress(content).map_err(|_| SealError::Failed)?);
-        Ok(front)
-    })
+    Ok(packed.into_inner())
+}
+
+fn compressor() -> Result<Compressor<'static>, SealError> {
+    Compressor::new(ZSTD_LEVEL).map_err(|_| SealError::Failed)
 }
 
 thread_local! {
     static COMPRESSOR: RefCell<Option<Compressor<'static>>> = const { RefCell::new(None) };
 }
 
+/// A thread that packs larger ones is not left with what that takes.
 const MAX_KEPT_CONTENT: usize = 256 * 1024;
 /// Level 1: mail is mostly base64 and small; a higher level costs more than it saves.
 const ZSTD_LEVEL: i32 = 1;

@@ -17,7 +17,6 @@ use crate::message::Email;
 use crate::smtp::{Client, Envelope, Reply};
 use crate::store::blobs::BlobName;
 use crate::store::seal::{AccountKeys, Sealed};
-use crate::store::search::Terms;
 use crate::store::writer::{Answer, Work};
 use crate::store::{Store, StoreError};
 use crate::time::Timestamp;
@@ -90,8 +89,6 @@ pub(in crate::store) struct Prepared {
     pub(in crate::store) deliveries: Vec<DeliveryId>,
     pub(in crate::store) steps: Vec<Step>,
     pub(in crate::store) copies: Vec<SealedCopy>,
-    /// By which words it is found, should it be filed.
-    pub(in crate::store) terms: Arc<Terms>,
     /// A contact and a conversation for each recipient, should one be made.
     fresh: Vec<(ContactId, ConversationId)>,
 }
@@ -203,21 +200,8 @@ impl Prepared {
             return Err(StoreError::Defect("one delivery for each recipient, and at least one"));
         }
         let fresh = deliveries.iter().map(|_| (ContactId::generate(), ConversationId::generate())).collect();
-        // Here, where it holds up one session, and not in the writer, where it would hold up all.
-        let terms = Arc::new(Terms::of(&email.subject, &email.reply.new_text));
         let copies = Vec::new();
-        Ok(Self {
-            received_at,
-            envelope,
-            verdict,
-            email,
-            size_bytes,
-            deliveries,
-            steps,
-            copies,
-            terms,
-            fresh,
-        })
+        Ok(Self { received_at, envelope, verdict, email, size_bytes, deliveries, steps, copies, fresh })
     }
 
     /// Each recipient as the rules see it, with its delivery.

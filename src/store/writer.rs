@@ -6,10 +6,12 @@
 //! fails because of what it holds is split until the bad filing fails alone; one that was beaten by somebody else is
 //! decided anew, once. A job that its session gave up is never written.
 
+use std::io;
 use std::sync::atomic::{AtomicI64, AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use tokio::runtime::{self, Runtime};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, MissedTickBehavior};
@@ -75,6 +77,7 @@ pub(in crate::store) struct Handle {
     jobs: mpsc::Sender<Job>,
     stop: CancellationToken,
     tasks: Mutex<Vec<JoinHandle<()>>>,
+    threads: Option<Runtime>,
 }
 
 /// What the writers take their jobs from. While one waits there for work, the others wait behind it.
@@ -170,15 +173,25 @@ impl Drop for WithdrawnOnDrop {
 }
 
 impl Handle {
-    pub(in crate::store) fn start(desk: Desk) -> Self {
+    /// With threads of their own: a writer that waited for its turn among the sessions would wait several times for
+    /// each batch, and all of them with it.
+    ///
+    /// # Errors
+    /// If the system gives no thread.
+    pub(in crate::store) fn start(desk: Desk) -> io::Result<Self> {
+        let threads = runtime::Builder::new_multi_thread()
+            .worker_threads(desk.filing.writers())
+            .thread_name("store-writer")
+            .enable_all()
+            .build()?;
         let (jobs, waiting) = mpsc::channel(MAX_WAITING);
         let stop = CancellationToken::new();
         let counters = desk.counters.clone();
         let (desk, queue) =
             (Arc::new(desk), Arc::new(Queue::new(Waiting { arriving: waiting, turns: Turns::new() })));
-        let write = |_| tokio::spawn(desk.clone().run(queue.clone(), stop.clone()));
+        let write = |_| threads.spawn(desk.clone().run(queue.clone(), stop.clone()));
         let tasks = (0..desk.filing.writers()).map(write).collect();
-        Self { counters, jobs, stop, tasks: Mutex::new(tasks) }
+        Ok(Self { counters, jobs, stop, tasks: Mutex::new(tasks), threads: Some(threads) })
     }
 
     pub(in crate::store) fn batches(&self) -> Batches {
@@ -186,6 +199,13 @@ impl Handle {
             committed: self.counters.committed.load(Ordering::Relaxed),
             jobs: self.counters.jobs.load(Ordering::Relaxed),
         }
+    }
+
+    /// How often the one writer has gone to the engine.
+    #[cfg(test)]
+    pub(in crate::store) async fn ways(&self) -> u64 {
+        let threads = self.threads.as_ref().unwrap();
+        threads.spawn(async { engine::ways::count() }).await.unwrap()
     }
 
     pub(in crate::store) fn is_closed(&self) -> bool {
@@ -215,6 +235,14 @@ impl Handle {
         let tasks = std::mem::take(&mut *self.tasks.lock().unwrap_or_else(PoisonError::into_inner));
         for task in tasks {
             let _ = task.await;
+        }
+    }
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        if let Some(threads) = self.threads.take() {
+            threads.shutdown_background();
         }
     }
 }
@@ -362,8 +390,8 @@ const WAITING: u8 = 0;
 const TAKEN: u8 = 1;
 const WITHDRAWN: u8 = 2;
 
-/// Filings of one transaction.
-pub(in crate::store) const MAX_BATCH: usize = 64;
+/// Filings of one transaction: while it is written, the sessions of the batch before go on.
+pub(in crate::store) const MAX_BATCH: usize = 32;
 /// Sessions that wait for a place beyond this many wait in front of the queue.
 const MAX_WAITING: usize = 1024;
 /// For everything between begin and commit; a healthy batch takes a hundredth of it.
@@ -383,6 +411,7 @@ mod tests {
             jobs,
             stop: CancellationToken::new(),
             tasks: Mutex::default(),
+            threads: None,
         };
         (handle, waiting)
     }

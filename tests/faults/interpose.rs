@@ -43,7 +43,10 @@ impl Interposer {
     /// None, with a printed line, where there is no C compiler.
     pub(crate) fn new() -> Option<Self> {
         static LIBRARY: OnceLock<Option<PathBuf>> = OnceLock::new();
-        let library = LIBRARY.get_or_init(compile).clone()?;
+        let Some(library) = LIBRARY.get_or_init(compile).clone() else {
+            println!("skipped: there is no C compiler: cc cannot be started");
+            return None;
+        };
         let folder = tempfile::tempdir().unwrap();
         fs::write(folder.path().join("control"), [0; 80]).unwrap();
         let control = File::options().read(true).write(true).open(folder.path().join("control")).unwrap();
@@ -253,11 +256,10 @@ fn compile() -> Option<PathBuf> {
         .arg(&made)
         .arg(source)
         .arg("-ldl")
-        .status();
-    if !built.is_ok_and(|status| status.success()) {
-        println!("skipped: there is no C compiler");
-        return None;
-    }
+        .output()
+        .ok()?;
+    let said = String::from_utf8_lossy(&built.stderr);
+    assert!(built.status.success(), "{source} does not compile ({}):\n{said}", built.status);
     let library = folder.join("interpose.so");
     fs::rename(made, &library).unwrap();
     Some(library)

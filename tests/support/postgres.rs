@@ -21,9 +21,10 @@ pub(crate) struct Cluster {
     databases: AtomicU32,
 }
 
-/// The cluster; none where PostgreSQL is not installed.
+/// The cluster; none where PostgreSQL is not installed, which every caller says.
 pub(crate) fn cluster() -> Option<&'static Cluster> {
     static CLUSTER: OnceLock<Option<Cluster>> = OnceLock::new();
+    installed()?;
     CLUSTER.get_or_init(Cluster::start).as_ref()
 }
 
@@ -35,10 +36,7 @@ impl Cluster {
 
     /// The same, with `NAME=value` in its environment.
     pub(crate) fn start_with(environment: &[String]) -> Option<Self> {
-        let Some(programs) = programs() else {
-            println!("skipped: PostgreSQL is not installed");
-            return None;
-        };
+        let programs = installed()?;
         let folder = tempfile::Builder::new().prefix("syncmx-pg-").tempdir().unwrap().keep();
         std::fs::set_permissions(&folder, PermissionsExt::from_mode(0o700)).unwrap();
         if is_root() {
@@ -187,7 +185,7 @@ impl Drop for Cluster {
     }
 }
 
-/// A fresh database, where the tests are to run on PostgreSQL (`SYNCMX_TEST_ENGINE=postgres`) and it is installed.
+/// A fresh database, where the tests are to run on PostgreSQL (`SYNCMX_TEST_ENGINE=postgres`).
 pub(crate) async fn database_if_wanted() -> Option<String> {
     if is_wanted() { Some(cluster()?.database().await) } else { None }
 }
@@ -230,6 +228,16 @@ fn shell(arguments: &[&str]) -> Command {
     }
     command.args(arguments);
     command
+}
+
+/// The programs; where there are none, the test is left out with a line that says why, unless it is to run on them.
+fn installed() -> Option<PathBuf> {
+    let programs = programs();
+    if programs.is_none() {
+        assert!(!is_wanted(), "SYNCMX_TEST_ENGINE=postgres, and PostgreSQL is not installed");
+        println!("skipped: PostgreSQL is not installed");
+    }
+    programs
 }
 
 /// The folder of `initdb` and `postgres`, the newest first where there are several.

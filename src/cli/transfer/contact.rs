@@ -101,10 +101,10 @@ async fn export_from(api: &LocalApi, wanted: &Wanted<'_>) -> Result<Report, Fail
     export.timeline(&of_contact).await?;
     export.conversations().await?;
     export.folder.write("README.txt", README.as_bytes()).map_err(unwritable(wanted.target))?;
-    let waiting = format!("/accounts/{account}/held?contact={}&limit=200", wanted.contact);
-    let waiting = api.call("GET", &waiting, None).await?;
+    let waiting = format!("/accounts/{account}/held?contact={}&limit={HELD_PAGE}", wanted.contact);
+    let held = count_items(async |cursor| api.call("GET", &format!("{waiting}{cursor}"), None).await).await?;
     let Export { folder, mut report, .. } = export;
-    report.held = waiting["items"].as_array().map_or(0, |items| items.len() as u64);
+    report.held = held;
     report.problems = folder.problems();
     report.folder = folder.finish().map_err(unwritable(wanted.target))?;
     Ok(report)
@@ -119,6 +119,17 @@ async fn account_of(store: &Store, wanted: &Wanted<'_>) -> Result<AccountId, Fai
         }
     }
     Err(Failure::No(format!("there is no contact {}", wanted.contact)))
+}
+
+/// Items of all pages of a list; each is asked for with the `cursor` parameter that the one before names.
+async fn count_items(page_at: impl AsyncFn(&str) -> Result<Value, Failure>) -> Result<u64, Failure> {
+    let (mut count, mut cursor) = (0, String::new());
+    loop {
+        let page = page_at(&cursor).await?;
+        count += page["items"].as_array().map_or(0, |items| items.len() as u64);
+        let Some(next) = page["next"].as_str() else { return Ok(count) };
+        cursor = format!("&cursor={next}");
+    }
 }
 
 /// What is read is read as a token with these would: without `review` the API itself leaves colleagues' history out.
@@ -314,5 +325,30 @@ manifest.json        every file with its size and SHA-256; a file with a \"probl
 
 The JSON files open in any browser or text editor.
 ";
+/// Held messages of a page: the most that the API gives.
+const HELD_PAGE: u32 = 200;
 /// Messages of a page: with their texts they are in memory at once.
 const PAGE: u32 = 10;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn what_waits_is_counted_over_all_pages() {
+        for (last, expected) in [(0, 0), (1, 201), (2, 402)] {
+            let page_at = async |cursor: &str| {
+                let page = cursor.strip_prefix("&cursor=").map_or(Ok(0), str::parse::<u32>);
+                let page = page.map_err(|_| Failure::No(cursor.to_owned()))?;
+                let next = (page < last).then(|| (page + 1).to_string());
+                let items = if last == 0 {
+                    Vec::new()
+                } else {
+                    vec![1; if page < last { 200 } else { last as usize }]
+                };
+                Ok(json!({ "items": items, "next": next }))
+            };
+            assert_eq!(count_items(page_at).await.unwrap(), expected);
+        }
+    }
+}

@@ -37,7 +37,8 @@ fn clean(wanted: &str) -> String {
     });
     let name: String = kept.collect();
     // Windows takes dots and spaces away at the end; a dot in front hides, a dash looks like an option.
-    let name = name.trim_matches(|c: char| c == '.' || c.is_whitespace()).trim_start_matches('-');
+    let is_hollow = |c: char| c == '.' || c.is_whitespace();
+    let name = name.trim_start_matches(|c: char| c == '-' || is_hollow(c)).trim_end_matches(is_hollow);
     if is_device(name) { format!("_{name}") } else { name.to_owned() }
 }
 
@@ -139,6 +140,10 @@ mod tests {
         }
         check(".bashrc", "bashrc");
         check("--help", "help");
+        for hidden in ["-.bashrc", ".-.bashrc", "- -bashrc", ". -. -bashrc", "\u{200b}-.\u{200b}-bashrc"] {
+            check(hidden, "bashrc");
+        }
+        check("-. -", "file");
         check("report. . .", "report");
         check(" a.pdf ", "a.pdf");
     }

@@ -1,7 +1,8 @@
 //! An account's export, read back: manifest, rows, messages.
 //!
 //! Promises that no path leads out of the folder (every one is made here, none is taken from a file), that no line is
-//! longer than [`MAX_LINE_OCTETS`], and that what is wrong is said with file and line.
+//! longer than [`MAX_LINE_OCTETS`] and no content larger than a message may be, whatever the export says of itself, and
+//! that what is wrong is said with file and line.
 
 use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader, Read};
@@ -26,6 +27,8 @@ pub(super) struct Reader {
     rows: Vec<Entry>,
     /// Files that could not be exported.
     pub(super) problems: u64,
+    /// Octets of a message.
+    max_content: u64,
 }
 
 /// The lines of one file.
@@ -41,12 +44,14 @@ pub(super) struct Rows {
 }
 
 impl Reader {
-    /// Reads the manifest.
-    pub(super) fn open(folder: &Path) -> Result<Self, String> {
+    /// Reads the manifest. Messages may be as large as those that are taken here, and always as [`MAX_CONTENT_OCTETS`].
+    pub(super) fn open(folder: &Path, max_message_octets: u64) -> Result<Self, String> {
+        let max_content = max_message_octets.saturating_add(MAX_ADDED_OCTETS).max(MAX_CONTENT_OCTETS);
         let mut lines = Rows::open(folder, MANIFEST.to_owned(), MAX_MANIFEST_LINE_OCTETS)?;
         let first = lines.next()?.ok_or_else(|| format!("{MANIFEST} is empty"))?;
         let header = header(&first).map_err(|why| lines.at(&why))?;
-        let mut reader = Self { folder: folder.to_owned(), header, rows: Vec::new(), problems: 0 };
+        let mut reader =
+            Self { folder: folder.to_owned(), header, rows: Vec::new(), problems: 0, max_content };
         let mut found: Vec<Option<Entry>> = vec![None; Kind::ALL.len()];
         loop {
             let line = lines.next()?.ok_or_else(|| format!("{MANIFEST} ends in the middle"))?;
@@ -83,6 +88,7 @@ impl Reader {
     /// Whether the content of a line is there and what it is to be.
     pub(super) fn check_content(&self, kind: Kind, id: Uuid, named: &ContentFile) -> Result<(), String> {
         let path = content_path(kind, id);
+        self.refuse_large(&path, named)?;
         let mut file = open(&self.folder, &path)?;
         let mut context = Context::new(&SHA256);
         let mut buffer = vec![0; BUFFER_OCTETS];
@@ -102,6 +108,7 @@ impl Reader {
     /// The content of a line.
     pub(super) fn content(&self, kind: Kind, id: Uuid, named: &ContentFile) -> Result<Bytes, String> {
         let path = content_path(kind, id);
+        self.refuse_large(&path, named)?;
         let mut octets = Vec::new();
         let mut file = open(&self.folder, &path)?.take(named.size.saturating_add(1));
         file.read_to_end(&mut octets).map_err(|error| unreadable(&path, &error))?;
@@ -109,6 +116,17 @@ impl Reader {
         context.update(&octets);
         is_what_was_written(&path, named, octets.len() as u64, &hex(context.finish().as_ref()))?;
         Ok(octets.into())
+    }
+
+    /// What an export says of a size is not believed: all of a content is in memory at once.
+    fn refuse_large(&self, path: &str, named: &ContentFile) -> Result<(), String> {
+        if named.size <= self.max_content {
+            return Ok(());
+        }
+        Err(format!(
+            "{path} is to have {} octets, and none of more than {} is taken (smtp.max_message_size allows more)",
+            named.size, self.max_content
+        ))
     }
 }
 
@@ -233,6 +251,10 @@ fn unreadable(path: &str, error: &io::Error) -> String {
 }
 
 const MAX_MANIFEST_LINE_OCTETS: u64 = 64 * 1024;
+/// Of a message, where `smtp.max_message_size` is less.
+const MAX_CONTENT_OCTETS: u64 = 256 * 1024 * 1024;
+/// What the server sets above a message that it takes.
+const MAX_ADDED_OCTETS: u64 = 1024 * 1024;
 const BUFFER_OCTETS: usize = 64 * 1024;
 
 #[cfg(test)]
@@ -271,6 +293,41 @@ mod tests {
         fs::write(folder.path().join("x"), "abc").unwrap();
         let cut = Rows::open(folder.path(), "x".to_owned(), 10).unwrap().next().unwrap_err();
         assert_eq!(cut, "x, line 1: it is cut off");
+    }
+
+    #[test]
+    fn content_is_as_large_as_the_limit_and_no_larger() {
+        let folder = tempfile::tempdir().unwrap();
+        let (kind, id) = (Kind::Messages, Uuid::now_v7());
+        let place = folder.path().join(content_path(kind, id));
+        fs::create_dir_all(place.parent().unwrap()).unwrap();
+        fs::write(&place, "0123456789").unwrap();
+        let header = Header {
+            format: FORMAT,
+            kind: ACCOUNT.to_owned(),
+            account_id: Uuid::nil(),
+            export_id: Uuid::nil(),
+            made_at: String::new(),
+            made_by: String::new(),
+            keys: crate::cli::transfer::KeyNames { address_hash: String::new(), reply_tokens: Vec::new() },
+            sync_domains: Vec::new(),
+            reply_domains: Vec::new(),
+        };
+        let folder = folder.path().to_owned();
+        let mut reader = Reader { folder, header, rows: Vec::new(), problems: 0, max_content: 10 };
+        let named =
+            ContentFile { size: 10, sha256: hex(aws_lc_rs::digest::digest(&SHA256, b"0123456789").as_ref()) };
+        assert_eq!(reader.content(kind, id, &named).unwrap(), "0123456789");
+        reader.check_content(kind, id, &named).unwrap();
+        reader.max_content = 9;
+        let whys = [
+            reader.content(kind, id, &named).unwrap_err(),
+            reader.check_content(kind, id, &named).unwrap_err(),
+        ];
+        assert!(
+            whys.iter().all(|why| why.contains("10 octets, and none of more than 9 is taken")),
+            "{whys:?}"
+        );
     }
 
     #[test]

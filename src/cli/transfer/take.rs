@@ -36,7 +36,7 @@ pub(in crate::cli) struct Report {
 
 /// Imports it.
 pub(in crate::cli) async fn import(config: &Config, folder: &Path) -> Result<Report, Failure> {
-    let reader = Reader::open(folder).map_err(Failure::No)?;
+    let reader = Reader::open(folder, config.smtp.max_message_size).map_err(Failure::No)?;
     let account = AccountId::from_uuid(reader.header.account_id);
     let (keys, store) = app::open_store(config).await?;
     let imported = import_into(config, &keys, &store, &reader, account).await;

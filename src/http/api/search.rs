@@ -1,10 +1,13 @@
 //! `/accounts/{account}/search`: messages by what stands in them. Scope `messages:content`: who may look for a word
 //! learns where it stands.
 
+use std::time::Duration;
+
 use axum::Json;
 use axum::extract::State;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
+use tracing::warn;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
@@ -114,6 +117,7 @@ pub(in crate::http) async fn search(
     };
     let query = SearchQuery::parse(params.q.as_deref().unwrap_or_default())
         .map_err(|bad| Problem::invalid("q", &bad.to_string()))?;
+    index_newest(&app, account).await;
     let page = app.store.search(account, &query, filter, slice).await?;
     // R64: which messages are shown; not what was looked for, which is content itself.
     if !page.items.is_empty() {
@@ -123,3 +127,15 @@ pub(in crate::http) async fn search(
     }
     Ok(Listed::json(page, Hit::from))
 }
+
+/// So that what was filed just now is found. Where that cannot be, what is indexed already is.
+async fn index_newest(app: &App, account: AccountId) {
+    match tokio::time::timeout(INDEX_WAIT, app.store.index_newest(account)).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => warn!(error = &error as &dyn std::error::Error, "search.waits"),
+        Err(_) => warn!("search.waits"),
+    }
+}
+
+/// For the store's writer to have a moment.
+const INDEX_WAIT: Duration = Duration::from_secs(5);

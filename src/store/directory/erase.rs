@@ -445,6 +445,7 @@ fn ids_in(json: &str) -> impl Iterator<Item = Uuid> {
 const OF_MESSAGES: &[&str] = &[
     "DELETE FROM participants WHERE account_id = ",
     "DELETE FROM search_documents WHERE account_id = ",
+    "DELETE FROM search_waiting WHERE account_id = ",
     "DELETE FROM messages WHERE account_id = ",
 ];
 /// The same for held mail, under the ids of their deliveries.

@@ -375,7 +375,7 @@ impl Change {
     ) -> Result<(), DirectoryError> {
         let account = outcome.arrival.mailbox.account();
         let mut rows = Rows::default();
-        record::filed(&mut rows, &self.store.inner.keys, prepared, outcome, filing);
+        record::filed(&mut rows, prepared, outcome, filing);
         events::filed(&mut rows, outcome, filing);
         // It happens now; the message itself says when it came.
         rows.events.iter_mut().for_each(|event| event.at = self.now.as_millis());

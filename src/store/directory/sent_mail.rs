@@ -5,16 +5,13 @@
 
 use uuid::Uuid;
 
-use crate::address::{EmailAddress, ServedDomains};
-use crate::filing::Role;
+use crate::address::ServedDomains;
 use crate::id::{AccountId, ContactId, ConversationId, MessageId, UserId};
 use crate::message::{self, Email};
 use crate::store::directory::reply_addresses::check_subject;
 use crate::store::directory::{Change, Contact, DirectoryError, User};
 use crate::store::engine::{query, query_as};
 use crate::store::row_keys::{Index, position_of};
-use crate::store::search::{Terms, document};
-use crate::store::statement::insert;
 use crate::store::views::{Message, read_message};
 use crate::time::Timestamp;
 
@@ -83,9 +80,7 @@ impl Change {
         .bind(sent_at.as_millis())
         .execute(self.on(account).await?)
         .await?;
-        let registered = self.message(account, message).await?;
-        self.index_sent(account, &registered).await?;
-        Ok(registered)
+        self.message(account, message).await
     }
 
     /// The message as this change leaves it.
@@ -156,21 +151,6 @@ impl Change {
         .execute(self.on(account).await?)
         .await?;
         Ok(())
-    }
-
-    async fn index_sent(&mut self, account: AccountId, message: &Message) -> Result<(), DirectoryError> {
-        let people =
-            std::iter::once((Role::From, &message.from)).chain(message.to.iter().map(|to| (Role::To, to)));
-        let people: Vec<(Role, EmailAddress)> =
-            people.filter_map(|(role, person)| Some((role, EmailAddress::parse(&person.email)?))).collect();
-        let people = people.iter().map(|(role, address)| (*role, address));
-        let terms = match self.store.seals_rows() {
-            true => Terms::none(),
-            false => Terms::of(&message.subject, &message.new_text),
-        };
-        let keys = &self.store.inner.keys;
-        let row = document(keys, account, message.id.uuid(), message.sent_at, &terms, people);
-        Ok(insert(self.on(account).await?, vec![row]).await?)
     }
 
     async fn insert_sent_participants(

@@ -93,10 +93,13 @@ async fn index_again(write: &Pool) -> Result<(), StoreError> {
                 .bind(*message)
                 .execute(&mut *tx)
                 .await?;
-            query("INSERT INTO search_backlog (account_id) VALUES ($1) ON CONFLICT (account_id) DO UPDATE SET below = NULL")
-                .bind(*account)
-                .execute(&mut *tx)
-                .await?;
+            query(
+                "INSERT INTO search_waiting (account_id, message_id) VALUES ($1, $2) ON CONFLICT DO NOTHING",
+            )
+            .bind(*account)
+            .bind(*message)
+            .execute(&mut *tx)
+            .await?;
         }
         tx.commit().await?;
         if pages.is_empty() {

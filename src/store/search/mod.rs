@@ -4,13 +4,13 @@
 //! language. The index names candidates, [`SearchQuery`] decides on them by their text. Every term bears letters of its
 //! account, so that no account's search walks another's part of the index (R4).
 //!
-//! To index nothing of the text, an account's filings are given `Terms::none`: exact addresses alone find them then.
+//! A message waits to be indexed from its filing on, a second or so ([`waiting`]).
 
-mod backlog;
 mod fold;
 mod index;
 mod query;
 mod snippet;
+mod waiting;
 mod words;
 
 use std::collections::HashSet;
@@ -29,6 +29,7 @@ pub(in crate::store) use index::{IndexQuery, IndexTerm};
 pub(in crate::store) use query::Found;
 pub use query::{BadSearch, QUERY_MAX_CHARS, QUERY_MAX_TERMS, SearchQuery};
 pub use snippet::SnippetPart;
+pub use waiting::Piece;
 pub(in crate::store) use words::TEXT_MAX_CHARS;
 
 /// The terms of a text, each once, without the account's letters.
@@ -47,11 +48,6 @@ row! {
 }
 
 impl Terms {
-    /// Nothing of the text: where rows are sealed nothing of it may stand in an index.
-    pub(in crate::store) const fn none() -> Self {
-        Self(String::new())
-    }
-
     /// Of a message's subject and new text.
     pub(in crate::store) fn of(subject: &str, new_text: &str) -> Self {
         let (subject, new_text) = (Words::of_subject(subject), Words::of_text(new_text));
@@ -197,6 +193,6 @@ mod tests {
             ["wknee", "wpain", "wthe"]
         );
         assert_ne!(one, other);
-        assert_eq!(Terms::none().within(&AccountMark::of(AccountId::generate())), "");
+        assert_eq!(Terms::default().within(&AccountMark::of(AccountId::generate())), "");
     }
 }

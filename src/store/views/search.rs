@@ -84,8 +84,9 @@ impl Row {
         self.new_text = keys.show("messages.new_text", id, self.new_text)?;
         if !keys.are_clear()
             && let Some((end, _)) = self.new_text.char_indices().nth(TEXT_MAX_CHARS)
+            && let Some(beginning) = self.new_text.get(..end)
         {
-            self.new_text.truncate(end);
+            self.new_text = beginning.to_owned();
         }
         Ok(self)
     }
@@ -122,7 +123,7 @@ impl Store {
         };
         let keys = self.row_keys(account).await?;
         let limit = usize::try_from(slice.limit).unwrap_or(usize::MAX);
-        let piece = (limit + 1).min(PIECE);
+        let piece = (limit + 1).min(if keys.are_clear() { PIECE } else { SEALED_PIECE });
         let mut connection = self.reader().acquire().await?;
         let (mut hits, mut after, mut read) = (Vec::new(), slice.after, 0);
         loop {
@@ -161,8 +162,9 @@ async fn decide(
 ) -> Result<Vec<(Key, Hit)>, StoreError> {
     let mut found: Vec<(Row, Vec<SnippetPart>)> = Vec::new();
     for row in rows {
-        let row = row.shown(keys)?;
-        let snippet = query.find(&row.subject, &row.new_text).map(|found| found.snippet(&row.new_text));
+        let mut row = row.shown(keys)?;
+        let text = std::mem::take(&mut row.new_text);
+        let snippet = query.find(&row.subject, &text).map(|found| found.snippet(&text));
         found.extend(snippet.map(|snippet| (row, snippet)));
     }
     if found.is_empty() {
@@ -286,6 +288,8 @@ fn newest_first(sql: &mut Builder, place: &'static str, after: Option<Key>, piec
 
 /// Candidates read at once: with texts at their limit they fit into memory many times.
 const PIECE: usize = 64;
+/// The same where rows are sealed: a text is read whole before it can be cut.
+const SEALED_PIECE: usize = 8;
 /// Candidates that one call decides on.
 const CANDIDATES_MAX: usize = 2_000;
 

@@ -125,7 +125,6 @@ const TABLES: &[(&str, &str)] = &[
         "DELETE FROM events WHERE account_id = $1 AND event_id IN
          (SELECT event_id FROM events WHERE account_id = $1 LIMIT $2)",
     ),
-    ("search_backlog", "DELETE FROM search_backlog WHERE account_id = $1 AND $2 > 0"),
     (
         "thread_ids",
         "DELETE FROM thread_ids WHERE account_id = $1 AND message_id_header IN
@@ -217,6 +216,7 @@ mod tests {
             "participants",
             "retired_account_keys",
             "search_documents",
+            "search_waiting",
         ];
         let emptied = TABLES.iter().map(|(table, _)| *table);
         let known: BTreeSet<String> = emptied.chain(stay).chain(elsewhere).map(ToOwned::to_owned).collect();
@@ -228,7 +228,7 @@ mod tests {
         // `erase_messages` and `erase_user`: whoever adds a table erases there what it says of them.
         assert_eq!(
             tables_with("message_id").await.into_iter().collect::<Vec<_>>(),
-            ["deliveries", "messages", "participants", "relay_jobs", "search_documents"]
+            ["deliveries", "messages", "participants", "relay_jobs", "search_documents", "search_waiting"]
         );
         assert_eq!(
             tables_with("user_id").await.into_iter().collect::<Vec<_>>(),
