@@ -13,7 +13,7 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use crate::smtp::sealed_file::SealedFile;
 
-/// A larger body leaves a quarter of the memory to smaller ones.
+/// A larger body leaves a quarter of the memory to smaller ones, and is in blocks of this size there.
 const SMALL_OCTETS: usize = 256 * 1024;
 /// What a file is written in: so much of each body waits in memory at most.
 const BLOCK_OCTETS: usize = 128 * 1024;
@@ -51,15 +51,14 @@ pub struct Body {
 #[derive(Debug)]
 enum Kept {
     File(SealedFile),
-    Memory(Octets),
+    Memory(Blocks),
 }
 
-/// A body in memory.
+/// A body in memory: in blocks, so that it is not copied again and again while it grows.
 #[derive(Debug, Default)]
-struct Octets {
-    octets: Vec<u8>,
-    /// The body begins here: a large one has room for trace fields before it.
-    start: usize,
+struct Blocks {
+    blocks: Vec<Vec<u8>>,
+    octets: usize,
 }
 
 /// Where large messages are worked on there are only so many places: taken until the last clone is dropped.
@@ -87,7 +86,7 @@ enum Content {
         file: SealedFile,
         unwritten: Vec<u8>,
     },
-    Memory(Octets),
+    Memory(Blocks),
     /// It could not be kept; what still comes is dropped.
     Refused,
 }
@@ -106,7 +105,7 @@ impl Body {
     pub fn size_bytes(&self) -> u64 {
         match &self.kept {
             Kept::File(file) => file.size_bytes(),
-            Kept::Memory(body) => as_u64(body.len()),
+            Kept::Memory(body) => as_u64(body.octets),
         }
     }
 
@@ -125,8 +124,16 @@ impl Body {
                 });
                 reading.await.map_err(io::Error::other)?
             }
-            Kept::Memory(Octets { octets, start }) => {
-                Ok(Received { octets, start, _held: (reserved, place) })
+            Kept::Memory(mut body) if body.blocks.len() <= 1 => {
+                let octets = body.blocks.pop().unwrap_or_default();
+                Ok(Received { octets, start: 0, _held: (reserved, place) })
+            }
+            Kept::Memory(body) => {
+                let joining = tokio::task::spawn_blocking(move || {
+                    let octets = body.joined(HEADROOM_OCTETS);
+                    Received { octets, start: HEADROOM_OCTETS, _held: (reserved, place) }
+                });
+                joining.await.map_err(io::Error::other)
             }
         }
     }
@@ -142,7 +149,7 @@ impl From<Vec<u8>> for Received {
 /// The same, not yet looked at.
 impl From<Vec<u8>> for Body {
     fn from(octets: Vec<u8>) -> Self {
-        Self { kept: Kept::Memory(Octets { octets, start: 0 }), reserved: None }
+        Self { kept: Kept::Memory(Blocks { octets: octets.len(), blocks: vec![octets] }), reserved: None }
     }
 }
 
@@ -200,7 +207,7 @@ impl Budget {
 impl Spool {
     pub(super) fn new(budget: Arc<Budget>) -> Self {
         let reserved = Reservation { budget, octets: 0, in_memory: 0 };
-        Self { content: Content::Memory(Octets::default()), reserved }
+        Self { content: Content::Memory(Blocks::default()), reserved }
     }
 
     /// Forgets what is there and begins an empty body.
@@ -243,14 +250,14 @@ impl Spool {
     async fn try_append(&mut self, bytes: &Bytes) -> Result<(), SpoolError> {
         self.reserved.grow(bytes.len())?;
         match &mut self.content {
-            Content::Memory(body) if self.reserved.grow_in_memory(bytes.len(), body.len()) => {
+            Content::Memory(body) if self.reserved.grow_in_memory(bytes.len(), body.octets) => {
                 body.extend(bytes);
                 return Ok(());
             }
             Content::Memory(body) => {
-                let mut unwritten = std::mem::take(body).into_body();
+                let blocks = std::mem::take(body).blocks;
+                let (file, mut unwritten) = off_the_reactor(|| moved_to_file(blocks)).await?;
                 unwritten.extend_from_slice(bytes);
-                let file = off_the_reactor(SealedFile::create).await?;
                 self.content = Content::File { file, unwritten };
                 self.reserved.leave_memory();
             }
@@ -276,25 +283,41 @@ impl Spool {
     }
 }
 
-impl Octets {
-    const fn len(&self) -> usize {
-        self.octets.len() - self.start
-    }
-
-    fn extend(&mut self, bytes: &[u8]) {
-        if self.start == 0 && self.len() + bytes.len() > SMALL_OCTETS {
-            let mut roomy = Vec::with_capacity(HEADROOM_OCTETS + 2 * SMALL_OCTETS);
-            roomy.resize(HEADROOM_OCTETS, 0);
-            roomy.append(&mut self.octets);
-            *self = Self { octets: roomy, start: HEADROOM_OCTETS };
+impl Blocks {
+    fn extend(&mut self, mut bytes: &[u8]) {
+        while !bytes.is_empty() {
+            let full = self.blocks.last().is_none_or(|last| last.len() >= SMALL_OCTETS);
+            if full {
+                let capacity = if self.blocks.is_empty() { 0 } else { SMALL_OCTETS };
+                self.blocks.push(Vec::with_capacity(capacity));
+            }
+            let Some(last) = self.blocks.last_mut() else { return };
+            let (now, later) = bytes.split_at(bytes.len().min(SMALL_OCTETS - last.len()));
+            last.extend_from_slice(now);
+            self.octets += now.len();
+            bytes = later;
         }
-        self.octets.extend_from_slice(bytes);
     }
 
-    fn into_body(mut self) -> Vec<u8> {
-        self.octets.drain(..self.start);
-        self.octets
+    /// In one buffer, behind `headroom` octets of zero.
+    fn joined(self, headroom: usize) -> Vec<u8> {
+        let mut whole = Vec::with_capacity(headroom + self.octets);
+        whole.resize(headroom, 0);
+        for block in self.blocks {
+            whole.extend_from_slice(&block);
+        }
+        whole
     }
+}
+
+/// With what is still to be written.
+fn moved_to_file(mut blocks: Vec<Vec<u8>>) -> io::Result<(SealedFile, Vec<u8>)> {
+    let unwritten = blocks.pop().unwrap_or_default();
+    let mut file = SealedFile::create()?;
+    for block in blocks {
+        file.append(block)?;
+    }
+    Ok((file, unwritten))
 }
 
 impl Reservation {
