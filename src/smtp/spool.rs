@@ -256,6 +256,8 @@ impl Spool {
             }
             Content::Memory(body) => {
                 let blocks = std::mem::take(body).blocks;
+                // For the time of the writing: who breaks it off leaves a body that is refused.
+                self.content = Content::Refused;
                 let (file, mut unwritten) = off_the_reactor(|| moved_to_file(blocks)).await?;
                 unwritten.extend_from_slice(bytes);
                 self.content = Content::File { file, unwritten };
@@ -272,7 +274,7 @@ impl Spool {
         if !matches!(&self.content, Content::File { unwritten, .. } if unwritten.len() >= least) {
             return Ok(());
         }
-        // Taken out for the time of the writing: who breaks it off leaves a body that is refused.
+        // Taken out for the time of the writing.
         let taken = std::mem::replace(&mut self.content, Content::Refused);
         if let Content::File { mut file, unwritten } = taken {
             let (file, unwritten) =

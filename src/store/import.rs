@@ -18,7 +18,7 @@ use crate::id::AccountId;
 use crate::message::Text;
 use crate::store::audit::{self, Act, Actor, ChainCheck};
 use crate::store::directory::{Change, DirectoryError, merge_settings};
-use crate::store::engine::{self, Builder, Connection, Fault, Transaction, query, query_scalar};
+use crate::store::engine::{self, Builder, Connection, Fault, Transaction, query, query_as, query_scalar};
 use crate::store::lines::{
     AccountLine, AuditLine, ConfirmationLine, ContactLine, ContentFile, ConversationLine, DIRECTIONS,
     DailyFilingLine, DeliveryAddressLine, DeliveryLine, EventLine, HeldLine, Hex, KINDS, Kind, Line,
@@ -331,16 +331,20 @@ impl Change {
     }
 }
 
+/// Nothing is to come any more once everything in the account was erased.
 async fn is_importing(connection: &mut Connection, account: AccountId) -> Result<bool, StoreError> {
-    let detail = last_import(connection, account).await?;
-    Ok(detail["export_id"].is_string() && detail["state"] != DONE)
+    let last = last_of_account(connection, account).await?;
+    Ok(last.is_some_and(|(action, detail)| {
+        action == IMPORT && detail["export_id"].is_string() && detail["state"] != DONE
+    }))
 }
 
 /// What the trail says of the last import, if there was one.
 async fn last_import(connection: &mut Connection, account: AccountId) -> Result<JsonValue, StoreError> {
     let detail: Option<Option<String>> = query_scalar(
-        "SELECT detail FROM audit WHERE account_id = $1 AND action = $2 AND object = 'account'
-         ORDER BY seq DESC LIMIT 1",
+        // As the index has it, which finds it in a long trail.
+        "SELECT detail FROM audit WHERE account_id = $1 AND object = 'account' AND action IN ('import', 'purge')
+         AND action = $2 ORDER BY seq DESC LIMIT 1",
     )
     .bind(account.uuid())
     .bind(IMPORT)
@@ -349,18 +353,31 @@ async fn last_import(connection: &mut Connection, account: AccountId) -> Result<
     Ok(detail.flatten().and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default())
 }
 
+/// The last import of an account, or the last time that everything in it was erased.
+async fn last_of_account(
+    connection: &mut Connection,
+    account: AccountId,
+) -> Result<Option<(String, JsonValue)>, StoreError> {
+    let last: Option<(String, Option<String>)> = query_as(
+        "SELECT action, detail FROM audit WHERE account_id = $1 AND object = 'account' AND action IN ('import', 'purge')
+         ORDER BY seq DESC LIMIT 1",
+    )
+    .bind(account.uuid())
+    .fetch_optional(connection)
+    .await?;
+    let read = |detail: Option<String>| detail.and_then(|text| serde_json::from_str(&text).ok());
+    Ok(last.map(|(action, detail)| (action, read(detail).unwrap_or_default())))
+}
+
 /// Whether everything in the account was erased after its import was begun. Not where the account is yet to be written:
 /// its trail comes first, and tells of what was elsewhere.
 async fn was_emptied(connection: &mut Connection, account: AccountId) -> Result<bool, StoreError> {
-    let last: Option<String> = query_scalar(
-        "SELECT u.action FROM accounts a JOIN audit u ON u.account_id = a.account_id
-         WHERE a.account_id = $1 AND u.action IN ($2, 'purge') AND u.object = 'account' ORDER BY u.seq DESC LIMIT 1",
-    )
-    .bind(account.uuid())
-    .bind(IMPORT)
-    .fetch_optional(connection)
-    .await?;
-    Ok(last.as_deref() == Some("purge"))
+    let is_there: Option<Uuid> = query_scalar("SELECT account_id FROM accounts WHERE account_id = $1")
+        .bind(account.uuid())
+        .fetch_optional(&mut *connection)
+        .await?;
+    let last = last_of_account(connection, account).await?;
+    Ok(is_there.is_some() && last.is_some_and(|(action, _)| action == "purge"))
 }
 
 impl Importer {

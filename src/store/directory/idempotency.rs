@@ -206,6 +206,8 @@ impl Change {
         shows: impl Fn(&str) -> bool,
     ) -> Result<(), DirectoryError> {
         for owner in [account, AccountId::OPERATOR] {
+            // The owner's lock before any of its rows.
+            self.on(owner).await?;
             // Nobody is answered with them any more: they need not be opened.
             self.end_answers(owner).await?;
             let keys = self.row_keys(owner).await?;

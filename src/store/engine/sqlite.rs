@@ -40,7 +40,7 @@ pub(super) async fn connect(
         .row_buffer_size(ROWS)
         .page_size(PAGE_OCTETS)
         .pragma("cache_size", CACHE_KIB)
-         .pragma("wal_autocheckpoint", CHECKPOINT_PAGES)
+        .pragma("wal_autocheckpoint", CHECKPOINT_PAGES)
         .pragma("journal_size_limit", WAL_OCTETS)
         // R60: what is erased is overwritten, not only forgotten.
         .pragma("secure_delete", "ON")

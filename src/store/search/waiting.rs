@@ -52,19 +52,25 @@ impl Piece {
 }
 
 impl Store {
-    /// Indexes a few messages of the account whose turn it is behind `last`, which it becomes. False when nothing waits.
+    /// Indexes a few messages of the accounts whose turn it is behind `last`, which the last of them becomes. False when
+    /// nothing waits.
     ///
     /// # Errors
     /// If the database fails; what waits goes on waiting, and other accounts have their turn.
     pub async fn index_some(&self, last: &mut Option<AccountId>, piece: Piece) -> Result<bool, StoreError> {
         let first = AccountId::from_uuid(Uuid::nil());
-        let next = match self.first_waiting_behind(last.unwrap_or(first)).await? {
-            None => self.first_waiting_behind(first).await?,
-            next => next,
-        };
-        let Some(account) = next else { return Ok(false) };
-        *last = Some(account);
-        self.index_of(account, piece).await.map(|()| true)
+        let mut left = piece.messages;
+        while left > 0 {
+            let next = match self.first_waiting_behind(last.unwrap_or(first)).await? {
+                None => self.first_waiting_behind(first).await?,
+                next => next,
+            };
+            let Some(account) = next else { break };
+            *last = Some(account);
+            // One at least: another node may have been there.
+            left = left.saturating_sub(self.index_of(account, Piece { messages: left }).await?.max(1));
+        }
+        Ok(left < piece.messages)
     }
 
     /// The same for the newest of one account: who searches finds what was filed just now.
@@ -72,15 +78,18 @@ impl Store {
     /// # Errors
     /// If the database fails; what waits goes on waiting.
     pub async fn index_newest(&self, account: AccountId) -> Result<(), StoreError> {
-        let waits: Option<Uuid> =
-            query_scalar("SELECT message_id FROM search_waiting WHERE account_id = $1 LIMIT 1")
-                .bind(account.uuid())
-                .fetch_optional(self.reader())
-                .await?;
-        match waits {
-            Some(_) => self.index_of(account, Piece::WHOLE).await,
-            None => Ok(()),
+        for _ in 0..NEWEST_PIECES {
+            let waits: Option<Uuid> =
+                query_scalar("SELECT message_id FROM search_waiting WHERE account_id = $1 LIMIT 1")
+                    .bind(account.uuid())
+                    .fetch_optional(self.reader())
+                    .await?;
+            if waits.is_none() {
+                return Ok(());
+            }
+            self.index_of(account, Piece::WHOLE).await?;
         }
+        Ok(())
     }
 
     async fn first_waiting_behind(&self, last: AccountId) -> Result<Option<AccountId>, StoreError> {
@@ -93,7 +102,8 @@ impl Store {
         Ok(next.map(AccountId::from_uuid))
     }
 
-    async fn index_of(&self, account: AccountId, piece: Piece) -> Result<(), StoreError> {
+    /// Returns how many wait no more.
+    async fn index_of(&self, account: AccountId, piece: Piece) -> Result<u32, StoreError> {
         match self.index_piece(account, piece).await {
             // One message that cannot be read back keeps no other one out.
             Err(error) if is_unreadable(&error) => self.index_one_or_none(account).await,
@@ -101,16 +111,17 @@ impl Store {
         }
     }
 
-    async fn index_piece(&self, account: AccountId, piece: Piece) -> Result<(), StoreError> {
+    async fn index_piece(&self, account: AccountId, piece: Piece) -> Result<u32, StoreError> {
         let mut change = self.change().await?;
         let waiting = change.waiting(account, piece).await?;
         let rows = change.documents_of(account, unindexed(&waiting)).await?;
         insert(change.on(account).await?, rows).await?;
         change.wait_no_more(account, &waiting).await?;
-        change.commit().await
+        change.commit().await?;
+        Ok(u32::try_from(waiting.len()).unwrap_or(u32::MAX))
     }
 
-    async fn index_one_or_none(&self, account: AccountId) -> Result<(), StoreError> {
+    async fn index_one_or_none(&self, account: AccountId) -> Result<u32, StoreError> {
         let mut change = self.change().await?;
         let waiting = change.waiting(account, Piece::ONE).await?;
         let read = change.documents_of(account, unindexed(&waiting)).await;
@@ -122,7 +133,8 @@ impl Store {
                 warn!(?message, error = &error as &dyn std::error::Error, "search.message_left_out");
                 let mut change = self.change().await?;
                 change.wait_no_more(account, &waiting).await?;
-                change.commit().await
+                change.commit().await?;
+                Ok(1)
             }
             Err(error) => Err(error),
         }
@@ -231,6 +243,8 @@ impl Change {
     }
 }
 
+/// Of one account, before a search of it is answered.
+const NEWEST_PIECES: u32 = 4;
 /// Of the mails of one piece: their texts are in memory together.
 const PIECE_OCTETS: i64 = 8 << 20;
 /// Of one text, whatever else is in its mail: four octets a character at most.
