@@ -59,11 +59,16 @@ pub struct Batches {
 
 #[derive(Debug, Default)]
 pub(in crate::store) struct Counters {
+    begun: AtomicU64,
     committed: AtomicU64,
     jobs: AtomicU64,
 }
 
 impl Counters {
+    fn begin(&self) -> u64 {
+        self.begun.fetch_add(1, Ordering::Relaxed) + 1
+    }
+
     fn add(&self, jobs: usize) {
         self.committed.fetch_add(1, Ordering::Relaxed);
         self.jobs.fetch_add(jobs as u64, Ordering::Relaxed);
@@ -265,7 +270,7 @@ impl Desk {
                     _ = idle.tick() => self.look_for_changes().await,
                 }
             }
-            let batch = waiting.take(MAX_BATCH);
+            let batch = waiting.take(self.filing.batch());
             drop(waiting);
             if !batch.is_empty() {
                 self.turn(&queue, batch).await;
@@ -275,13 +280,18 @@ impl Desk {
 
     /// One batch. Its jobs may be given up by their sessions until a transaction is ours.
     async fn turn(&self, queue: &Queue, mut jobs: Vec<Job>) {
-        let transaction = match self.filing.begin_writing().await {
+        let mut transaction = match self.filing.begin_writing().await {
             Ok(transaction) => transaction,
             Err(error) => return answer_all(jobs, &Arc::new(error)),
         };
+        if plans_are_old(self.counters.begin())
+            && let Err(error) = transaction.plan_anew().await
+        {
+            return answer_all(jobs, &Arc::new(error));
+        }
         // Where another writer waits for jobs, there are none.
         if let Ok(mut waiting) = queue.try_lock() {
-            jobs.extend(waiting.take(MAX_BATCH.saturating_sub(jobs.len())));
+            jobs.extend(waiting.take(self.filing.batch().saturating_sub(jobs.len())));
         }
         jobs.retain(|job| job.ticket.take());
         if jobs.is_empty() {
@@ -370,6 +380,12 @@ impl Job {
     }
 }
 
+/// Each time that there have been twice as many batches, on every connection: the engine may have planned for tables
+/// that were all but empty.
+fn plans_are_old(batch: u64) -> bool {
+    batch.checked_ilog2().is_some_and(|power| batch - (1 << power) < CONNECTIONS)
+}
+
 /// The next jobs that are still wanted.
 fn work_deadline(ends: Instant) -> Instant {
     ends.min(Instant::now() + WORK_LIMIT)
@@ -390,8 +406,8 @@ const WAITING: u8 = 0;
 const TAKEN: u8 = 1;
 const WITHDRAWN: u8 = 2;
 
-/// Filings of one transaction: while it is written, the sessions of the batch before go on.
-pub(in crate::store) const MAX_BATCH: usize = 32;
+/// Of the engine's filing pool, and more.
+const CONNECTIONS: u64 = 4;
 /// Sessions that wait for a place beyond this many wait in front of the queue.
 const MAX_WAITING: usize = 1024;
 /// For everything between begin and commit; a healthy batch takes a hundredth of it.
@@ -418,6 +434,12 @@ mod tests {
 
     fn soon() -> Instant {
         Instant::now() + Duration::from_millis(20)
+    }
+
+    #[test]
+    fn plans_are_made_anew_whenever_there_have_been_twice_as_many_batches() {
+        let old: Vec<u64> = (0..40).filter(|batch| plans_are_old(*batch)).collect();
+        assert_eq!(old, [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 16, 17, 18, 19, 32, 33, 34, 35]);
     }
 
     #[tokio::test]

@@ -82,6 +82,15 @@ impl Pool {
         }
     }
 
+    /// Filings of one transaction. With SQLite, while half of the sessions are written, the others go on; with PostgreSQL
+    /// the ways cost more than what goes them.
+    pub(in crate::store) const fn batch(&self) -> usize {
+        match self {
+            Self::Postgres(_) => 64,
+            Self::Sqlite(_) => 32,
+        }
+    }
+
     /// Whether the commits of others are found by looking; else they are announced.
     pub(in crate::store) const fn has_data_version(&self) -> bool {
         matches!(self, Self::Sqlite(_))
@@ -138,6 +147,14 @@ impl Connection {
     pub(in crate::store) async fn announce_change(&mut self) -> Result<(), sqlx::Error> {
         match self {
             Self::Postgres(_) => query(CHANGED).execute(self).await.map(|_| ()),
+            Self::Sqlite(_) => Ok(()),
+        }
+    }
+
+    /// Forgets how statements were to be run: tables may have grown since. SQLite never looks at that.
+    pub(in crate::store) async fn plan_anew(&mut self) -> Result<(), sqlx::Error> {
+        match self {
+            Self::Postgres(_) => query("DISCARD PLANS").execute(self).await.map(|_| ()),
             Self::Sqlite(_) => Ok(()),
         }
     }
