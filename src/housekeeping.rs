@@ -164,7 +164,7 @@ async fn sweep(store: &Store) {
 /// Blobs that could not be removed at once, and purges that a store away has stopped.
 const MINUTE: Duration = Duration::from_secs(60);
 /// Between pieces of the index while mail is coming in.
-const BUSY_PAUSE: Duration = Duration::from_millis(200);
+const BUSY_PAUSE: Duration = Duration::from_millis(500);
 /// After a piece that could not be indexed.
 const FAILED_PAUSE: Duration = Duration::from_secs(10);
 const SECOND: Duration = Duration::from_secs(1);
