@@ -15,6 +15,9 @@ use crate::smtp::sealed_file::SealedFile;
 
 /// A larger body leaves a quarter of the memory to smaller ones, and is in blocks of this size there.
 const SMALL_OCTETS: usize = 256 * 1024;
+/// The largest that stays in memory: Gmail and Outlook send none over 25 MB. Larger ones, of whose reading memory is full
+/// enough, go to a file.
+const MEMORY_OCTETS: usize = 24 * 1024 * 1024;
 /// What a file is written in: so much of each body waits in memory at most.
 const BLOCK_OCTETS: usize = 128 * 1024;
 
@@ -331,6 +334,9 @@ impl Reservation {
     }
 
     fn grow_in_memory(&mut self, octets: usize, behind: usize) -> bool {
+        if behind + octets > MEMORY_OCTETS {
+            return false;
+        }
         let keep = if behind + octets > SMALL_OCTETS { self.budget.memory_for_small } else { 0 };
         let octets = as_u64(octets);
         let is_granted = take(&self.budget.memory_left, octets, keep).is_some();
@@ -382,7 +388,7 @@ mod tests {
     }
 
     async fn spooled(octets: usize, in_memory: u64) -> (Received, Arc<Budget>, Vec<u8>, bool) {
-        let budget = Arc::new(Budget::new(BUDGET, in_memory));
+        let budget = Arc::new(Budget::new(BUDGET.max(as_u64(octets)), in_memory));
         let mut spool = Spool::new(Arc::clone(&budget));
         let whole: Vec<u8> = (0..octets).map(|at| u8::try_from(at % 251).unwrap()).collect();
         for piece in whole.chunks(10_000) {
@@ -404,6 +410,8 @@ mod tests {
             (3 * SMALL_OCTETS, 4 * SMALL_OCTETS, false),
             (3 * SMALL_OCTETS + 1, 4 * SMALL_OCTETS, true),
             (11 * SMALL_OCTETS + 17, 8 * SMALL_OCTETS, true),
+            (MEMORY_OCTETS, 2 * MEMORY_OCTETS, false),
+            (MEMORY_OCTETS + 1, 2 * MEMORY_OCTETS, true),
         ] {
             assert_eq!(spooled(octets, as_u64(in_memory)).await.3, is_file, "{octets} of {in_memory}");
         }
