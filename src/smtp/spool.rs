@@ -15,9 +15,9 @@ use crate::smtp::sealed_file::SealedFile;
 
 /// A larger body leaves a quarter of the memory to smaller ones, and is in blocks of this size there.
 const SMALL_OCTETS: usize = 256 * 1024;
-/// The largest that stays in memory: Gmail and Outlook send none over 25 MB. Larger ones, of whose reading memory is full
-/// enough, go to a file.
-const MEMORY_OCTETS: usize = 24 * 1024 * 1024;
+/// The largest that stays in memory. Reading a large one takes three times its size; with the blocks it came in, which
+/// the allocator keeps for a moment, it would be four times.
+const MEMORY_OCTETS: usize = 2 * 1024 * 1024;
 /// What a file is written in: so much of each body waits in memory at most.
 const BLOCK_OCTETS: usize = 128 * 1024;
 
