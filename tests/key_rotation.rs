@@ -349,7 +349,10 @@ async fn a_rotation_that_is_killed_is_gone_on_with(engine: Engine) {
     let output = program(&config, &["keys", "rotate", "account", &account, "--json"]).output().unwrap();
     let said = String::from_utf8(output.stdout).unwrap();
     let left = i64::try_from(MAILS).unwrap() - done;
-    assert!(said.contains(&format!("\"number\":2,\"state\":\"resumed\",\"rewrapped\":{left}")), "{said}");
+    // A server may yet have carried out the last commit of who was killed.
+    let is_said =
+        |left: i64| said.contains(&format!("\"number\":2,\"state\":\"resumed\",\"rewrapped\":{left}"));
+    assert!([left, left - 64].into_iter().any(is_said), "{left} were left: {said}");
     assert_eq!(world.store.finish_rotations(after_the_grace()).await.unwrap(), 1);
     all_open(&mut world, &keys, MAILS).await;
 }

@@ -91,8 +91,7 @@ async fn warm_up(world: &World) {
     }
 }
 
-/// They are all in the queue before the writer gets the lock, so they share a batch. A writer of PostgreSQL may have taken
-/// the first one alone, and waits for the lock with it.
+/// They are all in the queue before the writer gets the lock, so they share a batch.
 async fn in_one_batch<const N: usize>(
     world: &mut World,
     submissions: [syncmx::store::Submission; N],
@@ -112,9 +111,7 @@ async fn in_one_batch<const N: usize>(
         filed.push(file.await);
     }
     if filed.iter().all(Result::is_ok) {
-        let committed = world.store.batches().committed - before.committed;
-        let most = if world.engine == Engine::Postgres { 2 } else { 1 };
-        assert!((1..=most).contains(&committed), "{committed} batches");
+        assert_eq!(world.store.batches().committed, before.committed + 1);
     }
     filed
 }

@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicI64, AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use tokio::runtime::{self, Runtime};
+use tokio::runtime::{self, Runtime, RuntimeFlavor};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, MissedTickBehavior};
@@ -179,24 +179,27 @@ impl Drop for WithdrawnOnDrop {
 
 impl Handle {
     /// With threads of their own: a writer that waited for its turn among the sessions would wait several times for
-    /// each batch, and all of them with it.
+    /// each batch, and all of them with it. Where everything else has one thread, so has this.
     ///
     /// # Errors
     /// If the system gives no thread.
     pub(in crate::store) fn start(desk: Desk) -> io::Result<Self> {
-        let threads = runtime::Builder::new_multi_thread()
-            .worker_threads(desk.filing.writers())
-            .thread_name("store-writer")
-            .enable_all()
-            .build()?;
+        let is_alone = runtime::Handle::current().runtime_flavor() == RuntimeFlavor::CurrentThread;
+        let threads = if is_alone { None } else { Some(threads(desk.filing.writers())?) };
         let (jobs, waiting) = mpsc::channel(MAX_WAITING);
         let stop = CancellationToken::new();
         let counters = desk.counters.clone();
         let (desk, queue) =
             (Arc::new(desk), Arc::new(Queue::new(Waiting { arriving: waiting, turns: Turns::new() })));
-        let write = |_| threads.spawn(desk.clone().run(queue.clone(), stop.clone()));
+        let write = |_| {
+            let writing = desk.clone().run(queue.clone(), stop.clone());
+            match &threads {
+                Some(threads) => threads.spawn(writing),
+                None => tokio::spawn(writing),
+            }
+        };
         let tasks = (0..desk.filing.writers()).map(write).collect();
-        Ok(Self { counters, jobs, stop, tasks: Mutex::new(tasks), threads: Some(threads) })
+        Ok(Self { counters, jobs, stop, tasks: Mutex::new(tasks), threads })
     }
 
     pub(in crate::store) fn batches(&self) -> Batches {
@@ -204,13 +207,6 @@ impl Handle {
             committed: self.counters.committed.load(Ordering::Relaxed),
             jobs: self.counters.jobs.load(Ordering::Relaxed),
         }
-    }
-
-    /// How often the one writer has gone to the engine.
-    #[cfg(test)]
-    pub(in crate::store) async fn ways(&self) -> u64 {
-        let threads = self.threads.as_ref().unwrap();
-        threads.spawn(async { engine::ways::count() }).await.unwrap()
     }
 
     pub(in crate::store) fn is_closed(&self) -> bool {
@@ -242,6 +238,14 @@ impl Handle {
             let _ = task.await;
         }
     }
+}
+
+fn threads(count: usize) -> io::Result<Runtime> {
+    runtime::Builder::new_multi_thread()
+        .worker_threads(count)
+        .thread_name("store-writer")
+        .enable_all()
+        .build()
 }
 
 impl Drop for Handle {

@@ -29,7 +29,7 @@ impl Api {
 
     pub(crate) async fn wait_until_ready(&self) {
         let mut tries = tokio::time::interval(Duration::from_millis(20));
-        for _ in 0..500 {
+        for _ in 0..3_000 {
             tries.tick().await;
             let answer = self.client.get(format!("{}/readyz", self.base)).send().await;
             if answer.is_ok_and(|answer| answer.status() == StatusCode::OK) {
