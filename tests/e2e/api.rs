@@ -64,8 +64,16 @@ impl Api {
     }
 
     pub(crate) async fn bytes(&self, path: &str) -> (String, Vec<u8>) {
-        let request = self.client.get(format!("{}/api/v1{path}", self.base)).bearer_auth(&self.token);
-        let answer = request.send().await.unwrap();
+        let ask = || self.client.get(format!("{}/api/v1{path}", self.base)).bearer_auth(&self.token).send();
+        let mut answer = ask().await.unwrap();
+        // Whoever reads very many has a rate, too.
+        for _ in 0..600 {
+            if answer.status() != StatusCode::TOO_MANY_REQUESTS {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            answer = ask().await.unwrap();
+        }
         assert_eq!(answer.status(), StatusCode::OK, "{path}");
         let content_type = answer.headers()["content-type"].to_str().unwrap().to_owned();
         (content_type, answer.bytes().await.unwrap().to_vec())
