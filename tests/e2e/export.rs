@@ -677,15 +677,7 @@ async fn an_import_that_ended_in_the_middle_is_finished_by_running_it_again() {
     if postgres::skips(postgres::rows_are_sealed(), SEALED) {
         return;
     }
-    let practice = Practice::open().await;
-    let folder = tempfile::tempdir().unwrap();
-    let export = Folder(folder.path().join("export"));
-    practice.export(&export.0).await;
-    let copy = other_copy(keys_of(&practice.app)).await;
-    let bad = export.copied_to(folder.path().join("bad"));
-    end_in_the_middle(&bad, &practice);
-    let (code, _, said) = json(&copy, &["import", bad.path()]).await;
-    assert!(code == 1 && said.contains("rows/webhook_deliveries.ndjson, line 1"), "{said}");
+    let HalfImported { practice, export, copy, _folder } = HalfImported::new().await;
     let new = practice.desk.clone().at(&copy);
     // Mail is not taken before all is there.
     let early = copy.send(&LENA, &new.sync, &practice.first).await;
@@ -718,23 +710,42 @@ async fn r60_an_import_does_not_bring_back_an_account_that_was_erased_meanwhile(
     if postgres::skips(postgres::rows_are_sealed(), SEALED) {
         return;
     }
-    let practice = Practice::open().await;
-    let folder = tempfile::tempdir().unwrap();
-    let export = Folder(folder.path().join("export"));
-    practice.export(&export.0).await;
-    let copy = other_copy(keys_of(&practice.app)).await;
-    let bad = export.copied_to(folder.path().join("bad"));
-    end_in_the_middle(&bad, &practice);
-    let (code, _, said) = json(&copy, &["import", bad.path()]).await;
-    assert_eq!(code, 1, "{said}");
+    let HalfImported { practice, export, copy, _folder } = HalfImported::new().await;
     let new = practice.desk.clone().at(&copy);
+    let message = text(&new.timeline(&new.anna).await[0]["id"]);
     new.post("/purge", json!({ "all": true })).await;
+    // Nothing is to come any more: it is an account like any other.
+    let undo = format!("/accounts/{}/messages/{message}:undo", new.account);
+    assert_eq!(copy.api.call(Method::POST, &undo, Some(json!({}))).await.0, 404);
     let (code, _, said) = json(&copy, &["import", export.path()]).await;
     assert!(code == 1 && said.contains("was erased since its import was begun"), "{said}");
     assert_eq!(new.get("/contacts").await["items"], json!([]));
 }
 
-/// All before it is there: of a webhook that is not.
+/// An account whose import has ended at a row that the database refuses: all before it is there.
+struct HalfImported {
+    practice: Practice,
+    export: Folder,
+    copy: TestApp,
+    _folder: tempfile::TempDir,
+}
+
+impl HalfImported {
+    async fn new() -> Self {
+        let practice = Practice::open().await;
+        let folder = tempfile::tempdir().unwrap();
+        let export = Folder(folder.path().join("export"));
+        practice.export(&export.0).await;
+        let copy = other_copy(keys_of(&practice.app)).await;
+        let bad = export.copied_to(folder.path().join("bad"));
+        end_in_the_middle(&bad, &practice);
+        let (code, _, said) = json(&copy, &["import", bad.path()]).await;
+        assert!(code == 1 && said.contains("rows/webhook_deliveries.ndjson, line 1"), "{said}");
+        Self { practice, export, copy, _folder: folder }
+    }
+}
+
+/// Of a webhook that is not there.
 fn end_in_the_middle(bad: &Folder, practice: &Practice) {
     bad.forge("rows/webhook_deliveries.ndjson", |_| {
         let none = uuid::Uuid::nil();

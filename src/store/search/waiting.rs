@@ -11,6 +11,7 @@ use crate::filing::Role;
 use crate::id::AccountId;
 use crate::store::directory::Change;
 use crate::store::engine::{Builder, query_scalar};
+use crate::store::export::that_fit;
 use crate::store::row_keys::position_of;
 use crate::store::search::words::TEXT_MAX_CHARS;
 use crate::store::search::{SearchDocumentRow, Terms, document, role_of};
@@ -174,13 +175,8 @@ impl Change {
         sql.push_bind(account.uuid());
         sql.push(" ORDER BY w.message_id DESC LIMIT ").push(piece.messages);
         let mut waiting: Vec<Waiting> = sql.build().fetch_all(self.on(account).await?).await?;
-        let mut octets = 0_i64;
-        let fitting = waiting.iter().take_while(|one| {
-            let fits = octets < PIECE_OCTETS;
-            octets = octets.saturating_add(one.size_bytes.unwrap_or_default().min(TEXT_MAX_OCTETS));
-            fits
-        });
-        waiting.truncate(fitting.count());
+        let size = |one: &Waiting| (one.size_bytes.unwrap_or_default().min(TEXT_MAX_OCTETS),);
+        waiting.truncate(that_fit(&waiting.iter().map(size).collect::<Vec<_>>()));
         Ok(waiting)
     }
 
@@ -245,7 +241,5 @@ impl Change {
 
 /// Of one account, before a search of it is answered.
 const NEWEST_PIECES: u32 = 4;
-/// Of the mails of one piece: their texts are in memory together.
-const PIECE_OCTETS: i64 = 8 << 20;
 /// Of one text, whatever else is in its mail: four octets a character at most.
 const TEXT_MAX_OCTETS: i64 = 1 << 20;
