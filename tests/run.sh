@@ -15,11 +15,11 @@ main() {
     install_missing
     step fmt cargo fmt --check
     step clippy cargo clippy --locked --all-targets -- -D warnings
+    step doc env RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps
     step test cargo test --locked --no-fail-fast
     # The rest of the tests asks both engines by itself.
     step test env SYNCMX_TEST_ENGINE=postgres cargo test --locked --no-fail-fast --test http_api --test e2e
     step test env SYNCMX_TEST_SEAL_ROWS=1 cargo test --locked --no-fail-fast --test http_api --test e2e
-    step doc env RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps
     step scores scores
     unchanged
     echo "== all done in ${SECONDS} s"

@@ -4,7 +4,7 @@
 //! language. The index names candidates, [`SearchQuery`] decides on them by their text. Every term bears letters of its
 //! account, so that no account's search walks another's part of the index (R4).
 //!
-//! A message waits to be indexed from its filing on, a second or so ([`waiting`]).
+//! A message waits to be indexed from its filing on, a second or so (`waiting`).
 
 mod fold;
 mod index;
