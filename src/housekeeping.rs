@@ -121,7 +121,11 @@ pub(crate) async fn run_search_index(store: Store, draining: CancellationToken) 
 async fn index_some(store: &Store, last: &mut Option<AccountId>, seen: &mut Batches) -> Duration {
     let is_busy = std::mem::replace(seen, store.batches()) != *seen;
     let piece = if is_busy { Piece::SMALL } else { Piece::WHOLE };
-    match store.index_some(last, piece).await {
+    let indexed = store.index_some(last, piece).await;
+    if let Err(error) = store.sort_terms_in().await {
+        warn!(error = &error as &dyn std::error::Error, "search.terms_not_sorted_in");
+    }
+    match indexed {
         Ok(true) if is_busy => BUSY_PAUSE,
         Ok(true) => Duration::ZERO,
         Ok(false) => SECOND,

@@ -13,11 +13,10 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use crate::smtp::sealed_file::SealedFile;
 
-/// A larger body leaves a quarter of the memory to smaller ones, and is in blocks of this size there.
+/// A larger body leaves a quarter of the memory to smaller ones, and has a buffer there that it never grows out of.
 const SMALL_OCTETS: usize = 256 * 1024;
-/// The largest that stays in memory. Reading a large one takes three times its size; with the blocks it came in, which
-/// the allocator keeps for a moment, it would be four times.
-const MEMORY_OCTETS: usize = 2 * 1024 * 1024;
+/// The largest that stays in memory: what a message may have where nobody has set anything else.
+const LARGE_OCTETS: usize = 36 * 1024 * 1024;
 /// What a file is written in: so much of each body waits in memory at most.
 const BLOCK_OCTETS: usize = 128 * 1024;
 
@@ -54,14 +53,15 @@ pub struct Body {
 #[derive(Debug)]
 enum Kept {
     File(SealedFile),
-    Memory(Blocks),
+    Memory(Buffer),
 }
 
-/// A body in memory: in blocks, so that it is not copied again and again while it grows.
+/// A body in memory, once it is large behind room for our trace fields.
 #[derive(Debug, Default)]
-struct Blocks {
-    blocks: Vec<Vec<u8>>,
-    octets: usize,
+struct Buffer {
+    octets: Vec<u8>,
+    /// Where the body begins.
+    start: usize,
 }
 
 /// Where large messages are worked on there are only so many places: taken until the last clone is dropped.
@@ -89,7 +89,7 @@ enum Content {
         file: SealedFile,
         unwritten: Vec<u8>,
     },
-    Memory(Blocks),
+    Memory(Buffer),
     /// It could not be kept; what still comes is dropped.
     Refused,
 }
@@ -108,7 +108,7 @@ impl Body {
     pub fn size_bytes(&self) -> u64 {
         match &self.kept {
             Kept::File(file) => file.size_bytes(),
-            Kept::Memory(body) => as_u64(body.octets),
+            Kept::Memory(body) => as_u64(body.len()),
         }
     }
 
@@ -127,16 +127,8 @@ impl Body {
                 });
                 reading.await.map_err(io::Error::other)?
             }
-            Kept::Memory(mut body) if body.blocks.len() <= 1 => {
-                let octets = body.blocks.pop().unwrap_or_default();
-                Ok(Received { octets, start: 0, _held: (reserved, place) })
-            }
-            Kept::Memory(body) => {
-                let joining = tokio::task::spawn_blocking(move || {
-                    let octets = body.joined(HEADROOM_OCTETS);
-                    Received { octets, start: HEADROOM_OCTETS, _held: (reserved, place) }
-                });
-                joining.await.map_err(io::Error::other)
+            Kept::Memory(Buffer { octets, start }) => {
+                Ok(Received { octets, start, _held: (reserved, place) })
             }
         }
     }
@@ -152,7 +144,7 @@ impl From<Vec<u8>> for Received {
 /// The same, not yet looked at.
 impl From<Vec<u8>> for Body {
     fn from(octets: Vec<u8>) -> Self {
-        Self { kept: Kept::Memory(Blocks { octets: octets.len(), blocks: vec![octets] }), reserved: None }
+        Self { kept: Kept::Memory(Buffer { octets, start: 0 }), reserved: None }
     }
 }
 
@@ -210,7 +202,7 @@ impl Budget {
 impl Spool {
     pub(super) fn new(budget: Arc<Budget>) -> Self {
         let reserved = Reservation { budget, octets: 0, in_memory: 0 };
-        Self { content: Content::Memory(Blocks::default()), reserved }
+        Self { content: Content::Memory(Buffer::default()), reserved }
     }
 
     /// Forgets what is there and begins an empty body.
@@ -253,15 +245,15 @@ impl Spool {
     async fn try_append(&mut self, bytes: &Bytes) -> Result<(), SpoolError> {
         self.reserved.grow(bytes.len())?;
         match &mut self.content {
-            Content::Memory(body) if self.reserved.grow_in_memory(bytes.len(), body.octets) => {
-                body.extend(bytes);
-                return Ok(());
-            }
             Content::Memory(body) => {
-                let blocks = std::mem::take(body).blocks;
+                if self.reserved.grow_in_memory(bytes.len(), body.len()) && body.make_room(bytes.len()) {
+                    body.octets.extend_from_slice(bytes);
+                    return Ok(());
+                }
+                let body = std::mem::take(body);
                 // For the time of the writing: who breaks it off leaves a body that is refused.
                 self.content = Content::Refused;
-                let (file, mut unwritten) = off_the_reactor(|| moved_to_file(blocks)).await?;
+                let (file, mut unwritten) = off_the_reactor(move || moved_to_file(&body)).await?;
                 unwritten.extend_from_slice(bytes);
                 self.content = Content::File { file, unwritten };
                 self.reserved.leave_memory();
@@ -288,41 +280,43 @@ impl Spool {
     }
 }
 
-impl Blocks {
-    fn extend(&mut self, mut bytes: &[u8]) {
-        while !bytes.is_empty() {
-            let full = self.blocks.last().is_none_or(|last| last.len() >= SMALL_OCTETS);
-            if full {
-                let capacity = if self.blocks.is_empty() { 0 } else { SMALL_OCTETS };
-                self.blocks.push(Vec::with_capacity(capacity));
-            }
-            let Some(last) = self.blocks.last_mut() else { return };
-            let (now, later) = bytes.split_at(bytes.len().min(SMALL_OCTETS - last.len()));
-            last.extend_from_slice(now);
-            self.octets += now.len();
-            bytes = later;
-        }
+impl Buffer {
+    const fn len(&self) -> usize {
+        self.octets.len() - self.start
     }
 
-    /// In one buffer, behind `headroom` octets of zero.
-    fn joined(self, headroom: usize) -> Vec<u8> {
-        let mut whole = Vec::with_capacity(headroom + self.octets);
-        whole.resize(headroom, 0);
-        for block in self.blocks {
-            whole.extend_from_slice(&block);
+    fn body(&self) -> &[u8] {
+        self.octets.get(self.start..).unwrap_or_default()
+    }
+
+    /// Makes room for so many more. A large body gets all it may ever take, so that it is never copied: the system gives
+    /// memory for it as it is filled. False if there is none.
+    fn make_room(&mut self, more: usize) -> bool {
+        if self.start > 0 || self.len() + more <= SMALL_OCTETS {
+            return true;
         }
-        whole
+        let mut octets = Vec::new();
+        if octets.try_reserve_exact(HEADROOM_OCTETS + LARGE_OCTETS).is_err() {
+            return false;
+        }
+        octets.resize(HEADROOM_OCTETS, 0);
+        octets.extend_from_slice(self.body());
+        *self = Self { octets, start: HEADROOM_OCTETS };
+        true
     }
 }
 
 /// With what is still to be written.
-fn moved_to_file(mut blocks: Vec<Vec<u8>>) -> io::Result<(SealedFile, Vec<u8>)> {
-    let unwritten = blocks.pop().unwrap_or_default();
+fn moved_to_file(body: &Buffer) -> io::Result<(SealedFile, Vec<u8>)> {
+    let (blocks, unwritten) = body.body().as_chunks::<BLOCK_OCTETS>();
     let mut file = SealedFile::create()?;
-    for block in blocks {
-        file.append(block)?;
+    let mut block = Vec::with_capacity(BLOCK_OCTETS);
+    for octets in blocks {
+        block.extend_from_slice(octets);
+        block = file.append(block)?;
     }
-    Ok((file, unwritten))
+    block.extend_from_slice(unwritten);
+    Ok((file, block))
 }
 
 impl Reservation {
@@ -334,7 +328,7 @@ impl Reservation {
     }
 
     fn grow_in_memory(&mut self, octets: usize, behind: usize) -> bool {
-        if behind + octets > MEMORY_OCTETS {
+        if behind + octets > LARGE_OCTETS {
             return false;
         }
         let keep = if behind + octets > SMALL_OCTETS { self.budget.memory_for_small } else { 0 };
@@ -410,8 +404,9 @@ mod tests {
             (3 * SMALL_OCTETS, 4 * SMALL_OCTETS, false),
             (3 * SMALL_OCTETS + 1, 4 * SMALL_OCTETS, true),
             (11 * SMALL_OCTETS + 17, 8 * SMALL_OCTETS, true),
-            (MEMORY_OCTETS, 2 * MEMORY_OCTETS, false),
-            (MEMORY_OCTETS + 1, 2 * MEMORY_OCTETS, true),
+            (11 * SMALL_OCTETS + 17, 16 * SMALL_OCTETS, false),
+            (LARGE_OCTETS, 2 * LARGE_OCTETS, false),
+            (LARGE_OCTETS + 1, 2 * LARGE_OCTETS, true),
         ] {
             assert_eq!(spooled(octets, as_u64(in_memory)).await.3, is_file, "{octets} of {in_memory}");
         }

@@ -14,6 +14,7 @@ use crate::id::AccountId;
 use crate::store::engine::Engine;
 use crate::store::engine::postgres::{CHANGED, PG_WRITERS, PgHeld};
 use crate::store::engine::query::{Fetched, Found, query};
+use crate::store::engine::search::SORT_TERMS_IN;
 use crate::store::engine::sqlite;
 use crate::store::engine::value::Value;
 
@@ -102,6 +103,15 @@ impl Pool {
         match self {
             Self::Postgres(_) => Ok(true),
             Self::Sqlite(pool) => sqlite::forget_log(pool).await,
+        }
+    }
+
+    /// Sorts into the search index what waits in its list, which takes longer than everything else about indexing: where
+    /// nobody waits for an account meanwhile. SQLite's index sorts as it is written.
+    pub(in crate::store) async fn sort_terms_in(&self) -> Result<(), sqlx::Error> {
+        match self {
+            Self::Postgres(_) => query(SORT_TERMS_IN).execute(self).await.map(|_| ()),
+            Self::Sqlite(_) => Ok(()),
         }
     }
 

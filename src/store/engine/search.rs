@@ -54,3 +54,6 @@ impl Matching {
         sql.push(self.before_query).push_bind(text).push(self.behind);
     }
 }
+
+/// PostgreSQL's own function for it (GIN fast update technique).
+pub(super) const SORT_TERMS_IN: &str = "SELECT gin_clean_pending_list('search_documents_by_terms')";

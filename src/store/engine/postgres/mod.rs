@@ -69,9 +69,9 @@ impl fmt::Debug for PostgresUrl {
 /// Opens a database whose schema is up to date.
 pub(super) async fn connect(url: &PostgresUrl) -> Result<Pools, StoreError> {
     let read = pool(url, READERS, READER_WAIT, &[("statement_timeout", "30s")]);
-    let write = pool(url, CHANGES, CHANGE_WAIT, WRITING);
     check_server(url, &read).await?;
     let packing = if packs_fast(url, &read).await? { PACKED_FAST } else { &[] };
+    let write = pool(url, CHANGES, CHANGE_WAIT, &[WRITING, packing].concat());
     let filing = trusting(url, FILERS, FILER_WAIT, &[WRITING, BY_KEYS, packing].concat());
     migrations::check(&filing, url).await?;
     let [read, write, filing] = [read, write, filing].map(Pool::Postgres);
