@@ -15,8 +15,9 @@ use crate::smtp::sealed_file::SealedFile;
 
 /// A larger body leaves a quarter of the memory to smaller ones, and has a buffer there that it never grows out of.
 const SMALL_OCTETS: usize = 256 * 1024;
-/// The largest that stays in memory: what a message may have where nobody has set anything else.
-const LARGE_OCTETS: usize = 36 * 1024 * 1024;
+/// The largest that stays in memory. Reading a message takes three times its size: of the largest ones only those that
+/// are being read are to be there.
+const LARGE_OCTETS: usize = 4 * 1024 * 1024;
 /// What a file is written in: so much of each body waits in memory at most.
 const BLOCK_OCTETS: usize = 128 * 1024;
 
