@@ -1,6 +1,6 @@
-//! Once an hour: what has had its time ends (R3, R35, R36, R61), and blobs that no row names are swept. At the start,
-//! every minute, and whenever one is left over: purges under way go on (R60). After an upgrade: older messages are
-//! indexed for the search.
+//! Once an hour: what has had its time ends (R3, R35, R36, R61). Once a day, first an hour after the start: blobs that no
+//! row names are swept. At the start, every minute, and whenever one is left over: purges under way go on (R60). After
+//! an upgrade: older messages are indexed for the search.
 //!
 //! What fails is said and tried again an hour later; nothing here is urgent, and nothing depends on its hour. A clock that
 //! has jumped ends nothing until it has gone evenly for a day: by then somebody has set it right, or it is right.
@@ -22,7 +22,7 @@ pub(crate) async fn run(store: Store, draining: CancellationToken) {
     let mut hours = tokio::time::interval(HOUR);
     hours.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut clock = Clock::default();
-    loop {
+    for hour in 0.. {
         tokio::select! {
             () = draining.cancelled() => return,
             _ = hours.tick() => {}
@@ -31,9 +31,15 @@ pub(crate) async fn run(store: Store, draining: CancellationToken) {
             warn!("the clock has jumped: nothing is ended or swept until it has gone evenly for a day");
             continue;
         }
+        let tidied = async {
+            tidy(&store).await;
+            if is_for_sweep(hour) {
+                sweep(&store).await;
+            }
+        };
         tokio::select! {
             () = draining.cancelled() => return,
-            () = tidy(&store) => {}
+            () = tidied => {}
         }
     }
 }
@@ -74,6 +80,11 @@ pub(crate) async fn run_rotations(store: Store, draining: CancellationToken) {
             () = finish => {}
         }
     }
+}
+
+/// A bucket is listed whole for it, and it is hardly ever needed.
+const fn is_for_sweep(hour: u64) -> bool {
+    hour % 24 == 1
 }
 
 /// The wall clock, as it goes beside the one that never jumps.
@@ -139,7 +150,6 @@ async fn index_some(store: &Store, last: &mut Option<AccountId>, seen: &mut Batc
 async fn tidy(store: &Store) {
     expire(store).await;
     tidy_outbox(store).await;
-    sweep(store).await;
 }
 
 async fn expire(store: &Store) {
@@ -182,6 +192,12 @@ const JUMP_MILLIS: u64 = 10 * 60 * 1000;
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn blobs_are_swept_an_hour_after_the_start_and_then_once_a_day() {
+        let swept: Vec<u64> = (0..60).filter(|hour| is_for_sweep(*hour)).collect();
+        assert_eq!(swept, [1, 25, 49]);
+    }
 
     #[test]
     fn a_clock_that_has_jumped_is_not_believed_until_it_has_gone_evenly_for_a_day() {
