@@ -141,6 +141,8 @@ async fn a_migration_keeps_the_data_of_every_version_before(engine: Engine) {
             Slice::first(9),
         );
         assert_eq!(found.await.unwrap().items.len(), 1, "a message of version {version} is found");
+        let chain = world.store.verify_audit(AccountId::from_uuid(account)).await.unwrap();
+        assert_eq!(chain.faults, [""; 0], "no trail of version {version}, and no fault");
         let applied: Vec<(i64,)> = world.rows("SELECT version FROM _sqlx_migrations ORDER BY version").await;
         assert!(applied.len() >= versions.len(), "{applied:?} after {version}");
     }

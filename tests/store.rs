@@ -19,6 +19,7 @@ use syncmx::filing::{Arrival, Decision, FreshIds, Outcome, Reason};
 use syncmx::id::{AccountId, ContactId, ConversationId, DeliveryId, MessageId, UserId};
 use syncmx::keys::Keys;
 use syncmx::smtp::reply;
+use syncmx::store::audit::{Act, Actor};
 use syncmx::store::{Lookup, Refusal, Store, StoreError};
 use syncmx::time::Timestamp;
 
@@ -499,6 +500,47 @@ async fn refused_recipients_are_recorded_and_found_by_their_address(engine: Engi
     assert_eq!(world.count("SELECT count(*) FROM delivery_addresses WHERE role = 'to'").await, 1);
 }
 
+async fn r64_the_audit_trail_is_only_added_to(engine: Engine) {
+    let mut world = World::on(engine).await;
+    let act = Act {
+        account: world.account,
+        at: Timestamp::from_millis(7),
+        actor: Actor::System.to_string(),
+        action: "read".to_owned(),
+        object: "messages".to_owned(),
+        detail: None,
+    };
+    for _ in 0..2 {
+        world.store.note(vec![act.clone()]).await.unwrap();
+    }
+    let anywhere = [
+        "UPDATE audit SET actor = actor WHERE seq = 1",
+        "DELETE FROM audit WHERE seq = 2",
+        "DELETE FROM audit_heads",
+        "UPDATE audit_heads SET hash = hash",
+        "UPDATE audit_heads SET seq = 1",
+    ];
+    let truncated: &[&'static str] =
+        if engine == Engine::Postgres { &["TRUNCATE audit", "TRUNCATE audit_heads"] } else { &[] };
+    for sql in anywhere.iter().chain(truncated).copied() {
+        let refused = on!(&mut world.other, |other| sqlx::query(sql).execute(other).await.map(|_| ()));
+        let said = refused.unwrap_err().to_string();
+        assert!(said.contains("the audit trail is only added to"), "{sql}: {said}");
+    }
+    world.store.note(vec![act]).await.unwrap();
+    let chain = world.store.verify_audit(world.account).await.unwrap();
+    assert_eq!((chain.rows, chain.head, chain.faults), (3, 3, Vec::new()));
+}
+
+async fn r64_a_chain_that_is_gone_whole_is_a_fault_but_for_the_operators(engine: Engine) {
+    let world = World::on(engine).await;
+    // This account was written behind the back of what notes how it was made.
+    let chain = world.store.verify_audit(world.account).await.unwrap();
+    assert_eq!((chain.rows, chain.faults), (0, vec!["the whole chain is missing".to_owned()]));
+    let chain = world.store.verify_audit(AccountId::OPERATOR).await.unwrap();
+    assert_eq!((chain.rows, chain.faults), (0, Vec::new()));
+}
+
 async fn a_sync_address_is_found_in_any_spelling_until_it_is_turned_off(engine: Engine) {
     let mut world = World::on(engine).await;
     let address = format!("{}@sync.example.test", SYNC_LOCAL.to_uppercase());
@@ -725,6 +767,8 @@ on_both_engines! {
     the_sweep_takes_old_orphans_and_nothing_else,
     the_sweep_takes_any_number_of_orphans,
     refused_recipients_are_recorded_and_found_by_their_address,
+    r64_the_audit_trail_is_only_added_to,
+    r64_a_chain_that_is_gone_whole_is_a_fault_but_for_the_operators,
     a_sync_address_is_found_in_any_spelling_until_it_is_turned_off,
     r41_r45_a_reply_address_leads_to_its_conversation_through_merges_until_it_is_revoked,
     facts_for_reads_what_filing_would_and_writes_nothing,
