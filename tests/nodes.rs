@@ -265,7 +265,6 @@ async fn a_role_that_does_not_own_the_tables_does_all_but_sort_the_search_index(
     for sql in [
         format!("CREATE ROLE {role} LOGIN"),
         format!("GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO {role}"),
-        format!("GRANT USAGE ON ALL SEQUENCES IN SCHEMA public TO {role}"),
     ] {
         let sql = sqlx::AssertSqlSafe(sql);
         on!(&mut world.other, |other| sqlx::query(sql).execute(other).await.map(|_| ())).unwrap();
