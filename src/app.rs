@@ -245,9 +245,7 @@ fn smtp_server(
     } else {
         Server::on(inherited, &config.smtp, tls, certificates.clone())
     };
-    let mut disks = vec![config.data_folder().to_owned(), std::env::temp_dir()];
-    disks.extend(config.store.blobs.folder().map(Path::to_owned));
-    Ok(server.map_err(|error| Failure::unreachable(&error))?.watching_disks(disks))
+    Ok(server.map_err(|error| Failure::unreachable(&error))?.watching_disks(config.mail_folders()))
 }
 
 /// SQLite has one serving process: what another one was about to send, it will not send any more. Of a PostgreSQL

@@ -335,10 +335,20 @@ impl Config {
     /// The folder of the key file: certificate, administrator's token and other things made on first start lie there.
     #[must_use]
     pub fn data_folder(&self) -> &Path {
-        match self.keys.file.parent() {
-            Some(folder) if !folder.as_os_str().is_empty() => folder,
-            _ => Path::new("."),
+        folder_of(&self.keys.file)
+    }
+
+    /// The folders that mail is written to, on however many disks: while one has no room, mail is put off.
+    #[must_use]
+    pub fn mail_folders(&self) -> Vec<PathBuf> {
+        let mut folders = vec![self.data_folder().to_owned(), std::env::temp_dir()];
+        folders.extend(self.store.blobs.folder().map(Path::to_owned));
+        if let StoreUrl::Sqlite(database) = &self.store.url {
+            folders.push(folder_of(database).to_owned());
         }
+        folders.sort();
+        folders.dedup();
+        folders
     }
 
     fn parse(text: &str, shown: &str) -> Result<Self, ConfigError> {
@@ -686,9 +696,33 @@ fn first_line(message: &str) -> &str {
     message.lines().next().unwrap_or_default()
 }
 
+fn folder_of(file: &Path) -> &Path {
+    match file.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder,
+        _ => Path::new("."),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn x4_mail_is_written_to_the_folders_of_keys_database_blobs_and_temporary_files() {
+        let temporary = std::env::temp_dir();
+        let folders = |url: &str, blobs: &str| {
+            let set = [("STORE__URL", url), ("STORE__BLOBS", blobs), ("KEYS__FILE", "/keys/keys.toml")];
+            let set = set.map(|(name, value)| (format!("SYNCMX_{name}"), value.to_owned()));
+            let mut folders = Config::load(None, set).unwrap().mail_folders();
+            assert!(folders.iter().any(|folder| *folder == temporary), "{folders:?}");
+            folders.retain(|folder| *folder != temporary);
+            folders.iter().map(|folder| folder.to_str().unwrap().to_owned()).collect::<Vec<_>>().join(" ")
+        };
+        assert_eq!(folders("sqlite:///rows/syncmx.db", "file:///large"), "/keys /large /rows");
+        assert_eq!(folders("sqlite:///keys/syncmx.db", "file:///keys/blobs"), "/keys /keys/blobs");
+        assert_eq!(folders("sqlite://syncmx.db", "file:///large"), "/keys /large .");
+        assert_eq!(folders("postgres://u@h/d", "s3://bucket"), "/keys");
+    }
 
     #[track_caller]
     fn refused(text: &str, expected: &str) {

@@ -16,6 +16,7 @@ use syncmx::config::{self, StoreUrl};
 use syncmx::filing::{Decision, Outcome};
 use syncmx::id::{AccountId, EventId};
 use syncmx::store::directory::MarkState;
+use syncmx::store::lines::Kind;
 use syncmx::store::search::{Piece, SearchQuery};
 use syncmx::store::views::{Key, SearchFilter, Slice};
 use syncmx::store::{Lookup, Store, StoreError};
@@ -141,6 +142,8 @@ async fn a_migration_keeps_the_data_of_every_version_before(engine: Engine) {
             Slice::first(9),
         );
         assert_eq!(found.await.unwrap().items.len(), 1, "a message of version {version} is found");
+        let chain = world.store.verify_audit(AccountId::from_uuid(account)).await.unwrap();
+        assert_eq!(chain.faults, [""; 0], "no trail of version {version}, and no fault");
         let applied: Vec<(i64,)> = world.rows("SELECT version FROM _sqlx_migrations ORDER BY version").await;
         assert!(applied.len() >= versions.len(), "{applied:?} after {version}");
     }
@@ -247,6 +250,49 @@ async fn a_postgres_schema_that_is_behind_is_refused_until_somebody_migrates() {
     let (one, other) = tokio::join!(Store::migrate(&settings), Store::migrate(&settings));
     assert_eq!(one.unwrap(), other.unwrap());
     Store::open(&settings, keys, served()).await.unwrap();
+}
+
+/// As it is where `migrate` runs as the owner of the tables, and `serve` as a role of its own.
+#[tokio::test]
+async fn a_role_that_does_not_own_the_tables_does_all_but_sort_the_search_index() {
+    if !Engine::Postgres.is_there() {
+        return;
+    }
+    let mut world = World::on(Engine::Postgres).await;
+    let owned = world.store.sort_terms_in().await;
+    owned.unwrap();
+    let role = format!("serving_{}", Uuid::now_v7().simple());
+    for sql in [
+        format!("CREATE ROLE {role} LOGIN"),
+        format!("GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO {role}"),
+    ] {
+        let sql = sqlx::AssertSqlSafe(sql);
+        on!(&mut world.other, |other| sqlx::query(sql).execute(other).await.map(|_| ())).unwrap();
+    }
+    let StoreUrl::Postgres(url) = &world.settings.url else { return };
+    let url = url.to_string().replace("syncmx@", &format!("{role}@"));
+    world.settings.url = StoreUrl::Postgres(url.parse().unwrap());
+    world.reopen().await;
+    let filed = world.file(email("1@praxis.test", USER, &["ana@patient.test"])).await.unwrap();
+    assert_eq!(filed.decided[0].1.outcome(), Outcome::Filed);
+    while world.store.index_some(&mut None, Piece::WHOLE).await.unwrap() {}
+    let query = SearchQuery::parse("about").unwrap();
+    let found = world.store.search(world.account, &query, SearchFilter::default(), Slice::first(9)).await;
+    assert_eq!(found.unwrap().items.len(), 1);
+    let refused = world.store.sort_terms_in().await.unwrap_err();
+    assert!(refused.is_forbidden(), "{}", refused.one_line());
+}
+
+#[tokio::test]
+async fn an_export_outlasts_a_message_that_takes_longer_to_read_than_a_transaction_may_be_idle() {
+    if !Engine::Postgres.is_there() {
+        return;
+    }
+    let world = World::on(Engine::Postgres).await;
+    let mut snapshot = world.store.snapshot(world.account).await.unwrap().unwrap();
+    // The server ends others after 15 seconds; a bucket is given 20.
+    tokio::time::sleep(Duration::from_secs(17)).await;
+    assert_eq!(snapshot.lines(Kind::Users, None).await.unwrap().lines.len(), 1);
 }
 
 /// A server of the test's own.

@@ -19,6 +19,7 @@ use syncmx::filing::{Arrival, Decision, FreshIds, Outcome, Reason};
 use syncmx::id::{AccountId, ContactId, ConversationId, DeliveryId, MessageId, UserId};
 use syncmx::keys::Keys;
 use syncmx::smtp::reply;
+use syncmx::store::audit::{Act, Actor};
 use syncmx::store::{Lookup, Refusal, Store, StoreError};
 use syncmx::time::Timestamp;
 
@@ -389,31 +390,6 @@ async fn r52_the_daily_limit_counts_what_was_filed_before_and_within_the_batch(e
     assert_eq!(filed[1].as_ref().unwrap().reply.code, 452);
 }
 
-/// Octets that do not compress.
-fn noise(size: usize) -> Vec<u8> {
-    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
-    std::iter::repeat_with(|| {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        state.to_le_bytes()[0]
-    })
-    .take(size)
-    .collect()
-}
-
-fn blob_files(world: &World) -> Vec<std::path::PathBuf> {
-    fn walk(folder: &std::path::Path, files: &mut Vec<std::path::PathBuf>) {
-        for entry in fs::read_dir(folder).unwrap() {
-            let path = entry.unwrap().path();
-            if path.is_dir() { walk(&path, files) } else { files.push(path) }
-        }
-    }
-    let mut files = Vec::new();
-    walk(&blob_folder(&world.folder), &mut files);
-    files
-}
-
 async fn a_large_mail_lies_in_a_blob_and_a_damaged_blob_harms_no_other(engine: Engine) {
     let mut world = World::on(engine).await;
     for (n, size) in [(0, 60_000), (1, 70_000), (2, 1_000_000)] {
@@ -479,6 +455,23 @@ async fn the_sweep_takes_old_orphans_and_nothing_else(engine: Engine) {
     assert!(!old.exists() && !temporary.exists());
 }
 
+async fn the_sweep_takes_any_number_of_orphans(engine: Engine) {
+    let world = World::on(engine).await;
+    let mail = email("1@praxis.test", USER, &["ana@patient.test"]);
+    world.store.file(submission(mail, vec![world.sync_mailbox()], noise(300_000))).await.unwrap();
+    let shelf = blob_folder(&world.folder).join(format!("{}/ab", world.account.uuid().simple()));
+    fs::create_dir_all(&shelf).unwrap();
+    for n in 0..600 {
+        fs::write(shelf.join(format!("0192f0c123457abc8def0123{n:06}ab")), b"sealed").unwrap();
+    }
+    let long_ago = SystemTime::now() - Duration::from_secs(3601);
+    for path in blob_files(&world) {
+        fs::File::options().write(true).open(path).unwrap().set_modified(long_ago).unwrap();
+    }
+    assert_eq!(world.store.sweep_blobs().await.unwrap(), 600);
+    assert_eq!(blob_files(&world).len(), 1);
+}
+
 async fn refused_recipients_are_recorded_and_found_by_their_address(engine: Engine) {
     let mut world = World::on(engine).await;
     let delivery = DeliveryId::generate();
@@ -505,6 +498,47 @@ async fn refused_recipients_are_recorded_and_found_by_their_address(engine: Engi
     );
     assert_eq!(world.count("SELECT count(*) FROM deliveries WHERE auth IS NULL AND mail_from = ''").await, 1);
     assert_eq!(world.count("SELECT count(*) FROM delivery_addresses WHERE role = 'to'").await, 1);
+}
+
+async fn r64_the_audit_trail_is_only_added_to(engine: Engine) {
+    let mut world = World::on(engine).await;
+    let act = Act {
+        account: world.account,
+        at: Timestamp::from_millis(7),
+        actor: Actor::System.to_string(),
+        action: "read".to_owned(),
+        object: "messages".to_owned(),
+        detail: None,
+    };
+    for _ in 0..2 {
+        world.store.note(vec![act.clone()]).await.unwrap();
+    }
+    let anywhere = [
+        "UPDATE audit SET actor = actor WHERE seq = 1",
+        "DELETE FROM audit WHERE seq = 2",
+        "DELETE FROM audit_heads",
+        "UPDATE audit_heads SET hash = hash",
+        "UPDATE audit_heads SET seq = 1",
+    ];
+    let truncated: &[&'static str] =
+        if engine == Engine::Postgres { &["TRUNCATE audit", "TRUNCATE audit_heads"] } else { &[] };
+    for sql in anywhere.iter().chain(truncated).copied() {
+        let refused = on!(&mut world.other, |other| sqlx::query(sql).execute(other).await.map(|_| ()));
+        let said = refused.unwrap_err().to_string();
+        assert!(said.contains("the audit trail is only added to"), "{sql}: {said}");
+    }
+    world.store.note(vec![act]).await.unwrap();
+    let chain = world.store.verify_audit(world.account).await.unwrap();
+    assert_eq!((chain.rows, chain.head, chain.faults), (3, 3, Vec::new()));
+}
+
+async fn r64_a_chain_that_is_gone_whole_is_a_fault_but_for_the_operators(engine: Engine) {
+    let world = World::on(engine).await;
+    // This account was written behind the back of what notes how it was made.
+    let chain = world.store.verify_audit(world.account).await.unwrap();
+    assert_eq!((chain.rows, chain.faults), (0, vec!["the whole chain is missing".to_owned()]));
+    let chain = world.store.verify_audit(AccountId::OPERATOR).await.unwrap();
+    assert_eq!((chain.rows, chain.faults), (0, Vec::new()));
 }
 
 async fn a_sync_address_is_found_in_any_spelling_until_it_is_turned_off(engine: Engine) {
@@ -731,7 +765,10 @@ on_both_engines! {
     a_large_mail_lies_in_a_blob_and_a_damaged_blob_harms_no_other,
     a_large_mail_that_is_not_kept_leaves_no_blob,
     the_sweep_takes_old_orphans_and_nothing_else,
+    the_sweep_takes_any_number_of_orphans,
     refused_recipients_are_recorded_and_found_by_their_address,
+    r64_the_audit_trail_is_only_added_to,
+    r64_a_chain_that_is_gone_whole_is_a_fault_but_for_the_operators,
     a_sync_address_is_found_in_any_spelling_until_it_is_turned_off,
     r41_r45_a_reply_address_leads_to_its_conversation_through_merges_until_it_is_revoked,
     facts_for_reads_what_filing_would_and_writes_nothing,

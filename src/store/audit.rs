@@ -1,7 +1,7 @@
 //! The audit trail (R64): who read, changed, exported or erased what, when; a chain of hashes for each account.
 //!
 //! Promises that a row is on disk before what it tells of is answered, and that [`Store::verify_audit`] names a row
-//! that was removed, changed or moved. Rows hold ids, never content or addresses; they survive every purge and never
+//! that was removed, changed or moved, and a chain that was removed whole. Rows hold ids, never content or addresses; they survive every purge and never
 //! end. Whoever can rewrite the whole database can rewrite the chain: note the head elsewhere to notice that too.
 
 use std::collections::HashMap;
@@ -80,7 +80,7 @@ pub struct AuditCheck {
     pub head: i64,
     /// Its hash in hexadecimal digits; empty for a chain without rows.
     pub head_hash: String,
-    /// What is wrong, each naming a row; at most [`MAX_FAULTS`].
+    /// What is wrong, each naming rows; at most [`MAX_FAULTS`].
     pub faults: Vec<String>,
 }
 
@@ -124,6 +124,10 @@ impl Store {
                 check.rows += 1;
                 last = check.follow(account, &last, row);
             }
+        }
+        // The operator's begins with the first thing that is done, every other one with its account.
+        if head.is_none() && check.rows == 0 && account != AccountId::OPERATOR {
+            check.fault("the whole chain is missing".to_owned());
         }
         let (head, hash) = head.unwrap_or((0, Vec::new()));
         (check.head, check.head_hash) = (head, hex(&hash));

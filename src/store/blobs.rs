@@ -1,16 +1,17 @@
-//! Sealed messages too large for a row, as objects `<account>/<last octet>/<id>` in a folder or an S3 bucket.
+//! Sealed messages too large for a row, as objects `<account>/<last octet>/<id>-<copy>` in a folder or an S3 bucket.
 //!
-//! Promises that a name that was given out is durable (in a folder: file and folder synced, then renamed), and that
-//! half an object never has a name. Written before the commit; what no row names after all is swept. Whether an
+//! Promises that a name is given out once, so that nothing is ever overwritten; that one that was given out is durable
+//! (in a folder: file and folder synced, then renamed); and that half an object never has a name. Written before the commit; what no row names after all is swept. Whether an
 //! object is what was written is told when it is opened: its seal covers every octet.
 
 use std::fs::{self, DirBuilder};
+use std::future::ready;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use futures_util::{StreamExt, TryStreamExt};
+use futures_util::{Stream, StreamExt, TryStreamExt};
 use object_store::aws::AmazonS3Builder;
 use object_store::local::LocalFileSystem;
 use object_store::path::Path as ObjectPath;
@@ -36,23 +37,37 @@ pub(in crate::store) struct Blobs {
 pub(in crate::store) struct BlobName {
     pub(in crate::store) account: AccountId,
     pub(in crate::store) id: Uuid,
+    /// A message that is imported may be sealed more than once, each time with another key. None in names of old.
+    copy: Option<Uuid>,
 }
 
 impl BlobName {
+    /// A name that nothing else has or had.
+    pub(in crate::store) fn new(account: AccountId, id: Uuid) -> Self {
+        Self { account, id, copy: Some(Uuid::now_v7()) }
+    }
+
     /// What a row keeps.
     pub(in crate::store) fn text(self) -> String {
         let id = self.id.simple().to_string();
         // The last octet of a UUIDv7 is random; the first ones are the time.
         let shelf = id.get(id.len() - 2..).unwrap_or_default();
-        format!("{}/{shelf}/{id}", self.account.uuid().simple())
+        let account = self.account.uuid().simple();
+        match self.copy {
+            None => format!("{account}/{shelf}/{id}"),
+            Some(copy) => format!("{account}/{shelf}/{id}-{}", copy.simple()),
+        }
     }
 
     /// Only names that we would give are read: a name from a row is no path.
     pub(in crate::store) fn parse(text: &str) -> Option<Self> {
         let mut parts = text.split('/');
         let account = AccountId::from_uuid(Uuid::try_parse(parts.next()?).ok()?);
-        let id = Uuid::try_parse(parts.nth(1)?).ok()?;
-        Some(Self { account, id }).filter(|name| name.text() == text)
+        let last = parts.nth(1)?;
+        let (id, copy) = last.split_once('-').map_or((last, None), |(id, copy)| (id, Some(copy)));
+        let id = Uuid::try_parse(id).ok()?;
+        let copy = copy.map(Uuid::try_parse).transpose().ok()?;
+        Some(Self { account, id, copy }).filter(|name| name.text() == text)
     }
 }
 
@@ -161,22 +176,21 @@ impl Blobs {
         erased.filter_map(|gone| async move { gone }).collect().await
     }
 
-    /// The names of all blobs older than `age`. Half-written files that old are removed on the way.
-    pub(in crate::store) async fn older_than(&self, age: Duration) -> Result<Vec<BlobName>, StoreError> {
+    /// The names of all blobs older than `age`, listed as they are asked for. Half-written files that old are removed first.
+    pub(in crate::store) async fn older_than(
+        &self,
+        age: Duration,
+    ) -> impl Stream<Item = Result<BlobName, StoreError>> + use<'_> {
         let before = SystemTime::now().checked_sub(age).unwrap_or(SystemTime::UNIX_EPOCH);
         if let Some(folder) = self.folder.clone() {
             let _ = tokio::task::spawn_blocking(move || remove_half_written(&folder, before)).await;
         }
-        let mut names = Vec::new();
-        let mut objects = self.objects.list(Some(&self.prefix));
-        loop {
-            let object = objects.try_next().await;
-            let Some(object) = object.map_err(|error| unusable("the blobs".into(), &error))? else { break };
-            if SystemTime::from(object.last_modified) < before {
-                names.extend(self.name(&object.location));
-            }
-        }
-        Ok(names)
+        let listed = self.objects.list(Some(&self.prefix));
+        let listed = listed.map_err(|error| unusable("the blobs".into(), &error));
+        listed.try_filter_map(move |object| {
+            let is_old = SystemTime::from(object.last_modified) < before;
+            ready(Ok(is_old.then(|| self.name(&object.location)).flatten()))
+        })
     }
 
     fn location(&self, name: BlobName) -> ObjectPath {
@@ -246,10 +260,16 @@ mod tests {
 
     #[test]
     fn a_name_from_a_row_is_never_a_path_elsewhere() {
-        let name = BlobName { account: AccountId::generate(), id: Uuid::now_v7() };
-        assert_eq!(BlobName::parse(&name.text()), Some(name));
-        let text = name.text();
-        for bad in ["", "/etc/passwd", "../../etc/passwd", &text.to_uppercase(), &format!("{text}/x")] {
+        let name = BlobName::new(AccountId::generate(), Uuid::now_v7());
+        let of_old = BlobName { copy: None, ..name };
+        for name in [name, of_old] {
+            let text = name.text();
+            assert_eq!(BlobName::parse(&text), Some(name));
+            for bad in [text.to_uppercase(), format!("{text}/x"), format!("{text}-"), format!("/{text}")] {
+                assert_eq!(BlobName::parse(&bad), None, "{bad}");
+            }
+        }
+        for bad in ["", "/etc/passwd", "../../etc/passwd", &format!("{}/../x", of_old.text())] {
             assert_eq!(BlobName::parse(bad), None, "{bad}");
         }
         let (other_shelf, account) = (format!("{}", Uuid::nil().simple()), name.account.uuid().simple());

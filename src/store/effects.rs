@@ -11,6 +11,7 @@ use crate::keys::Keys;
 use crate::message::{self, Confirmation};
 use crate::smtp::{ForwardPath, Reply};
 use crate::store::batch::Outcome;
+use crate::store::blobs::BlobName;
 use crate::store::directory::UnaddressedFeed;
 use crate::store::events;
 use crate::store::facts::own_message_id;
@@ -265,6 +266,13 @@ impl Place {
         match self {
             Self::Blob(name) => (None, Some(name.text())),
             Self::Row(sealed) => (Some(sealed.clone()), None),
+        }
+    }
+
+    pub(in crate::store) const fn blob(&self) -> Option<BlobName> {
+        match self {
+            Self::Blob(name) => Some(*name),
+            Self::Row(_) => None,
         }
     }
 }

@@ -64,7 +64,7 @@ impl Store {
             .await?;
         // Dropped without a commit, it is rolled back.
         drop(transaction);
-        let name = BlobName { account: AccountId::OPERATOR, id: Uuid::now_v7() };
+        let name = BlobName::new(AccountId::OPERATOR, Uuid::now_v7());
         let written = name.text().into_bytes();
         self.inner.blobs.put(name, written.clone()).await?;
         let read = self.inner.blobs.read(name).await;

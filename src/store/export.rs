@@ -59,6 +59,8 @@ impl Store {
     /// If the database fails.
     pub async fn snapshot(&self, account: AccountId) -> Result<Option<Snapshot>, StoreError> {
         let mut reader = self.inner.read.begin_reading().await?;
+        // A bucket may take its time for a message.
+        reader.allow_pauses().await?;
         let found: Option<i64> = query_scalar("SELECT created_at FROM accounts WHERE account_id = $1")
             .bind(account.uuid())
             .fetch_optional(&mut *reader)

@@ -260,6 +260,12 @@ fn shown(needed: Option<MasterKeyId>) -> String {
 }
 
 impl StoreError {
+    /// Whether the database would do it for another role than the one that we are.
+    #[must_use]
+    pub fn is_forbidden(&self) -> bool {
+        matches!(self, Self::Database(error) if engine::is_forbidden(error))
+    }
+
     /// The error and what caused it, on one line.
     #[must_use]
     pub fn one_line(&self) -> String {

@@ -126,14 +126,14 @@ pub(in crate::store) static RELAYED_MESSAGES: Statement = Statement::new(
      AND c.account_id = t.account_id AND c.conversation_id = t.conversation_id",
 );
 
-/// Which of these (account, id) are the blob of a message or held delivery. One statement: a held message that is
-/// filed meanwhile moves from one table to the other.
+/// The blobs of these (account, id) of messages and held deliveries. One statement: a held message that is filed
+/// meanwhile moves from one table to the other.
 pub(in crate::store) static BLOBS_IN_USE: Statement = Statement::new(
     "WITH w(a, k) AS (VALUES",
     2,
-    ") SELECT w.a, w.k FROM w WHERE EXISTS (SELECT 1 FROM messages t \
-     WHERE t.account_id = w.a AND t.message_id = w.k AND t.blob IS NOT NULL) \
-     OR EXISTS (SELECT 1 FROM held t WHERE t.account_id = w.a AND t.delivery_id = w.k AND t.blob IS NOT NULL)",
+    ") SELECT t.blob FROM w CROSS JOIN messages t WHERE t.account_id = w.a AND t.message_id = w.k \
+     AND t.blob IS NOT NULL UNION ALL SELECT t.blob FROM w CROSS JOIN held t \
+     WHERE t.account_id = w.a AND t.delivery_id = w.k AND t.blob IS NOT NULL",
 );
 
 /// Every query of the filing path, to look at its plan.

@@ -1,8 +1,11 @@
 //! Stored messages read back, and the sweep of blobs that no row names.
 
 use std::collections::HashSet;
+use std::future::ready;
+use std::pin::pin;
 use std::time::Duration;
 
+use futures_util::TryStreamExt as _;
 use uuid::Uuid;
 
 use crate::id::{AccountId, DeliveryId, MessageId};
@@ -84,27 +87,29 @@ impl Store {
     /// # Errors
     /// If the database or the blob folder fails.
     pub async fn sweep_blobs(&self) -> Result<usize, StoreError> {
-        let mut swept = 0;
         let accounts: Vec<Uuid> =
             query_scalar("SELECT account_id FROM accounts").fetch_all(self.reader()).await?;
-        let mut old = self.inner.blobs.older_than(SWEPT_AFTER).await?;
         // A folder of an account that we do not know belongs to another database: hands off.
-        old.retain(|name| accounts.contains(&name.account.uuid()));
-        for names in old.chunks(SWEEP_CHUNK) {
-            let keys = names.iter().map(|name| Two(name.account.uuid(), name.id)).collect();
-            let mut reader = self.reader().acquire().await?;
-            let in_use: HashSet<(Uuid, Uuid)> =
-                select(&mut reader, &BLOBS_IN_USE, keys).await?.into_iter().collect();
-            drop(reader);
-            let orphans: Vec<BlobName> = names
-                .iter()
-                .filter(|name| !in_use.contains(&(name.account.uuid(), name.id)))
-                .copied()
-                .collect();
+        let is_ours = |name: &BlobName| ready(accounts.contains(&name.account.uuid()));
+        let old = self.inner.blobs.older_than(SWEPT_AFTER).await.try_filter(is_ours);
+        let mut old = pin!(old.try_chunks(SWEEP_CHUNK));
+        let mut swept = 0;
+        while let Some(names) = old.try_next().await.map_err(|stopped| stopped.1)? {
+            let orphans = self.orphans(names).await?;
             swept += orphans.len();
             self.inner.blobs.remove(orphans).await;
         }
         Ok(swept)
+    }
+
+    /// Those that no row names. A name is given out once: what is an orphan for an hour stays one.
+    async fn orphans(&self, mut names: Vec<BlobName>) -> Result<Vec<BlobName>, StoreError> {
+        let keys = names.iter().map(|name| Two(name.account.uuid(), name.id)).collect();
+        let mut reader = self.reader().acquire().await?;
+        let named: Vec<(String,)> = select(&mut reader, &BLOBS_IN_USE, keys).await?;
+        let named: HashSet<String> = named.into_iter().map(|(name,)| name).collect();
+        names.retain(|name| !named.contains(&name.text()));
+        Ok(names)
     }
 }
 

@@ -175,7 +175,7 @@ impl Store {
         let place = if sealed.bytes.len() <= MAX_IN_ROW {
             Place::Row(sealed.bytes.into())
         } else {
-            let name = BlobName { account, id };
+            let name = BlobName::new(account, id);
             self.inner.blobs.put(name, sealed.bytes).await?;
             Place::Blob(name)
         };
@@ -268,10 +268,8 @@ impl Prepared {
     fn blobs_besides(&self, kept: &[Uuid]) -> Vec<BlobName> {
         self.copies
             .iter()
-            .filter_map(|copy| match copy.place {
-                Place::Blob(name) if !kept.contains(&copy.id) => Some(name),
-                Place::Blob(_) | Place::Row(_) => None,
-            })
+            .filter(|copy| !kept.contains(&copy.id))
+            .filter_map(|copy| copy.place.blob())
             .collect()
     }
 }

@@ -264,6 +264,10 @@ async fn r64_the_audit_trail_names_a_row_that_was_changed_removed_or_cut_off() {
     assert!(said(&good).contains(account), "{}", said(&good));
     let mut other = database(&app).await;
     let id = sqlx::types::Uuid::parse_str(account).unwrap();
+    for name in ["audit_is_not_changed", "audit_is_not_removed", "audit_heads_are_kept", "audit_heads_go_on"]
+    {
+        sqlx::query(sqlx::AssertSqlSafe(format!("DROP TRIGGER {name}"))).execute(&mut other).await.unwrap();
+    }
     for (harm, mend, named) in [
         (
             "UPDATE audit SET actor = 'system' WHERE account_id = $1 AND seq = 3",
@@ -285,6 +289,8 @@ async fn r64_the_audit_trail_names_a_row_that_was_changed_removed_or_cut_off() {
         ("UPDATE audit SET seq = -seq WHERE account_id = $1 AND seq < 0", None, "row 4 was changed or moved"),
         ("DELETE FROM audit WHERE account_id = $1 AND seq = 5", None, "row 5 is missing"),
         ("DELETE FROM audit WHERE account_id = $1 AND seq > 6", None, "missing at the end"),
+        ("DELETE FROM audit WHERE account_id = $1", None, "are missing at the end"),
+        ("DELETE FROM audit_heads WHERE account_id = $1", None, "the whole chain is missing"),
     ] {
         sqlx::query(harm).bind(id).execute(&mut other).await.unwrap();
         let found = run(&app, &verify).await;

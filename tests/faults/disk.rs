@@ -87,6 +87,7 @@ impl Drop for SmallDisk {
 enum Small {
     Blobs,
     Database,
+    DatabaseAlone,
     Log,
     Spool,
 }
@@ -96,6 +97,7 @@ async fn small_disk(small: Small, mebibytes: u32) -> Option<(Server, SmallDisk)>
     let at = match small {
         Small::Blobs => folder.path().join("data/blobs"),
         Small::Database => folder.path().join("data"),
+        Small::DatabaseAlone => folder.path().join("rows"),
         Small::Log => folder.path().join("log"),
         Small::Spool => folder.path().join("tmp"),
     };
@@ -103,6 +105,9 @@ async fn small_disk(small: Small, mebibytes: u32) -> Option<(Server, SmallDisk)>
     let mut environment = vec![MANY.to_owned()];
     if small == Small::Spool {
         environment.push(format!("TMPDIR={}", at.display()));
+    }
+    if small == Small::DatabaseAlone {
+        environment.push(format!("SYNCMX_STORE__URL=sqlite://{}/syncmx.db", at.display()));
     }
     let log = (small == Small::Log).then(|| disk.path("server.log"));
     let setup = Setup { environment, prefix: disk.prefix(), log };
@@ -133,7 +138,9 @@ async fn fills(small: Small, name: &str) {
     let expected = match small {
         // Nobody waits for the log.
         Small::Log => End::Kept,
-        Small::Blobs | Small::Database | Small::Spool => End::PutOff("452 4.3.1".to_owned()),
+        Small::Blobs | Small::Database | Small::DatabaseAlone | Small::Spool => {
+            End::PutOff("452 4.3.1".to_owned())
+        }
     };
     is_right &= at_mail.end == expected;
     let measured = format!(
@@ -148,6 +155,11 @@ async fn fills(small: Small, name: &str) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn x4_the_disk_of_the_database_is_full() {
     fills(Small::Database, "database, blobs and keys").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn x4_the_disk_of_a_database_that_lies_apart_is_full() {
+    fills(Small::DatabaseAlone, "a database that lies apart").await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

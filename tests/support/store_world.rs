@@ -7,7 +7,7 @@
 #[path = "postgres.rs"]
 pub(crate) mod postgres;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -290,6 +290,31 @@ pub(crate) fn settings(folder: &tempfile::TempDir) -> config::Store {
 
 pub(crate) fn blob_folder(folder: &tempfile::TempDir) -> PathBuf {
     folder.path().join("blobs")
+}
+
+/// Octets that do not compress.
+pub(crate) fn noise(size: usize) -> Vec<u8> {
+    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+    std::iter::repeat_with(|| {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state.to_le_bytes()[0]
+    })
+    .take(size)
+    .collect()
+}
+
+pub(crate) fn blob_files(world: &World) -> Vec<PathBuf> {
+    fn walk(folder: &Path, files: &mut Vec<PathBuf>) {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() { walk(&path, files) } else { files.push(path) }
+        }
+    }
+    let mut files = Vec::new();
+    walk(&blob_folder(&world.folder), &mut files);
+    files
 }
 
 pub(crate) fn served() -> ServedDomains {

@@ -1,6 +1,6 @@
 //! What lies on this host: configuration, keys, store, disks, clock.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::UNIX_EPOCH;
 
 use crate::app;
@@ -166,14 +166,7 @@ async fn last_delivery_at(store: &Store) -> Option<Timestamp> {
 /// What `serve` watches: below `needed` it puts mail off with 452.
 fn disks(config: &Config) -> Vec<Line> {
     let needed = room::needed_bytes(config.smtp.max_message_size);
-    let mut folders: Vec<PathBuf> = vec![config.data_folder().to_owned(), std::env::temp_dir()];
-    folders.extend(config.store.blobs.folder().map(Path::to_owned));
-    if let StoreUrl::Sqlite(database) = &config.store.url {
-        folders.extend(database.parent().filter(|folder| !folder.as_os_str().is_empty()).map(Path::to_owned));
-    }
-    folders.sort();
-    folders.dedup();
-    folders.iter().map(|folder| disk(folder, needed)).collect()
+    config.mail_folders().iter().map(|folder| disk(folder, needed)).collect()
 }
 
 fn disk(folder: &Path, needed: u64) -> Line {

@@ -12,7 +12,7 @@ use sqlx::{Either, Executor, PgPool, Row as _, SqlStr, Sqlite, SqliteConnection}
 
 use crate::id::AccountId;
 use crate::store::engine::Engine;
-use crate::store::engine::postgres::{CHANGED, PG_WRITERS, PgHeld};
+use crate::store::engine::postgres::{ALLOW_PAUSES, CHANGED, PG_WRITERS, PgHeld};
 use crate::store::engine::query::{Fetched, Found, query};
 use crate::store::engine::search::SORT_TERMS_IN;
 use crate::store::engine::sqlite;
@@ -157,6 +157,15 @@ impl Connection {
     pub(in crate::store) async fn announce_change(&mut self) -> Result<(), sqlx::Error> {
         match self {
             Self::Postgres(_) => query(CHANGED).execute(self).await.map(|_| ()),
+            Self::Sqlite(_) => Ok(()),
+        }
+    }
+
+    /// From here on until the transaction ends, what is read elsewhere between two statements may take minutes. SQLite
+    /// has no limit for it.
+    pub(in crate::store) async fn allow_pauses(&mut self) -> Result<(), sqlx::Error> {
+        match self {
+            Self::Postgres(_) => query(ALLOW_PAUSES).execute(self).await.map(|_| ()),
             Self::Sqlite(_) => Ok(()),
         }
     }

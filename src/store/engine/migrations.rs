@@ -19,7 +19,8 @@ pub(in crate::store) fn latest(url: &StoreUrl) -> i64 {
     migrator(engine_of(url)).iter().map(|migration| migration.version).max().unwrap_or_default()
 }
 
-/// What an engine's schema is made of, in order of version. A version is common, or stands in both engines' folders.
+/// What an engine's schema is made of, in order of version. A version is common, or stands in the folder of each engine
+/// that it is for.
 pub(in crate::store) fn migrator(engine: Engine) -> Migrator {
     let common = sqlx::migrate!("src/store/migrations/common");
     let own = match engine {

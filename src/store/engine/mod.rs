@@ -102,6 +102,12 @@ pub(in crate::store) fn is_damage(error: &sqlx::Error) -> bool {
     matches!(error, sqlx::Error::ColumnDecode { .. } | sqlx::Error::Decode(_))
 }
 
+/// Whether the role that we are has not got the right to do it. SQLite has no roles.
+pub(in crate::store) fn is_forbidden(error: &sqlx::Error) -> bool {
+    let sqlx::Error::Database(error) = error else { return false };
+    error.try_downcast_ref::<PgDatabaseError>().is_some_and(postgres::is_forbidden)
+}
+
 /// Whether the same may work when it is tried again, because somebody else was at it at the same time. With SQLite
 /// nobody is.
 pub(in crate::store) fn is_race(error: &sqlx::Error) -> bool {

@@ -177,6 +177,11 @@ pub(super) fn is_race(error: &PgDatabaseError) -> bool {
     matches!(error.code(), UNIQUE_VIOLATION | SERIALIZATION_FAILURE | DEADLOCK_DETECTED)
 }
 
+pub(super) fn is_forbidden(error: &PgDatabaseError) -> bool {
+    error.code() == INSUFFICIENT_PRIVILEGE
+}
+
+const INSUFFICIENT_PRIVILEGE: &str = "42501";
 const UNIQUE_VIOLATION: &str = "23505";
 const SERIALIZATION_FAILURE: &str = "40001";
 const DEADLOCK_DETECTED: &str = "40P01";
@@ -185,6 +190,8 @@ const QUERY_CANCELED: &str = "57014";
 
 /// Of every connection: one whose other end hangs in the middle of a transaction gives its locks back.
 const ALWAYS: &[(&str, &str)] = &[("idle_in_transaction_session_timeout", "15s")];
+/// Of an export, which holds no lock that anybody waits for.
+pub(super) const ALLOW_PAUSES: &str = "SET LOCAL idle_in_transaction_session_timeout = '10min'";
 /// A batch takes milliseconds.
 const WRITING: &[(&str, &str)] = &[("statement_timeout", "10s"), ("lock_timeout", "2s")];
 /// Of a batch: each statement goes by its keys, also where the server still takes a table for small, and is planned once.
