@@ -18,5 +18,6 @@ mod repeated;
 mod review;
 mod search;
 mod server;
+mod unlinked;
 mod upkeep;
 mod webhooks;
