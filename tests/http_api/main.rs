@@ -4,6 +4,7 @@
 
 mod accounts;
 mod audit;
+mod backlog;
 mod contacts;
 mod document;
 mod feeds;
