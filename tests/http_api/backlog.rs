@@ -44,14 +44,14 @@ async fn r03_r61_more_traces_than_a_turn_takes_end_in_one_run_and_a_drain_report
     let scene = Scene::set().await;
     scene
         .fill(
-            "WITH RECURSIVE many (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM many WHERE n < 100201)
+            "WITH RECURSIVE many (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM many WHERE n < 110201)
              INSERT INTO deliveries (account_id, delivery_id, at, peer, helo, size_bytes, outcome, reason, smtp, steps)
              SELECT (SELECT account_id FROM users LIMIT 1), unhex(printf('018f0000000070008000%012x', n)), 1, '', '', 0,
              'filed', 'filed', '', '[]' FROM many",
             "INSERT INTO deliveries (account_id, delivery_id, at, peer, helo, size_bytes, outcome, reason, smtp, steps)
              SELECT (SELECT account_id FROM users LIMIT 1),
              CAST('018f0000-0000-7000-8000-' || lpad(to_hex(n), 12, '0') AS UUID), 1, '', '', 0,
-             'filed', 'filed', '', '[]' FROM generate_series(1, 100201) n",
+             'filed', 'filed', '', '[]' FROM generate_series(1, 110201) n",
         )
         .await;
     let (store, now, draining) = (&scene.server.store, Timestamp::now(), CancellationToken::new());
@@ -110,4 +110,4 @@ async fn more_events_than_an_hour_once_took_end_in_one_run() {
 /// More than one transaction takes.
 const MESSAGES: u64 = 201;
 /// More than the 500 transactions of a turn take.
-const TRACES: u64 = 100_201;
+const TRACES: u64 = 110_201;
