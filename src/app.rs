@@ -171,8 +171,7 @@ impl App {
         self.http_shutdown.cancel();
         finish_http(self.http_task, ends - CLOSE_LIMIT).await;
         finish_outbox(self.outbox, ends - CLOSE_LIMIT).await;
-        finish_task(self.relay_task, ends - CLOSE_LIMIT).await;
-        finish_task(Some(self.housekeeping), ends - CLOSE_LIMIT).await;
+        finish_tasks([self.relay_task, Some(self.housekeeping)], ends - CLOSE_LIMIT).await;
         close_store(&self.store, ends).await;
         info!("server.stopped");
     }
@@ -195,10 +194,11 @@ fn relay(config: &Config, store: &Store, keys: &Arc<Keys>) -> Result<Option<Rela
 
 /// Lets the relay finish what it is sending: what it is cut off from goes out again after the next start, with the same
 /// Message-ID. Lets the housekeeping report what it has ended (R61).
-async fn finish_task(task: Option<JoinHandle<()>>, ends: Instant) {
-    let Some(mut task) = task else { return };
-    if timeout_at(ends, &mut task).await.is_err() {
-        task.abort();
+async fn finish_tasks(tasks: [Option<JoinHandle<()>>; 2], ends: Instant) {
+    for mut task in tasks.into_iter().flatten() {
+        if timeout_at(ends, &mut task).await.is_err() {
+            task.abort();
+        }
     }
 }
 

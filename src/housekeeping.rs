@@ -128,9 +128,7 @@ async fn index_some(store: &Store, last: &mut Option<AccountId>, seen: &mut Batc
     let is_busy = std::mem::replace(seen, store.batches()) != *seen;
     let piece = if is_busy { Piece::SMALL } else { Piece::WHOLE };
     let indexed = store.index_some(last, piece).await;
-    if let Err(error) = store.sort_terms_in().await {
-        warn!(error = &error as &dyn std::error::Error, "search.terms_not_sorted_in");
-    }
+    sort_terms_in(store).await;
     match indexed {
         Ok(true) if is_busy => BUSY_PAUSE,
         Ok(true) => Duration::ZERO,
@@ -139,6 +137,12 @@ async fn index_some(store: &Store, last: &mut Option<AccountId>, seen: &mut Batc
             warn!(error = &error as &dyn std::error::Error, "search.waits");
             FAILED_PAUSE
         }
+    }
+}
+
+async fn sort_terms_in(store: &Store) {
+    if let Err(error) = store.sort_terms_in().await {
+        warn!(error = &error as &dyn std::error::Error, "search.terms_not_sorted_in");
     }
 }
 
