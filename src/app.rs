@@ -51,6 +51,7 @@ pub struct App {
     http_task: JoinHandle<std::io::Result<()>>,
     outbox: outbox::Worker,
     relay_task: Option<JoinHandle<()>>,
+    housekeeping: JoinHandle<()>,
     store: Store,
 }
 
@@ -93,7 +94,7 @@ impl App {
         let http_task = tokio::spawn(http::serve(listener, state, http_shutdown.clone()));
         let outbox = start_outbox(config, &store).await?;
         let relay_task = relay.map(|relay| tokio::spawn(relay.run(shutdown.clone())));
-        tokio::spawn(housekeeping::run(store.clone(), shutdown.clone()));
+        let housekeeping = tokio::spawn(housekeeping::run(store.clone(), shutdown.clone()));
         tokio::spawn(housekeeping::run_purges(store.clone(), shutdown.clone()));
         tokio::spawn(housekeeping::run_rotations(store.clone(), shutdown.clone()));
         tokio::spawn(housekeeping::run_search_index(store.clone(), shutdown.clone()));
@@ -111,6 +112,7 @@ impl App {
             http_task,
             outbox,
             relay_task,
+            housekeeping,
             store,
         })
     }
@@ -169,7 +171,7 @@ impl App {
         self.http_shutdown.cancel();
         finish_http(self.http_task, ends - CLOSE_LIMIT).await;
         finish_outbox(self.outbox, ends - CLOSE_LIMIT).await;
-        finish_relay(self.relay_task, ends - CLOSE_LIMIT).await;
+        finish_tasks([self.relay_task, Some(self.housekeeping)], ends - CLOSE_LIMIT).await;
         close_store(&self.store, ends).await;
         info!("server.stopped");
     }
@@ -190,12 +192,13 @@ fn relay(config: &Config, store: &Store, keys: &Arc<Keys>) -> Result<Option<Rela
         .map_err(|error| Failure::Usage(format!("relay.dkim_key: {}", one_line(&error))))
 }
 
-/// Lets the relay finish what it is sending. What it is cut off from goes out again after the next start, with the
-/// same Message-ID.
-async fn finish_relay(relaying: Option<JoinHandle<()>>, ends: Instant) {
-    let Some(mut relaying) = relaying else { return };
-    if timeout_at(ends, &mut relaying).await.is_err() {
-        relaying.abort();
+/// Lets the relay finish what it is sending: what it is cut off from goes out again after the next start, with the same
+/// Message-ID. Lets the housekeeping report what it has ended (R61).
+async fn finish_tasks(tasks: [Option<JoinHandle<()>>; 2], ends: Instant) {
+    for mut task in tasks.into_iter().flatten() {
+        if timeout_at(ends, &mut task).await.is_err() {
+            task.abort();
+        }
     }
 }
 

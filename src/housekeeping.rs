@@ -27,12 +27,16 @@ pub(crate) async fn run(store: Store, draining: CancellationToken) {
             () = draining.cancelled() => return,
             _ = hours.tick() => {}
         }
+        // A command beside us may have erased something, and been killed before the log was emptied.
+        store.suspect_log();
         if !clock.is_steady(Instant::now(), Timestamp::now()) {
             warn!("the clock has jumped: nothing is ended or swept until it has gone evenly for a day");
             continue;
         }
+        // Ends with the piece at hand, and reports what it has done.
+        expire(&store, &draining).await;
         let tidied = async {
-            tidy(&store).await;
+            tidy_outbox(&store).await;
             if is_for_sweep(hour) {
                 sweep(&store).await;
             }
@@ -44,14 +48,15 @@ pub(crate) async fn run(store: Store, draining: CancellationToken) {
     }
 }
 
-/// R60: takes up purges until the server drains; a drain waits for no more than the piece at hand.
+/// R60: takes up purges, and what still stands in the database's log, until the server drains; a drain waits for no more
+/// than the piece at hand.
 pub(crate) async fn run_purges(store: Store, draining: CancellationToken) {
     // At the start nobody is at work on any of them.
     let mut begun_before = Timestamp::now();
     loop {
         tokio::select! {
             () = draining.cancelled() => return,
-            () = purge(&store, begun_before) => {}
+            () = erase(&store, begun_before) => {}
         }
         tokio::select! {
             () = draining.cancelled() => return,
@@ -108,7 +113,8 @@ impl Clock {
     }
 }
 
-async fn purge(store: &Store, begun_before: Timestamp) {
+async fn erase(store: &Store, begun_before: Timestamp) {
+    store.clear_log().await;
     match store.finish_purges(begun_before).await {
         Ok(0) => {}
         Ok(finished) => info!(finished, "purge.finished"),
@@ -190,15 +196,10 @@ async fn index_some(store: &Store, last: &mut Option<AccountId>, seen: &mut Batc
     }
 }
 
-async fn tidy(store: &Store) {
-    expire(store).await;
-    tidy_outbox(store).await;
-}
-
-async fn expire(store: &Store) {
-    match store.expire(Timestamp::now()).await {
-        Ok(Expired { held, traces, messages, marks, released }) => {
-            info!(held, traces, messages, marks, released, "housekeeping.done");
+async fn expire(store: &Store, draining: &CancellationToken) {
+    match store.expire_until(Timestamp::now(), draining).await {
+        Ok(Expired { held, traces, messages, marks, tombstones, released }) => {
+            info!(held, traces, messages, marks, tombstones, released, "housekeeping.done");
         }
         Err(error) => warn!(error = &error as &dyn std::error::Error, "housekeeping.failed"),
     }
@@ -218,7 +219,7 @@ async fn sweep(store: &Store) {
     }
 }
 
-/// Blobs that could not be removed at once, and purges that a store away has stopped.
+/// Blobs that could not be removed at once, purges that a store away has stopped, a log that was read from.
 const MINUTE: Duration = Duration::from_secs(60);
 /// Between pieces of the index while mail is coming in.
 const BUSY_PAUSE: Duration = Duration::from_millis(500);

@@ -15,6 +15,7 @@ mod events;
 pub mod examine;
 pub mod export;
 mod facts;
+mod forget;
 pub mod import;
 mod keyring;
 pub mod lines;
@@ -45,7 +46,7 @@ mod writer;
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::AtomicI64;
+use std::sync::atomic::{AtomicBool, AtomicI64};
 use std::time::Duration;
 
 use tokio::sync::Notify;
@@ -99,6 +100,8 @@ struct Inner {
     sends_alone: bool,
     /// A purge wants to be gone on with.
     purges: Notify,
+    /// Something may have been erased that still stands in the database's log.
+    suspects_log: AtomicBool,
 }
 
 /// Whether there is a smarthost that copies and notices can go through.
@@ -367,6 +370,7 @@ impl Store {
             relay_domain,
             sends_alone,
             purges: Notify::new(),
+            suspects_log: AtomicBool::new(true),
         };
         Ok(Self { inner: Arc::new(inner) })
     }
@@ -412,27 +416,6 @@ impl Store {
         self.inner.bell.listen()
     }
 
-    /// R60: what was erased is to stand nowhere, the database's own log included. Readers may hold it up for a while:
-    /// then it is done behind us.
-    async fn forget_log(&self) {
-        for _ in 0..LOG_TRIES {
-            if self.inner.write.forget_log().await.unwrap_or(false) {
-                return;
-            }
-            tokio::time::sleep(LOG_PAUSE).await;
-        }
-        let store = self.clone();
-        tokio::spawn(async move {
-            for _ in 0..LOG_LATE_TRIES {
-                tokio::time::sleep(LOG_LATE_PAUSE).await;
-                match store.inner.write.forget_log().await {
-                    Ok(false) => {}
-                    Ok(true) | Err(_) => return,
-                }
-            }
-        });
-    }
-
     /// Readers.
     fn reader(&self) -> &Pool {
         &self.inner.read
@@ -474,8 +457,6 @@ fn create_data_folder(url: &StoreUrl) -> Result<(), StoreError> {
     }
 }
 
-const LOG_TRIES: u32 = 10;
-const LOG_PAUSE: Duration = Duration::from_millis(50);
-const LOG_LATE_TRIES: u32 = 600;
-const LOG_LATE_PAUSE: Duration = Duration::from_secs(1);
+/// After each transaction of what ends by itself: filing goes first.
+const HOUSEKEEPING_PAUSE: Duration = Duration::from_millis(10);
 const PING_LIMIT: Duration = Duration::from_secs(2);

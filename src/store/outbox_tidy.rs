@@ -7,12 +7,12 @@ use uuid::Uuid;
 use crate::id::AccountId;
 use crate::store::engine::{query, query_scalar};
 use crate::store::views::id_floor;
-use crate::store::{Store, StoreError};
+use crate::store::{HOUSEKEEPING_PAUSE, Store, StoreError};
 use crate::time::Timestamp;
 
 impl Store {
     /// Events are kept 30 days, and longer, up to 90, while a webhook that is on has not got
-    /// them. Returns how many events went. Where it fails in one account, the others are done all the same, and the
+    /// them. Goes on until none is left. Returns how many events went. Where it fails in one account, the others are done all the same, and the
     /// next call goes on.
     ///
     /// # Errors
@@ -37,12 +37,13 @@ impl Store {
         now: Timestamp,
         events: &mut u64,
     ) -> Result<(), StoreError> {
-        for _ in 0..MAX_BATCHES {
+        loop {
             let gone = self.end_events(account, now).await?;
             *events += gone;
             if gone < BATCH.unsigned_abs() {
                 break;
             }
+            tokio::time::sleep(HOUSEKEEPING_PAUSE).await;
         }
         self.tidy_webhooks(account, now).await
     }
@@ -114,5 +115,3 @@ const EVENT_DAYS_AT_MOST: i64 = 90;
 const ATTEMPTS_MAX: i64 = 10_000;
 /// Events of one transaction.
 const BATCH: i64 = 1000;
-/// Transactions of one account in one call; what is left waits an hour.
-const MAX_BATCHES: usize = 500;

@@ -139,6 +139,31 @@ async fn r60_a_purge_of_2000_messages_that_is_killed_is_finished_after_the_start
     expect_erased(&app, &["Zwetschgendatschi", "m0-7@e2e.test", "anna.bergmann"]).await;
 }
 
+#[tokio::test]
+async fn r60_what_a_crash_left_in_the_databases_log_is_gone_after_the_start() {
+    if postgres::rows_are_sealed() {
+        println!("skipped: no word of a sealed row stands in any file");
+        return;
+    }
+    let mut app = TestApp::start_with_sqlite().await;
+    let desk = Desk::open(&app).await;
+    let draft = Draft { id: "secret-message-id", subject: "Quittengelee", ..Draft::default() };
+    let (_, message) = desk.expect_filed(&app.send(&LENA, &desk.sync, &draft.raw()).await).await;
+    // Somebody reads, so that the log cannot be emptied. Open until after the start: who closes a database last empties
+    // its log.
+    let mut other = database(&app).await;
+    sqlx::query("BEGIN").execute(&mut other).await.unwrap();
+    count(&mut other).await;
+    let purged = desk.post("/purge", json!({ "message_id": message["id"] })).await;
+    assert_eq!(purged["done"], json!(true));
+    app.kill();
+    sqlx::query("COMMIT").execute(&mut other).await.unwrap();
+    assert!(app.data_contains("Quittengelee"), "what the crash has left");
+    app.start_again().await;
+    assert_eq!(count(&mut other).await, 0);
+    expect_erased(&app, WORDS).await;
+}
+
 /// To Anna, over several sessions.
 async fn file_many(app: &TestApp, desk: &Desk) {
     let settings = json!({ "settings": { "daily_limit": 10_000 } });

@@ -4,6 +4,7 @@
 
 mod accounts;
 mod audit;
+mod backlog;
 mod contacts;
 mod document;
 mod feeds;
@@ -18,5 +19,6 @@ mod repeated;
 mod review;
 mod search;
 mod server;
+mod unlinked;
 mod upkeep;
 mod webhooks;

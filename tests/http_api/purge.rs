@@ -10,16 +10,16 @@ use syncmx::time::Timestamp;
 use crate::server::{STRANGER, Server, keys, text};
 
 /// An account with two users and a contact.
-struct Scene {
-    server: Server,
-    account: String,
-    bo: Value,
-    eva: Value,
-    ana: String,
+pub(crate) struct Scene {
+    pub(crate) server: Server,
+    pub(crate) account: String,
+    pub(crate) bo: Value,
+    pub(crate) eva: Value,
+    pub(crate) ana: String,
 }
 
 impl Scene {
-    async fn set() -> Self {
+    pub(crate) async fn set() -> Self {
         Self::on(Server::start().await).await
     }
 
@@ -32,7 +32,7 @@ impl Scene {
     }
 
     /// Files a mail; its message's id.
-    async fn file(&self, user: &Value, raw: &str) -> String {
+    pub(crate) async fn file(&self, user: &Value, raw: &str) -> String {
         let filed = self.deliver(user, raw).await;
         let Some((_, Decision::Filed(_))) = filed.decided.first() else { panic!("{filed:?}") };
         let delivery = filed.decided[0].0;
@@ -40,11 +40,11 @@ impl Scene {
         text(&shown["message_id"])
     }
 
-    async fn deliver(&self, user: &Value, raw: &str) -> Filed {
+    pub(crate) async fn deliver(&self, user: &Value, raw: &str) -> Filed {
         self.server.deliver(&text(&user["sync"]["sync_address"]), raw).await
     }
 
-    async fn get(&self, path: &str) -> Value {
+    pub(crate) async fn get(&self, path: &str) -> Value {
         self.server.get(&format!("{}{path}", self.account)).await.expect(200)
     }
 
@@ -52,12 +52,12 @@ impl Scene {
         self.server.get(&format!("{}{path}", self.account)).await.problem(404);
     }
 
-    async fn purge(&self, body: Value) -> Value {
+    pub(crate) async fn purge(&self, body: Value) -> Value {
         self.server.post(&format!("{}/purge", self.account), body).await.expect(200)
     }
 
     /// The number of items of a list.
-    async fn count(&self, path: &str) -> usize {
+    pub(crate) async fn count(&self, path: &str) -> usize {
         self.get(path).await["items"].as_array().unwrap().len()
     }
 
@@ -79,7 +79,7 @@ impl Scene {
 }
 
 /// A mail to Ana.
-fn mail(from: &str, id: &str, more: &str) -> String {
+pub(crate) fn mail(from: &str, id: &str, more: &str) -> String {
     format!(
         "From: {from}\nTo: Ana <ana@patient.test>\nSubject: About {id}\nDate: Sun, 22 Nov 2020 02:44:05 +0000\n\
          Message-ID: <{id}@practice.test>\n{more}\nThe words of {id}\n"
@@ -504,7 +504,8 @@ async fn r63_an_address_is_found_in_any_case_of_any_letter() {
     assert_eq!((&purged["messages"], &purged["held"]), (&json!(0), &json!(1)));
     let events = scene.get("/events?limit=200").await.to_string();
     assert!(!events.to_lowercase().contains("nne@patient.test"), "{events}");
-    scene.get(&format!("/messages/{copied}")).await;
+    let left = scene.get(&format!("/messages/{copied}")).await;
+    assert_eq!((&left["cc"][0]["email"], &left["cc"][0]["name"]), (&json!(""), &Value::Null), "{left}");
 }
 
 #[tokio::test]

@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 
+use syncmx::filing::Decision;
 use syncmx::time::Timestamp;
 
 use crate::server::{STRANGER, Server, keys, text};
@@ -201,6 +202,56 @@ async fn r36_held_mail_is_erased_when_its_days_are_over_and_not_before() {
     assert_eq!(delivery["outcome"], "discarded");
     assert!(delivery["steps"].to_string().contains("nobody decided on it in time"), "{delivery}");
     assert!(!delivery.to_string().contains('@'), "{delivery}");
+}
+
+#[tokio::test]
+async fn r05_the_traces_of_the_retries_of_a_held_mail_lose_their_addresses_with_it() {
+    for is_discarded in [true, false] {
+        let server = Server::start().await;
+        let account = server.account().await;
+        server.patch(&account, json!({"settings": {"unknown_to": "hold"}})).await.expect(200);
+        let sync = text(&server.user(&account, "bo@practice.test").await["sync"]["sync_address"]);
+        let mail = |id: &str| {
+            format!(
+                "From: bo@practice.test\nTo: Ana <ana@patient.test>\nSubject: x\nDate: Sun, 22 Nov 2020 05:00:00 +0000\n{id}\nx\n"
+            )
+        };
+        // With a Message-ID, without one, and one that goes on waiting.
+        let mails =
+            [mail("Message-ID: <b@practice.test>\n"), mail(""), mail("Message-ID: <c@practice.test>\n")];
+        let (mut traces, now) = (Vec::new(), Timestamp::now());
+        for (raw, at) in mails.iter().zip([now, now, now.plus_days(1)]) {
+            let held = server.deliver_at(&sync, raw, at).await;
+            let retry = server.deliver_at(&sync, raw, at).await;
+            assert!(matches!(retry.decided[0].1, Decision::Duplicate(_)), "{retry:?}");
+            traces.push([held.decided[0].0, retry.decided[0].0]);
+        }
+        let trace = async |id| server.get(&format!("{account}/deliveries/{id}")).await.expect(200);
+        assert_eq!(trace(traces[1][1]).await["rcpt"], json!(sync));
+        if is_discarded {
+            for [held, _] in &traces[..2] {
+                server.post(&format!("{account}/held/{held}:discard"), json!({})).await.expect(204);
+            }
+        } else {
+            assert_eq!(server.store.expire(now.plus_days(30)).await.unwrap().held, 2);
+        }
+        for (pair, outcomes) in traces.iter().zip([["discarded", "duplicate"]; 2]) {
+            for (id, outcome) in pair.iter().zip(outcomes) {
+                let gone = trace(*id).await;
+                assert_eq!(gone["outcome"], outcome);
+                assert!(!gone.to_string().contains('@'), "{gone}");
+                let found =
+                    server.get(&format!("{account}/deliveries?from=bo@practice.test")).await.expect(200);
+                assert!(
+                    found["items"].as_array().unwrap().contains(&gone),
+                    "by the hash of an address: {found}"
+                );
+            }
+        }
+        for id in traces[2] {
+            assert_eq!(trace(id).await["rcpt"], json!(sync), "it is held");
+        }
+    }
 }
 
 #[tokio::test]

@@ -1,5 +1,5 @@
 //! What ends by itself: held mail (R36), traces (R3), content (R61), marks that have been idle (R35), each after the
-//! account's own time. Called every hour; works in bounded transactions, so that filing never waits long.
+//! account's own time; a bounded piece of each at once. `retention` says when.
 
 use std::collections::HashSet;
 
@@ -10,9 +10,9 @@ use uuid::Uuid;
 use crate::address::EmailAddress;
 use crate::filing::{Reason, Settings};
 use crate::id::{AccountId, ContactId, DeliveryId, UserId};
-use crate::store::audit::Actor;
 use crate::store::directory::erase::{Erased, Extent, TOMBSTONE_DAYS};
 use crate::store::directory::held_filing::author_in;
+use crate::store::directory::retention::Ended;
 use crate::store::directory::{Change, DirectoryError, Log};
 use crate::store::engine::{query, query_as, query_scalar};
 use crate::store::row_keys::Index;
@@ -20,84 +20,10 @@ use crate::store::views::id_floor;
 use crate::store::{Store, StoreError};
 use crate::time::Timestamp;
 
-/// What has ended.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Expired {
-    /// Held messages that nobody decided on in time.
-    pub held: u64,
-    /// Delivery traces.
-    pub traces: u64,
-    /// Messages on records.
-    pub messages: u64,
-    /// Marks without mail.
-    pub marks: u64,
-    /// Held messages that were filed, because their author had been accepted meanwhile (R12).
-    pub released: u64,
-}
-
-impl Expired {
-    fn add(&mut self, other: Self) {
-        self.held += other.held;
-        self.traces += other.traces;
-        self.messages += other.messages;
-        self.marks += other.marks;
-        self.released += other.released;
-    }
-}
-
 impl Store {
-    /// Ends what is over by `now` in every account. Where it fails in one, the others are done all the same, and the
-    /// next call goes on.
-    ///
-    /// # Errors
-    /// The first, if anything failed; each is logged.
-    pub async fn expire(&self, now: Timestamp) -> Result<Expired, DirectoryError> {
-        let accounts: Vec<(Uuid, String)> = query_as("SELECT account_id, settings FROM accounts")
-            .fetch_all(self.reader())
-            .await
-            .map_err(StoreError::from)?;
-        let mut all = Expired::default();
-        let mut failed = self.release_accepted(&mut all.released).await.err();
-        for (account, settings) in accounts {
-            let settings = self.operator_row_keys().show("accounts.settings", account, settings);
-            let account = AccountId::from_uuid(account);
-            // Without its settings nobody knows how long an account keeps what.
-            let ended = match settings
-                .map(|settings| serde_json::from_str::<Settings>(&settings).unwrap_or_default())
-            {
-                Ok(settings) => self.expire_account(account, &settings, now, &mut all).await,
-                Err(error) => Err(error.into()),
-            };
-            if let Err(error) = ended {
-                warn!(account.id = %account, error = &error as &dyn std::error::Error, "housekeeping.account_failed");
-                failed.get_or_insert(error);
-            }
-        }
-        failed.map_or(Ok(all), Err)
-    }
-
-    async fn expire_account(
-        &self,
-        account: AccountId,
-        settings: &Settings,
-        now: Timestamp,
-        all: &mut Expired,
-    ) -> Result<(), DirectoryError> {
-        for _ in 0..MAX_BATCHES {
-            let mut change = self.change().await?;
-            let expired = change.expire_some(account, settings, now).await?;
-            change.commit().await?;
-            if expired == Expired::default() {
-                break;
-            }
-            all.add(expired);
-        }
-        Ok(())
-    }
-
     /// R12: an address was verified, but what waited for it could not be filed then. One that cannot be filed now holds
     /// up no other.
-    async fn release_accepted(&self, released: &mut u64) -> Result<(), DirectoryError> {
+    pub(super) async fn release_accepted(&self, released: &mut u64) -> Result<(), DirectoryError> {
         let (mut after, mut seen, mut failed) = ((Uuid::nil(), Uuid::nil()), HashSet::new(), None);
         loop {
             let waiting: Vec<(Uuid, Uuid, Uuid, String)> = query_as(
@@ -181,31 +107,35 @@ impl Store {
 
 impl Change {
     /// A batch of each kind.
-    async fn expire_some(
+    pub(super) async fn expire_some(
         &mut self,
         account: AccountId,
         settings: &Settings,
         now: Timestamp,
-    ) -> Result<Expired, DirectoryError> {
+    ) -> Result<Ended, DirectoryError> {
         let held = self.expire_held(account, now).await?;
         let traces = self.expire_traces(account, now.plus_days(-i64::from(settings.trace_days))).await?;
-        self.expire_relay(account, now, now.plus_days(-i64::from(settings.trace_days))).await?;
-        let messages = match settings.content_days {
-            Some(days) => self.expire_content(account, now.plus_days(-i64::from(days))).await?,
-            None => 0,
-        };
+        let (mut content, mut events) = (Erased::default(), 0);
+        if let Some(days) = settings.content_days {
+            let before = now.plus_days(-i64::from(days));
+            content = self.expire_content(account, before).await?;
+            events = self.expire_events(account, before).await?;
+        }
         let marks = match settings.mark_idle_months {
             Some(months) => {
                 self.expire_marks(account, now.plus_days(-DAYS_A_MONTH * i64::from(months))).await?
             }
             None => 0,
         };
-        self.expire_tombstones(account, now.plus_days(-TOMBSTONE_DAYS)).await?;
-        Ok(Expired { held, traces, messages, marks, released: 0 })
+        let tombstones = self.expire_tombstones(account, now.plus_days(-TOMBSTONE_DAYS)).await?;
+        let ended = Ended { held, traces, content, events, marks, tombstones };
+        // R60: not after every piece. The report at the end, or the next minute, has the log forget them all.
+        self.log = if ended == Ended::default() { Log::Keep } else { Log::ForgetLater };
+        Ok(ended)
     }
 
     /// R36.
-    async fn expire_held(&mut self, account: AccountId, now: Timestamp) -> Result<u64, DirectoryError> {
+    async fn expire_held(&mut self, account: AccountId, now: Timestamp) -> Result<Erased, DirectoryError> {
         let over: Vec<(Uuid, Option<String>)> = query_as(
             "SELECT delivery_id, blob FROM held WHERE account_id = $1 AND expires_at <= $2 ORDER BY expires_at LIMIT $3",
         )
@@ -218,16 +148,16 @@ impl Change {
             let said = "nobody decided on it in time: erased";
             self.erase_held(account, DeliveryId::from_uuid(*delivery), said).await?;
         }
-        if !over.is_empty() {
-            let blobs = over.iter().filter(|(_, blob)| blob.is_some()).count() as u64;
-            let erased = Erased { held: over.len() as u64, blobs, ..Erased::default() };
-            self.report(account, "held_days", &erased).await?;
-        }
-        Ok(over.len() as u64)
+        let blobs = over.iter().filter(|(_, blob)| blob.is_some()).count() as u64;
+        Ok(Erased { held: over.len() as u64, blobs, ..Erased::default() })
     }
 
     /// R3. What is still held keeps its trace.
-    async fn expire_traces(&mut self, account: AccountId, before: Timestamp) -> Result<u64, DirectoryError> {
+    async fn expire_traces(
+        &mut self,
+        account: AccountId,
+        before: Timestamp,
+    ) -> Result<Erased, DirectoryError> {
         let gone: Vec<(Uuid,)> = query_as(
             "DELETE FROM deliveries WHERE account_id = $1 AND delivery_id IN (SELECT d.delivery_id FROM deliveries d
              WHERE d.account_id = $1 AND d.delivery_id < $2 AND d.at < $3 AND NOT EXISTS (SELECT 1 FROM held h
@@ -252,12 +182,16 @@ impl Change {
             .execute(self.on(account).await?)
             .await?;
         }
-        Ok(gone.len() as u64)
+        Ok(Erased { deliveries: gone.len() as u64, ..Erased::default() })
     }
 
-    /// R61: the messages with their sealed content, and what conversations and events still say of them. Their
-    /// Message-IDs stay known, so that answers still find the conversation.
-    async fn expire_content(&mut self, account: AccountId, before: Timestamp) -> Result<u64, DirectoryError> {
+    /// R61: the messages with their sealed content, and what conversations still say of them. Their Message-IDs stay
+    /// known, so that answers still find the conversation.
+    async fn expire_content(
+        &mut self,
+        account: AccountId,
+        before: Timestamp,
+    ) -> Result<Erased, DirectoryError> {
         let over: Vec<(Uuid,)> = query_as(
             "SELECT message_id FROM messages
              WHERE account_id = $1 AND message_id < $2 AND received_at < $3 ORDER BY message_id LIMIT $4",
@@ -268,32 +202,22 @@ impl Change {
         .bind(BATCH)
         .fetch_all(self.on(account).await?)
         .await?;
-        if over.is_empty() {
-            return Ok(0);
-        }
         let over: Vec<Uuid> = over.into_iter().map(|(message,)| message).collect();
-        let erased = self.erase_messages(account, &over, Extent::Content).await?;
-        query("DELETE FROM events WHERE account_id = $1 AND event_id < $2")
-            .bind(account.uuid())
-            .bind(id_floor(before))
-            .execute(self.on(account).await?)
-            .await?;
-        self.report(account, "content_days", &erased).await?;
-        Ok(erased.messages)
+        self.erase_messages(account, &over, Extent::Content).await
     }
 
-    /// R60, R61: what was erased by the account's settings, as an event and in the audit trail.
-    async fn report(
-        &mut self,
-        account: AccountId,
-        because: &'static str,
-        erased: &Erased,
-    ) -> Result<(), DirectoryError> {
-        self.log = Log::Forget;
-        let mut data = erased.counts();
-        data["because"] = because.into();
-        self.emit(account, "purge.done", None, &data).await?;
-        self.note(account, &Actor::System.to_string(), "purge.done", because.to_owned(), Some(data)).await
+    /// R61: what events say of messages ends with their content.
+    async fn expire_events(&mut self, account: AccountId, before: Timestamp) -> Result<u64, DirectoryError> {
+        let gone = query(
+            "DELETE FROM events WHERE account_id = $1 AND event_id IN
+             (SELECT event_id FROM events WHERE account_id = $1 AND event_id < $2 ORDER BY event_id LIMIT $3)",
+        )
+        .bind(account.uuid())
+        .bind(id_floor(before))
+        .bind(SMALL_ROWS_AT_ONCE)
+        .execute(self.on(account).await?)
+        .await?;
+        Ok(gone)
     }
 
     /// R60: nobody sends a mail again after so long.
@@ -301,27 +225,29 @@ impl Change {
         &mut self,
         account: AccountId,
         before: Timestamp,
-    ) -> Result<(), DirectoryError> {
-        query(
+    ) -> Result<u64, DirectoryError> {
+        let gone = query(
             "DELETE FROM tombstones WHERE account_id = $1 AND hash IN
              (SELECT hash FROM tombstones WHERE account_id = $1 AND erased_at < $2 LIMIT $3)",
         )
         .bind(account.uuid())
         .bind(before.as_millis())
-        .bind(TOMBSTONES_AT_ONCE)
+        .bind(SMALL_ROWS_AT_ONCE)
         .execute(self.on(account).await?)
         .await?;
-        Ok(())
+        Ok(gone)
     }
 
     /// R35: the next mail that a user files sets the mark again.
     async fn expire_marks(&mut self, account: AccountId, before: Timestamp) -> Result<u64, DirectoryError> {
         let gone: Vec<(Uuid, Uuid)> = query_as(
-            "DELETE FROM sync_marks WHERE account_id = $1 AND state = 'on'
-             AND COALESCE(last_mail_at, since) < $2 AND since < $2 RETURNING contact_id, user_id",
+            "DELETE FROM sync_marks WHERE account_id = $1 AND (contact_id, user_id) IN
+             (SELECT contact_id, user_id FROM sync_marks WHERE account_id = $1 AND state = 'on'
+              AND COALESCE(last_mail_at, since) < $2 AND since < $2 LIMIT $3) RETURNING contact_id, user_id",
         )
         .bind(account.uuid())
         .bind(before.as_millis())
+        .bind(BATCH)
         .fetch_all(self.on(account).await?)
         .await?;
         for (contact, user) in &gone {
@@ -335,10 +261,9 @@ impl Change {
 
 /// Rows of one kind in one transaction.
 const BATCH: i64 = 200;
-const TOMBSTONES_AT_ONCE: i64 = 5000;
+/// Tombstones and events.
+const SMALL_ROWS_AT_ONCE: i64 = 1000;
 /// Addresses that one look remembers to have asked about.
 const SEEN_MAX: usize = 10_000;
-/// Transactions of one account in one call; what is left waits an hour.
-const MAX_BATCHES: usize = 500;
 /// Idle months are counted as 30 days.
 const DAYS_A_MONTH: i64 = 30;

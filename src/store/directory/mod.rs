@@ -17,6 +17,7 @@ mod marks;
 mod profile;
 mod purge;
 mod reply_addresses;
+mod retention;
 mod review;
 mod rotation;
 mod scopes;
@@ -35,7 +36,6 @@ use tracing::warn;
 pub use accounts::Account;
 pub use contacts::{Contact, ContactChange, ContactFilter, CreatedBy, NewContact, fold};
 pub use erase::Erased;
-pub use expiry::Expired;
 pub use held_filing::{HeldOutcome, HeldTarget, OpenedHeld};
 pub use idempotency::{Remembered, Request, StoredAnswer};
 pub use identities::{UserEmail, Verification};
@@ -46,6 +46,7 @@ pub use profile::{Feeds, ForwardingConfirmation, Profile};
 pub use purge::{PurgeId, PurgeOf, PurgeStep};
 pub(in crate::store) use reply_addresses::MERGES_MAX;
 pub use reply_addresses::{NewReplyAddress, ReplyAddress};
+pub use retention::Expired;
 pub use rotation::{GRACE_MILLIS, Rotation};
 pub use scopes::{Principal, Scope, Scopes};
 pub use sent_mail::SentMail;
@@ -126,6 +127,8 @@ pub struct Change {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Log {
     Forget,
+    /// Within a minute: more is taken away just now.
+    ForgetLater,
     Keep,
 }
 
@@ -182,8 +185,10 @@ impl Change {
             // They are noted: the server removes them later.
             warn!(error = error.one_line(), "blobs.not_removed");
         }
-        if self.log == Log::Forget {
-            self.store.forget_log().await;
+        match self.log {
+            Log::Forget => self.store.forget_log().await,
+            Log::ForgetLater => self.store.suspect_log(),
+            Log::Keep => {}
         }
         Ok(())
     }

@@ -3,12 +3,13 @@
 use serde_json::Value;
 use uuid::Uuid;
 
+use crate::address::EmailAddress;
 use crate::filing::{Step, without_names};
 use crate::id::{AccountId, DeliveryId};
 use crate::store::blobs::BlobName;
 use crate::store::directory::{Change, DirectoryError, Log};
 use crate::store::effects::{json, steps_json};
-use crate::store::engine::{query, query_as};
+use crate::store::engine::{query, query_as, query_scalar};
 use crate::store::row_keys::RowKeys;
 use crate::wire::AuthView;
 
@@ -26,7 +27,7 @@ impl Change {
         self.erase_held(account, delivery, "a person discarded it from the review queue").await
     }
 
-    /// R5, R36: content and addresses go; the delivery stays, and says why.
+    /// R5, R36: content and addresses go, also those of its retries; the deliveries stay, and say why.
     pub(super) async fn erase_held(
         &mut self,
         account: AccountId,
@@ -48,24 +49,71 @@ impl Change {
             .bind(delivery.uuid())
             .execute(self.on(account).await?)
             .await?;
+        let told = self.told_by(account, delivery.uuid()).await?;
+        for retry in self.retries_of(account, &told).await? {
+            let told = self.told_by(account, retry).await?;
+            self.tell_less(account, (retry, "duplicate"), &told, "the held mail that it repeats is gone")
+                .await?;
+        }
+        self.tell_less(account, (delivery.uuid(), "discarded"), &told, said).await
+    }
+
+    async fn told_by(&mut self, account: AccountId, delivery: Uuid) -> Result<Told, DirectoryError> {
         let told: Option<Told> = query_as(
-            "SELECT helo, mail_from, from_address, auth, steps FROM deliveries WHERE account_id = $1 AND delivery_id = $2",
+            "SELECT helo, mail_from, from_address, message_id_header, auth, steps FROM deliveries
+             WHERE account_id = $1 AND delivery_id = $2",
         )
         .bind(account.uuid())
-        .bind(delivery.uuid())
+        .bind(delivery)
         .fetch_optional(self.on(account).await?)
         .await?;
-        let (keys, id) = (self.row_keys(account).await?, delivery.uuid());
-        let told = told.unwrap_or_default().show(&keys, id);
+        Ok(told.unwrap_or_default().show(&self.row_keys(account).await?, delivery))
+    }
+
+    /// The deliveries of the same mail that found it held already (R70): they name the same people. By its Message-ID; those
+    /// of a mail without one by its author, who has sent others without one at most.
+    async fn retries_of(&mut self, account: AccountId, told: &Told) -> Result<Vec<Uuid>, DirectoryError> {
+        let author = told.from_address.as_deref().and_then(EmailAddress::parse);
+        let found = match (&told.message_id_header, author) {
+            (Some(header), _) => query_scalar(
+                "SELECT delivery_id FROM deliveries WHERE account_id = $1 AND message_id_header = $2
+                 AND message_id IS NULL AND outcome = 'duplicate'",
+            )
+            .bind(account.uuid())
+            .bind(header.as_str()),
+            (None, Some(author)) => query_scalar(
+                "SELECT d.delivery_id FROM delivery_addresses a JOIN deliveries d
+                 ON d.account_id = a.account_id AND d.delivery_id = a.delivery_id
+                 WHERE a.account_id = $1 AND a.address_hash = $2 AND a.role = 'from'
+                 AND d.message_id_header IS NULL AND d.from_address IS NOT NULL AND d.message_id IS NULL
+                 AND d.outcome = 'duplicate'",
+            )
+            .bind(account.uuid())
+            .bind(self.store.inner.keys.address_hash(&author).to_vec()),
+            (None, None) => return Ok(Vec::new()),
+        };
+        Ok(found.fetch_all(self.on(account).await?).await?)
+    }
+
+    /// R5: what a delivery tells, without addresses, and why.
+    async fn tell_less(
+        &mut self,
+        account: AccountId,
+        (delivery, outcome): (Uuid, &'static str),
+        told: &Told,
+        said: &str,
+    ) -> Result<(), DirectoryError> {
+        let keys = self.row_keys(account).await?;
         let auth = told.auth().map(|auth| json(&auth.without_names()));
         query(
-            "UPDATE deliveries SET outcome = 'discarded', helo = '', mail_from = NULL, rcpt = NULL, from_address = NULL,
-             message_id_header = NULL, auth = $3, steps = $4 WHERE account_id = $1 AND delivery_id = $2",
+            "UPDATE deliveries SET outcome = $3, helo = '', mail_from = NULL, rcpt = NULL, from_address = NULL,
+             message_id_header = NULL, auth = $4, steps = $5 WHERE account_id = $1 AND delivery_id = $2",
         )
         .bind(account.uuid())
-        .bind(delivery.uuid())
-        .bind(keys.hide_some("deliveries.auth", id, auth)?)
-        .bind(keys.hide("deliveries.steps", id, steps_after_discard(&told, said))?)
+        .bind(delivery)
+        .bind(outcome)
+        .bind(keys.hide_some("deliveries.auth", delivery, auth)?)
+        .bind(keys.hide("deliveries.steps", delivery, steps_after_discard(told, said))?)
         .execute(self.on(account).await?)
         .await?;
         Ok(())
@@ -78,6 +126,8 @@ struct Told {
     helo: String,
     mail_from: Option<String>,
     from_address: Option<String>,
+    /// As the column has it.
+    message_id_header: Option<String>,
     auth: Option<String>,
     steps: String,
 }
@@ -88,6 +138,7 @@ impl Told {
             helo: keys.show_or_nothing("deliveries.helo", id, self.helo),
             mail_from: keys.show_some_or_nothing("deliveries.mail_from", id, self.mail_from),
             from_address: keys.show_some_or_nothing("deliveries.from_address", id, self.from_address),
+            message_id_header: self.message_id_header,
             auth: keys.show_some_or_nothing("deliveries.auth", id, self.auth),
             steps: keys.show_or_nothing("deliveries.steps", id, self.steps),
         }

@@ -8,6 +8,7 @@ mod contact;
 mod named;
 mod plan;
 mod select;
+mod standing;
 mod whole;
 mod work;
 

@@ -1,48 +1,20 @@
-//! Where somebody else's record names a contact or user who is erased: on messages, in their traces, in events. Whatever
-//! is there is walked in ranges of ids, a bounded piece in a transaction, so that filing goes on meanwhile.
-
-use std::collections::HashMap;
+//! Where somebody else's record names a contact or user who is erased: on messages and in their traces (`standing`), in
+//! events. Whatever is there is walked in ranges of ids, a bounded piece in a transaction, so that filing goes on meanwhile.
 
 use serde_json::Value;
 use uuid::Uuid;
 
 use crate::address::EmailAddress;
 use crate::id::{AccountId, ContactId};
-use crate::store::directory::erase::{Erased, read_of};
-use crate::store::directory::purge::contact::{take_out, without};
+use crate::store::directory::erase::Erased;
+use crate::store::directory::purge::contact::take_out;
 use crate::store::directory::purge::select::{addresses_of_contact, addresses_of_user};
 use crate::store::directory::purge::{Job, PurgeOf, SMALL_PIECE, Stage, select};
 use crate::store::directory::{Change, DirectoryError};
-use crate::store::engine::{Builder, query, query_as};
-use crate::store::row_keys::{RowKeys, position_of};
-use crate::store::search::people_terms;
+use crate::store::engine::{query, query_as};
+use crate::store::row_keys::position_of;
 use crate::store::views::id_floor;
 use crate::time::Timestamp;
-
-#[derive(sqlx::FromRow)]
-struct Trace {
-    delivery_id: Uuid,
-    steps: String,
-    mail_from: Option<String>,
-    from_address: Option<String>,
-    rcpt: Option<String>,
-}
-
-impl Trace {
-    fn show(self, keys: &RowKeys) -> Self {
-        let id = self.delivery_id;
-        Self {
-            delivery_id: id,
-            steps: keys.show_or_nothing("deliveries.steps", id, self.steps),
-            mail_from: keys.show_some_or_nothing("deliveries.mail_from", id, self.mail_from),
-            from_address: keys.show_some_or_nothing("deliveries.from_address", id, self.from_address),
-            rcpt: keys.show_some_or_nothing("deliveries.rcpt", id, self.rcpt),
-        }
-    }
-}
-
-/// A message, and as what they stand on it.
-type Stands = (Uuid, String);
 
 impl Change {
     /// The end of a contact that a message has just made, with what has been written of it since: at once, in this
@@ -120,12 +92,9 @@ impl Change {
     /// Those on file; and as they stand on messages: an address that has changed since is found too.
     async fn gather_names(&mut self, job: &mut Job) -> Result<(), DirectoryError> {
         let is_first = job.texts.is_empty();
-        let (stands, next) = self.stands(job, GATHERED_MESSAGES).await?;
-        let mut texts: Vec<String> = stands
-            .into_iter()
-            .map(|(_, email)| email.to_lowercase())
-            .filter(|email| !email.is_empty())
-            .collect();
+        let (emails, next) = self.stands_as(job).await?;
+        let mut texts: Vec<String> =
+            emails.iter().filter(|email| !email.is_empty()).map(|email| email.to_lowercase()).collect();
         if is_first {
             texts.extend(self.own_addresses(job).await?.iter().map(EmailAddress::key));
         }
@@ -149,8 +118,9 @@ impl Change {
         })
     }
 
-    /// The messages behind `job.passed` on which they stand, as far as one look goes, and where to go on; none at the end.
-    async fn stands(&mut self, job: &Job, look: i64) -> Result<(Vec<Stands>, Option<Uuid>), DirectoryError> {
+    /// By which addresses they stand, linked, on the messages behind `job.passed`, as far as one look goes, and where to go
+    /// on; none at the end.
+    async fn stands_as(&mut self, job: &Job) -> Result<(Vec<String>, Option<Uuid>), DirectoryError> {
         // A contact's are found by index; a user's are looked for among all messages, range by range.
         let (looked_at, text, id): (Vec<(Uuid,)>, _, _) = match job.of {
             PurgeOf::Contact(contact) => (
@@ -160,7 +130,7 @@ impl Change {
                 )
                 .bind(job.account.uuid())
                 .bind(job.passed)
-                .bind(look)
+                .bind(GATHERED_MESSAGES)
                 .bind(contact.uuid())
                 .fetch_all(self.on(job.account).await?)
                 .await?,
@@ -175,7 +145,7 @@ impl Change {
                 )
                 .bind(job.account.uuid())
                 .bind(job.passed)
-                .bind(look)
+                .bind(GATHERED_MESSAGES)
                 .fetch_all(self.on(job.account).await?)
                 .await?,
                 "SELECT message_id, position, email FROM participants
@@ -193,107 +163,10 @@ impl Change {
             .fetch_all(self.on(job.account).await?)
             .await?;
         let keys = self.row_keys(job.account).await?;
-        let mut stands = Vec::with_capacity(found.len());
-        for (message, position, email) in found {
-            let email = keys.show_or_nothing("participants.email", position_of(message, position), email);
-            stands.push((message, email));
-        }
-        Ok((stands, Some(last)))
-    }
-
-    async fn take_out_of_messages(&mut self, job: &mut Job) -> Result<(), DirectoryError> {
-        let (stands, next) = self.stands(job, NAMED_MESSAGES).await?;
-        self.take_out_of_search(job.account, &stands).await?;
-        let mut messages: Vec<Uuid> = stands.into_iter().map(|(message, _)| message).collect();
-        messages.sort_unstable();
-        messages.dedup();
-        self.take_out_of_traces(job.account, &messages, &job.texts).await?;
-        // A contact's own id goes too; a user's stays: what hangs on it is of nobody's name.
-        let (blank, id) = match job.of {
-            PurgeOf::Contact(contact) => (
-                "UPDATE participants SET contact_id = NULL, name = NULL, email = ''
-                 WHERE account_id = $1 AND message_id = $2 AND contact_id = $3",
-                contact.uuid(),
-            ),
-            PurgeOf::User(user) => (
-                "UPDATE participants SET name = NULL, email = ''
-                 WHERE account_id = $1 AND message_id = $2 AND user_id = $3",
-                user.uuid(),
-            ),
-            PurgeOf::All | PurgeOf::Message(_) | PurgeOf::Mine(_) => return Ok(()),
-        };
-        for message in messages {
-            query(blank)
-                .bind(job.account.uuid())
-                .bind(message)
-                .bind(id)
-                .execute(self.on(job.account).await?)
-                .await?;
-        }
-        match next {
-            Some(next) => job.passed = next,
-            None => job.enter(Stage::Events),
-        }
-        Ok(())
-    }
-
-    /// The messages on which this person stands are found by the addresses there no more.
-    async fn take_out_of_search(
-        &mut self,
-        account: AccountId,
-        stands: &[Stands],
-    ) -> Result<(), DirectoryError> {
-        let mut messages: HashMap<&str, Vec<Uuid>> = HashMap::new();
-        for (message, email) in stands {
-            messages.entry(email.as_str()).or_default().push(*message);
-        }
-        for (email, messages) in messages {
-            let Some(address) = EmailAddress::parse(email) else { continue };
-            let [from, to] = people_terms(&self.store.inner.keys, account, &address);
-            let mut sql = Builder::new("UPDATE search_documents SET people = REPLACE(REPLACE(people, ");
-            sql.push_bind(from).push(", ''), ").push_bind(to).push(", '') WHERE account_id = ");
-            sql.push_bind(account.uuid()).push(" AND message_id IN (").push_list(messages).push(")");
-            sql.build::<()>().execute(self.on(account).await?).await?;
-        }
-        Ok(())
-    }
-
-    async fn take_out_of_traces(
-        &mut self,
-        account: AccountId,
-        messages: &[Uuid],
-        addresses: &[String],
-    ) -> Result<(), DirectoryError> {
-        let text =
-            "SELECT delivery_id, steps, mail_from, from_address, rcpt FROM deliveries WHERE account_id = ";
-        let traces: Vec<Trace> =
-            read_of(self.on(account).await?, account, text, "message_id", messages).await?;
-        let other =
-            |address: Option<String>| address.filter(|address| !addresses.contains(&address.to_lowercase()));
-        let keys = self.row_keys(account).await?;
-        for trace in traces {
-            let trace = trace.show(&keys);
-            let id = trace.delivery_id;
-            let mut said: Vec<Value> = serde_json::from_str(&trace.steps).unwrap_or_default();
-            for text in said.iter_mut().filter_map(|step| step.get_mut("said")) {
-                if let Some(old) = text.as_str() {
-                    *text = Value::from(without(old, addresses));
-                }
-            }
-            query(
-                "UPDATE deliveries SET steps = $3, mail_from = $4, from_address = $5, rcpt = $6
-                 WHERE account_id = $1 AND delivery_id = $2",
-            )
-            .bind(account.uuid())
-            .bind(id)
-            .bind(keys.hide("deliveries.steps", id, Value::from(said).to_string())?)
-            .bind(keys.hide_some("deliveries.mail_from", id, other(trace.mail_from))?)
-            .bind(keys.hide_some("deliveries.from_address", id, other(trace.from_address))?)
-            .bind(keys.hide_some("deliveries.rcpt", id, other(trace.rcpt))?)
-            .execute(self.on(account).await?)
-            .await?;
-        }
-        Ok(())
+        let shown = found.into_iter().map(|(message, position, email)| {
+            keys.show_or_nothing("participants.email", position_of(message, position), email)
+        });
+        Ok((shown.collect(), Some(last)))
     }
 
     /// Events about this person go; in events of conversations their name and addresses are taken out. Compared here:
@@ -379,7 +252,5 @@ impl Change {
 
 /// Messages among which names are looked for at once: a range of keys is read, and nothing written.
 const GATHERED_MESSAGES: i64 = 5_000;
-/// Messages of which some may be written.
-const NAMED_MESSAGES: i64 = 500;
 /// Events, of which some may be written.
 const EVENTS_AT_ONCE: i64 = 2_000;

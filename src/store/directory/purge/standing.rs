@@ -1,0 +1,225 @@
+//! Where a contact or user who is erased stands on the messages of others: by a link, or by an address alone. A mail from
+//! before they were on file, or to an alternate address (R22), bears no link, and names them all the same (R63).
+//!
+//! An address that somebody else in the account is found by, too, is theirs: only what is linked to who is erased goes
+//! then.
+
+use std::collections::HashMap;
+
+use serde_json::Value;
+use uuid::Uuid;
+
+use crate::address::EmailAddress;
+use crate::id::AccountId;
+use crate::store::directory::erase::read_of;
+use crate::store::directory::purge::contact::without;
+use crate::store::directory::purge::{Job, PurgeOf, Stage};
+use crate::store::directory::{Change, DirectoryError};
+use crate::store::engine::{Builder, query, query_as, query_scalar};
+use crate::store::row_keys::{Index, RowKeys, position_of};
+use crate::store::search::people_terms;
+
+/// Somebody on a message.
+#[derive(sqlx::FromRow)]
+struct Person {
+    message_id: Uuid,
+    position: i64,
+    email: String,
+    contact_id: Option<Uuid>,
+    user_id: Option<Uuid>,
+}
+
+impl Person {
+    fn show(mut self, keys: &RowKeys) -> Self {
+        let place = position_of(self.message_id, self.position);
+        self.email = keys.show_or_nothing("participants.email", place, self.email);
+        self
+    }
+
+    /// Whether this is who is erased. `alone` are the folded addresses that are nobody else's.
+    fn is(&self, of: PurgeOf, alone: &[String]) -> bool {
+        let is_linked = match of {
+            PurgeOf::Contact(contact) => self.contact_id == Some(contact.uuid()),
+            PurgeOf::User(user) => self.user_id == Some(user.uuid()),
+            PurgeOf::All | PurgeOf::Message(_) | PurgeOf::Mine(_) => false,
+        };
+        let is_nobody_known = self.contact_id.is_none() && self.user_id.is_none();
+        is_linked || is_nobody_known && alone.contains(&self.email.to_lowercase())
+    }
+}
+
+#[derive(sqlx::FromRow)]
+struct Trace {
+    delivery_id: Uuid,
+    steps: String,
+    mail_from: Option<String>,
+    from_address: Option<String>,
+    rcpt: Option<String>,
+}
+
+impl Trace {
+    fn show(self, keys: &RowKeys) -> Self {
+        let id = self.delivery_id;
+        Self {
+            delivery_id: id,
+            steps: keys.show_or_nothing("deliveries.steps", id, self.steps),
+            mail_from: keys.show_some_or_nothing("deliveries.mail_from", id, self.mail_from),
+            from_address: keys.show_some_or_nothing("deliveries.from_address", id, self.from_address),
+            rcpt: keys.show_some_or_nothing("deliveries.rcpt", id, self.rcpt),
+        }
+    }
+}
+
+impl Change {
+    /// The next piece of all messages of the account.
+    pub(super) async fn take_out_of_messages(&mut self, job: &mut Job) -> Result<(), DirectoryError> {
+        // Who ends with an undo stands on no message, and those that name the address did so without them.
+        let is_undo = job.id.is_nil();
+        let people = if is_undo { Vec::new() } else { self.people_behind(job.account, job.passed).await? };
+        let Some(last) = people.last().map(|person| person.message_id) else {
+            job.enter(Stage::Events);
+            return Ok(());
+        };
+        let alone = self.addresses_of_nobody_else(job).await?;
+        let theirs: Vec<Person> = people.into_iter().filter(|person| person.is(job.of, &alone)).collect();
+        self.take_out_of_search(job.account, &theirs).await?;
+        let mut messages: Vec<Uuid> = theirs.iter().map(|person| person.message_id).collect();
+        messages.dedup();
+        self.take_out_of_traces(job.account, &messages, &job.texts).await?;
+        // A contact's own id goes too; a user's stays: what hangs on it is of nobody's name.
+        let blank = match job.of {
+            PurgeOf::Contact(_) => {
+                "UPDATE participants SET contact_id = NULL, name = NULL, email = ''
+                 WHERE account_id = $1 AND message_id = $2 AND position = $3"
+            }
+            PurgeOf::All | PurgeOf::Message(_) | PurgeOf::Mine(_) | PurgeOf::User(_) => {
+                "UPDATE participants SET name = NULL, email = ''
+                 WHERE account_id = $1 AND message_id = $2 AND position = $3"
+            }
+        };
+        for person in theirs {
+            query(blank)
+                .bind(job.account.uuid())
+                .bind(person.message_id)
+                .bind(person.position)
+                .execute(self.on(job.account).await?)
+                .await?;
+        }
+        job.passed = last;
+        Ok(())
+    }
+
+    /// Everybody on the next few messages, in the order of these; of each message all.
+    async fn people_behind(
+        &mut self,
+        account: AccountId,
+        after: Uuid,
+    ) -> Result<Vec<Person>, DirectoryError> {
+        let mut people: Vec<Person> = query_as(
+            "SELECT message_id, position, email, contact_id, user_id FROM participants
+             WHERE account_id = $1 AND message_id > $2 ORDER BY message_id, position LIMIT $3",
+        )
+        .bind(account.uuid())
+        .bind(after)
+        .bind(PEOPLE_AT_ONCE)
+        .fetch_all(self.on(account).await?)
+        .await?;
+        let last = people.last().map(|person| person.message_id);
+        if let Some(last) = last.filter(|_| people.len() as u64 == PEOPLE_AT_ONCE.unsigned_abs()) {
+            // The last message may be cut.
+            people.retain(|person| person.message_id != last);
+            if people.is_empty() {
+                let text = "SELECT message_id, position, email, contact_id, user_id FROM participants
+                            WHERE account_id = ";
+                people = read_of(self.on(account).await?, account, text, "message_id", &[last]).await?;
+            }
+        }
+        let keys = self.row_keys(account).await?;
+        Ok(people.into_iter().map(|person| person.show(&keys)).collect())
+    }
+
+    /// Of the addresses by which the erased one is known: those that are not another contact's primary email (R21), nor
+    /// another user's (R10).
+    async fn addresses_of_nobody_else(&mut self, job: &Job) -> Result<Vec<String>, DirectoryError> {
+        let (account, keys) = (job.account, self.row_keys(job.account).await?);
+        let mut alone = Vec::new();
+        for text in &job.texts {
+            let others: i64 = query_scalar(
+                "SELECT (SELECT COUNT(*) FROM contacts WHERE account_id = $1 AND email_key = $2 AND contact_id <> $3)
+                 + (SELECT COUNT(*) FROM user_emails WHERE account_id = $1 AND email_key = $2 AND user_id <> $3
+                    AND verified_at IS NOT NULL)",
+            )
+            .bind(account.uuid())
+            .bind(keys.index(Index::Address, text.as_str())?)
+            .bind(job.of.subject(account))
+            .fetch_one(self.on(account).await?)
+            .await?;
+            if others == 0 {
+                alone.push(text.clone());
+            }
+        }
+        Ok(alone)
+    }
+
+    /// The messages on which this person stands are found by the addresses there no more.
+    async fn take_out_of_search(
+        &mut self,
+        account: AccountId,
+        people: &[Person],
+    ) -> Result<(), DirectoryError> {
+        let mut messages: HashMap<&str, Vec<Uuid>> = HashMap::new();
+        for person in people {
+            messages.entry(person.email.as_str()).or_default().push(person.message_id);
+        }
+        for (email, messages) in messages {
+            let Some(address) = EmailAddress::parse(email) else { continue };
+            let [from, to] = people_terms(&self.store.inner.keys, account, &address);
+            let mut sql = Builder::new("UPDATE search_documents SET people = REPLACE(REPLACE(people, ");
+            sql.push_bind(from).push(", ''), ").push_bind(to).push(", '') WHERE account_id = ");
+            sql.push_bind(account.uuid()).push(" AND message_id IN (").push_list(messages).push(")");
+            sql.build::<()>().execute(self.on(account).await?).await?;
+        }
+        Ok(())
+    }
+
+    async fn take_out_of_traces(
+        &mut self,
+        account: AccountId,
+        messages: &[Uuid],
+        addresses: &[String],
+    ) -> Result<(), DirectoryError> {
+        let text =
+            "SELECT delivery_id, steps, mail_from, from_address, rcpt FROM deliveries WHERE account_id = ";
+        let traces: Vec<Trace> =
+            read_of(self.on(account).await?, account, text, "message_id", messages).await?;
+        let other =
+            |address: Option<String>| address.filter(|address| !addresses.contains(&address.to_lowercase()));
+        let keys = self.row_keys(account).await?;
+        for trace in traces {
+            let trace = trace.show(&keys);
+            let id = trace.delivery_id;
+            let mut said: Vec<Value> = serde_json::from_str(&trace.steps).unwrap_or_default();
+            for text in said.iter_mut().filter_map(|step| step.get_mut("said")) {
+                if let Some(old) = text.as_str() {
+                    *text = Value::from(without(old, addresses));
+                }
+            }
+            query(
+                "UPDATE deliveries SET steps = $3, mail_from = $4, from_address = $5, rcpt = $6
+                 WHERE account_id = $1 AND delivery_id = $2",
+            )
+            .bind(account.uuid())
+            .bind(id)
+            .bind(keys.hide("deliveries.steps", id, Value::from(said).to_string())?)
+            .bind(keys.hide_some("deliveries.mail_from", id, other(trace.mail_from))?)
+            .bind(keys.hide_some("deliveries.from_address", id, other(trace.from_address))?)
+            .bind(keys.hide_some("deliveries.rcpt", id, other(trace.rcpt))?)
+            .execute(self.on(account).await?)
+            .await?;
+        }
+        Ok(())
+    }
+}
+
+/// Rows of people that are read in one transaction; more than a message of ours has.
+const PEOPLE_AT_ONCE: i64 = 2_000;
