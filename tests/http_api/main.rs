@@ -5,6 +5,7 @@
 mod accounts;
 mod audit;
 mod contacts;
+mod damaged;
 mod document;
 mod feeds;
 mod guard;

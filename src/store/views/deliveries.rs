@@ -7,11 +7,13 @@ use uuid::Uuid;
 
 use crate::address::EmailAddress;
 use crate::id::{AccountId, ContactId, DeliveryId, MessageId};
+use crate::store::effects::json;
 use crate::store::engine::Builder;
 use crate::store::row_keys::{Index, RowKeys};
 use crate::store::views::{Key, Page, Slice};
 use crate::store::{Store, StoreError};
 use crate::time::Timestamp;
+use crate::wire::StepView;
 
 /// One delivery with its trace.
 #[derive(Clone, Debug, PartialEq)]
@@ -153,10 +155,43 @@ impl Store {
         }
         sql.push(" ORDER BY d.delivery_id DESC LIMIT ").push_bind(slice.fetch_limit());
         let rows: Vec<Row> = sql.build().fetch_all(self.reader()).await?;
-        let deliveries = rows.into_iter().map(|row| delivery_of(row, &keys)).collect::<Result<_, _>>()?;
-        Ok(slice.page(deliveries, |delivery: &Delivery| Key::of_id(delivery.id.uuid())))
+        let page = slice.page(rows, |row| Key::of_id(row.delivery_id));
+        let items = page.items.into_iter().map(|row| {
+            let emptied = row.emptied();
+            delivery_of(row, &keys).or_else(|error| match error {
+                // R3: what became of it is said whatever else does not open; the others are shown whole.
+                StoreError::Damaged { .. } => delivery_of(emptied, &RowKeys::CLEAR),
+                error => Err(error),
+            })
+        });
+        Ok(Page { items: items.collect::<Result<_, _>>()?, next: page.next })
     }
 }
+
+impl Row {
+    /// What is left of a delivery whose row does not open.
+    fn emptied(&self) -> Self {
+        let step = StepView { rule: "R3".into(), said: DAMAGED.into(), took_us: 0 };
+        Self {
+            peer: String::new(),
+            helo: String::new(),
+            tls: self.tls.clone(),
+            mail_from: None,
+            rcpt: None,
+            message_id_header: None,
+            from_address: None,
+            auth: None,
+            outcome: self.outcome.clone(),
+            reason: self.reason.clone(),
+            smtp: String::new(),
+            steps: json(&[step]),
+            ..*self
+        }
+    }
+}
+
+/// The only step of a delivery whose row does not open.
+const DAMAGED: &str = "the row of this delivery is damaged: its trace cannot be shown";
 
 fn select(account: AccountId) -> Builder {
     let mut sql = Builder::new(

@@ -15,7 +15,10 @@ mod timeline;
 use std::fmt;
 use std::str::FromStr;
 
+use tracing::warn;
 use uuid::Uuid;
+
+use crate::store::StoreError;
 
 pub use attempts::{Attempt, AttemptFilter, DeadLetter};
 pub use audit::AuditFilter;
@@ -122,6 +125,35 @@ impl Slice {
         items.truncate(limit);
         let next = items.last().filter(|_| has_more).map(key);
         Page { items, next }
+    }
+}
+
+impl<R> Page<R> {
+    /// Each item as it is shown; one that does not open is left out ([`if_it_opens`]).
+    pub(in crate::store) fn that_opens<T>(
+        self,
+        list: &'static str,
+        id: impl Fn(&R) -> Uuid,
+        mut show: impl FnMut(R) -> Result<T, StoreError>,
+    ) -> Result<Page<T>, StoreError> {
+        let shown = self.items.into_iter().map(|row| if_it_opens(list, id(&row), show(row)));
+        let items = shown.filter_map(Result::transpose).collect::<Result<_, _>>()?;
+        Ok(Page { items, next: self.next })
+    }
+}
+
+/// None of a row that does not open: it is named in the log, and holds up none behind it.
+pub(in crate::store) fn if_it_opens<T>(
+    list: &'static str,
+    id: Uuid,
+    shown: Result<T, StoreError>,
+) -> Result<Option<T>, StoreError> {
+    match shown {
+        Err(error @ StoreError::Damaged { .. }) => {
+            warn!(list, row.id = %id, error = error.one_line(), "rows.left_out");
+            Ok(None)
+        }
+        shown => shown.map(Some),
     }
 }
 

@@ -10,7 +10,7 @@ use crate::store::engine::search::Matching;
 use crate::store::engine::{Builder, Connection, Engine};
 use crate::store::row_keys::{RowKeys, position_of};
 use crate::store::search::{IndexQuery, SearchQuery, SnippetPart, TEXT_MAX_CHARS};
-use crate::store::views::{Key, Page, Person, Slice};
+use crate::store::views::{Key, Page, Person, Slice, if_it_opens};
 use crate::store::{Store, StoreError};
 use crate::time::Timestamp;
 
@@ -162,7 +162,7 @@ async fn decide(
 ) -> Result<Vec<(Key, Hit)>, StoreError> {
     let mut found: Vec<(Row, Vec<SnippetPart>)> = Vec::new();
     for row in rows {
-        let mut row = row.shown(keys)?;
+        let Some(mut row) = if_it_opens("search", row.message_id, row.shown(keys))? else { continue };
         let text = std::mem::take(&mut row.new_text);
         let snippet = query.find(&row.subject, &text).map(|found| found.snippet(&text));
         found.extend(snippet.map(|snippet| (row, snippet)));
@@ -180,8 +180,9 @@ async fn decide(
     }
     sql.push(" ORDER BY message_id, position");
     let people: Vec<PersonRow> = sql.build().fetch_all(connection).await?;
-    let people: Vec<PersonRow> =
-        people.into_iter().map(|person| person.shown(keys)).collect::<Result<_, StoreError>>()?;
+    let people =
+        people.into_iter().map(|person| if_it_opens("search", person.message_id, person.shown(keys)));
+    let people: Vec<PersonRow> = people.filter_map(Result::transpose).collect::<Result<_, StoreError>>()?;
     let hits = found.into_iter().filter_map(|(row, snippet)| {
         let on_it = people.iter().filter(|person| person.message_id == row.message_id);
         let from = on_it.clone().find(|person| person.role == "from");
