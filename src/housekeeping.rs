@@ -12,9 +12,9 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::id::AccountId;
+use crate::store::Store;
 use crate::store::directory::Expired;
 use crate::store::search::Piece;
-use crate::store::{Batches, Store};
 use crate::time::Timestamp;
 
 /// Runs until the server drains.
@@ -107,9 +107,14 @@ async fn purge(store: &Store, begun_before: Timestamp) {
 
 /// Indexes what was filed: at once where no mail is coming in, else a little now and then.
 pub(crate) async fn run_search_index(store: Store, draining: CancellationToken) {
-    let (mut last, mut seen) = (None, store.batches());
+    let (mut last, mut load) = (None, Load::default());
+    let mut shown: Option<Instant> = None;
     loop {
-        let pause = index_some(&store, &mut last, &mut seen).await;
+        let pause = index_some(&store, &mut last, &mut load).await;
+        if shown.is_none_or(|shown| shown.elapsed() >= SHOWN_PAUSE) {
+            shown = Some(Instant::now());
+            show_waiting(&store).await;
+        }
         tokio::select! {
             () = draining.cancelled() => return,
             () = tokio::time::sleep(pause) => {}
@@ -117,16 +122,50 @@ pub(crate) async fn run_search_index(store: Store, draining: CancellationToken) 
     }
 }
 
+/// How much is written besides.
+#[derive(Debug, Default)]
+struct Load {
+    /// When counting began anew, and at how many jobs of the writer.
+    since: Option<(Instant, u64)>,
+    is_busy: bool,
+}
+
+impl Load {
+    /// Whether mail is coming in: from [`BUSY_JOBS`] within a second on, until a second has gone by with fewer.
+    fn is_busy(&mut self, now: Instant, jobs: u64) -> bool {
+        let (since, before) = *self.since.get_or_insert((now, jobs));
+        let has_many = jobs.saturating_sub(before) >= BUSY_JOBS;
+        if has_many || now.saturating_duration_since(since) >= SECOND {
+            (self.since, self.is_busy) = (Some((now, jobs)), has_many);
+        }
+        self.is_busy
+    }
+}
+
+/// While mail is coming in: indexing has a tenth of the time, and always its turn.
+fn busy_pause(took: Duration) -> Duration {
+    took.saturating_mul(9).clamp(BUSY_PAUSE_LEAST, BUSY_PAUSE_MOST)
+}
+
+#[expect(clippy::cast_precision_loss, reason = "a gauge needs no last digit")]
+async fn show_waiting(store: &Store) {
+    match store.waiting_for_search().await {
+        Ok(waiting) => metrics::gauge!("syncmx_search_waiting").set(waiting as f64),
+        Err(error) => warn!(error = &error as &dyn std::error::Error, "search.waiting_not_counted"),
+    }
+}
+
 /// How long to wait before the next piece.
-async fn index_some(store: &Store, last: &mut Option<AccountId>, seen: &mut Batches) -> Duration {
-    let is_busy = std::mem::replace(seen, store.batches()) != *seen;
+async fn index_some(store: &Store, last: &mut Option<AccountId>, load: &mut Load) -> Duration {
+    let began = Instant::now();
+    let is_busy = load.is_busy(began, store.batches().jobs);
     let piece = if is_busy { Piece::SMALL } else { Piece::WHOLE };
     let indexed = store.index_some(last, piece).await;
     if let Err(error) = store.sort_terms_in().await {
         warn!(error = &error as &dyn std::error::Error, "search.terms_not_sorted_in");
     }
     match indexed {
-        Ok(true) if is_busy => BUSY_PAUSE,
+        Ok(true) if is_busy => busy_pause(began.elapsed()),
         Ok(true) => Duration::ZERO,
         Ok(false) => SECOND,
         Err(error) => {
@@ -167,8 +206,13 @@ async fn sweep(store: &Store) {
 
 /// Blobs that could not be removed at once, and purges that a store away has stopped.
 const MINUTE: Duration = Duration::from_secs(60);
+/// Filings, refusals and notes of reads in a second; fewer are no rush.
+const BUSY_JOBS: u64 = 8;
 /// Between pieces of the index while mail is coming in.
-const BUSY_PAUSE: Duration = Duration::from_millis(500);
+const BUSY_PAUSE_LEAST: Duration = Duration::from_millis(100);
+const BUSY_PAUSE_MOST: Duration = Duration::from_millis(500);
+/// Between counts of what waits.
+const SHOWN_PAUSE: Duration = Duration::from_secs(10);
 /// After a piece that could not be indexed.
 const FAILED_PAUSE: Duration = Duration::from_secs(10);
 const SECOND: Duration = Duration::from_secs(1);
@@ -182,6 +226,29 @@ const JUMP_MILLIS: u64 = 10 * 60 * 1000;
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn mail_comes_in_from_eight_filings_a_second_on_and_until_a_second_with_fewer() {
+        let (began, mut load) = (Instant::now(), Load::default());
+        let mut look = |millis, jobs| load.is_busy(began + Duration::from_millis(millis), jobs);
+        assert!(!look(0, 1_000), "whatever there was before");
+        assert!(!look(25, 1_001) && !look(900, 1_007));
+        // Slowed down by the index itself, one between two pieces of it.
+        assert!(look(999, 1_008));
+        assert!(look(1_500, 1_009) && look(1_990, 1_015));
+        assert!(!look(2_000, 1_015), "a second with fewer");
+        assert!(!look(2_999, 1_022) && !look(3_000, 1_022));
+        assert!(look(3_001, 1_500) && look(4_000, 1_507) && !look(4_001, 1_507));
+    }
+
+    #[test]
+    fn while_mail_comes_in_indexing_has_a_tenth_of_the_time() {
+        for (took, pause) in [(1, 100), (11, 100), (12, 108), (40, 360), (55, 495), (60, 500), (10_000, 500)]
+        {
+            assert_eq!(busy_pause(Duration::from_millis(took)), Duration::from_millis(pause), "{took}");
+        }
+        assert_eq!(busy_pause(Duration::MAX), BUSY_PAUSE_MOST);
+    }
 
     #[test]
     fn a_clock_that_has_jumped_is_not_believed_until_it_has_gone_evenly_for_a_day() {
