@@ -23,6 +23,7 @@ use crate::cli::{Failure, one_line};
 use crate::config::{Config, ConfigError, StoreUrl};
 use crate::housekeeping;
 use crate::http::{self, AppState};
+use crate::indexing;
 use crate::inherited::Inherited;
 use crate::intake::Intake;
 use crate::keys::Keys;
@@ -97,7 +98,7 @@ impl App {
         let housekeeping = tokio::spawn(housekeeping::run(store.clone(), shutdown.clone()));
         tokio::spawn(housekeeping::run_purges(store.clone(), shutdown.clone()));
         tokio::spawn(housekeeping::run_rotations(store.clone(), shutdown.clone()));
-        tokio::spawn(housekeeping::run_search_index(store.clone(), shutdown.clone()));
+        tokio::spawn(indexing::run(store.clone(), shutdown.clone()));
         let key_file = config.keys.file.clone();
         tokio::spawn(reload::watch_keys(key_file, keys.clone(), store.clone(), shutdown.clone()));
         Ok(Self {

@@ -1,6 +1,5 @@
 //! Once an hour: what has had its time ends (R3, R35, R36, R61). Once a day, first an hour after the start: blobs that no
-//! row names are swept. At the start, every minute, and whenever one is left over: purges under way go on (R60). After
-//! an upgrade: older messages are indexed for the search.
+//! row names are swept. At the start, every minute, and whenever one is left over: purges under way go on (R60).
 //!
 //! What fails is said and tried again an hour later; nothing here is urgent, and nothing depends on its hour. A clock that
 //! has jumped ends nothing until it has gone evenly for a day: by then somebody has set it right, or it is right.
@@ -11,10 +10,8 @@ use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use crate::id::AccountId;
+use crate::store::Store;
 use crate::store::directory::Expired;
-use crate::store::search::Piece;
-use crate::store::{Batches, Store, StoreError};
 use crate::time::Timestamp;
 
 /// Runs until the server drains.
@@ -122,80 +119,6 @@ async fn erase(store: &Store, begun_before: Timestamp) {
     }
 }
 
-/// Indexes what was filed: at once where no mail is coming in, else a little now and then.
-pub(crate) async fn run_search_index(store: Store, draining: CancellationToken) {
-    let (mut last, mut seen, mut sorter) = (None, store.batches(), Sorter::default());
-    loop {
-        let (indexed, pause) = index_some(&store, &mut last, &mut seen).await;
-        if sorter.is_due(indexed, Instant::now()) {
-            let sorted = store.sort_terms_in().await;
-            sorter.hear(sorted);
-        }
-        tokio::select! {
-            () = draining.cancelled() => return,
-            () = tokio::time::sleep(pause) => {}
-        }
-    }
-}
-
-/// Sorts terms into the index after each piece, and now and then what others have added: a search indexes the newest
-/// messages itself.
-#[derive(Debug, Default)]
-struct Sorter {
-    last: Option<Instant>,
-    is_forbidden: bool,
-}
-
-impl Sorter {
-    fn is_due(&mut self, indexed: Indexed, now: Instant) -> bool {
-        let is_old = self.last.is_none_or(|last| now.saturating_duration_since(last) >= MINUTE);
-        let is_due = !self.is_forbidden && (indexed == Indexed::Some || is_old);
-        if is_due {
-            self.last = Some(now);
-        }
-        is_due
-    }
-
-    /// What the role may not do is not asked for again.
-    fn hear(&mut self, sorted: Result<(), StoreError>) {
-        match sorted {
-            Ok(()) => {}
-            Err(error) if error.is_forbidden() => {
-                self.is_forbidden = true;
-                warn!(
-                    "the role of store.url does not own the search index: terms wait in its list until PostgreSQL sorts \
-                     them in, and searches are slower meanwhile"
-                );
-            }
-            Err(error) => {
-                warn!(error = &error as &dyn std::error::Error, "search.terms_not_sorted_in");
-            }
-        }
-    }
-}
-
-/// Whether there was anything to be indexed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Indexed {
-    Nothing,
-    Some,
-}
-
-/// Also says how long to wait before the next piece.
-async fn index_some(store: &Store, last: &mut Option<AccountId>, seen: &mut Batches) -> (Indexed, Duration) {
-    let is_busy = std::mem::replace(seen, store.batches()) != *seen;
-    let piece = if is_busy { Piece::SMALL } else { Piece::WHOLE };
-    match store.index_some(last, piece).await {
-        Ok(true) if is_busy => (Indexed::Some, BUSY_PAUSE),
-        Ok(true) => (Indexed::Some, Duration::ZERO),
-        Ok(false) => (Indexed::Nothing, SECOND),
-        Err(error) => {
-            warn!(error = &error as &dyn std::error::Error, "search.waits");
-            (Indexed::Nothing, FAILED_PAUSE)
-        }
-    }
-}
-
 async fn expire(store: &Store, draining: &CancellationToken) {
     match store.expire_until(Timestamp::now(), draining).await {
         Ok(Expired { held, traces, messages, marks, tombstones, released }) => {
@@ -221,11 +144,6 @@ async fn sweep(store: &Store) {
 
 /// Blobs that could not be removed at once, purges that a store away has stopped, a log that was read from.
 const MINUTE: Duration = Duration::from_secs(60);
-/// Between pieces of the index while mail is coming in.
-const BUSY_PAUSE: Duration = Duration::from_millis(500);
-/// After a piece that could not be indexed.
-const FAILED_PAUSE: Duration = Duration::from_secs(10);
-const SECOND: Duration = Duration::from_secs(1);
 /// As long as a request works on the purge that it has begun.
 pub(crate) const PURGE_PATIENCE_MILLIS: i64 = 10_000;
 const HOUR: Duration = Duration::from_secs(60 * 60);
@@ -236,20 +154,6 @@ const JUMP_MILLIS: u64 = 10 * 60 * 1000;
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn terms_are_sorted_in_after_each_piece_and_once_a_minute_until_it_is_forbidden() {
-        let (start, mut sorter) = (Instant::now(), Sorter::default());
-        let seconds = |sorter: &mut Sorter, range: std::ops::Range<u32>| -> Vec<u32> {
-            let indexed = |n: &u32| if *n % 100 == 7 { Indexed::Some } else { Indexed::Nothing };
-            range.filter(|n| sorter.is_due(indexed(n), start + SECOND * *n)).collect()
-        };
-        assert_eq!(seconds(&mut sorter, 0..200), [0, 7, 67, 107, 167]);
-        sorter.hear(Err(StoreError::Closed));
-        assert_eq!(seconds(&mut sorter, 200..300), [207, 267]);
-        sorter.is_forbidden = true;
-        assert_eq!(seconds(&mut sorter, 300..500), [0; 0]);
-    }
 
     #[test]
     fn blobs_are_swept_an_hour_after_the_start_and_then_once_a_day() {

@@ -13,6 +13,7 @@ pub mod filing;
 mod housekeeping;
 pub mod http;
 pub mod id;
+mod indexing;
 mod inherited;
 pub mod intake;
 pub mod keys;

@@ -6,6 +6,7 @@
 #[path = "support/store_world.rs"]
 mod store_world;
 
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -14,12 +15,13 @@ use store_world::postgres as server;
 use store_world::*;
 use syncmx::config::{self, StoreUrl};
 use syncmx::filing::{Decision, Outcome};
-use syncmx::id::{AccountId, EventId};
+use syncmx::id::{AccountId, ContactId, EventId};
 use syncmx::store::directory::MarkState;
 use syncmx::store::lines::Kind;
 use syncmx::store::search::{Piece, SearchQuery};
 use syncmx::store::views::{Key, SearchFilter, Slice};
 use syncmx::store::{Lookup, Store, StoreError};
+use syncmx::time::Timestamp;
 use uuid::Uuid;
 
 async fn two_nodes_file_one_mail_once(engine: Engine) {
@@ -106,63 +108,174 @@ async fn a_nul_in_a_mail_reaches_no_row(engine: Engine) {
     assert_eq!(world.file(mail).await.unwrap().decided[0].1.outcome(), Outcome::Duplicate);
 }
 
-/// Each earlier version with rows in it.
+/// Each earlier version with rows in it, as the program of that version left them; brought up to date in the order that an
+/// upgrade has.
 async fn a_migration_keeps_the_data_of_every_version_before(engine: Engine) {
-    let migrator = Migrator::new(migrations().as_path()).await.unwrap();
+    let migrator = migrator(engine).await;
     let versions: Vec<i64> = migrator.iter().map(|migration| migration.version).collect();
-    for version in &versions {
+    assert!(versions.is_sorted() && versions.contains(&17), "{versions:?}");
+    for version in versions.iter().copied() {
         let (folder, settings) = place(engine).await;
         let mut other = beside(&settings.url).await;
-        on!(&mut other, |other| migrator.run_to(*version, other).await.unwrap());
-        let account = Uuid::now_v7();
-        on!(&mut other, |other| {
-            for statement in EARLIER_ROWS {
-                sqlx::query(*statement)
-                    .bind(account)
-                    .bind(Uuid::max())
-                    .execute(&mut *other)
-                    .await
-                    .map(|_| ())
-                    .unwrap();
-            }
-        });
+        on!(&mut other, |other| migrator.run_to(version, other).await.unwrap());
+        // Its terms begin with five zeros.
+        let account = Uuid::from_u64_pair(Uuid::now_v7().as_u64_pair().0, 1 << 63);
+        fill(&mut other, version, account).await;
         let mut world = World::in_place(engine, folder, settings).await;
-        world.file(email("2@praxis.test", USER, &["ana@patient.test"])).await.unwrap();
-        assert_eq!(
-            world.words("SELECT subject FROM messages ORDER BY sent_at").await,
-            "Earlier About 2@praxis.test"
-        );
-        assert_eq!(world.text("SELECT email FROM contacts WHERE name = 'Earlier'").await, "old@patient.test");
-        while world.store.index_some(&mut None, Piece::WHOLE).await.unwrap() {}
-        let query = SearchQuery::parse("earlier").unwrap();
-        let found = world.store.search(
-            AccountId::from_uuid(account),
-            &query,
-            SearchFilter::default(),
-            Slice::first(9),
-        );
-        assert_eq!(found.await.unwrap().items.len(), 1, "a message of version {version} is found");
-        let chain = world.store.verify_audit(AccountId::from_uuid(account)).await.unwrap();
-        assert_eq!(chain.faults, [""; 0], "no trail of version {version}, and no fault");
         let applied: Vec<(i64,)> = world.rows("SELECT version FROM _sqlx_migrations ORDER BY version").await;
-        assert!(applied.len() >= versions.len(), "{applied:?} after {version}");
+        assert_eq!(applied.into_iter().map(|(version,)| version).collect::<Vec<_>>(), versions);
+        expect_filled(&mut world, version, AccountId::from_uuid(account)).await;
     }
 }
 
-/// In the shape of the first version: later ones only add.
-const EARLIER_ROWS: &[&str] = &[
-    "INSERT INTO accounts (account_id, name, settings, wrapped_key, created_at) SELECT $1, 'Earlier', '{}', '\\x00', 0 WHERE $1 <> $2",
-    "INSERT INTO contacts (account_id, contact_id, name, name_key, email, email_key, other_emails, created_by, created_at)
-     VALUES ($1, $2, 'Earlier', 'earlier', 'old@patient.test', 'old@patient.test', '[]', 'api', 0)",
-    "INSERT INTO conversations (account_id, conversation_id, contact_id, subject, created_at, last_at)
-     VALUES ($1, $2, $2, 'Earlier', 0, 0)",
-    "INSERT INTO messages (account_id, message_id, conversation_id, contact_id, direction, kind, sender, subject, sent_at,
-     received_at, message_id_header, text, new_text, has_html, flags, attachments, digest, size_bytes)
-     VALUES ($1, $2, $2, $2, 'inbound', 'mail', 'verified', 'Earlier', 0, 0, '1@praxis.test', '', '', FALSE, '[]', '[]', '\\x00', 1)",
+/// What has to be there of an account after the upgrade from this version.
+async fn expect_filled(world: &mut World, version: i64, account: AccountId) {
+    let waiting = world.count("SELECT count(*) FROM search_waiting").await;
+    assert_eq!(waiting, if version < SEARCH { 3 } else { 1 }, "wait after {version}");
+    let audit = world.count("SELECT count(*) FROM audit WHERE seq = 1 AND action = 'earlier'").await;
+    assert_eq!(audit, i64::from(version >= AUDIT), "audit rows after {version}");
+    world.file(email("2@praxis.test", USER, &["ana@patient.test"])).await.unwrap();
+    assert_eq!(
+        world.words("SELECT subject FROM messages ORDER BY sent_at, message_id").await,
+        "old done gone About 2@praxis.test"
+    );
+    assert_eq!(world.text("SELECT email FROM contacts WHERE name = 'old'").await, "old@patient.test");
+    let purges = world.store.finish_purges(Timestamp::now()).await.unwrap();
+    assert_eq!(purges, u64::from(version >= PURGES), "purges after {version}");
+    // The trail goes on behind the row that was there.
+    let noted = world.count("SELECT count(*) FROM audit WHERE seq = 2 AND action = 'purge.done'").await;
+    assert_eq!(noted, i64::from(version >= AUDIT), "the audit trail after {version}");
+    while world.store.index_some(&mut None, Piece::WHOLE).await.unwrap() {}
+    for (id, name) in EARLIER {
+        let is_there = name != "gone" || version < PURGES;
+        let query = SearchQuery::parse(name).unwrap();
+        let found = world.store.search(account, &query, SearchFilter::default(), Slice::first(9));
+        assert_eq!(found.await.unwrap().items.len(), usize::from(is_there), "{name} of {version} is found");
+        let timeline = world.store.timeline(account, ContactId::from_uuid(id), Slice::first(9)).await;
+        assert_eq!(
+            timeline.unwrap().items.len(),
+            usize::from(is_there),
+            "the timeline of {name} of {version}"
+        );
+    }
+    // What was indexed is not indexed anew.
+    let kept = world.count("SELECT count(*) FROM search_documents WHERE place = 5").await;
+    assert_eq!(kept, i64::from(version >= SEARCH), "documents of {version}");
+}
+
+/// In the shape of the first version, but for what came with a later one: later ones only add.
+async fn fill(other: &mut Other, version: i64, account: Uuid) {
+    for statement in EARLIER_ACCOUNT.iter().filter(|(since, _)| *since <= version).map(|(_, text)| *text) {
+        on!(&mut *other, |other| sqlx::query(statement)
+            .bind(account)
+            .bind(&[0_u8; 32][..])
+            .execute(other)
+            .await
+            .map(|_| ()))
+        .unwrap();
+    }
+    for (id, name) in EARLIER {
+        let is_of = |(versions, names, _): &&(RangeInclusive<i64>, &[&str], &str)| {
+            versions.contains(&version) && names.contains(&name)
+        };
+        for statement in EARLIER_ROWS.iter().filter(is_of).map(|(.., text)| *text) {
+            on!(&mut *other, |other| sqlx::query(statement)
+                .bind(account)
+                .bind(id)
+                .bind(name)
+                .execute(other)
+                .await
+                .map(|_| ()))
+            .unwrap();
+        }
+    }
+}
+
+/// Contacts with a conversation and a message each. The search had come down to the second when it was stopped; the third
+/// was about to be erased.
+const EARLIER: [(Uuid, &str); 3] =
+    [(Uuid::from_u128(1), "old"), (Uuid::from_u128(2), "done"), (Uuid::from_u128(3), "gone")];
+const ALL: &[&str] = &["old", "done", "gone"];
+const PURGES: i64 = 10;
+const AUDIT: i64 = 11;
+const SEARCH: i64 = 12;
+const SEARCH_WAITING: i64 = 17;
+/// From which version on whose record a message is on is among its people.
+const OWNERS: i64 = 21;
+
+const EARLIER_ACCOUNT: &[(i64, &str)] = &[
+    (
+        1,
+        "INSERT INTO accounts (account_id, name, settings, wrapped_key, created_at) VALUES ($1, 'Earlier', '{}', $2, 0)",
+    ),
+    (
+        AUDIT,
+        "INSERT INTO audit (account_id, seq, at, actor, action, object, hash) VALUES ($1, 1, 0, 'operator', 'earlier', 'contacts', $2)",
+    ),
+    (AUDIT, "INSERT INTO audit_heads (account_id, seq, hash) VALUES ($1, 1, $2)"),
 ];
 
-fn migrations() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("src/store/migrations/common")
+/// Of which versions and which messages.
+const EARLIER_ROWS: &[(RangeInclusive<i64>, &[&str], &str)] = &[
+    (
+        1..=i64::MAX,
+        ALL,
+        "INSERT INTO contacts (account_id, contact_id, name, name_key, email, email_key, other_emails, created_by, created_at)
+         VALUES ($1, $2, $3, $3, $3 || '@patient.test', $3 || '@patient.test', '[]', 'api', 0)",
+    ),
+    (
+        1..=i64::MAX,
+        ALL,
+        "INSERT INTO conversations (account_id, conversation_id, contact_id, subject, created_at, last_at)
+         VALUES ($1, $2, $2, $3, 0, 0)",
+    ),
+    (
+        1..=i64::MAX,
+        ALL,
+        "INSERT INTO messages (account_id, message_id, conversation_id, contact_id, direction, kind, sender, subject, sent_at,
+         received_at, message_id_header, text, new_text, has_html, flags, attachments, digest, size_bytes)
+         VALUES ($1, $2, $2, $2, 'inbound', 'mail', 'verified', $3, 0, 0, $3, '', '', FALSE, '[]', '[]', '\\x00', 1)",
+    ),
+    (
+        OWNERS..=i64::MAX,
+        ALL,
+        "INSERT INTO participants (account_id, message_id, position, role, email, contact_id, sent_at)
+         VALUES ($1, $2, 0, 'from', $3 || '@patient.test', $2, 0)",
+    ),
+    (
+        PURGES..=i64::MAX,
+        &["gone"],
+        "INSERT INTO purges (account_id, purge_id, kind, subject_id, passed, actor, messages, attachments, bytes, blobs, held,
+         deliveries, begun_at) SELECT $1, $2, 'message', $2, contact_id, 'operator', 0, 0, 0, 0, 0, 0, 0 FROM contacts
+         WHERE account_id = $1 AND name = 'old' AND $3 <> ''",
+    ),
+    (
+        SEARCH..=i64::MAX,
+        &["done", "gone"],
+        "INSERT INTO search_filing (account_id, message_id, place, words, people) VALUES ($1, $2, 5, '00000w' || $3, '')",
+    ),
+    (
+        SEARCH..=SEARCH_WAITING - 1,
+        &["done"],
+        "INSERT INTO search_backlog (account_id, below) SELECT $1, $2 WHERE $3 <> ''",
+    ),
+    (
+        SEARCH_WAITING..=i64::MAX,
+        &["done", "gone"],
+        "DELETE FROM search_waiting WHERE account_id = $1 AND message_id = $2 AND $3 <> ''",
+    ),
+];
+
+/// Both folders of an engine, in order of version.
+async fn migrator(engine: Engine) -> Migrator {
+    let own = match engine {
+        Engine::Postgres => "postgres",
+        Engine::Sqlite => "sqlite",
+    };
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/store/migrations");
+    let common = Migrator::new(folder.join("common")).await.unwrap();
+    let own = Migrator::new(folder.join(own)).await.unwrap();
+    Migrator::with_migrations(common.iter().chain(own.iter()).cloned().collect())
 }
 
 async fn every_key_leads_with_the_account(engine: Engine) {

@@ -172,6 +172,28 @@ async fn one_bad_filing_of_a_batch_fails_alone(engine: Engine) {
     );
 }
 
+/// Of many mails that are written together one alone needs the damaged page.
+#[tokio::test]
+async fn a_damaged_page_of_the_server_fails_the_mail_that_needs_it_alone() {
+    if !Engine::Postgres.is_there() {
+        return;
+    }
+    for function in [
+        "CREATE FUNCTION damaged() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RAISE EXCEPTION ''invalid page in block 7'' USING ERRCODE = ''XX001''; END'",
+        "CREATE FUNCTION damaged() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RAISE EXCEPTION ''unexpected zero page'' USING ERRCODE = ''XX002''; END'",
+    ] {
+        let mut world = World::on(Engine::Postgres).await;
+        world.run(function).await;
+        world.run("CREATE TRIGGER damaged BEFORE INSERT ON messages FOR EACH ROW WHEN (NEW.message_id_header = '99@praxis.test') EXECUTE FUNCTION damaged()").await;
+        let batch = ["1", "2", "99", "3"]
+            .map(|n| world.submit(email(&format!("{n}@praxis.test"), USER, &["ana@patient.test"])));
+        let filed = in_one_batch(&mut world, batch).await;
+        assert_eq!(filed.iter().map(Result::is_ok).collect::<Vec<_>>(), [true, true, false, true]);
+        assert!(matches!(filed[2], Err(StoreError::Commit(_))), "451: {:?}", filed[2]);
+        assert_eq!(world.count("SELECT count(*) FROM messages").await, 3);
+    }
+}
+
 async fn e5_r72_where_one_recipient_cannot_be_written_nothing_of_the_transaction_is(engine: Engine) {
     let mut world = World::on(engine).await;
     let known = world.submit(email("0@praxis.test", USER, &["ana@patient.test"]));

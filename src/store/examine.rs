@@ -7,7 +7,7 @@ use std::num::NonZeroU32;
 use uuid::Uuid;
 
 use crate::config;
-use crate::id::{AccountId, DeliveryId, MessageId};
+use crate::id::{AccountId, ContactId, DeliveryId, MessageId};
 use crate::store::blobs::BlobName;
 use crate::store::engine::{self, Engine, query, query_scalar};
 use crate::store::{Store, StoreError};
@@ -15,9 +15,13 @@ use crate::time::Timestamp;
 
 pub use crate::store::engine::migrations::Schema;
 
-/// A stored content: of a filed message or a held one.
+/// A stored content: of a filed message or a held one; or a row that may be sealed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ContentId {
+    /// A contact.
+    Contact(ContactId),
+    /// The trace of a delivery.
+    Delivery(DeliveryId),
     /// A held delivery.
     Held(DeliveryId),
     /// A message on a record.
@@ -27,6 +31,10 @@ pub enum ContentId {
 /// Which table is listed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ContentKind {
+    /// Contacts, where rows are sealed.
+    Contacts,
+    /// Traces, where rows are sealed.
+    Deliveries,
     /// Held mail.
     Held,
     /// Filed mail.
@@ -124,7 +132,18 @@ impl Store {
         after: Option<ContentId>,
         limit: NonZeroU32,
     ) -> Result<Vec<ContentId>, StoreError> {
+        if !self.seals_rows() && matches!(kind, ContentKind::Contacts | ContentKind::Deliveries) {
+            return Ok(Vec::new());
+        }
         let statement = match kind {
+            ContentKind::Contacts => {
+                "SELECT contact_id FROM contacts WHERE account_id = $1 AND contact_id > $2 \
+                 ORDER BY contact_id LIMIT $3"
+            }
+            ContentKind::Deliveries => {
+                "SELECT delivery_id FROM deliveries WHERE account_id = $1 AND delivery_id > $2 \
+                 ORDER BY delivery_id LIMIT $3"
+            }
             ContentKind::Held => {
                 "SELECT delivery_id FROM held WHERE account_id = $1 AND delivery_id > $2 \
                  ORDER BY delivery_id LIMIT $3"
@@ -141,6 +160,8 @@ impl Store {
             .fetch_all(self.reader())
             .await?;
         let id = |id| match kind {
+            ContentKind::Contacts => ContentId::Contact(ContactId::from_uuid(id)),
+            ContentKind::Deliveries => ContentId::Delivery(DeliveryId::from_uuid(id)),
             ContentKind::Held => ContentId::Held(DeliveryId::from_uuid(id)),
             ContentKind::Messages => ContentId::Message(MessageId::from_uuid(id)),
         };
@@ -154,7 +175,14 @@ impl Store {
     /// [`StoreError::Damaged`] or [`StoreError::Corrupt`] where this one is to blame; others if the store is.
     pub async fn try_to_open(&self, account: AccountId, id: ContentId) -> Result<(), StoreError> {
         match id {
+            ContentId::Contact(contact) => {
+                self.contact(account, contact).await?;
+            }
+            ContentId::Delivery(delivery) => {
+                self.delivery(account, delivery).await?;
+            }
             ContentId::Held(delivery) => {
+                self.held_mail(account, delivery).await?;
                 self.raw_held(account, delivery).await?;
             }
             ContentId::Message(message) => {
@@ -169,7 +197,8 @@ impl Store {
 impl ContentId {
     const fn uuid(self) -> Uuid {
         match self {
-            Self::Held(delivery) => delivery.uuid(),
+            Self::Contact(contact) => contact.uuid(),
+            Self::Delivery(delivery) | Self::Held(delivery) => delivery.uuid(),
             Self::Message(message) => message.uuid(),
         }
     }
@@ -178,6 +207,8 @@ impl ContentId {
 impl std::fmt::Display for ContentId {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
+            Self::Contact(contact) => write!(f, "contact {contact}"),
+            Self::Delivery(delivery) => write!(f, "delivery {delivery}"),
             Self::Held(delivery) => write!(f, "held message {delivery}"),
             Self::Message(message) => write!(f, "message {message}"),
         }

@@ -1,5 +1,7 @@
 //! The rows of a filed message: contact, conversation, message, people, Message-IDs, marks, count.
 
+use uuid::Uuid;
+
 use crate::filing::{Filing, FilingContact, Mark, Role, remembered_keys};
 use crate::id::{ContactId, UserId};
 use crate::message::{Attachment, Email, From as Author, Text};
@@ -134,19 +136,26 @@ pub(in crate::store) fn seen_too(rows: &mut Rows, outcome: &Outcome<'_>) {
     let (Some((contact, sent_at)), Some(message)) = (outcome.seen_by, outcome.message()) else { return };
     let on_file = outcome.facts.contacts.iter().find(|known| known.id == contact);
     let email = on_file.and_then(|known| known.email.as_ref()).map(|email| email.as_str().to_owned());
-    let [.., a, b, c, d] = *contact.uuid().as_bytes();
-    rows.participants.push(ParticipantRow {
-        account_id: outcome.arrival.mailbox.account().uuid(),
-        message_id: message.uuid(),
+    let account = outcome.arrival.mailbox.account().uuid();
+    let about = about(account, message.uuid(), contact.uuid(), sent_at.as_millis());
+    rows.participants.push(ParticipantRow { email: email.unwrap_or_default(), ..about });
+}
+
+/// Somebody on whose timeline a message is though no field names them.
+pub(in crate::store) fn about(account: Uuid, message: Uuid, contact: Uuid, sent_at: i64) -> ParticipantRow {
+    let [.., a, b, c, d] = *contact.as_bytes();
+    ParticipantRow {
+        account_id: account,
+        message_id: message,
         // Behind all who are named on it, and at the same place at each retry.
         position: BEHIND_ALL + i64::from(u32::from_be_bytes([a, b, c, d])),
         role: Role::About.as_str(),
         name: None,
-        email: email.unwrap_or_default(),
-        contact_id: Some(contact.uuid()),
+        email: String::new(),
+        contact_id: Some(contact),
         user_id: None,
-        sent_at: sent_at.as_millis(),
-    });
+        sent_at,
+    }
 }
 
 /// R41: its own id, and each that it refers to.

@@ -280,7 +280,8 @@ impl Store {
         .await?;
         let keys = self.row_keys(account).await?;
         for row in &mut rows {
-            row.last_reply = keys.show_some("relay_jobs.last_reply", row.job_id, row.last_reply.take())?;
+            let reply = row.last_reply.take();
+            row.last_reply = keys.show_some_or_nothing("relay_jobs.last_reply", row.job_id, reply);
         }
         Ok(slice.page(rows, |row| Key::of_time(row.created_at, row.job_id)))
     }

@@ -1,6 +1,6 @@
 //! The rows of a batch, table by table, and how they are written: all of them in one way to the engine.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use uuid::Uuid;
@@ -8,6 +8,7 @@ use uuid::Uuid;
 use crate::id::{AccountId, EventId};
 use crate::message::Text;
 use crate::store::engine::{Connection, Value, query};
+use crate::store::record;
 use crate::store::row_keyring::RowKeySet;
 use crate::store::row_seal::unreadable;
 use crate::store::statement::{Insert, Row, Statement, Writes, row};
@@ -39,6 +40,7 @@ impl Rows {
         keys: &RowKeySet,
     ) -> Result<(), sqlx::Error> {
         self.gather();
+        self.name_owners();
         self.seal(keys).map_err(unreadable)?;
         let mut writes = Writes::new(connection.engine());
         writes.insert(self.contacts);
@@ -67,6 +69,16 @@ impl Rows {
             event.event_id = id.uuid();
             last.insert(account, id);
         }
+    }
+
+    /// R25: whose record a message is on is among its people, wherever it comes from: timelines are read from them alone.
+    fn name_owners(&mut self) {
+        let named = |person: &ParticipantRow| Some((person.message_id, person.contact_id?));
+        let named: HashSet<(Uuid, Uuid)> = self.participants.iter().filter_map(named).collect();
+        let unnamed = self.messages.iter().filter(|row| !named.contains(&(row.message_id, row.contact_id)));
+        self.participants.extend(
+            unnamed.map(|row| record::about(row.account_id, row.message_id, row.contact_id, row.sent_at)),
+        );
     }
 
     /// One row for each key: a statement may not meet the same row twice (PostgreSQL refuses, and it saves work).

@@ -383,6 +383,8 @@ async fn a_sealed_value_that_was_moved_costs_one_message() {
             row(1)
         ),
         format!("UPDATE participants SET email = name WHERE position = 1 AND {}", row(2)),
+        format!("UPDATE deliveries SET helo = peer WHERE {}", row(1)),
+        "UPDATE contacts SET name = email WHERE name_key = '' AND external_id IS NULL".to_owned(),
     ] {
         let changed = sqlx::query(sqlx::AssertSqlSafe(text)).execute(&mut file).await.unwrap();
         assert_eq!(changed.rows_affected(), 1);
@@ -408,6 +410,9 @@ async fn a_sealed_value_that_was_moved_costs_one_message() {
     let checked = check.env("SYNCMX_STORE__SEAL_ROWS", "true").output().unwrap();
     let said = String::from_utf8_lossy(&checked.stdout);
     assert!(!said.contains(&ids[0]) && said.contains(&ids[1]) && said.contains(&ids[2]), "{said}");
+    for row in [format!("delivery {}", ids[1]), format!("contact {}", desk.anna)] {
+        assert!(said.contains(&row), "{row} in {said}");
+    }
 }
 
 #[tokio::test]

@@ -6,6 +6,7 @@ mod accounts;
 mod audit;
 mod backlog;
 mod contacts;
+mod damaged;
 mod document;
 mod feeds;
 mod guard;

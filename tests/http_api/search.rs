@@ -60,7 +60,8 @@ impl Scene {
 
     async fn found(&self, query: &str) -> Vec<Value> {
         let page = self.server.get(&self.path(query)).await.expect(200);
-        assert_eq!(keys(&page), ["items", "next"]);
+        assert_eq!(keys(&page), ["items", "next", "incomplete"]);
+        assert_eq!(page["incomplete"], json!(false));
         page["items"].as_array().unwrap().clone()
     }
 
@@ -168,6 +169,28 @@ async fn parts_of_the_answer_go_on_where_the_one_before_ended() {
     assert_eq!(second["items"][0]["subject"], "Your knee");
     assert_eq!(second["next"], Value::Null);
     assert_eq!(scene.subjects("q=knee").await, ["Later", "Your knee"]);
+}
+
+/// More than is indexed for one who searches.
+#[tokio::test]
+async fn an_answer_says_when_not_all_was_looked_through_and_a_record_is_always() {
+    let scene = Scene::set().await;
+    for n in 3..=260 {
+        let raw = format!(
+            "From: Bo <bo@practice.test>\nTo: bea@patient.test\nSubject: Many\nMessage-ID: <{n}@practice.test>\n\nmany\n"
+        );
+        scene.server.deliver(&scene.sync, &raw).await;
+    }
+    for (query, first) in [
+        (format!("q=knee&contact={}", scene.ana), "Your knee"),
+        ("q=from:bo@practice.test".to_owned(), "Many"),
+    ] {
+        let page = scene.server.get(&scene.path(&query)).await.expect(200);
+        assert_eq!(page["items"][0]["subject"], first);
+        assert_eq!(page["incomplete"], json!(first == "Many"), "{query}");
+    }
+    let rest = scene.server.get(&scene.path("q=from:bo@practice.test")).await.expect(200);
+    assert_eq!(rest["incomplete"], json!(false));
 }
 
 #[tokio::test]

@@ -78,6 +78,19 @@ async fn r12_a_held_mail_that_is_damaged_holds_up_no_other() {
 }
 
 #[tokio::test]
+async fn r12_a_held_mail_whose_row_does_not_open_holds_up_no_other() {
+    let server = Server::start_sealed().await;
+    let account = server.account().await;
+    let emails = two_wait(&server, &account).await;
+    // The first of the two.
+    server.change_by_hand("UPDATE held SET headers = '~1~AAAA' WHERE size_bytes > 100000").await;
+    server.post(&emails, json!({"address": "bo@private.test", "verified": true})).await.expect(201);
+    let waiting = held(&server, &account).await;
+    assert_eq!(waiting.len(), 1, "{waiting:?}");
+    assert!(text(&waiting[0]["why"]).contains("damaged"), "{waiting:?}");
+}
+
+#[tokio::test]
 async fn r36_an_account_that_fails_holds_up_no_other() {
     let server = Server::start().await;
     let broken = server.account().await;

@@ -41,6 +41,16 @@ pub(in crate::http) struct SearchParams {
     cursor: Option<String>,
 }
 
+/// What was found.
+#[derive(Serialize, ToSchema)]
+pub(in crate::http) struct FoundMessages {
+    #[serde(flatten)]
+    found: Listed<Hit>,
+    /// Whether messages that were filed before the search are not looked through yet: those of a search through the whole
+    /// account while much mail comes in. Later they are found.
+    incomplete: bool,
+}
+
 /// A message that was found.
 #[derive(Serialize, ToSchema)]
 pub(in crate::http) struct Hit {
@@ -102,13 +112,13 @@ impl From<SnippetPart> for SnippetPiece {
 /// Messages by what stands in them. A part may be short, or empty, and still have a `next`.
 #[utoipa::path(get, path = "/accounts/{account}/search", tag = "messages",
     params(("account" = Uuid, Path), SearchParams),
-    responses((status = 200, description = "Newest first", body = Listed<Hit>)))]
+    responses((status = 200, description = "Newest first", body = FoundMessages)))]
 pub(in crate::http) async fn search(
     State(app): State<App>,
     principal: Principal,
     Ids(account): Ids<AccountId>,
     Params(params): Params<SearchParams>,
-) -> Answer<Json<Listed<Hit>>> {
+) -> Answer<Json<FoundMessages>> {
     app.enter(&principal, account, &[Scope::MessagesContent]).await?;
     let slice = slice(params.limit.as_deref(), params.cursor.as_deref())?;
     let filter = SearchFilter {
@@ -117,7 +127,8 @@ pub(in crate::http) async fn search(
     };
     let query = SearchQuery::parse(params.q.as_deref().unwrap_or_default())
         .map_err(|bad| Problem::invalid("q", &bad.to_string()))?;
-    index_newest(&app, account).await;
+    // A record is searched as it is.
+    let incomplete = filter == SearchFilter::default() && !is_indexed(&app, account).await;
     let page = app.store.search(account, &query, filter, slice).await?;
     // R64: which messages are shown; not what was looked for, which is content itself.
     if !page.items.is_empty() {
@@ -125,16 +136,18 @@ pub(in crate::http) async fn search(
         let detail = Some(json!({ "messages": messages }));
         app.note_read(&principal, account, "search".to_owned(), detail).await?;
     }
-    Ok(Listed::json(page, Hit::from))
+    let Json(found) = Listed::json(page, Hit::from);
+    Ok(Json(FoundMessages { found, incomplete }))
 }
 
-/// So that what was filed just now is found. Where that cannot be, what is indexed already is.
-async fn index_newest(app: &App, account: AccountId) {
+/// So that what was filed just now is found. Where that cannot be, what is indexed already is; says whether that is all.
+async fn is_indexed(app: &App, account: AccountId) -> bool {
     match tokio::time::timeout(INDEX_WAIT, app.store.index_newest(account)).await {
-        Ok(Ok(())) => {}
+        Ok(Ok(is_all)) => return is_all,
         Ok(Err(error)) => warn!(error = &error as &dyn std::error::Error, "search.waits"),
         Err(_) => warn!("search.waits"),
     }
+    false
 }
 
 /// For the store's writer to have a moment.

@@ -57,8 +57,8 @@ impl Store {
         .fetch_all(self.reader())
         .await?;
         let keys = self.operator_row_keys();
-        let accounts = rows.into_iter().map(|row| account_of(row, &keys)).collect::<Result<_, _>>()?;
-        Ok(slice.page(accounts, |account: &Account| Key::of_id(account.id.uuid())))
+        let page = slice.page(rows, |(id, ..)| Key::of_id(*id));
+        page.that_opens("accounts", |(id, ..)| *id, |row| account_of(row, &keys))
     }
 }
 

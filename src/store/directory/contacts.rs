@@ -164,8 +164,7 @@ impl Store {
         sql.push(" ORDER BY contact_id LIMIT ").push_bind(slice.fetch_limit());
         let rows: Vec<Row> = sql.build().fetch_all(self.reader()).await?;
         let page = slice.page(rows, |row| Key::of_id(row.contact_id));
-        let items = page.items.into_iter().map(|row| contact_of(row, &keys)).collect::<Result<_, _>>()?;
-        Ok(Page { items, next: page.next })
+        page.that_opens("contacts", |row| row.contact_id, |row| contact_of(row, &keys))
     }
 }
 

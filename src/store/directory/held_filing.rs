@@ -165,7 +165,13 @@ impl Store {
             let Some((last, _)) = waiting.last() else { break };
             after = *last;
             for (delivery, headers) in waiting {
-                let headers = keys.show("held.headers", delivery, headers)?;
+                let headers = match keys.show("held.headers", delivery, headers) {
+                    Ok(headers) => headers,
+                    Err(error) => {
+                        failed.get_or_insert(error.into());
+                        continue;
+                    }
+                };
                 if author_in(&headers).as_ref() != Some(address) {
                     continue;
                 }

@@ -97,12 +97,12 @@ impl Store {
         sql.push(" ORDER BY s.since, s.user_id, s.contact_id LIMIT ").push_bind(slice.fetch_limit());
         let rows: Vec<Row> = sql.build().fetch_all(self.reader()).await?;
         let keys = self.row_keys(account).await?;
-        let marks = rows.into_iter().map(|row| mark_of(row, &keys)).collect::<Result<_, _>>()?;
-        Ok(slice.page(marks, |mark: &Mark| Key {
-            at: mark.since.as_millis(),
-            id: mark.user.uuid(),
-            second: mark.contact.uuid(),
-        }))
+        let page = slice.page(rows, |(user, contact, .., since, _): &Row| Key {
+            at: *since,
+            id: *user,
+            second: *contact,
+        });
+        page.that_opens("sync-marks", |(_, contact, ..)| *contact, |row| mark_of(row, &keys))
     }
 }
 

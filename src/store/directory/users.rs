@@ -10,7 +10,7 @@ use crate::store::directory::signers::{self, RememberedSigner};
 use crate::store::directory::{Change, DirectoryError, NAME_MAX_CHARS, checked_text};
 use crate::store::engine::{Connection, query, query_as};
 use crate::store::row_keys::RowKeys;
-use crate::store::views::{Key, Page, Slice};
+use crate::store::views::{Key, Page, Slice, if_it_opens};
 use crate::store::{Store, StoreError};
 use crate::time::Timestamp;
 
@@ -156,7 +156,9 @@ impl Store {
         let mut reader = self.reader().acquire().await?;
         let mut items = Vec::with_capacity(rows.items.len());
         for row in rows.items {
-            items.push(self.whole_user(&mut reader, account, row).await?);
+            let id = row.user_id;
+            let user = self.whole_user(&mut reader, account, row).await;
+            items.extend(if_it_opens("users", id, user)?);
         }
         Ok(Page { items, next: rows.next })
     }

@@ -29,7 +29,7 @@ pub(in crate::store) use index::{IndexQuery, IndexTerm};
 pub(in crate::store) use query::Found;
 pub use query::{BadSearch, QUERY_MAX_CHARS, QUERY_MAX_TERMS, SearchQuery};
 pub use snippet::SnippetPart;
-pub use waiting::Piece;
+pub use waiting::{Piece, WAITING_MAX};
 pub(in crate::store) use words::TEXT_MAX_CHARS;
 
 /// The terms of a text, each once, without the account's letters.

@@ -74,23 +74,38 @@ impl Store {
         Ok(left < piece.messages)
     }
 
-    /// The same for the newest of one account: who searches finds what was filed just now.
+    /// The same for the newest of one account: who searches finds what was filed just now. False if there is more, and
+    /// some of what had been filed by now still waits.
     ///
     /// # Errors
     /// If the database fails; what waits goes on waiting.
-    pub async fn index_newest(&self, account: AccountId) -> Result<(), StoreError> {
+    pub async fn index_newest(&self, account: AccountId) -> Result<bool, StoreError> {
+        // What comes in meanwhile is newer.
+        let mut newest = self.newest_waiting(account, Uuid::max()).await?;
         for _ in 0..NEWEST_PIECES {
-            let waits: Option<Uuid> =
-                query_scalar("SELECT message_id FROM search_waiting WHERE account_id = $1 LIMIT 1")
-                    .bind(account.uuid())
-                    .fetch_optional(self.reader())
-                    .await?;
-            if waits.is_none() {
-                return Ok(());
-            }
+            let Some(until) = newest else { return Ok(true) };
             self.index_of(account, Piece::WHOLE).await?;
+            newest = self.newest_waiting(account, until).await?;
         }
-        Ok(())
+        Ok(newest.is_none())
+    }
+
+    async fn newest_waiting(&self, account: AccountId, until: Uuid) -> Result<Option<Uuid>, StoreError> {
+        let newest = query_scalar(
+            "SELECT message_id FROM search_waiting WHERE account_id = $1 AND message_id <= $2
+             ORDER BY message_id DESC LIMIT 1",
+        );
+        Ok(newest.bind(account.uuid()).bind(until).fetch_optional(self.reader()).await?)
+    }
+
+    /// How many messages of all accounts wait, as far as [`WAITING_MAX`] goes.
+    ///
+    /// # Errors
+    /// If the database fails.
+    pub async fn waiting_for_search(&self) -> Result<i64, StoreError> {
+        let counted =
+            query_scalar("SELECT count(*) FROM (SELECT message_id FROM search_waiting LIMIT $1) AS waiting");
+        Ok(counted.bind(WAITING_MAX).fetch_one(self.reader()).await?)
     }
 
     /// What was indexed is found faster.
@@ -247,6 +262,8 @@ impl Change {
     }
 }
 
+/// Counting more would take longer than it is worth: it is many.
+pub const WAITING_MAX: i64 = 10_001;
 /// Of one account, before a search of it is answered.
 const NEWEST_PIECES: u32 = 4;
 /// Of one text, whatever else is in its mail: four octets a character at most.

@@ -109,14 +109,20 @@ impl Store {
             let rows: Vec<Row> = sql.build().fetch_all(self.reader()).await?;
             let is_last = contact.is_none() || rows.is_empty();
             after = rows.last().map(|row| row.delivery_id).or(after);
-            for mut row in rows {
-                row.headers = keys.show("held.headers", row.delivery_id, row.headers)?;
+            for row in rows {
                 // Compared here: SQLite folds ASCII alone.
                 let is_theirs = contact.as_ref().is_none_or(|(contact, email)| {
-                    row.contact_id == Some(contact.uuid()) || names_one_of(&row.headers, email.as_slice())
+                    let headers =
+                        || keys.show_or_nothing("held.headers", row.delivery_id, row.headers.clone());
+                    row.contact_id == Some(contact.uuid()) || names_one_of(&headers(), email.as_slice())
                 });
                 if is_theirs {
-                    held.push(held_of(row, &keys)?);
+                    let emptied = row.emptied();
+                    held.push(held_of(row, &keys).or_else(|error| match error {
+                        // It waits there for somebody to decide on it, or for its end; the others are shown whole.
+                        StoreError::Damaged { .. } => held_of(emptied, &RowKeys::CLEAR),
+                        error => Err(error),
+                    })?);
                 }
             }
             if is_last || held.len() >= wanted {
@@ -126,6 +132,16 @@ impl Store {
         }
     }
 }
+
+impl Row {
+    /// What is left of a held mail whose row does not open.
+    fn emptied(&self) -> Self {
+        Self { reason: self.reason.clone(), why: DAMAGED.to_owned(), headers: "{}".to_owned(), ..*self }
+    }
+}
+
+/// Why a held mail whose row does not open waits.
+const DAMAGED: &str = "the row of this held mail is damaged: its names and subject cannot be shown";
 
 /// Whether what the review queue keeps of a held mail names one of these addresses, in any case.
 pub(in crate::store) fn names_one_of(headers: &str, addresses: &[EmailAddress]) -> bool {

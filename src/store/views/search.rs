@@ -1,7 +1,7 @@
 //! Messages found by what stands in them, newest first.
 //!
-//! The index, or a record, names candidates; each is read and decided on by [`SearchQuery`], so that both engines answer
-//! the same. A call reads a bounded number of candidates: a part of the list may be short, and its `next` goes on.
+//! The index names candidates, or a record holds them; each is read and decided on by [`SearchQuery`], so that both
+//! engines answer the same. A record is searched as it is, whatever of it is indexed by now. A call reads a bounded number of candidates: a part of the list may be short, and its `next` goes on.
 
 use uuid::Uuid;
 
@@ -10,7 +10,8 @@ use crate::store::engine::search::Matching;
 use crate::store::engine::{Builder, Connection, Engine};
 use crate::store::row_keys::{RowKeys, position_of};
 use crate::store::search::{IndexQuery, SearchQuery, SnippetPart, TEXT_MAX_CHARS};
-use crate::store::views::{Key, Page, Person, Slice};
+use crate::store::views::timeline::{push_record, push_until};
+use crate::store::views::{Key, Page, Person, Slice, if_it_opens};
 use crate::store::{Store, StoreError};
 use crate::time::Timestamp;
 
@@ -162,7 +163,7 @@ async fn decide(
 ) -> Result<Vec<(Key, Hit)>, StoreError> {
     let mut found: Vec<(Row, Vec<SnippetPart>)> = Vec::new();
     for row in rows {
-        let mut row = row.shown(keys)?;
+        let Some(mut row) = if_it_opens("search", row.message_id, row.shown(keys))? else { continue };
         let text = std::mem::take(&mut row.new_text);
         let snippet = query.find(&row.subject, &text).map(|found| found.snippet(&text));
         found.extend(snippet.map(|snippet| (row, snippet)));
@@ -180,8 +181,9 @@ async fn decide(
     }
     sql.push(" ORDER BY message_id, position");
     let people: Vec<PersonRow> = sql.build().fetch_all(connection).await?;
-    let people: Vec<PersonRow> =
-        people.into_iter().map(|person| person.shown(keys)).collect::<Result<_, StoreError>>()?;
+    let people =
+        people.into_iter().map(|person| if_it_opens("search", person.message_id, person.shown(keys)));
+    let people: Vec<PersonRow> = people.filter_map(Result::transpose).collect::<Result<_, StoreError>>()?;
     let hits = found.into_iter().filter_map(|(row, snippet)| {
         let on_it = people.iter().filter(|person| person.message_id == row.message_id);
         let from = on_it.clone().find(|person| person.role == "from");
@@ -214,9 +216,10 @@ fn hit_of(row: Row, from: Option<&PersonRow>, snippet: Vec<SnippetPart>) -> Hit 
     }
 }
 
-fn select(keys: &RowKeys) -> Builder {
-    let mut sql = Builder::new(
-        "SELECT d.place, d.message_id, m.conversation_id, m.contact_id, m.user_id, m.direction, m.kind, m.subject, m.sent_at, ",
+fn select(place: &'static str, keys: &RowKeys) -> Builder {
+    let mut sql = Builder::new("SELECT ");
+    sql.push(place).push(
+        " AS place, m.message_id, m.conversation_id, m.contact_id, m.user_id, m.direction, m.kind, m.subject, m.sent_at, ",
     );
     if keys.are_clear() {
         sql.push("SUBSTR(m.new_text, 1, ").push(TEXT_MAX_CHARS).push(") AS new_text");
@@ -236,9 +239,13 @@ fn candidates_of_index(
     piece: usize,
 ) -> Builder {
     let matching = Matching::of(engine);
-    let mut sql = select(keys);
+    let mut sql = select("d.place", keys);
     matching.push(&mut sql, account, query, engine);
-    newest_first(&mut sql, matching.place, after, piece);
+    let place = matching.place;
+    if let Some(after) = after {
+        sql.push(format_args!(" AND {place} < ")).push_bind(after.at);
+    }
+    sql.push(format_args!(" ORDER BY {place} DESC LIMIT {piece}"));
     sql
 }
 
@@ -250,40 +257,30 @@ fn candidates_of_record(
     after: Option<Key>,
     piece: usize,
 ) -> Builder {
-    let mut sql = select(keys);
+    let mut sql = select("m.sent_at", keys);
+    sql.push(" FROM ");
     match (contact, conversation) {
-        (Some(contact), _) => {
-            sql.push(" FROM (SELECT p.message_id FROM participants p WHERE p.account_id = ");
-            sql.push_bind(account.uuid()).push(" AND p.contact_id = ").push_bind(contact.uuid());
-            sql.push(
-                // CROSS: else SQLite walks all messages of the account, to look for the conversation of each.
-                " UNION SELECT o.message_id FROM conversations c CROSS JOIN messages o WHERE o.account_id = c.account_id
-                 AND o.conversation_id = c.conversation_id AND c.account_id = ",
-            );
-            sql.push_bind(account.uuid()).push(" AND c.contact_id = ").push_bind(contact.uuid());
+        (Some(contact), None) => {
+            let limit = i64::try_from(piece).unwrap_or(i64::MAX);
+            push_record(&mut sql, account, contact, after, limit);
+            sql.push(" AS r CROSS JOIN messages m WHERE m.message_id = r.message_id AND m.account_id = ");
+            sql.push_bind(account.uuid());
         }
-        (None, conversation) => {
-            sql.push(" FROM (SELECT o.message_id FROM messages o WHERE o.account_id = ");
-            sql.push_bind(account.uuid()).push(" AND o.conversation_id = ");
-            sql.push_bind(conversation.map(ConversationId::uuid));
+        (contact, conversation) => {
+            sql.push("messages m WHERE m.account_id = ").push_bind(account.uuid());
+            sql.push(" AND m.conversation_id = ").push_bind(conversation.map(ConversationId::uuid));
+            push_until(&mut sql, after, "m.sent_at", "m.message_id");
+            if let Some(contact) = contact {
+                sql.push(
+                    " AND EXISTS (SELECT 1 FROM participants p WHERE p.account_id = m.account_id
+                     AND p.message_id = m.message_id AND p.contact_id = ",
+                );
+                sql.push_bind(contact.uuid()).push(")");
+            }
         }
     }
-    sql.push(") AS r CROSS JOIN search_documents d CROSS JOIN messages m WHERE d.account_id = ");
-    sql.push_bind(account.uuid()).push(
-        " AND d.message_id = r.message_id AND m.account_id = d.account_id AND m.message_id = d.message_id",
-    );
-    if let (Some(_), Some(conversation)) = (contact, conversation) {
-        sql.push(" AND m.conversation_id = ").push_bind(conversation.uuid());
-    }
-    newest_first(&mut sql, "d.place", after, piece);
+    sql.push(format_args!(" ORDER BY m.sent_at DESC, m.message_id DESC LIMIT {piece}"));
     sql
-}
-
-fn newest_first(sql: &mut Builder, place: &'static str, after: Option<Key>, piece: usize) {
-    if let Some(after) = after {
-        sql.push(format_args!(" AND {place} < ")).push_bind(after.at);
-    }
-    sql.push(format_args!(" ORDER BY {place} DESC LIMIT {piece}"));
 }
 
 /// Candidates read at once: with texts at their limit they fit into memory many times.

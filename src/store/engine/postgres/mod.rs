@@ -151,7 +151,7 @@ fn is_socket(options: &PgConnectOptions) -> bool {
 
 /// `data_corrupted`, `index_corrupted` (PostgreSQL, appendix A).
 pub(super) fn is_damage(error: &PgDatabaseError) -> bool {
-    matches!(error.code(), "XX001" | "XX002")
+    matches!(error.code(), DATA_CORRUPTED | INDEX_CORRUPTED)
 }
 
 /// One clear line.
@@ -164,6 +164,8 @@ pub(super) fn fault(error: &PgDatabaseError) -> Fault {
     match error.code() {
         // Somebody else has the account, or a statement took too long: others may go through.
         LOCK_NOT_AVAILABLE | QUERY_CANCELED => Fault::Rows,
+        // A damaged page fails whoever needs it, again and again: others are filed. Where all need it, all are put off.
+        DATA_CORRUPTED | INDEX_CORRUPTED => Fault::Rows,
         code => match code.get(..2) {
             Some("08" | "25" | "28" | "3D" | "53" | "55" | "57" | "58" | "F0" | "XX") | None => Fault::Engine,
             // What is left is about a value, a constraint, a race, or a statement of ours.
@@ -187,6 +189,8 @@ const SERIALIZATION_FAILURE: &str = "40001";
 const DEADLOCK_DETECTED: &str = "40P01";
 const LOCK_NOT_AVAILABLE: &str = "55P03";
 const QUERY_CANCELED: &str = "57014";
+const DATA_CORRUPTED: &str = "XX001";
+const INDEX_CORRUPTED: &str = "XX002";
 
 /// Of every connection: one whose other end hangs in the middle of a transaction gives its locks back.
 const ALWAYS: &[(&str, &str)] = &[("idle_in_transaction_session_timeout", "15s")];
