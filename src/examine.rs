@@ -135,6 +135,7 @@ async fn read(raw: Arc<Received>) -> Result<Read, ExamineError> {
 }
 
 fn read_now(raw: &Received) -> Result<Read, ExamineError> {
+    message::check_header(raw.as_bytes())?;
     let email = message::parse(raw.as_bytes())?;
     let journaled = message::open_journal(raw.as_bytes(), &email)?;
     let original = original_of(&email, raw.as_bytes());
@@ -155,7 +156,7 @@ fn timed(rule: &'static str, said: String, took: Duration) -> Step {
 }
 
 /// Up to this size reading takes well under a millisecond.
-const READ_IN_PLACE_OCTETS: usize = 256 * 1024;
+pub(crate) const READ_IN_PLACE_OCTETS: usize = 256 * 1024;
 /// A message of 36 MiB takes a second.
 const READ_LIMIT: Duration = Duration::from_secs(20);
 
