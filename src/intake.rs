@@ -139,15 +139,13 @@ impl Intake {
     /// What is known of the message, unless it ends here.
     async fn judge(&self, envelope: &Envelope, received: &Arc<Received>) -> Result<Examined, Answer> {
         let subject = SubjectParts::of(envelope);
-        let (examined, scanned, takes_no_mail) = tokio::join!(
-            examine(&self.authenticator, &subject, received),
-            self.scan(received.as_bytes()),
-            self.has_null_mx(envelope)
-        );
+        let (examined, scanned) =
+            tokio::join!(examine(&self.authenticator, &subject, received), self.scan(received.as_bytes()));
         scanned?;
         match examined {
             Err(error) => Err(self.not_examined(&error, received).await),
-            Ok(_) if takes_no_mail => Err(null_mx()),
+            // Row C23.
+            Ok(examined) if examined.verdict.takes_no_mail => Err(null_mx()),
             Ok(examined) => Ok(examined),
         }
     }
@@ -191,14 +189,6 @@ impl Intake {
             envelope.recipients.iter().map(|_| DeliveryId::generate()).collect();
         let end = End { envelope, deliveries: &deliveries, at: Timestamp::now(), size_bytes: 0 };
         self.end(end, unavailable(said)).await.unwrap_or(reply::STORE_UNAVAILABLE)
-    }
-
-    /// Row C23. A look-up that fails for now proves nothing: filing decides by what else is known.
-    async fn has_null_mx(&self, envelope: &Envelope) -> bool {
-        match &envelope.reverse_path {
-            Some(sender) => self.authenticator.has_null_mx(sender.domain()).await.unwrap_or(false),
-            None => false,
-        }
     }
 
     /// Ends a whole transaction without a message that is filed.
