@@ -75,7 +75,7 @@ impl Intake {
         if !self.postmaster_has_room(envelope, size_bytes) {
             return self.end(end, postmaster_full()).await;
         }
-        let place = self.workbench.place(size_bytes).await;
+        let place = self.workbench.place(envelope.client.ip, size_bytes).await;
         let received = match body.read(place.clone()).await {
             Ok(received) => received,
             Err(error) => {

@@ -1,8 +1,14 @@
 //! Mail that nobody should send: each gets a definite answer, and the server stays.
 
+use std::time::Duration;
+
+use syncmx::cli::demo::practice;
+use syncmx::zone::Zone;
+use tokio::task::JoinSet;
+
 use crate::api::{Desk, assert_refused};
 use crate::app::TestApp;
-use crate::mail::{FORGER, LENA};
+use crate::mail::{FORGER, LENA, Sender};
 
 const FROM: &str = "From: Lena <lena.albrecht@praxis-morgenrot.test>\r\n";
 const TO: &str = "To: anna.bergmann@web-post.test\r\n";
@@ -139,6 +145,39 @@ fn peak_resident_kib(pid: u32) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
     line.trim().trim_end_matches(" kB").parse().unwrap()
+}
+
+/// Whose DNS never answers keeps half of the room for large mails, and no more of it.
+#[tokio::test]
+async fn x6_large_mails_of_one_client_whose_dns_is_silent_keep_nobody_else_waiting() {
+    let mut zone = Zone::parse(practice::ZONE).unwrap();
+    zone.silent("slow.test").unwrap();
+    // One silent look-up takes all the time that a message has.
+    let app = TestApp::start_in(zone, &["SYNCMX_DNS__TIMEOUT=20s"]).await;
+    let desk = Desk::open(&app).await;
+    let slow = Sender { helo: "mail.slow.test", mail_from: "a@slow.test", dkim: None, ..FORGER };
+    let body = format!("{FROM}{TO}{REST}\r\n{}", "A line of a large mail.\r\n".repeat((24 << 20) / 25 + 1));
+    let asked = app.zone.query_count();
+    let mut sending = JoinSet::new();
+    for _ in 0..2 {
+        let mut mailer = app.connect(&slow).await;
+        let body = body.clone();
+        sending.spawn(async move {
+            mailer.send("a@slow.test", &["postmaster@sync.example.test".to_owned()], body.as_bytes()).await
+        });
+    }
+    let is_judged = async {
+        while app.zone.query_count() == asked {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(120), is_judged).await.unwrap();
+    for id in ["large-1", "large-2", "large-3"] {
+        let text = "A line of a mail that somebody waits for.\r\n".repeat(8_000);
+        let raw = filed_as(id, "anna.bergmann@web-post.test", "", &text);
+        desk.expect_filed(&app.send(&LENA, &desk.sync, raw.as_bytes()).await).await;
+    }
+    assert!(sending.try_join_next().is_none(), "the silent ones are still waited for");
 }
 
 #[tokio::test]
