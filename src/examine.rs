@@ -1,18 +1,19 @@
 //! What a message says and how far it is proven: the same for `serve`, `explain` and `inspect`.
 //!
 //! Promises that a message which makes the reader fail, or takes it too long, ends in an [`ExamineError`] and nothing
-//! else: no session, no other message. Large messages are read where they keep nobody waiting.
+//! else: no session, no other message. Large messages are read where they keep nobody waiting. Reading and asking the
+//! DNS share one time (SMTP.md M10).
 
 use std::net::IpAddr;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use futures_util::FutureExt as _;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout_at};
 
 use crate::address::{EmailAddress, Mailbox};
-use crate::auth::{Authenticator, Original, Subject, Verdict};
+use crate::auth::{Authenticator, MAX_WALL, Original, Subject, Verdict};
 use crate::filing::{Step, tell_message, tell_verdict};
 use crate::message::{self, Email, TooComplex};
 use crate::smtp::{Envelope, Received};
@@ -38,7 +39,7 @@ pub enum ExamineError {
     /// It is over a structural limit.
     #[error(transparent)]
     TooComplex(#[from] TooComplex),
-    /// Reading it takes longer than 20 s.
+    /// Reading it takes longer than a message may take in all, 20 s.
     #[error("reading it takes too long")]
     TooSlow,
 }
@@ -88,11 +89,12 @@ pub async fn examine(
 ) -> Result<Examined, ExamineError> {
     guarded(async {
         let started = Instant::now();
-        let Read { email, journaled, original } = read(Arc::clone(raw)).await?;
+        let deadline = started + MAX_WALL;
+        let Read { email, journaled, original } = read(Arc::clone(raw), deadline).await?;
         let parsed = started.elapsed();
         // R33: of a journal report it is the reporter who is judged.
-        let verdict =
-            authenticator.verify(subject.with_author(&email, original.as_ref()), raw.as_bytes()).await;
+        let subject_of_it = subject.with_author(&email, original.as_ref());
+        let verdict = authenticator.verify_until(deadline, subject_of_it, raw.as_bytes()).await;
         let (email, inner) = match journaled.filter(|_| subject.opens_journals) {
             Some((inner, octets)) => (inner, Some(octets)),
             None => (email, None),
@@ -125,16 +127,17 @@ type Inner = (Vec<u8>, EmailAddress);
 
 /// `raw` goes along, and with it what it holds of memory budgets: a reading that nobody waits for any more still takes
 /// memory until it really ends.
-async fn read(raw: Arc<Received>) -> Result<Read, ExamineError> {
+async fn read(raw: Arc<Received>, deadline: Instant) -> Result<Read, ExamineError> {
     if raw.as_bytes().len() <= READ_IN_PLACE_OCTETS {
         return read_now(&raw);
     }
     let reading = tokio::task::spawn_blocking(move || read_now(&raw));
-    let read = timeout(READ_LIMIT, reading).await.map_err(|_| ExamineError::TooSlow)?;
+    let read = timeout_at(deadline, reading).await.map_err(|_| ExamineError::TooSlow)?;
     read.unwrap_or(Err(ExamineError::Failed))
 }
 
 fn read_now(raw: &Received) -> Result<Read, ExamineError> {
+    message::check_header(raw.as_bytes())?;
     let email = message::parse(raw.as_bytes())?;
     let journaled = message::open_journal(raw.as_bytes(), &email)?;
     let original = original_of(&email, raw.as_bytes());
@@ -154,10 +157,8 @@ fn timed(rule: &'static str, said: String, took: Duration) -> Step {
     Step { rule, said: said.into(), took_us: u64::try_from(took.as_micros()).unwrap_or(u64::MAX) }
 }
 
-/// Up to this size reading takes well under a millisecond.
-const READ_IN_PLACE_OCTETS: usize = 256 * 1024;
-/// A message of 36 MiB takes a second.
-const READ_LIMIT: Duration = Duration::from_secs(20);
+/// Up to this size reading takes well under a millisecond, and nobody needs to be kept from waiting for it.
+pub(crate) const READ_IN_PLACE_OCTETS: usize = 64 * 1024;
 
 #[cfg(test)]
 mod tests {
@@ -174,8 +175,16 @@ mod tests {
     async fn a_message_is_read_alike_whatever_its_size() {
         for lines in [1, READ_IN_PLACE_OCTETS / 10] {
             let raw = format!("From: a@x.test\r\n\r\n{}", "a line..\r\n".repeat(lines));
-            let read = read(Arc::new(Received::from(raw.into_bytes()))).await.unwrap();
+            let raw = Arc::new(Received::from(raw.into_bytes()));
+            let read = read(raw, Instant::now() + MAX_WALL).await.unwrap();
             assert_eq!((read.email.text.trim_end().len(), read.journaled.is_none()), (lines * 9 - 1, true));
         }
+    }
+
+    #[tokio::test]
+    async fn m10_a_large_message_that_has_no_time_left_is_not_waited_for() {
+        let raw = format!("From: a@x.test\r\n\r\n{}", "a line..\r\n".repeat(READ_IN_PLACE_OCTETS));
+        let read = read(Arc::new(Received::from(raw.into_bytes())), Instant::now()).await;
+        assert_eq!(read.err(), Some(ExamineError::TooSlow));
     }
 }

@@ -17,9 +17,11 @@ use tracing::{Instrument, error, info, info_span, warn};
 
 use crate::address::{Asked, EmailAddress, Mailbox, ServedDomains};
 use crate::auth::{self, Authenticator};
+use crate::examine::READ_IN_PLACE_OCTETS;
 use crate::filing::{Outcome, Reason, Step};
 use crate::id::{AccountId, DeliveryId};
 use crate::malware::{Finding, Scanner};
+use crate::message::{self, TooComplex};
 use crate::poison::{Attempt, Poison};
 use crate::postmaster::Allowance;
 use crate::smtp::{
@@ -73,7 +75,7 @@ impl Intake {
         if !self.postmaster_has_room(envelope, size_bytes) {
             return self.end(end, postmaster_full()).await;
         }
-        let place = self.workbench.place(size_bytes).await;
+        let place = self.workbench.place(envelope.client.ip, size_bytes).await;
         let received = match body.read(place.clone()).await {
             Ok(received) => received,
             Err(error) => {
@@ -81,12 +83,10 @@ impl Intake {
                 return self.end(end, unreadable()).await;
             }
         };
-        let received = Arc::new(without_foreign_trace(received, &self.hostname));
-        if self.poison.judge(received.as_bytes()) == Attempt::Over {
-            return self
-                .end(end, not_read("the reader has failed on it before: it is not tried again"))
-                .await;
-        }
+        let received = match self.look_over(received).await {
+            Ok(received) => Arc::new(received),
+            Err(answer) => return self.end(end, answer).await,
+        };
         let examined = match self.judge(envelope, &received).await {
             Ok(examined) => examined,
             Err(answer) => return self.end(end, answer).await,
@@ -126,17 +126,28 @@ impl Intake {
         has_others
     }
 
+    /// The message as it is judged, unless it ends here. A large one is looked over where it keeps nobody waiting.
+    async fn look_over(&self, received: Received) -> Result<Received, Answer> {
+        if received.as_bytes().len() <= READ_IN_PLACE_OCTETS {
+            return looked_over(received, &self.hostname, &self.poison);
+        }
+        let (hostname, poison) = (self.hostname.clone(), Arc::clone(&self.poison));
+        let looking = tokio::task::spawn_blocking(move || looked_over(received, &hostname, &poison));
+        looking.await.unwrap_or_else(|_| Err(not_read("looking it over has failed")))
+    }
+
     /// What is known of the message, unless it ends here.
     async fn judge(&self, envelope: &Envelope, received: &Arc<Received>) -> Result<Examined, Answer> {
         let subject = SubjectParts::of(envelope);
-        let (examined, scanned, takes_no_mail) = tokio::join!(
-            examine(&self.authenticator, &subject, received),
-            self.scan(received.as_bytes()),
-            self.has_null_mx(envelope)
-        );
+        let (examined, scanned) =
+            tokio::join!(examine(&self.authenticator, &subject, received), self.scan(received.as_bytes()));
         scanned?;
-        let examined = examined.map_err(|error| self.not_examined(&error, received.as_bytes()))?;
-        if takes_no_mail { Err(null_mx()) } else { Ok(examined) }
+        match examined {
+            Err(error) => Err(self.not_examined(&error, received).await),
+            // Row C23.
+            Ok(examined) if examined.verdict.takes_no_mail => Err(null_mx()),
+            Ok(examined) => Ok(examined),
+        }
     }
 
     /// Whether the scanner, where there is one, lets it pass.
@@ -157,13 +168,18 @@ impl Intake {
     }
 
     /// The reader did not get through.
-    fn not_examined(&self, error: &ExamineError, raw: &[u8]) -> Answer {
+    async fn not_examined(&self, error: &ExamineError, received: &Arc<Received>) -> Answer {
         if let ExamineError::TooComplex(limit) = error {
-            return rejected(Reason::BadSyntax, reply::TOO_COMPLEX, step("SMTP", limit.to_string()));
+            return too_complex(limit);
         }
-        error!(error = error as &dyn std::error::Error, size_bytes = raw.len(), "intake.message_not_read");
+        let size_bytes = received.as_bytes().len();
+        error!(error = error as &dyn std::error::Error, size_bytes, "intake.message_not_read");
         counter!("syncmx_messages_not_read_total").increment(1);
-        self.poison.failed(raw);
+        let (poison, raw) = (Arc::clone(&self.poison), Arc::clone(received));
+        let noting = tokio::task::spawn_blocking(move || poison.failed(raw.as_bytes()));
+        if noting.await.is_err() {
+            error!("intake.failure_not_noted");
+        }
         not_read(error.to_string())
     }
 
@@ -173,14 +189,6 @@ impl Intake {
             envelope.recipients.iter().map(|_| DeliveryId::generate()).collect();
         let end = End { envelope, deliveries: &deliveries, at: Timestamp::now(), size_bytes: 0 };
         self.end(end, unavailable(said)).await.unwrap_or(reply::STORE_UNAVAILABLE)
-    }
-
-    /// Row C23. A look-up that fails for now proves nothing: filing decides by what else is known.
-    async fn has_null_mx(&self, envelope: &Envelope) -> bool {
-        match &envelope.reverse_path {
-            Some(sender) => self.authenticator.has_null_mx(sender.domain()).await.unwrap_or(false),
-            None => false,
-        }
     }
 
     /// Ends a whole transaction without a message that is filed.
@@ -358,6 +366,16 @@ fn announce(delivery: DeliveryId, outcome: Outcome, reason: Reason, size_bytes: 
     counter!("syncmx_messages_total", "outcome" => outcome, "reason" => reason).increment(1);
 }
 
+/// The limits come first: nothing else reads in a header that is over them.
+fn looked_over(received: Received, hostname: &str, poison: &Poison) -> Result<Received, Answer> {
+    message::check_header(received.as_bytes()).map_err(|limit| too_complex(&limit))?;
+    let received = without_foreign_trace(received, hostname);
+    match poison.judge(received.as_bytes()) {
+        Attempt::Again => Ok(received),
+        Attempt::Over => Err(not_read("the reader has failed on it before: it is not tried again")),
+    }
+}
+
 /// What is found in the message that only we may write is taken out.
 fn without_foreign_trace(received: Received, hostname: &str) -> Received {
     let cleaned = match auth::without_foreign_trace(received.as_bytes(), hostname) {
@@ -396,6 +414,10 @@ fn refusal_of(defect: BodyDefect) -> Answer {
             rejected(Reason::TooLarge, reply::TOO_LARGE, step("SMTP", "the message is over the size limit"))
         }
     }
+}
+
+fn too_complex(limit: &TooComplex) -> Answer {
+    rejected(Reason::BadSyntax, reply::TOO_COMPLEX, step("SMTP", limit.to_string()))
 }
 
 fn null_mx() -> Answer {

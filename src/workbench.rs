@@ -2,9 +2,12 @@
 //!
 //! Promises that all of them together are at most [`OCTETS`] of raw message, and that a place is given back when the
 //! message is filed and the last copy of it gone, a reading that nobody waits for included. Who finds no place waits, with
-//! the message sealed on disk, for as long as a message may take at all.
+//! the message sealed on disk, for as long as a message may take at all. One network has at most half of the bench: a
+//! message is there while the DNS is asked, and how long that takes is for whoever answers.
 
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::net::{IpAddr, Ipv6Addr};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::Semaphore;
 
@@ -23,28 +26,55 @@ const OCTETS_A_PERMIT: u64 = 4096;
 pub(crate) struct Workbench {
     places: Arc<Semaphore>,
     all: u32,
+    /// The shares of networks that have messages here or wait for a place.
+    shares: Arc<Mutex<HashMap<IpAddr, Arc<Semaphore>>>>,
 }
 
 impl Workbench {
     pub(crate) fn new(octets: u64) -> Self {
-        let all = permits(octets).max(1);
-        Self { places: Arc::new(Semaphore::new(usize::try_from(all).unwrap_or(1))), all }
+        let all = permits(octets).max(2);
+        Self { places: semaphore(all), all, shares: Arc::default() }
     }
 
-    /// A place for a message of that size; one that is larger than the bench gets all of it. None is needed for a small
-    /// one.
-    pub(crate) async fn place(&self, size_bytes: u64) -> Option<Place> {
+    /// A place for a message of that size from that client; one that is larger than the bench gets all of it, and one
+    /// that is larger than its network's share is the only one from there. None is needed for a small one.
+    pub(crate) async fn place(&self, client: IpAddr, size_bytes: u64) -> Option<Place> {
         if size_bytes <= SMALL_OCTETS {
             return None;
         }
-        let wanted = permits(size_bytes).min(self.all);
-        // The semaphore is never closed.
-        Arc::clone(&self.places).acquire_many_owned(wanted).await.ok().map(Arc::new)
+        let wanted = permits(size_bytes);
+        // Neither semaphore is ever closed. Who waits for his network's share holds nothing of the bench.
+        let share = self.share(network(client)).acquire_many_owned(wanted.min(self.share_of_one())).await;
+        let place = Arc::clone(&self.places).acquire_many_owned(wanted.min(self.all)).await;
+        Some(Arc::new((share.ok()?, place.ok()?)))
     }
+
+    fn share(&self, network: IpAddr) -> Arc<Semaphore> {
+        let mut shares = self.shares.lock().unwrap_or_else(PoisonError::into_inner);
+        // A share that is held or waited for is known outside of the table, too.
+        shares.retain(|_, share| Arc::strong_count(share) > 1);
+        Arc::clone(shares.entry(network).or_insert_with(|| semaphore(self.share_of_one())))
+    }
+
+    const fn share_of_one(&self) -> u32 {
+        self.all / 2
+    }
+}
+
+fn semaphore(permits: u32) -> Arc<Semaphore> {
+    Arc::new(Semaphore::new(usize::try_from(permits).unwrap_or(1)))
 }
 
 fn permits(octets: u64) -> u32 {
     u32::try_from(octets.div_ceil(OCTETS_A_PERMIT)).unwrap_or(u32::MAX >> 4)
+}
+
+/// An IPv4 address; of IPv6 what one customer is given, a /48.
+fn network(client: IpAddr) -> IpAddr {
+    match client.to_canonical() {
+        IpAddr::V4(address) => address.into(),
+        IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() & u128::MAX << 80).into(),
+    }
 }
 
 #[cfg(test)]
@@ -66,19 +96,67 @@ mod tests {
         }
     }
 
+    const HERE: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 1));
+    const THERE: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 2));
+
+    fn place(bench: &Workbench, client: IpAddr, size_bytes: u64) -> Option<Place> {
+        now_or_never(bench.place(client, size_bytes)).flatten()
+    }
+
     #[test]
     fn large_messages_share_the_bench_and_small_ones_need_no_place() {
         let bench = Workbench::new(1 << 20);
-        let half = now_or_never(bench.place(1 << 19)).flatten().unwrap();
-        let other = now_or_never(bench.place(1 << 19)).flatten().unwrap();
-        assert!(now_or_never(bench.place(SMALL_OCTETS + 1)).is_none(), "no room for another");
-        assert!(now_or_never(bench.place(SMALL_OCTETS)).unwrap().is_none(), "a small one goes on");
+        let half = place(&bench, HERE, 1 << 19).unwrap();
+        let other = place(&bench, THERE, 1 << 19).unwrap();
+        let third: IpAddr = [192, 0, 2, 3].into();
+        assert!(now_or_never(bench.place(third, SMALL_OCTETS + 1)).is_none(), "no room for another");
+        assert!(now_or_never(bench.place(third, SMALL_OCTETS)).unwrap().is_none(), "a small one goes on");
         drop(half);
-        let third = now_or_never(bench.place(SMALL_OCTETS + 1)).flatten();
-        assert!(third.is_some());
-        drop((third, other));
-        let whole = now_or_never(bench.place(1 << 30)).flatten();
+        let next = place(&bench, third, SMALL_OCTETS + 1);
+        assert!(next.is_some());
+        drop((next, other));
+        let whole = place(&bench, HERE, 1 << 30);
         assert!(whole.is_some(), "one that is larger than the bench has it alone");
-        assert!(now_or_never(bench.place(SMALL_OCTETS + 1)).is_none());
+        assert!(now_or_never(bench.place(THERE, SMALL_OCTETS + 1)).is_none());
+    }
+
+    #[test]
+    fn one_network_has_half_of_the_bench_and_keeps_nobody_else_waiting() {
+        let bench = Workbench::new(1 << 20);
+        let half = place(&bench, HERE, 1 << 19).unwrap();
+        assert!(place(&bench, HERE, SMALL_OCTETS + 1).is_none(), "its share is taken");
+        let other = place(&bench, THERE, 1 << 19);
+        assert!(other.is_some(), "whoever else comes has the other half");
+        drop(half);
+        let again = place(&bench, HERE, 1 << 19);
+        assert!(again.is_some(), "what was given back can be had again");
+        drop((other, again));
+        assert!(place(&bench, THERE, SMALL_OCTETS + 1).is_some());
+        assert_eq!(bench.shares.lock().unwrap().len(), 1, "nothing is remembered of who is gone");
+    }
+
+    #[test]
+    fn who_waits_for_his_share_holds_nothing_of_the_bench() {
+        let bench = Workbench::new(1 << 20);
+        let half = place(&bench, HERE, 1 << 19).unwrap();
+        let mut waiting = Box::pin(bench.place(HERE, 1 << 19));
+        assert!(now_or_never(waiting.as_mut()).is_none());
+        let other = place(&bench, THERE, 1 << 19);
+        assert!(other.is_some());
+        drop(half);
+        assert!(now_or_never(waiting.as_mut()).flatten().is_some(), "and has it when it is free");
+    }
+
+    #[test]
+    fn a_network_is_an_address_of_ipv4_and_a_48_of_ipv6() {
+        for (one, other, is_same) in [
+            ("192.0.2.1", "192.0.2.2", false),
+            ("192.0.2.1", "::ffff:192.0.2.1", true),
+            ("2001:db8:1::1", "2001:db8:1:ffff::2", true),
+            ("2001:db8:1::1", "2001:db8:2::1", false),
+        ] {
+            let of = |text: &str| network(text.parse().unwrap());
+            assert_eq!(of(one) == of(other), is_same, "{one} {other}");
+        }
     }
 }

@@ -47,12 +47,15 @@ pub(super) async fn verify(
     }
 }
 
-/// Whether the sealer's DMARC result was for this From domain: a forwarder who rewrites From has judged another.
+/// Whether the sealer's DMARC result was for this From domain: a forwarder who rewrites From has judged another. A
+/// result that names no domain may have been for any (R11).
 fn speaks_of(results: &Results, from: Option<&str>) -> bool {
-    results.values("dmarc", "header.from").all(|value| {
-        let domain = value.rsplit_once('@').map_or(value, |(_, domain)| domain);
-        from.is_some() && domain::normalised(domain).as_deref() == from
-    })
+    let mut judged = results.values("dmarc", "header.from").peekable();
+    judged.peek().is_some()
+        && judged.all(|value| {
+            let domain = value.rsplit_once('@').map_or(value, |(_, domain)| domain);
+            from.is_some() && domain::normalised(domain).as_deref() == from
+        })
 }
 
 struct Set<'m> {

@@ -1,7 +1,8 @@
 //! DKIM (RFC 6376, 8301, 8463): which domains vouch for From and the whole body of a message?
 //!
 //! Canonical form and cryptography are mail-auth's; which signatures count (R11) is decided here and in `signature`.
-//! Promises at most [`MAX_SIGNATURES`] signatures, each with one look-up, side by side.
+//! Promises at most [`MAX_SIGNATURES`] signatures from the top (SMTP.md H3), each with one look-up, side by side: a message
+//! as received has no more, and of one inside it the rest count as none.
 
 use std::future::poll_fn;
 use std::pin::Pin;
@@ -18,9 +19,7 @@ use super::dns::{Failure, Lookups, Purpose};
 use super::signature::{Kind, Refused, Signature};
 use super::tags::Tags;
 use super::{AuthResult, Dkim};
-
-/// Signatures of one message that are looked at, from the top (SMTP.md H3).
-pub(super) const MAX_SIGNATURES: usize = 10;
+use crate::message::MAX_SIGNATURES;
 
 /// Verifies the signatures of a message, in header order. `now` in Unix seconds.
 pub(super) async fn verify(lookups: &Lookups<'_>, content: &Content<'_>, now: u64) -> Vec<Dkim> {

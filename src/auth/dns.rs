@@ -12,10 +12,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use hickory_resolver::TokioResolver;
+use hickory_resolver::Resolver;
 use hickory_resolver::config::{ConnectionConfig, NameServerConfig, ResolveHosts, ResolverConfig};
 use hickory_resolver::lookup::Lookup;
-use hickory_resolver::net::runtime::TokioRuntimeProvider;
 use hickory_resolver::net::{DnsError, NetError};
 use hickory_resolver::proto::op::ResponseCode;
 use hickory_resolver::proto::rr::{Name, RData, RecordType};
@@ -23,12 +22,13 @@ use tokio::sync::OnceCell;
 use tokio::time::Instant;
 
 use super::answers::{Answers, Question};
+use super::asking::AskOnce;
 use crate::config;
 
-/// Look-ups of one message, answered from the cache or not (SMTP.md M10).
+/// Look-ups of one message, answered from the cache or not; one that is asked a second time counts twice (SMTP.md M10).
 pub(super) const MAX_QUERIES: usize = 30;
-/// How long one message may wait for the DNS in all (SMTP.md H4).
-pub(super) const MAX_WALL: Duration = Duration::from_secs(20);
+/// How long one message may take in all until it is examined (SMTP.md H4, M10).
+pub(crate) const MAX_WALL: Duration = Duration::from_secs(20);
 /// The last queries are kept for DMARC (a walk of 8, and whether the domain exists), so that nobody spends them on
 /// look-ups of his own and thereby hides the policy.
 const KEPT_FOR_DMARC: usize = 9;
@@ -76,62 +76,54 @@ pub(super) enum Purpose {
 /// The resolver and its cache, shared by all messages.
 #[derive(Clone)]
 pub(super) struct Dns {
-    resolver: TokioResolver,
+    first: Resolver<AskOnce>,
+    /// For what is asked a second time: one resolver makes one question of two that are alike and open at once.
+    second: Resolver<AskOnce>,
     known: Arc<Answers>,
     timeout: Duration,
 }
 
 impl Dns {
     pub(super) fn new(config: &config::Dns) -> Result<Self, NetError> {
-        let mut builder = if config.servers.is_empty() {
-            TokioResolver::builder_tokio()?
-        } else {
-            let servers = config.servers.iter().map(|server| {
-                let (mut udp, mut tcp) = (ConnectionConfig::udp(), ConnectionConfig::tcp());
-                (udp.port, tcp.port) = (server.port(), server.port());
-                NameServerConfig::new(server.ip(), true, vec![udp, tcp])
-            });
-            let config = ResolverConfig::from_parts(None, Vec::new(), servers.collect());
-            TokioResolver::builder_with_config(config, TokioRuntimeProvider::default())
-        };
-        let options = builder.options_mut();
-        // One try; the second is ours (see `ask`).
-        options.attempts = 0;
-        options.timeout = config.timeout;
-        options.cache_size = CACHE_ANSWERS;
-        options.negative_max_ttl = Some(Duration::from_secs(u64::from(MAX_NEGATIVE_SECONDS)));
-        options.max_active_requests = IN_FLIGHT_PER_CONNECTION;
-        options.use_hosts_file = ResolveHosts::Never;
-        Ok(Self { resolver: builder.build()?, known: Arc::default(), timeout: config.timeout })
+        let (first, second) = (resolver(config, CACHE_ANSWERS)?, resolver(config, 0)?);
+        Ok(Self { first, second, known: Arc::default(), timeout: config.timeout })
     }
 
-    /// A fresh budget for one message.
+    /// A fresh budget for one message that is examined by now.
     pub(super) fn lookups(&self) -> Lookups<'_> {
-        Lookups {
-            dns: self,
-            deadline: Instant::now() + MAX_WALL,
-            used: AtomicUsize::new(0),
-            memo: Mutex::new(HashMap::new()),
-        }
+        self.lookups_until(Instant::now() + MAX_WALL)
     }
 
-    async fn ask(&self, question: Question, name: Name, deadline: Instant) -> Answer {
+    /// A fresh budget for one message that has this time left.
+    pub(super) fn lookups_until(&self, deadline: Instant) -> Lookups<'_> {
+        Lookups { dns: self, deadline, used: AtomicUsize::new(0), memo: Mutex::new(HashMap::new()) }
+    }
+
+    async fn ask(
+        &self,
+        question: Question,
+        name: Name,
+        deadline: Instant,
+        may_ask_again: impl Fn() -> bool,
+    ) -> Answer {
         let deadline = deadline.min(Instant::now() + self.timeout);
-        let asking = self.ask_twice(name, question.record_type);
+        let asking = self.ask_twice(name, question.record_type, may_ask_again);
         let asked = tokio::time::timeout_at(deadline, asking).await;
         let Told { answer, seconds } = asked.unwrap_or(Told::FAILED);
         self.known.keep(question, &answer, seconds, std::time::Instant::now());
         answer
     }
 
-    /// The second question goes out when the first has failed, or has had its part of the time.
-    async fn ask_twice(&self, name: Name, record_type: RecordType) -> Told {
-        let mut first = pin!(self.ask_once(name.clone(), record_type));
+    /// The second question goes out when the first has failed, or has had its part of the time; and if the message may
+    /// still ask one.
+    async fn ask_twice(&self, name: Name, record_type: RecordType, may_ask_again: impl Fn() -> bool) -> Told {
+        let mut first = pin!(ask_once(&self.first, name.clone(), record_type));
         let early = tokio::time::timeout(self.timeout / ASKED_AGAIN_AFTER, first.as_mut()).await;
-        let second = self.ask_once(name, record_type);
+        let second = ask_once(&self.second, name, record_type);
         match early {
-            Ok(told) if told.may_pass() => second.await,
+            Ok(told) if told.may_pass() && may_ask_again() => second.await,
             Ok(told) => told,
+            Err(_) if !may_ask_again() => first.await,
             Err(_) => {
                 let mut second = pin!(second);
                 tokio::select! {
@@ -141,23 +133,46 @@ impl Dns {
             }
         }
     }
+}
 
-    async fn ask_once(&self, name: Name, record_type: RecordType) -> Told {
-        // Boxed: a message asks ten names side by side, and its future would hold the library's several times for each.
-        match Box::pin(self.resolver.lookup(name, record_type)).await {
-            Ok(lookup) => {
-                let seconds = lookup.answers().iter().map(|record| record.ttl).min().unwrap_or(0);
-                Told { answer: Ok(Arc::new(lookup)), seconds }
-            }
-            Err(NetError::Dns(DnsError::NoRecordsFound(none))) => match failure(none.response_code) {
-                Failure::Temporary => Told::FAILED,
-                failure @ (Failure::NoDomain | Failure::NoRecord | Failure::OverBudget) => Told {
-                    answer: Err(failure),
-                    seconds: none.negative_ttl.unwrap_or(0).min(MAX_NEGATIVE_SECONDS),
-                },
-            },
-            Err(_) => Told::FAILED,
+fn resolver(config: &config::Dns, cache_answers: u64) -> Result<Resolver<AskOnce>, NetError> {
+    let mut builder = if config.servers.is_empty() {
+        Resolver::builder(AskOnce::default())?
+    } else {
+        let servers = config.servers.iter().map(|server| {
+            let (mut udp, mut tcp) = (ConnectionConfig::udp(), ConnectionConfig::tcp());
+            (udp.port, tcp.port) = (server.port(), server.port());
+            NameServerConfig::new(server.ip(), true, vec![udp, tcp])
+        });
+        let config = ResolverConfig::from_parts(None, Vec::new(), servers.collect());
+        Resolver::builder_with_config(config, AskOnce::default())
+    };
+    let options = builder.options_mut();
+    // One try; the second is ours (see `ask`).
+    options.attempts = 0;
+    options.timeout = config.timeout;
+    options.cache_size = cache_answers;
+    options.negative_max_ttl = Some(Duration::from_secs(u64::from(MAX_NEGATIVE_SECONDS)));
+    options.max_active_requests = IN_FLIGHT_PER_CONNECTION;
+    options.use_hosts_file = ResolveHosts::Never;
+    builder.build()
+}
+
+async fn ask_once(resolver: &Resolver<AskOnce>, name: Name, record_type: RecordType) -> Told {
+    // Boxed: a message asks ten names side by side, and its future would hold the library's several times for each.
+    match Box::pin(resolver.lookup(name, record_type)).await {
+        Ok(lookup) => {
+            let seconds = lookup.answers().iter().map(|record| record.ttl).min().unwrap_or(0);
+            Told { answer: Ok(Arc::new(lookup)), seconds }
         }
+        Err(NetError::Dns(DnsError::NoRecordsFound(none))) => match failure(none.response_code) {
+            Failure::Temporary => Told::FAILED,
+            failure @ (Failure::NoDomain | Failure::NoRecord | Failure::OverBudget) => Told {
+                answer: Err(failure),
+                seconds: none.negative_ttl.unwrap_or(0).min(MAX_NEGATIVE_SECONDS),
+            },
+        },
+        Err(_) => Told::FAILED,
     }
 }
 
@@ -295,9 +310,15 @@ impl Lookups<'_> {
         let name = dns_name(&question.name)?;
         let ask = || async {
             self.used.fetch_add(1, Ordering::Relaxed);
-            self.dns.ask(question, name, self.deadline).await
+            self.dns.ask(question, name, self.deadline, || self.take_one_of(budget)).await
         };
         cell.get_or_init(ask).await.clone()
+    }
+
+    /// Counts another question to the DNS, if there is room for it.
+    fn take_one_of(&self, budget: usize) -> bool {
+        let more = |used: usize| (used < budget).then_some(used + 1);
+        self.used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).is_ok()
     }
 }
 
@@ -476,6 +497,45 @@ mod tests {
         assert_eq!(lookups.ipv4("n0.test").await, Err(Failure::NoDomain), "what is known can be asked again");
         assert_eq!(lookups.used(), MAX_QUERIES);
         assert_eq!(server.query_count(), 30);
+    }
+
+    #[tokio::test]
+    async fn m10_what_is_asked_again_counts_again_and_thirty_questions_are_all() {
+        for is_silent in [true, false] {
+            let mut zone = Zone::default();
+            for n in 0..MAX_QUERIES {
+                let name = format!("n{n}.test");
+                if is_silent { zone.silent(&name).unwrap() } else { zone.servfail(&name).unwrap() }
+            }
+            let (server, dns) = start(zone).await;
+            let lookups = dns.lookups();
+            let names: Vec<String> = (0..MAX_QUERIES).map(|n| format!("n{n}.test")).collect();
+            let (others, policies) = names.split_at(MAX_QUERIES - KEPT_FOR_DMARC);
+            let others = others.iter().map(|name| lookups.txt(name, Purpose::Other));
+            let policies = policies.iter().map(|name| lookups.txt(name, Purpose::Dmarc));
+            let (others, policies) = tokio::join!(
+                futures_util::future::join_all(others),
+                futures_util::future::join_all(policies)
+            );
+            assert!(others.iter().chain(&policies).all(|told| *told == Err(Failure::Temporary)));
+            assert_eq!((lookups.used(), server.query_count()), (MAX_QUERIES, 30), "{is_silent}");
+        }
+    }
+
+    #[tokio::test]
+    async fn m10_a_question_that_fails_is_asked_twice_and_counts_for_two() {
+        let mut zone = Zone::default();
+        zone.servfail("broken.test").unwrap();
+        let (server, dns) = start(zone).await;
+        let lookups = dns.lookups();
+        assert_eq!(lookups.txt("broken.test", Purpose::Other).await, Err(Failure::Temporary));
+        assert_eq!((lookups.used(), server.query_count()), (2, 2));
+    }
+
+    #[tokio::test]
+    async fn m10_who_has_no_time_left_is_told_nothing() {
+        let (_server, dns) = start(Zone::parse("a.test. A 192.0.2.1\n").unwrap()).await;
+        assert_eq!(dns.lookups_until(Instant::now()).ipv4("a.test").await, Err(Failure::Temporary));
     }
 
     #[tokio::test]

@@ -9,7 +9,7 @@ use std::fmt::Write as _;
 use std::net::IpAddr;
 
 use super::fields::Fields;
-use super::results::Results;
+use super::results::authserv_id;
 use super::{AuthResult, Dkim, Verdict};
 use crate::id::DeliveryId;
 use crate::smtp::{Envelope, ForwardPath};
@@ -43,7 +43,7 @@ pub fn without_foreign_trace<'m>(raw: &'m [u8], hostname: &str) -> Cow<'m, [u8]>
     for field in fields.by_ref() {
         let is_foreign = field.is("Return-Path")
             || (field.is("Authentication-Results")
-                && Results::parse(field.value).authserv_id.trim_end_matches('.') == hostname);
+                && authserv_id(field.value).trim_end_matches('.') == hostname);
         if is_foreign && kept.is_none() {
             kept = Some(raw.get(..seen_octets).unwrap_or_default().to_vec());
         } else if !is_foreign && let Some(kept) = &mut kept {
@@ -174,6 +174,7 @@ fn plain(text: &str, allowed: &[u8], max_octets: usize) -> String {
 mod tests {
     use proptest::prelude::*;
 
+    use super::super::results::Results;
     use super::*;
     use crate::address::{EmailAddress, Mailbox};
     use crate::auth::{Arc, Spf};

@@ -6,6 +6,7 @@
 mod align;
 mod answers;
 mod arc;
+mod asking;
 mod content;
 mod coverage;
 mod dkim;
@@ -24,6 +25,7 @@ mod tags;
 mod verify;
 
 pub use align::registrable_domain;
+pub(crate) use dns::MAX_WALL;
 pub use header::{trace_fields, without_foreign_trace};
 pub use probe::{Applied, NoAnswer, Probe};
 pub use verify::{AuthError, Authenticator};
@@ -53,6 +55,8 @@ pub struct Verdict {
     pub uncovered: Uncovered,
     /// R28: likewise of the original that was forwarded as an attachment, by its own signatures; none without one.
     pub original: Option<Alignment>,
+    /// RFC 7505: whether the domain of the reverse-path says that it takes no mail.
+    pub takes_no_mail: bool,
 }
 
 /// SMTP.md M2, M3: fields that people and programs act on, and that no aligned signature covers. Empty where the
@@ -207,6 +211,7 @@ impl Verdict {
             alignment: Alignment::NotAligned,
             uncovered: Uncovered { unsigned: Vec::new(), added: Vec::new() },
             original: None,
+            takes_no_mail: false,
         }
     }
 }

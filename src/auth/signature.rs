@@ -8,6 +8,7 @@ use mail_auth::dkim::Canonicalization;
 
 use super::tags::Tags;
 use super::{AuthResult, domain};
+use crate::message::MAX_SIGNED_NAMES;
 
 /// What a DKIM-Signature, an ARC-Message-Signature or an ARC-Seal holds.
 #[derive(Debug)]
@@ -66,8 +67,6 @@ pub(super) enum Kind {
     Dkim,
 }
 
-/// Names in `h=` (SMTP.md H2: verification grows with names times fields).
-pub(super) const MAX_SIGNED_FIELDS: usize = 200;
 /// How far a signer's clock may run ahead of ours.
 pub(super) const CLOCK_SKEW_SECONDS: u64 = 300;
 
@@ -147,7 +146,7 @@ fn check_times(tags: &Tags<'_>, now: u64) -> Result<(), Refusal> {
     }
     match expires {
         Some(x) if signed_at.is_some_and(|t| x <= t) => Err(permanent("expires before it is signed")),
-        Some(x) if x < now => Err((AuthResult::Fail, "expired")),
+        Some(x) if x < now => Err(permanent("expired")),
         _ => Ok(()),
     }
 }
@@ -173,7 +172,7 @@ fn no_content(tags: &Tags<'_>) -> Result<Option<Content>, Refusal> {
 }
 
 fn content(kind: Kind, tags: &Tags<'_>, signed_fields: &[String]) -> Result<Content, Refusal> {
-    if signed_fields.len() > MAX_SIGNED_FIELDS {
+    if signed_fields.len() > MAX_SIGNED_NAMES {
         return Err(permanent("too many fields in h="));
     }
     if !signed_fields.iter().any(|name| name == "from") {
@@ -265,8 +264,8 @@ mod tests {
     #[test]
     fn h2_two_hundred_signed_fields_are_taken_and_one_more_is_not() {
         let names = |count: usize| GOOD.replace("Subject", &vec!["x"; count - 1].join(":"));
-        assert!(Signature::parse(Kind::Dkim, names(MAX_SIGNED_FIELDS).as_bytes(), 1500).is_ok());
-        refused(&names(MAX_SIGNED_FIELDS + 1), "too many fields in h=");
+        assert!(Signature::parse(Kind::Dkim, names(MAX_SIGNED_NAMES).as_bytes(), 1500).is_ok());
+        refused(&names(MAX_SIGNED_NAMES + 1), "too many fields in h=");
     }
 
     #[test]
@@ -281,6 +280,8 @@ mod tests {
         refused(&GOOD.replace("d=Example.test", "d=a;d=b"), "no tag list");
         refused(&GOOD.replace("x=2000", "x=1000"), "expires before it is signed");
         refused(&GOOD.replace("x=2000", "x=1499"), "expired");
+        let expired = Signature::parse(Kind::Dkim, GOOD.as_bytes(), 2001).unwrap_err();
+        assert_eq!((expired.why, expired.result), ("expired", AuthResult::PermError));
         refused(&GOOD.replace("t=1000", "t=1801").replace("; x=2000", ""), "signed in the future");
         refused(&format!("{GOOD}; c=relaxed/odd"), "c= is unknown");
         refused(&format!("{GOOD}; q=http"), "q= is unknown");

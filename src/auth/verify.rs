@@ -6,13 +6,16 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use tokio::time::Instant;
+
 use super::content::Content;
 use super::dmarc::Candidate;
-use super::dns::{Dns, Failure, Lookups};
+use super::dns::{Dns, Lookups, MAX_WALL};
 use super::{
     AlignedBy, Alignment, Arc as ArcChain, AuthResult, Dkim, Dmarc, DmarcPolicy, Original, Spf, Subject,
     Uncovered, Verdict, arc, coverage, dkim, dmarc, domain, iprev, spf,
 };
+use crate::address::EmailAddress;
 use crate::config;
 use crate::time::Timestamp;
 
@@ -26,9 +29,6 @@ pub struct Authenticator {
 /// Why authentication cannot work.
 #[derive(Debug, thiserror::Error)]
 pub enum AuthError {
-    /// The DNS has no answer for now.
-    #[error("a look-up failed for now")]
-    LookUp,
     /// No resolver can be built from the settings, or from the system's.
     #[error("resolver cannot be set up: {0}")]
     Resolver(String),
@@ -52,7 +52,12 @@ impl Authenticator {
 
     /// Checks a message as received. At most 30 look-ups and 20 s (SMTP.md M10), those for its original included.
     pub async fn verify(&self, subject: Subject<'_>, raw: &[u8]) -> Verdict {
-        let lookups = self.dns.lookups();
+        self.verify_until(Instant::now() + MAX_WALL, subject, raw).await
+    }
+
+    /// The same for a message that has this time left.
+    pub(crate) async fn verify_until(&self, deadline: Instant, subject: Subject<'_>, raw: &[u8]) -> Verdict {
+        let lookups = self.dns.lookups_until(deadline);
         let content = Content::of(raw).ok();
         let from = subject.from.and_then(|from| domain::normalised(from.domain()));
         let now = u64::try_from(Timestamp::now().as_millis() / 1000).unwrap_or(0);
@@ -63,7 +68,8 @@ impl Authenticator {
                 None => None,
             }
         };
-        let ((spf, spf_helo), (dkim, arc), (iprev, client_name), walk) = tokio::join!(
+        let (takes_no_mail, (spf, spf_helo), (dkim, arc), (iprev, client_name), walk) = tokio::join!(
+            has_null_mx(&lookups, subject.mail_from),
             check_both_spf(&lookups, &subject),
             check_signatures(&lookups, content.as_ref(), from.as_deref(), now),
             iprev::check(&lookups, subject.client_ip),
@@ -81,7 +87,19 @@ impl Authenticator {
             (Some(content), Some(from)) => coverage::uncovered(content, &alignment, &dkim, &spf, from),
             _ => Uncovered::default(),
         };
-        Verdict { spf, spf_helo, dkim, dmarc, arc, iprev, client_name, alignment, uncovered, original }
+        Verdict {
+            spf,
+            spf_helo,
+            dkim,
+            dmarc,
+            arc,
+            iprev,
+            client_name,
+            alignment,
+            uncovered,
+            original,
+            takes_no_mail,
+        }
     }
 
     /// SPF alone: of the sender's domain, or of the HELO name where `mail_from` is empty.
@@ -93,25 +111,19 @@ impl Authenticator {
         let (local_part, domain) = mail_from.rsplit_once('@').unwrap_or(("", mail_from));
         check_spf(&lookups, client_ip, helo, local_part, domain).await
     }
-
-    /// Whether a domain says that it takes no mail (RFC 7505): then nobody writes from it, either.
-    ///
-    /// # Errors
-    /// The look-up failed for now.
-    pub async fn has_null_mx(&self, domain: &str) -> Result<bool, AuthError> {
-        let Some(domain) = domain::normalised(domain) else { return Ok(false) };
-        match self.dns.lookups().mx(&domain).await {
-            Ok(hosts) => Ok(matches!(hosts.as_slice(), [(_, host)] if host.is_empty())),
-            Err(Failure::Temporary) => Err(AuthError::LookUp),
-            Err(Failure::NoDomain | Failure::NoRecord | Failure::OverBudget) => Ok(false),
-        }
-    }
 }
 
 impl std::fmt::Debug for Authenticator {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Authenticator").field("hostname", &self.hostname).finish_non_exhaustive()
     }
+}
+
+/// Whether the sender's domain says that it takes no mail (RFC 7505): then nobody writes from it, either. A look-up that
+/// fails for now proves nothing.
+async fn has_null_mx(lookups: &Lookups<'_>, sender: Option<&EmailAddress>) -> bool {
+    let Some(domain) = sender.and_then(|sender| domain::normalised(sender.domain())) else { return false };
+    lookups.mx(&domain).await.is_ok_and(|hosts| matches!(hosts.as_slice(), [(_, host)] if host.is_empty()))
 }
 
 /// R28: whether a signature of the original's own still holds and is aligned with its From. What SPF said when it came

@@ -15,7 +15,7 @@ use crate::auth::Authenticator;
 use crate::cli::{Failure, output};
 use crate::config::Config;
 use crate::intake::{self, SubjectParts};
-use crate::message::{Attachment, Email, Forwarded, From, Kind, Report};
+use crate::message::{self, Attachment, Email, Forwarded, From, Kind, Report};
 use crate::smtp::Received;
 use crate::time::Timestamp;
 use crate::wire::{AuthView, MeetingView};
@@ -109,7 +109,8 @@ async fn inspect(
 ) -> Result<(Email, Option<AuthView>), String> {
     let raw = read_mail(path)?;
     let Some(authenticator) = authenticator else {
-        return Ok((crate::message::parse(&raw).map_err(|error| error.to_string())?, None));
+        let read = message::check_header(&raw).and_then(|()| message::parse(&raw));
+        return Ok((read.map_err(|error| error.to_string())?, None));
     };
     let subject = origin.subject(&raw)?;
     let raw = Arc::new(Received::from(Vec::from(raw)));

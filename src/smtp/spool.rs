@@ -65,8 +65,9 @@ struct Buffer {
     start: usize,
 }
 
-/// Where large messages are worked on there are only so many places: taken until the last clone is dropped.
-pub type Place = Arc<OwnedSemaphorePermit>;
+/// Where large messages are worked on there are only so many places, and so many for one network: a part of both is taken
+/// until the last clone is dropped.
+pub type Place = Arc<(OwnedSemaphorePermit, OwnedSemaphorePermit)>;
 
 /// A whole body in memory, once. Holds its part of the budget until it is dropped.
 #[derive(Debug)]

@@ -1,8 +1,14 @@
 //! Mail that nobody should send: each gets a definite answer, and the server stays.
 
-use crate::api::Desk;
+use std::time::Duration;
+
+use syncmx::cli::demo::practice;
+use syncmx::zone::Zone;
+use tokio::task::JoinSet;
+
+use crate::api::{Desk, assert_refused};
 use crate::app::TestApp;
-use crate::mail::LENA;
+use crate::mail::{FORGER, LENA, Sender};
 
 const FROM: &str = "From: Lena <lena.albrecht@praxis-morgenrot.test>\r\n";
 const TO: &str = "To: anna.bergmann@web-post.test\r\n";
@@ -115,6 +121,103 @@ async fn a_name_of_one_megabyte_is_refused_and_nothing_else_happens() {
         "From: \"{name}\" <lena.albrecht@praxis-morgenrot.test>\r\n{TO}{REST}Message-ID: <mb@e2e.test>\r\n\r\nHi\r\n"
     );
     check("a name of 1 MB", raw.as_bytes(), "554 5.6.0", "rejected", "bad_syntax").await;
+}
+
+/// Nothing is read in a header that is over its limits; before, this one took gigabytes and seconds.
+#[tokio::test]
+async fn m10_results_of_thirty_megabytes_are_refused_within_the_memory_of_any_large_mail() {
+    let app = TestApp::start().await;
+    let desk = Desk::open(&app).await;
+    let clauses = "a;".repeat(15_000_000);
+    let raw = format!(
+        "Authentication-Results: {clauses}\r\n{FROM}{TO}{REST}Message-ID: <ar@e2e.test>\r\n\r\nHi\r\n"
+    );
+    let postmaster = app.send(&FORGER, "postmaster@sync.example.test", raw.as_bytes()).await;
+    assert_refused(postmaster.decisive(), "554 5.6.0");
+    let answers = app.send(&LENA, &desk.sync, raw.as_bytes()).await;
+    desk.expect(&answers, "554 5.6.0", "rejected", "bad_syntax").await;
+    let peak = peak_resident_kib(app.pid());
+    assert!(peak < 512 * 1024, "{peak} KiB");
+}
+
+/// The most that a process has had in memory so far.
+fn peak_resident_kib(pid: u32) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+    line.trim().trim_end_matches(" kB").parse().unwrap()
+}
+
+/// Whose DNS never answers keeps half of the room for large mails, and no more of it.
+#[tokio::test]
+async fn x6_large_mails_of_one_client_whose_dns_is_silent_keep_nobody_else_waiting() {
+    let mut zone = Zone::parse(practice::ZONE).unwrap();
+    zone.silent("slow.test").unwrap();
+    // One silent look-up takes all the time that a message has.
+    let app = TestApp::start_in(zone, &["SYNCMX_DNS__TIMEOUT=20s"]).await;
+    let desk = Desk::open(&app).await;
+    let slow = Sender { helo: "mail.slow.test", mail_from: "a@slow.test", dkim: None, ..FORGER };
+    let body = format!("{FROM}{TO}{REST}\r\n{}", "A line of a large mail.\r\n".repeat((24 << 20) / 25 + 1));
+    let asked = app.zone.query_count();
+    let mut sending = JoinSet::new();
+    for _ in 0..2 {
+        let mut mailer = app.connect(&slow).await;
+        let body = body.clone();
+        sending.spawn(async move {
+            mailer.send("a@slow.test", &["postmaster@sync.example.test".to_owned()], body.as_bytes()).await
+        });
+    }
+    let is_judged = async {
+        while app.zone.query_count() == asked {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(120), is_judged).await.unwrap();
+    for id in ["large-1", "large-2", "large-3"] {
+        let text = "A line of a mail that somebody waits for.\r\n".repeat(8_000);
+        let raw = filed_as(id, "anna.bergmann@web-post.test", "", &text);
+        desk.expect_filed(&app.send(&LENA, &desk.sync, raw.as_bytes()).await).await;
+    }
+    assert!(sending.try_join_next().is_none(), "the silent ones are still waited for");
+}
+
+#[tokio::test]
+async fn h3_ten_signatures_are_taken_and_one_more_is_refused() {
+    let junk = |count: usize| "DKIM-Signature: v=1\r\n".repeat(count);
+    let raw = |id: &str, count| {
+        format!("{}{}", junk(count), filed_as(id, "anna.bergmann@web-post.test", "", "Hello"))
+    };
+    // Lena's host signs it once more.
+    check("ten signatures", raw("ten", 9).as_bytes(), "250 2.0.0", "filed", "filed").await;
+    check("eleven signatures", raw("eleven", 10).as_bytes(), "554 5.6.0", "rejected", "bad_syntax").await;
+}
+
+#[tokio::test]
+async fn h2_two_hundred_signed_names_are_taken_and_one_more_is_refused() {
+    let raw = |id: &str, count: usize| {
+        let signature = format!("DKIM-Signature: v=1; h={}; b=\r\n", vec!["from"; count].join(":\r\n "));
+        signature + &filed_as(id, "anna.bergmann@web-post.test", "", "Hello")
+    };
+    check("200 names", raw("names", 200).as_bytes(), "250 2.0.0", "filed", "filed").await;
+    check("201 names", raw("more-names", 201).as_bytes(), "554 5.6.0", "rejected", "bad_syntax").await;
+}
+
+/// Our own fields stand on top of what is kept, and are none too many for reading it again.
+#[tokio::test]
+async fn m9_a_held_mail_of_a_thousand_fields_is_filed_by_a_person_and_one_more_was_never_taken() {
+    let app = TestApp::start().await;
+    let desk = Desk::open(&app).await;
+    // Five fields of its own, Cc, and the signature of Lena's host.
+    let raw = |id: &str, count: usize| {
+        let fields = format!("Cc: anna.bergmann@web-post.test\r\n{}", "X: y\r\n".repeat(count - 7));
+        filed_as(id, "tom@praxis-morgenrot.test", &fields, "Hello")
+    };
+    let answers = app.send(&LENA, &desk.sync, raw("fields", 1_000).as_bytes()).await;
+    let held = desk.expect(&answers, "250 2.0.0", "held", "contact_only_in_cc").await;
+    let path = format!("/held/{}:file", held["id"].as_str().unwrap());
+    let filed = desk.post(&path, serde_json::json!({ "contact_id": desk.anna })).await;
+    assert_eq!(filed["outcome"], "filed", "{filed:#}");
+    let answers = app.send(&LENA, &desk.sync, raw("more-fields", 1_001).as_bytes()).await;
+    desk.expect(&answers, "554 5.6.0", "rejected", "bad_syntax").await;
 }
 
 fn filed_as(id: &str, to: &str, fields: &str, text: &str) -> String {

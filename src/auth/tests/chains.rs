@@ -52,7 +52,7 @@ fn chain(world: &World, count: usize) -> String {
     let mut raw = format!("{FROM_GOOD}\r\n{BODY}");
     for instance in 1..=count {
         let domain = if instance % 2 == 0 { "evil.test" } else { "good.test" };
-        raw = seal(world, &raw, instance, domain, "spf=fail; dmarc=pass (p=reject)");
+        raw = seal(world, &raw, instance, domain, "spf=fail; dmarc=pass (p=reject) header.from=good.test");
     }
     raw
 }
@@ -73,6 +73,8 @@ async fn a_chain_that_verifies_names_its_last_sealer_and_what_he_attests() {
         ("dmarc=pass header.from=other.test", false),
         ("dmarc=pass header.from=good.test; dmarc=pass header.from=other.test", false),
         ("dmarc=pass header.from=sub.good.test", false),
+        ("dmarc=pass", false),
+        ("spf=pass header.from=good.test; dmarc=pass (p=reject)", false),
     ] {
         let sealed = seal(&world, &raw, 1, "good.test", results);
         assert_eq!(world.arc(&sealed).await.attests_dmarc_pass, attests, "{results}");
