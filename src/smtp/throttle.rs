@@ -23,6 +23,8 @@ const HANDSHAKES_A_MINUTE: [f64; LEVELS] = [300.0, 1200.0, 4800.0];
 const OPEN_FACTORS: [usize; LEVELS] = [1, 4, 16];
 /// Under stress a network gets this part of its connections.
 const STRESS_DIVISOR: usize = 4;
+/// And this part of its new connections.
+const STRESSED_RATE_DIVISOR: f64 = 4.0;
 const LEVELS: usize = 3;
 const SHARDS: usize = 16;
 const NETWORKS_PER_SHARD: usize = 8192;
@@ -94,7 +96,7 @@ impl Throttle {
         };
         for network in networks(ip) {
             let allowed = (self.max_open.saturating_mul(factor(network.level)) / divisor).max(1);
-            if self.with(network, now, |record| record.is_over(network.level, allowed, ip, now)) {
+            if self.with(network, now, |record| record.is_over(network.level, allowed, load, ip, now)) {
                 return None;
             }
         }
@@ -215,14 +217,18 @@ impl Record {
         }
     }
 
-    fn is_over(&mut self, level: usize, allowed: usize, ip: IpAddr, now: Instant) -> bool {
+    fn is_over(&mut self, level: usize, allowed: usize, load: Load, ip: IpAddr, now: Instant) -> bool {
         if !is_counted(ip, level) {
             return false;
         }
         let connects = limit(CONNECTS_A_MINUTE, level);
         let unknown = limit(UNKNOWN_AN_HOUR, level);
+        let most = match load {
+            Load::Calm => connects,
+            Load::Stressed => connects / STRESSED_RATE_DIVISOR,
+        };
         self.open >= allowed
-            || (!ip.is_loopback() && self.connects.now(MINUTE, connects, now) >= connects)
+            || (!ip.is_loopback() && self.connects.now(MINUTE, connects, now) >= most)
             || self.unknown.now(HOUR, unknown, now) >= unknown
     }
 }
@@ -343,6 +349,14 @@ mod tests {
         assert_eq!((0..1000).filter(|_| admit(now)).count(), 600);
         assert!(!admit(now));
         assert!(admit(now + Duration::from_secs(1)));
+    }
+
+    #[test]
+    fn under_stress_a_network_gets_a_quarter_of_its_new_connections() {
+        let (throttle, now) = (Arc::new(Throttle::new(50)), Instant::now());
+        let admit = || throttle.admit(v4(1), Load::Stressed, now).is_some();
+        assert_eq!((0..1000).filter(|_| admit()).count(), 150);
+        assert!(throttle.admit(v4(1), Load::Calm, now).is_some());
     }
 
     #[test]
