@@ -361,16 +361,25 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin, H: Handler> Conversation<'a, S, H> {
             tracing::warn!("recipient look-up took too long");
             RecipientAnswer::Refused(reply::STORE_UNAVAILABLE)
         });
-        // Row S15: a network that tries out addresses has a budget, too; what it asks is answered as ever, but for
-        // the last time. Each refusal for good is a trace on our disk, whatever its reason.
         match answer {
-            RecipientAnswer::Refused(refusal)
-                if refusal.code >= 500
-                    && self.shared.throttle.unknown_recipient(client.ip) == Standing::Spent =>
-            {
+            RecipientAnswer::Refused(refusal) if self.standing_after(&refusal) == Standing::Spent => {
                 RecipientAnswer::Refused(Reply { trace: refusal.trace, ..reply::TOO_MANY_ERRORS })
             }
             RecipientAnswer::Accepted(_) | RecipientAnswer::Refused(_) => answer,
+        }
+    }
+
+    /// Row S15: a network that tries out addresses has a budget, too; what it asks is answered as ever, but for the last
+    /// time. Who goes on writing to an address that there was, has guessed nothing: its network is not shut out, but it
+    /// has no more traces of us than others.
+    fn standing_after(&self, refusal: &Reply) -> Standing {
+        let (throttle, ip) = (&self.shared.throttle, self.session.client().ip);
+        if refusal.code < 500 {
+            Standing::Fine
+        } else if refusal.enhanced == reply::ADDRESS_OFF.enhanced {
+            throttle.traces(ip, 1)
+        } else {
+            throttle.unknown_recipient(ip)
         }
     }
 

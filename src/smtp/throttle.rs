@@ -116,11 +116,12 @@ impl Throttle {
     }
 
     fn unknown_recipient_at(&self, ip: IpAddr, now: Instant) -> Standing {
-        let over = networks(ip).map(|network| {
+        let over = counted(ip).map(|network| {
             let most = limit(UNKNOWN_AN_HOUR, network.level);
             self.with(network, now, |record| record.unknown.add(1.0, HOUR, most, now) > most)
         });
-        if over.contains(&true) { Standing::Spent } else { Standing::Fine }
+        // Each of them counts it.
+        if over.fold(false, |any, over| any | over) { Standing::Spent } else { Standing::Fine }
     }
 
     /// So many traces are to be written for a client there.
@@ -130,14 +131,14 @@ impl Throttle {
 
     fn traces_at(&self, ip: IpAddr, count: usize, now: Instant) -> Standing {
         let count = u32::try_from(count).map_or(f64::INFINITY, f64::from);
-        let has_room = networks(ip).iter().all(|network| {
+        let has_room = counted(ip).all(|network| {
             let most = limit(TRACES_A_MINUTE, network.level);
-            self.with(*network, now, |record| record.traces.now(MINUTE, most, now) + count <= most)
+            self.with(network, now, |record| record.traces.now(MINUTE, most, now) + count <= most)
         });
         if !has_room {
             return Standing::Spent;
         }
-        for network in networks(ip) {
+        for network in counted(ip) {
             let most = limit(TRACES_A_MINUTE, network.level);
             self.with(network, now, |record| record.traces.add(count, MINUTE, most, now));
         }
@@ -150,9 +151,9 @@ impl Throttle {
     }
 
     fn handshakes_at(&self, ip: IpAddr, now: Instant) -> Standing {
-        let is_spent = networks(ip).iter().filter(|network| is_counted(ip, network.level)).any(|network| {
+        let is_spent = counted(ip).any(|network| {
             let most = limit(HANDSHAKES_A_MINUTE, network.level);
-            self.with(*network, now, |record| record.handshakes.now(MINUTE, most, now) >= most)
+            self.with(network, now, |record| record.handshakes.now(MINUTE, most, now) >= most)
         });
         if is_spent { Standing::Spent } else { Standing::Fine }
     }
@@ -273,6 +274,10 @@ fn networks(ip: IpAddr) -> [Network; LEVELS] {
         Network { prefix: middle, level: 1 },
         Network { prefix: wide, level: 2 },
     ]
+}
+
+fn counted(ip: IpAddr) -> impl Iterator<Item = Network> {
+    networks(ip).into_iter().filter(move |network| is_counted(ip, network.level))
 }
 
 /// Loopback is this machine, not a network that somebody holds: only its single addresses are counted.
