@@ -266,6 +266,21 @@ async fn x17_sighup_takes_up_a_good_configuration_and_keeps_the_old_one_over_a_b
 }
 
 #[tokio::test]
+async fn x16_a_certificate_that_cannot_be_taken_up_is_an_alarm_in_log_and_metrics() {
+    let app = TestApp::start().await;
+    let metrics =
+        async || reqwest::get(format!("{}/metrics", app.api.base)).await.unwrap().text().await.unwrap();
+    assert!(!metrics().await.contains("syncmx_tls_reloads_failed_total"));
+    let path = app.folder().join("data/smtp-certificate.pem");
+    assert!(path.exists());
+    std::fs::write(&path, "no certificate").unwrap();
+    app.wait_for_log("new certificate refused, the old one stays in use").await;
+    assert!(metrics().await.contains("\nsyncmx_tls_reloads_failed_total 1\n"));
+    let answers = app.send(&LENA, &Desk::open(&app).await.sync, &Draft::default().raw()).await;
+    assert_eq!(answers.decisive().code, 250, "{}", answers.decisive().text);
+}
+
+#[tokio::test]
 async fn x15_on_sockets_that_a_supervisor_keeps_a_restart_refuses_nobody() {
     let smtp = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     let address = smtp.local_addr().unwrap();
