@@ -6,6 +6,7 @@
 pub mod address;
 pub mod app;
 pub mod auth;
+mod certificate;
 pub mod cli;
 pub mod config;
 mod examine;

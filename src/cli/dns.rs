@@ -7,7 +7,7 @@ use clap::Args;
 use hickory_proto::rr::Name;
 use serde_json::json;
 
-use crate::cli::certificate::Facts;
+use crate::certificate::Facts;
 use crate::cli::records::{self, TTL_SECONDS};
 use crate::cli::{Failure, output};
 use crate::config::{Config, MtaStsMode};

@@ -5,7 +5,6 @@
 
 mod admin;
 mod audit;
-mod certificate;
 mod check;
 pub mod demo;
 mod demo_command;

@@ -27,13 +27,15 @@ pub enum Command {
     Quit,
     /// `RCPT TO:`
     Rcpt(ForwardPath),
+    /// `RCPT` that cannot be read, or asks for what is not offered: a recipient that is refused.
+    RefusedRecipient(Reply),
     /// Answered alike whatever the session is doing: HELP, NOOP, VRFY, and all that is not understood or never done.
     Replied(Reply),
     /// `RSET`
     Rset,
     /// `STARTTLS`
     StartTls,
-    /// `BDAT` with a size that cannot be read: what follows cannot be told from commands.
+    /// `BDAT` that cannot be read: what follows cannot be told from commands.
     UncountedChunk,
 }
 
@@ -74,19 +76,35 @@ impl Command {
     pub fn parse(line: &[u8]) -> Self {
         // Row C10: a line that a laxer server would have run two commands from.
         if line.contains(&b'\n') {
-            return Self::Replied(reply::BARE_LF_IN_COMMAND);
+            return Self::unread(line, reply::BARE_LF_IN_COMMAND);
         }
         if line.iter().any(u8::is_ascii_control) {
-            return Self::Replied(reply::UNPRINTABLE_COMMAND);
+            return Self::unread(line, reply::UNPRINTABLE_COMMAND);
         }
-        let Ok(text) = std::str::from_utf8(line) else { return Self::Replied(reply::UNPRINTABLE_COMMAND) };
+        let Ok(text) = std::str::from_utf8(line) else {
+            return Self::unread(line, reply::UNPRINTABLE_COMMAND);
+        };
         let text = text.trim_end_matches(' ');
         let (verb, argument) = text.split_once(' ').unwrap_or((text, ""));
         let verb = verb.to_ascii_uppercase();
         if !argument.is_ascii() && !matches!(verb.as_str(), "MAIL" | "RCPT" | "VRFY") {
-            return Self::Replied(reply::UNPRINTABLE_COMMAND);
+            return Self::unread(line, reply::UNPRINTABLE_COMMAND);
         }
         Self::from_parts(&verb, argument)
+    }
+
+    /// A line that is refused without being read; `start` is how it begins. Row D11: behind BDAT come octets that
+    /// nobody can count now.
+    #[must_use]
+    pub fn unread(start: &[u8], refusal: Reply) -> Self {
+        let begins_with = |verb: &[u8; 4]| start.get(..4).is_some_and(|head| head.eq_ignore_ascii_case(verb));
+        if begins_with(b"BDAT") {
+            Self::UncountedChunk
+        } else if begins_with(b"RCPT") {
+            Self::RefusedRecipient(refusal)
+        } else {
+            Self::Replied(refusal)
+        }
     }
 
     fn from_parts(verb: &str, argument: &str) -> Self {
@@ -154,14 +172,14 @@ fn mail(argument: &str) -> Command {
 
 fn recipient(argument: &str) -> Command {
     let Some(after) = after_keyword(argument, "TO:") else {
-        return Command::Replied(reply::BAD_COMMAND_SYNTAX);
+        return Command::RefusedRecipient(reply::BAD_COMMAND_SYNTAX);
     };
     match path::forward_path(after) {
         Some((path, "")) => Command::Rcpt(path),
         // DSN (NOTIFY, ORCPT) is not offered, and nothing else belongs to RCPT.
-        Some((_, rest)) if rest.starts_with(' ') => Command::Replied(reply::UNKNOWN_PARAMETER),
-        Some(_) => Command::Replied(reply::BAD_COMMAND_SYNTAX),
-        None => Command::Replied(reply::BAD_FORWARD_PATH),
+        Some((_, rest)) if rest.starts_with(' ') => Command::RefusedRecipient(reply::UNKNOWN_PARAMETER),
+        Some(_) => Command::RefusedRecipient(reply::BAD_COMMAND_SYNTAX),
+        None => Command::RefusedRecipient(reply::BAD_FORWARD_PATH),
     }
 }
 
@@ -238,15 +256,45 @@ fn verify(argument: &str) -> Command {
 
 /// Row S3: a browser, a proxy or another server that is made to talk to us must not get to its second line.
 fn unknown(verb: &str, argument: &str) -> Command {
-    let is_http = argument.contains(" HTTP/") || argument.starts_with("HTTP/");
-    if is_http || OTHER_PROTOCOLS.contains(&verb) || verb.starts_with("SSH-") {
+    let is_http = verb.starts_with("HTTP/") || argument.contains(" HTTP/") || argument.starts_with("HTTP/");
+    if is_http || OTHER_PROTOCOLS.contains(&verb) || verb.starts_with("SSH-") || is_redis(verb) {
         return Command::OtherProtocol;
     }
     Command::Replied(reply::UNKNOWN_COMMAND)
 }
 
-const OTHER_PROTOCOLS: [&str; 10] =
-    ["CONNECT", "DELETE", "GET", "HEAD", "HOST:", "OPTIONS", "PATCH", "POST", "PRI", "PUT"];
+/// Redis in its own protocol: a type, and a length, a number or a word. No command of SMTP begins so.
+fn is_redis(verb: &str) -> bool {
+    match verb.as_bytes() {
+        [b'$' | b'*' | b':', rest @ ..] => {
+            let digits = rest.strip_prefix(b"-").unwrap_or(rest);
+            !digits.is_empty() && digits.iter().all(u8::is_ascii_digit)
+        }
+        [b'+' | b'-', first, ..] => first.is_ascii_alphabetic(),
+        _ => false,
+    }
+}
+
+/// HTTP, and what is said to Redis in plain lines.
+const OTHER_PROTOCOLS: [&str; 17] = [
+    "CONFIG",
+    "CONNECT",
+    "DELETE",
+    "EVAL",
+    "FLUSHALL",
+    "GET",
+    "HEAD",
+    "HOST:",
+    "INFO",
+    "OPTIONS",
+    "PATCH",
+    "PING",
+    "POST",
+    "PRI",
+    "PUT",
+    "REPLICAOF",
+    "SLAVEOF",
+];
 /// RFC 5321 section 4.5.3.1.2.
 const MAX_HELLO_OCTETS: usize = 255;
 const MAX_SIZE_DIGITS: usize = 20;
@@ -278,7 +326,8 @@ mod tests {
     fn h18_nothing_is_dropped_from_a_command() {
         refused(b"DA\rTA", &reply::UNPRINTABLE_COMMAND);
         refused(b"EHLO a\rb", &reply::UNPRINTABLE_COMMAND);
-        refused(b"RCPT TO:<a\rb@c.test>", &reply::UNPRINTABLE_COMMAND);
+        let recipient = Command::RefusedRecipient(reply::UNPRINTABLE_COMMAND);
+        assert_eq!(Command::parse(b"RCPT TO:<a\rb@c.test>"), recipient);
         refused(b"EHLO a\0b", &reply::UNPRINTABLE_COMMAND);
         refused(b"NOOP\nQUIT", &reply::BARE_LF_IN_COMMAND);
         refused(b"EHLO b\xfccher", &reply::UNPRINTABLE_COMMAND);
@@ -324,7 +373,8 @@ mod tests {
         for unknown in ["BODY=BINARYMIME", "RET=FULL", "ENVID=x", "AUTH=<>", "X"] {
             refused(format!("MAIL FROM:<> {unknown}").as_bytes(), &reply::UNKNOWN_PARAMETER);
         }
-        refused(b"RCPT TO:<a@b.test> NOTIFY=NEVER", &reply::UNKNOWN_PARAMETER);
+        let recipient = Command::RefusedRecipient(reply::UNKNOWN_PARAMETER);
+        assert_eq!(Command::parse(b"RCPT TO:<a@b.test> NOTIFY=NEVER"), recipient);
         refused(b"MAIL FROM:<>SIZE=1", &reply::BAD_COMMAND_SYNTAX);
     }
 
@@ -339,14 +389,22 @@ mod tests {
             Command::parse(b"BDAT 18446744073709551615"),
             Command::Bdat(u64::MAX, ChunkPosition::More)
         );
+        for bad in [&b"BDAT 5\0"[..], b"bdat 5\xff", b"Bdat\t5", b"BDAT 5\nLAST", "BDAT ü".as_bytes()] {
+            assert_eq!(Command::parse(bad), Command::UncountedChunk, "{}", bad.escape_ascii());
+        }
+        refused(b"BDATA 5", &reply::UNKNOWN_COMMAND);
     }
 
     #[test]
     fn s3_other_protocols_are_told_by_their_first_line() {
-        for line in ["GET / HTTP/1.1", "POST /x HTTP/1.0", "Host: mx.test", "SSH-2.0-x", "BREW /pot HTTP/1.1"]
-        {
+        let http =
+            ["GET / HTTP/1.1", "POST /x HTTP/1.0", "Host: mx.test", "BREW /pot HTTP/1.1", "HTTP/1.1 200"];
+        let redis = ["*1", "*-1", "$4", ":1000", "+PONG", "-ERR unknown command", "PING", "slaveof no one"];
+        for line in [&http[..], &redis, &["SSH-2.0-x"]].concat() {
             assert_eq!(Command::parse(line.as_bytes()), Command::OtherProtocol, "{line}");
         }
-        refused(b"XFOO", &reply::UNKNOWN_COMMAND);
+        for line in ["XFOO", "*", "*a", "$", "+", "-1", "*1a", "PINGS"] {
+            refused(line.as_bytes(), &reply::UNKNOWN_COMMAND);
+        }
     }
 }

@@ -1,7 +1,8 @@
 //! One connection: does the steps of a [`Session`] on a socket, one at a time.
 //!
-//! Promises that every wait for the client and for the handler ends (a half command does not prolong it), that the
-//! socket is not read while a question is open, and that an idle connection holds no buffer. Decides nothing.
+//! Promises that every wait for the client and for the handler ends (a half command does not prolong it, and stress
+//! shortens those that have begun), that each transaction and each session has an end, that the socket is not read
+//! while a question is open, and that an idle connection holds no buffer. Decides nothing.
 
 use std::cell::RefCell;
 use std::io;
@@ -20,7 +21,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 
 use crate::smtp::proxy::Network;
-use crate::smtp::session::{CloseReason, Load, Room, Session, Step};
+use crate::smtp::session::{CloseReason, Load, Room, Session, Stage, Step};
 use crate::smtp::spool::{Budget, Spool};
 use crate::smtp::switch::{RoomSwitch, SettingsSwitch};
 use crate::smtp::throttle::{Standing, Throttle};
@@ -48,6 +49,32 @@ impl<H> Shared<H> {
         if self.budget.is_low() { Room::Scarce } else { self.room.current() }
     }
 
+    /// For those who are connected: who holds a body and does nothing keeps others out as well as who holds a seat.
+    fn load(&self) -> Load {
+        if self.budget.is_low() { Load::Stressed } else { self.busyness.load() }
+    }
+
+    /// What is left of a wait now.
+    fn shrunk(&self, wait: Duration) -> Duration {
+        match self.load() {
+            Load::Calm => wait,
+            Load::Stressed => wait.min(self.patience.stressed),
+        }
+    }
+
+    /// Whether the client may begin with TLS.
+    fn tls_room(&self, session: &Session) -> Room {
+        let is_in_envelope = matches!(session.stage(), Stage::Envelope | Stage::NoTransaction);
+        // Asked only while the client may say STARTTLS.
+        if !is_in_envelope || session.client().tls.is_some() {
+            return Room::Enough;
+        }
+        match self.throttle.handshakes(session.client().ip) {
+            Standing::Fine => Room::Enough,
+            Standing::Spent => Room::Scarce,
+        }
+    }
+
     /// Returns shortly before the grace period of a server that stops is over.
     async fn nearly_over(&self) {
         self.shutdown.cancelled().await;
@@ -73,7 +100,8 @@ impl Busyness {
 /// How long we wait for what is not the client's next words.
 #[derive(Clone, Copy, Debug)]
 pub struct Patience {
-    /// For a body to begin to flow; from then on it must keep [`Self::body_octets_per_second`] on average.
+    /// For a body to begin to flow; from then on it must keep [`Self::body_octets_per_second`]. What comes faster is
+    /// worth no more than as much again.
     pub body_grace: Duration,
     /// See there. A client that is slower all in all is closed, however regularly it drips.
     pub body_octets_per_second: u32,
@@ -83,6 +111,8 @@ pub struct Patience {
     pub grace: Duration,
     /// For a client to talk before our banner, which is the mark of a machine that does not listen.
     pub greeting: Duration,
+    /// The same for one of this machine or of a private network.
+    pub greeting_nearby: Duration,
     /// For the TLS handshake.
     pub handshake: Duration,
     /// For the client's FIN after we have closed.
@@ -93,8 +123,14 @@ pub struct Patience {
     pub proxy_header: Duration,
     /// For the answer to a recipient.
     pub recipient: Duration,
-    /// For a session as a whole; it ends at its next safe point after that.
+    /// For a session as a whole. Only a message that is coming in then may still come in.
     pub session: Duration,
+    /// What is left of any wait for the client while the server is busy (row D21).
+    pub stressed: Duration,
+    /// How often who waits looks whether the server has become busy.
+    pub stress_look: Duration,
+    /// From MAIL to the last octet of the message.
+    pub transaction: Duration,
     /// For the client to take what we send.
     pub write: Duration,
 }
@@ -106,15 +142,30 @@ impl Default for Patience {
             body_octets_per_second: 4096,
             error_pause: Duration::from_secs(1),
             grace: Duration::from_secs(20),
-            greeting: Duration::ZERO,
+            greeting: Duration::from_millis(200),
+            greeting_nearby: Duration::ZERO,
             handshake: Duration::from_secs(30),
             linger: Duration::from_secs(2),
             message: Duration::from_secs(60),
             proxy_header: Duration::from_secs(5),
             recipient: Duration::from_millis(4_500),
             session: Duration::from_secs(2 * 60 * 60),
+            stressed: Duration::from_secs(30),
+            stress_look: Duration::from_secs(15),
+            transaction: Duration::from_secs(60 * 60),
             write: Duration::from_secs(60),
         }
+    }
+}
+
+impl Patience {
+    /// Row A4. Machines of our own are known to listen, and are not made to wait.
+    fn before_greeting(&self, ip: IpAddr) -> Duration {
+        let is_nearby = match ip {
+            IpAddr::V4(v4) => v4.is_loopback() || v4.is_private() || v4.is_link_local(),
+            IpAddr::V6(v6) => v6.is_loopback() || v6.is_unique_local() || v6.is_unicast_link_local(),
+        };
+        if is_nearby { self.greeting_nearby } else { self.greeting }
     }
 }
 
@@ -123,7 +174,7 @@ pub(super) async fn run<H: Handler>(stream: TcpStream, ip: IpAddr, early: Early,
     metrics::counter!("syncmx_smtp_connections_total").increment(1);
     let open = OpenGauge::new();
     let mut session = Session::new(shared.settings.current(), ip);
-    if early == Early::Talk || has_talked_early(&stream, shared.patience.greeting).await {
+    if early == Early::Talk || has_talked_early(&stream, shared.patience.before_greeting(ip)).await {
         session.talked_early();
     } else if shared.refused.iter().any(|network| network.contains(ip)) {
         session.refuse_service();
@@ -186,7 +237,7 @@ async fn in_clear<H: Handler>(stream: TcpStream, session: Session, shared: &Shar
 
 async fn in_tls<H: Handler>(stream: TcpStream, mut session: Session, shared: &Shared<H>) -> io::Result<End> {
     let handshake = shared.certificates.acceptor().accept(stream);
-    let stream = timeout(shared.patience.handshake, handshake).await??;
+    let stream = timeout(shared.shrunk(shared.patience.handshake), handshake).await??;
     session.tls_started(tls::describe(stream.get_ref().1));
     metrics::counter!("syncmx_smtp_tls_handshakes_total").increment(1);
     match Conversation::new(stream, session, shared).hold().await? {
@@ -203,6 +254,7 @@ struct Conversation<'a, S, H> {
     shared: &'a Shared<H>,
     waiting: Waiting,
     body: Option<BodyClock>,
+    transaction: Begun,
     ends: Instant,
     told: Told,
 }
@@ -213,11 +265,32 @@ struct Waiting {
     since: Instant,
 }
 
-/// Since when a body has been coming, and how much of it has come.
-#[derive(Clone, Copy)]
+/// The number of the last transaction, and when it began.
+struct Begun {
+    number: u32,
+    at: Instant,
+}
+
+/// By when more of a body must come.
+#[derive(Clone, Copy, Debug)]
 struct BodyClock {
-    since: Instant,
+    due: Instant,
+    /// [`Session::body_octets`] when it was last looked at.
     octets: u64,
+    load: Load,
+}
+
+impl BodyClock {
+    /// What has come buys the time that it takes at the pace asked for, but never beyond `latest`: a burst at the
+    /// beginning does not pay for hours of silence. Stress takes back what was bought before.
+    fn count(&mut self, octets: u64, octets_per_second: u32, load: Load, latest: Instant) {
+        if octets == self.octets && load == self.load {
+            return;
+        }
+        let nanos = octets.saturating_sub(self.octets).saturating_mul(1_000_000_000);
+        let earned = Duration::from_nanos(nanos / u64::from(octets_per_second.max(1)));
+        *self = Self { due: (self.due + earned).min(latest), octets, load };
+    }
 }
 
 /// Whether the session knows that the server stops.
@@ -231,8 +304,9 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin, H: Handler> Conversation<'a, S, H> {
     fn new(stream: S, session: Session, shared: &'a Shared<H>) -> Self {
         let spool = Spool::new(Arc::clone(&shared.budget));
         let waiting = Waiting { exchanges: None, since: Instant::now() };
+        let transaction = Begun { number: session.mails(), at: Instant::now() };
         let ends = Instant::now() + shared.patience.session;
-        Self { stream, session, spool, shared, waiting, body: None, ends, told: Told::Nothing }
+        Self { stream, session, spool, shared, waiting, body: None, transaction, ends, told: Told::Nothing }
     }
 
     async fn hold(&mut self) -> io::Result<Stop> {
@@ -260,6 +334,7 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin, H: Handler> Conversation<'a, S, H> {
                     self.close().await;
                     return Ok(Stop::End(Some(reason)));
                 }
+                Step::DropBody => self.spool.restart(),
                 Step::Pause(pause) => tokio::time::sleep(pause).await,
                 Step::Receive => {
                     if self.receive().await? == 0 {
@@ -286,16 +361,25 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin, H: Handler> Conversation<'a, S, H> {
             tracing::warn!("recipient look-up took too long");
             RecipientAnswer::Refused(reply::STORE_UNAVAILABLE)
         });
-        // Row S15: a network that tries out addresses has a budget, too; what it asks is answered as ever, but for
-        // the last time.
         match answer {
-            RecipientAnswer::Refused(refusal)
-                if refusal.enhanced == reply::UNKNOWN_ADDRESS.enhanced
-                    && self.shared.throttle.unknown_recipient(client.ip) == Standing::Spent =>
-            {
+            RecipientAnswer::Refused(refusal) if self.standing_after(&refusal) == Standing::Spent => {
                 RecipientAnswer::Refused(Reply { trace: refusal.trace, ..reply::TOO_MANY_ERRORS })
             }
             RecipientAnswer::Accepted(_) | RecipientAnswer::Refused(_) => answer,
+        }
+    }
+
+    /// Row S15: a network that tries out addresses has a budget, too; what it asks is answered as ever, but for the last
+    /// time. Who goes on writing to an address that there was, has guessed nothing: its network is not shut out, but it
+    /// has no more traces of us than others.
+    fn standing_after(&self, refusal: &Reply) -> Standing {
+        let (throttle, ip) = (&self.shared.throttle, self.session.client().ip);
+        if refusal.code < 500 {
+            Standing::Fine
+        } else if refusal.enhanced == reply::ADDRESS_OFF.enhanced {
+            throttle.traces(ip, 1)
+        } else {
+            throttle.unknown_recipient(ip)
         }
     }
 
@@ -318,6 +402,7 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin, H: Handler> Conversation<'a, S, H> {
             Ok(body) => body,
             Err(error) => {
                 tracing::warn!(%error, "message body cannot be kept");
+                self.spool.restart();
                 let Envelope { reverse_path, recipients, .. } = envelope;
                 let recipients = recipients.into_iter().map(|recipient| recipient.path).collect();
                 let (cause, reply) = (Hindrance::NoRoom, reply::INSUFFICIENT_STORAGE);
@@ -344,68 +429,87 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin, H: Handler> Conversation<'a, S, H> {
         if self.waiting.exchanges != Some(exchanges) {
             self.waiting = Waiting { exchanges: Some(exchanges), since: Instant::now() };
         }
-        self.session.set_load(self.shared.busyness.load());
-        self.session.set_tls_room(self.tls_room());
-        let deadline = self.deadline();
-        let (session, shared) = (&mut self.session, self.shared);
-        let reading = read_some(&mut self.stream, |bytes| {
-            session.set_room(shared.room());
-            session.receive(bytes);
-        });
-        tokio::select! {
-            biased;
-            () = shared.shutdown.cancelled(), if self.told == Told::Nothing => {
-                self.told = Told::Stopping;
-                self.session.shut_down();
-                Ok(1)
+        loop {
+            self.session.set_load(self.shared.load());
+            let (ends, look) = (self.ends(), Instant::now() + self.shared.patience.stress_look);
+            // A client that never pauses for breath is not waited for, and has its end all the same.
+            if Instant::now() >= ends {
+                self.session.timed_out();
+                return Ok(1);
             }
-            read = timeout_at(deadline, reading) => {
-                let Ok(read) = read else {
-                    self.session.timed_out();
+            let deadline = self.deadline(ends);
+            let (session, shared) = (&mut self.session, self.shared);
+            let reading = read_some(&mut self.stream, |bytes| {
+                session.set_load(shared.load());
+                session.set_room(shared.room());
+                let tls_room = shared.tls_room(session);
+                session.set_tls_room(tls_room);
+                session.receive(bytes);
+            });
+            tokio::select! {
+                biased;
+                () = shared.shutdown.cancelled(), if self.told == Told::Nothing => {
+                    self.told = Told::Stopping;
+                    self.session.shut_down();
                     return Ok(1);
-                };
-                let octets = as_count(*read.as_ref().unwrap_or(&0));
-                metrics::counter!("syncmx_smtp_received_bytes_total").increment(octets);
-                if let Some(body) = &mut self.body {
-                    body.octets += octets;
                 }
-                read
+                read = timeout_at(deadline.min(look), reading) => match read {
+                    Ok(read) => {
+                        let octets = as_count(*read.as_ref().unwrap_or(&0));
+                        metrics::counter!("syncmx_smtp_received_bytes_total").increment(octets);
+                        return read;
+                    }
+                    Err(_) if deadline <= look => {
+                        self.session.timed_out();
+                        return Ok(1);
+                    }
+                    Err(_) => {}
+                },
             }
         }
     }
 
-    fn tls_room(&self) -> Room {
-        let client = self.session.client();
-        // Asked only while the client may say STARTTLS.
-        if client.tls.is_some() || self.session.is_reading_body() {
-            return Room::Enough;
+    /// The end of what the client is doing: its transaction, its session.
+    fn ends(&mut self) -> Instant {
+        let number = self.session.mails();
+        if self.transaction.number != number {
+            self.transaction = Begun { number, at: Instant::now() };
         }
-        match self.shared.throttle.handshakes(client.ip) {
-            Standing::Fine => Room::Enough,
-            Standing::Spent => Room::Scarce,
+        let transaction = self.transaction.at + self.shared.patience.transaction;
+        match self.session.stage() {
+            Stage::BetweenChunks | Stage::Body => transaction,
+            Stage::Envelope => transaction.min(self.ends),
+            Stage::NoTransaction | Stage::RefusedChunk => self.ends,
         }
     }
 
-    /// By when the client must have spoken: its next command or block, the pace of a body, the whole session.
-    fn deadline(&mut self) -> Instant {
-        let next = self.waiting.since + self.session.read_timeout();
-        if !self.session.is_reading_body() {
+    /// By when the client must have spoken: its next command or block, the pace of a body, and `ends`.
+    fn deadline(&mut self, ends: Instant) -> Instant {
+        let next = (self.waiting.since + self.session.read_timeout()).min(ends);
+        if !matches!(self.session.stage(), Stage::Body | Stage::RefusedChunk) {
             self.body = None;
-            return next.min(self.ends);
+            return next;
         }
-        let body = *self.body.get_or_insert(BodyClock { since: Instant::now(), octets: 0 });
+        let (now, load, octets) = (Instant::now(), self.shared.load(), self.session.body_octets());
         let Patience { body_grace, body_octets_per_second, .. } = self.shared.patience;
-        let earned = Duration::from_secs(body.octets / u64::from(body_octets_per_second.max(1)));
-        next.min(body.since + body_grace + earned)
+        let grace = self.shared.shrunk(body_grace);
+        let latest = match load {
+            Load::Calm => now + 2 * grace,
+            Load::Stressed => now + grace,
+        };
+        let body = self.body.get_or_insert(BodyClock { due: now + grace, octets, load });
+        body.count(octets, body_octets_per_second, load, latest);
+        next.min(body.due)
     }
 
     async fn send(&mut self, bytes: &[u8]) -> io::Result<()> {
         count_replies(bytes);
+        let write = self.shared.shrunk(self.shared.patience.write);
         let sending = async {
             self.stream.write_all(bytes).await?;
             self.stream.flush().await
         };
-        timeout(self.shared.patience.write, sending).await?
+        timeout(write, sending).await?
     }
 
     /// Says goodbye and waits for the client's FIN for a moment: closing on unread input would send a RST, and
@@ -498,3 +602,7 @@ impl Drop for OpenGauge {
 }
 
 const READ_OCTETS: usize = 16 * 1024;
+
+#[cfg(test)]
+#[path = "driver_tests.rs"]
+mod tests;

@@ -1,15 +1,18 @@
 //! The listening sockets: accepts, spawns a task for each connection, and stops in order.
 //!
 //! Promises that no accept error and no panic of a connection ends the server, that a refused peer is never waited
-//! for, and that on shutdown nobody new is taken while messages on their way are finished within the grace period.
+//! for, and that on shutdown nobody new is taken, who comes is told so (or waits for the server after us, where the
+//! socket is not ours), and messages on their way are finished within the grace period.
 
 use std::fs::File;
 use std::io;
 use std::net::{IpAddr, SocketAddr, TcpListener as StdListener};
+use std::os::fd::AsFd;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use rustix::io::Errno;
 use socket2::{Domain, SockRef, Socket, Type};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
@@ -24,7 +27,7 @@ use crate::smtp::session::{Settings, TlsPolicy};
 use crate::smtp::spool::Budget;
 use crate::smtp::throttle::{Place, Throttle};
 use crate::smtp::tls::{Certificates, Reloaded};
-use crate::smtp::{Handler, reply, room};
+use crate::smtp::{Handler, Reply, reply, room};
 
 pub use crate::smtp::driver::Patience;
 pub use crate::smtp::switch::{RoomSwitch, SettingsSwitch};
@@ -33,6 +36,7 @@ pub use crate::smtp::switch::{RoomSwitch, SettingsSwitch};
 #[derive(Debug)]
 pub struct Server {
     listeners: Vec<StdListener>,
+    origin: Origin,
     certificates: Certificates,
     settings: SettingsSwitch,
     disks: Vec<PathBuf>,
@@ -42,6 +46,14 @@ pub struct Server {
     max_connections_per_ip: usize,
     patience: Patience,
     room: RoomSwitch,
+}
+
+/// Whose the sockets are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Origin {
+    /// Somebody keeps them when we are gone.
+    Lent,
+    Ours,
 }
 
 /// The server cannot begin to listen.
@@ -80,7 +92,7 @@ impl Server {
             .iter()
             .map(|&address| listen(address).map_err(|source| BindError::Address { address, source }))
             .collect::<Result<_, _>>()?;
-        Self::on(listeners, config, tls, certificates)
+        Self::new(listeners, Origin::Ours, config, tls, certificates)
     }
 
     /// A server on sockets that listen already, handed over by the process before us or by a supervisor (socket
@@ -95,6 +107,16 @@ impl Server {
         tls: TlsPolicy,
         certificates: Certificates,
     ) -> Result<Self, BindError> {
+        Self::new(listeners, Origin::Lent, config, tls, certificates)
+    }
+
+    fn new(
+        listeners: Vec<StdListener>,
+        origin: Origin,
+        config: &config::Smtp,
+        tls: TlsPolicy,
+        certificates: Certificates,
+    ) -> Result<Self, BindError> {
         let balancers = networks("proxy_protocol_from", &config.proxy_protocol_from)?;
         let refused = networks("refuse_from", &config.refuse_from)?;
         let patience = Patience::default();
@@ -105,12 +127,14 @@ impl Server {
             command_timeout: config.timeouts.command,
             data_timeout: config.timeouts.data,
             error_pause: patience.error_pause,
+            stressed_timeout: patience.stressed,
             tls,
         };
         let (max_connections, max_connections_per_ip) =
             (config.max_connections, config.max_connections_per_ip);
         Ok(Self {
             listeners,
+            origin,
             certificates,
             settings: SettingsSwitch::new(settings),
             disks: Vec::new(),
@@ -126,8 +150,11 @@ impl Server {
     /// The same, with other waiting times (tests).
     #[must_use]
     pub fn with_patience(self, patience: Patience) -> Self {
-        let settings =
-            Settings { error_pause: patience.error_pause, ..Settings::clone(&self.settings.current()) };
+        let settings = Settings {
+            error_pause: patience.error_pause,
+            stressed_timeout: patience.stressed,
+            ..Settings::clone(&self.settings.current())
+        };
         let settings = SettingsSwitch::new(settings);
         Self { patience, settings, ..self }
     }
@@ -173,8 +200,16 @@ impl Server {
             shutdown: shutdown.clone(),
             throttle: Arc::new(Throttle::new(self.max_connections_per_ip)),
         });
-        let balancers = self.balancers.into();
-        let door = Door { shared, balancers, tasks: tasks.clone(), cut_off: cut_off.clone() };
+        let (closed_doors, is_over) = (TaskTracker::new(), CancellationToken::new());
+        let door = Door {
+            shared,
+            balancers: self.balancers.into(),
+            origin: self.origin,
+            tasks: tasks.clone(),
+            cut_off: cut_off.clone(),
+            closed_doors: closed_doors.clone(),
+            is_over: is_over.clone(),
+        };
         tasks.spawn(watch(self.certificates, shutdown.clone()));
         if !self.disks.is_empty() {
             tasks.spawn(room::watch(self.disks, self.settings, self.room, shutdown.clone()));
@@ -189,6 +224,9 @@ impl Server {
             cut_off.cancel();
             tasks.wait().await;
         }
+        is_over.cancel();
+        closed_doors.close();
+        closed_doors.wait().await;
     }
 }
 
@@ -203,8 +241,12 @@ struct Door<H> {
     shared: Arc<Shared<H>>,
     /// Whose connections begin with a PROXY header.
     balancers: Arc<[Network]>,
+    origin: Origin,
     tasks: TaskTracker,
     cut_off: CancellationToken,
+    /// Those who turn away whoever comes while the server drains, and the end of it.
+    closed_doors: TaskTracker,
+    is_over: CancellationToken,
 }
 
 impl<H> Clone for Door<H> {
@@ -212,8 +254,11 @@ impl<H> Clone for Door<H> {
         Self {
             shared: Arc::clone(&self.shared),
             balancers: Arc::clone(&self.balancers),
+            origin: self.origin,
             tasks: self.tasks.clone(),
             cut_off: self.cut_off.clone(),
+            closed_doors: self.closed_doors.clone(),
+            is_over: self.is_over.clone(),
         }
     }
 }
@@ -234,11 +279,15 @@ impl<H: Handler> Door<H> {
                 Err(error) => reserve.recover(&listener, &error).await,
             }
         }
+        // Who waits in the queue of a socket that somebody keeps is for the server after us (row X15).
+        if self.origin == Origin::Ours {
+            self.closed_doors.spawn(turn_all_away(listener, reserve, self.is_over));
+        }
     }
 
     fn admit(&self, stream: TcpStream, peer: IpAddr) {
         let Ok(seat) = Arc::clone(&self.shared.busyness.seats).try_acquire_owned() else {
-            return turn_away(&stream);
+            return turn_away(&stream, &reply::TOO_MANY_CONNECTIONS);
         };
         let comes_through = if self.balancers.iter().any(|network| network.contains(peer)) {
             // A balancer is never throttled itself: its clients are, once it has named them (row S6).
@@ -246,7 +295,7 @@ impl<H: Handler> Door<H> {
         } else {
             match self.place(peer) {
                 Some(place) => Through::Itself(place),
-                None => return turn_away(&stream),
+                None => return turn_away(&stream, &reply::TOO_MANY_CONNECTIONS),
             }
         };
         // Replies are small and go out in groups already.
@@ -280,7 +329,7 @@ impl<H: Handler> Door<H> {
                 };
                 match place {
                     Some(_place) => driver::run(stream, ip, early, shared).await,
-                    None => turn_away(&stream),
+                    None => turn_away(&stream, &reply::TOO_MANY_CONNECTIONS),
                 }
             }
             Through::Itself(_place) => driver::run(stream, peer, Early::Silence, shared).await,
@@ -298,40 +347,109 @@ enum Through {
     Itself(Place),
 }
 
+/// Row A2, while the server drains: until that is over, and then whoever is left in the queue.
+async fn turn_all_away(listener: TcpListener, mut reserve: Reserve, is_over: CancellationToken) {
+    while let Some(accepted) = is_over.run_until_cancelled(listener.accept()).await {
+        match accepted {
+            Ok((stream, _)) => turn_away(&stream, &reply::SHUTTING_DOWN),
+            Err(error) => reserve.recover(&listener, &error).await,
+        }
+    }
+    // It is still non-blocking: an empty queue is an error.
+    let Ok(listener) = listener.into_std() else { return };
+    for _ in 0..BACKLOG {
+        let Ok((stream, _)) = listener.accept() else { return };
+        turn_away(&stream, &reply::SHUTTING_DOWN);
+    }
+}
+
 /// Says 421 and closes. The socket is fresh: one line fits its buffer, or the peer does without.
-fn turn_away(stream: &TcpStream) {
+fn turn_away(stream: &impl AsFd, answer: &Reply) {
     metrics::counter!("syncmx_smtp_turned_away_total").increment(1);
-    let line = format!("{}\r\n", reply::TOO_MANY_CONNECTIONS.line());
+    let line = format!("{}\r\n", answer.line());
     let _sent = SockRef::from(stream).send(line.as_bytes());
 }
 
 /// A descriptor kept back, so that a peer can be turned away when there is none left (row X9).
-struct Reserve(Option<File>);
+struct Reserve {
+    kept: Option<File>,
+    /// When a failed accept was last spoken of, and how many were not since.
+    said: Option<Instant>,
+    unsaid: u64,
+}
+
+/// What to do after a failed accept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Afterwards {
+    /// One peer had gone before we took it, or could not be reached: the next one is another.
+    Next,
+    /// Out of memory, or what else the system has: the next one would fail as fast.
+    Pause,
+    /// Out of descriptors.
+    TurnAway,
+}
+
+impl Afterwards {
+    fn of(error: &io::Error) -> Self {
+        match Errno::from_io_error(error) {
+            Some(Errno::MFILE | Errno::NFILE) => Self::TurnAway,
+            Some(
+                Errno::CONNABORTED
+                | Errno::CONNRESET
+                | Errno::HOSTDOWN
+                | Errno::HOSTUNREACH
+                | Errno::INTR
+                | Errno::NETDOWN
+                | Errno::NETUNREACH
+                | Errno::NONET
+                | Errno::NOPROTOOPT
+                | Errno::PERM
+                | Errno::PROTO
+                | Errno::TIMEDOUT,
+            ) => Self::Next,
+            Some(_) | None => Self::Pause,
+        }
+    }
+}
 
 impl Reserve {
     fn new() -> Self {
-        Self(File::open("/dev/null").ok())
+        Self { kept: File::open("/dev/null").ok(), said: None, unsaid: 0 }
     }
 
-    /// After a failed accept: out of descriptors, or a peer that was gone before we took it. Goes on in any case.
+    /// After a failed accept. Goes on in any case.
     async fn recover(&mut self, listener: &TcpListener, error: &io::Error) {
         metrics::counter!("syncmx_smtp_accept_errors_total").increment(1);
-        tracing::warn!(%error, "accept failed");
-        if matches!(error.raw_os_error(), Some(ENFILE | EMFILE)) {
-            self.turn_one_away(listener).await;
+        if let Some(unsaid) = self.may_say(Instant::now()) {
+            tracing::warn!(%error, unsaid, "accept failed");
+        }
+        match Afterwards::of(error) {
+            Afterwards::Next => {}
+            Afterwards::Pause => tokio::time::sleep(ACCEPT_PAUSE).await,
+            Afterwards::TurnAway => self.turn_one_away(listener).await,
         }
     }
 
+    /// Once a second; then, how many have gone unsaid.
+    fn may_say(&mut self, now: Instant) -> Option<u64> {
+        if self.said.is_some_and(|said| now.saturating_duration_since(said) < SAYING_PAUSE) {
+            self.unsaid += 1;
+            return None;
+        }
+        self.said = Some(now);
+        Some(std::mem::take(&mut self.unsaid))
+    }
+
     async fn turn_one_away(&mut self, listener: &TcpListener) {
-        let had_one = self.0.take().is_some();
+        let had_one = self.kept.take().is_some();
         let waiting = tokio::time::timeout(ACCEPT_PAUSE, listener.accept());
         match waiting.await {
-            Ok(Ok((stream, _))) if had_one => turn_away(&stream),
+            Ok(Ok((stream, _))) if had_one => turn_away(&stream, &reply::TOO_MANY_CONNECTIONS),
             // Somebody else took the descriptor: the next round is not tried at once.
             Ok(Err(_)) => tokio::time::sleep(ACCEPT_PAUSE).await,
             Ok(Ok(_)) | Err(_) => {}
         }
-        *self = Self::new();
+        self.kept = File::open("/dev/null").ok();
     }
 }
 
@@ -375,10 +493,41 @@ fn plainly(error: &io::Error) -> String {
 
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 const BACKLOG: i32 = 1024;
-const EMFILE: i32 = 24;
-const ENFILE: i32 = 23;
+/// Between two lines of the log about it.
+const SAYING_PAUSE: Duration = Duration::from_secs(1);
 const WATCH_PAUSE: Duration = Duration::from_secs(5);
 /// Octets of message bodies on their way at once.
 const IN_FLIGHT_OCTETS: u64 = 1 << 30;
 /// What of it may be in memory before it is whole.
 const IN_MEMORY_OCTETS: u64 = 128 << 20;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn x9_whatever_accept_fails_for_it_does_not_spin() {
+        for (errno, afterwards) in [
+            (Errno::MFILE, Afterwards::TurnAway),
+            (Errno::NFILE, Afterwards::TurnAway),
+            (Errno::CONNABORTED, Afterwards::Next),
+            (Errno::PROTO, Afterwards::Next),
+            (Errno::INTR, Afterwards::Next),
+            (Errno::PERM, Afterwards::Next),
+            (Errno::NOBUFS, Afterwards::Pause),
+            (Errno::NOMEM, Afterwards::Pause),
+            (Errno::INVAL, Afterwards::Pause),
+        ] {
+            assert_eq!(Afterwards::of(&errno.into()), afterwards, "{errno}");
+        }
+        assert_eq!(Afterwards::of(&io::Error::other("of no number")), Afterwards::Pause);
+    }
+
+    #[test]
+    fn x9_failed_accepts_are_spoken_of_once_a_second() {
+        let (mut reserve, now) = (Reserve::new(), Instant::now());
+        let said: Vec<_> = (0..2500).map(|number| now + Duration::from_millis(number)).collect();
+        let said: Vec<u64> = said.into_iter().filter_map(|now| reserve.may_say(now)).collect();
+        assert_eq!(said, [0, 999, 999]);
+    }
+}

@@ -13,13 +13,13 @@ use bytes::BytesMut;
 
 use crate::address::EmailAddress;
 use crate::smtp::command::Command;
-use crate::smtp::data::Chunk;
+use crate::smtp::data::{Chunk, ChunkPosition};
 use crate::smtp::line::{Line, LineReader};
 use crate::smtp::tally::{Tally, Verdict};
 use crate::smtp::transaction::{AfterMessage, Phase, Transaction};
 use crate::smtp::{BodyDefect, Client, Hindrance, Recipient, RecipientAnswer, Reply, Unserved, reply};
 
-pub use crate::smtp::step::{CloseReason, Load, Room, Settings, Step, TlsPolicy};
+pub use crate::smtp::step::{CloseReason, Load, Room, Settings, Stage, Step, TlsPolicy};
 
 /// Transactions in one session (RFC 9422 MAILMAX).
 pub const MAX_MAILS: u32 = 1000;
@@ -42,6 +42,15 @@ pub struct Session {
     pub(super) tally: Tally,
     /// To be made before the replies go out.
     pub(super) pause: Option<Duration>,
+    pub(super) body: Holding,
+    pub(super) body_octets: u64,
+}
+
+/// Whether the driver keeps octets of a body for us.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Holding {
+    Nothing,
+    Something,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -82,12 +91,19 @@ impl Session {
             tls_room: Room::Enough,
             tally: Tally::default(),
             pause: None,
+            body: Holding::Nothing,
+            body_octets: 0,
         }
     }
 
     /// What to do next.
     pub fn next_step(&mut self) -> Step {
         loop {
+            // Row S16: whatever became of the transaction, what was kept of it is given back at once.
+            if self.body == Holding::Something && !self.phase.wants_body(self.settings.max_message_bytes) {
+                self.body = Holding::Nothing;
+                return Step::DropBody;
+            }
             // A client that pipelines commands without end does not make us hoard replies.
             if self.replies.len() >= REPLY_BATCH_OCTETS {
                 return self.pause_or_send();
@@ -131,7 +147,7 @@ impl Session {
             RecipientAnswer::Refused(refusal) => {
                 transaction.refused_recipients += 1;
                 // Row S15: whoever tries out addresses does not get to try many.
-                if refusal.code >= 500 && self.tally.unknown_recipient() == Verdict::Spent {
+                if refusal.code >= 500 && self.tally.unknown_recipient(self.load) == Verdict::Spent {
                     let last = Reply { trace: refusal.trace, ..reply::TOO_MANY_ERRORS };
                     return self.close_unserved(*transaction, last, CloseReason::Harvesting);
                 }
@@ -179,7 +195,10 @@ impl Session {
         match &mut self.phase {
             Phase::BetweenChunks(transaction, _)
             | Phase::ReadingChunk(transaction, _)
-            | Phase::ReadingData(transaction, _) => transaction.refusal = Some(refusal),
+            | Phase::ReadingData(transaction, _) => {
+                transaction.refusal = Some(refusal);
+                self.body = Holding::Nothing;
+            }
             Phase::Closed(_)
             | Phase::Closing(_)
             | Phase::Greeting
@@ -233,26 +252,36 @@ impl Session {
         self.load = load;
     }
 
-    /// Whether the client is in the middle of a message, its own or one that is refused.
+    /// What the client is in the middle of.
     #[must_use]
-    pub const fn is_reading_body(&self) -> bool {
+    pub const fn stage(&self) -> Stage {
         match self.phase {
-            Phase::BetweenChunks(..)
-            | Phase::ReadingChunk(..)
-            | Phase::ReadingData(..)
-            | Phase::SwallowingChunk(..) => true,
+            Phase::BetweenChunks(..) => Stage::BetweenChunks,
+            Phase::ReadingChunk(..) | Phase::ReadingData(..) => Stage::Body,
+            Phase::SwallowingChunk(..) => Stage::RefusedChunk,
+            Phase::InTransaction(_) | Phase::RecipientAsked(..) => Stage::Envelope,
             Phase::Closed(_)
             | Phase::Closing(_)
             | Phase::Greeting
-            | Phase::InTransaction(_)
             | Phase::MessageAsked(..)
             | Phase::Ready
-            | Phase::RecipientAsked(..)
             | Phase::Refused
             | Phase::StartingTls
             | Phase::TraceAsked(..)
-            | Phase::TraceDue(..) => false,
+            | Phase::TraceDue(..) => Stage::NoTransaction,
         }
+    }
+
+    /// How many transactions have been begun: the number of the last one.
+    #[must_use]
+    pub const fn mails(&self) -> u32 {
+        self.mails
+    }
+
+    /// Octets of messages that have come so far, kept or not. Commands between chunks are none.
+    #[must_use]
+    pub const fn body_octets(&self) -> u64 {
+        self.body_octets
     }
 
     /// How long to wait for the client in [`Step::Receive`], from when [`Self::exchanges`] last changed.
@@ -277,7 +306,7 @@ impl Session {
         };
         match self.load {
             Load::Calm => calm,
-            Load::Stressed => calm.min(STRESSED_TIMEOUT),
+            Load::Stressed => calm.min(self.settings.stressed_timeout),
         }
     }
 
@@ -349,7 +378,7 @@ impl Session {
         }
         let command = match self.lines.next_line(&mut self.input) {
             Some(Line::Complete(line)) => Command::parse(&line),
-            Some(Line::TooLong) => Command::Replied(reply::LINE_TOO_LONG),
+            Some(Line::TooLong(verb)) => Command::unread(&verb, reply::LINE_TOO_LONG),
             None => return self.wait_for_command(phase),
         };
         self.exchanges += 1;
@@ -387,6 +416,9 @@ impl Session {
             (P::InTransaction(transaction), C::Bdat(size_bytes, position)) => {
                 self.first_chunk(transaction, size_bytes, position)
             }
+            (phase @ P::BetweenChunks(..), C::Bdat(0, ChunkPosition::More)) => {
+                self.idle(phase, &reply::CHUNK_OK)
+            }
             (P::BetweenChunks(transaction, before_bytes), C::Bdat(size_bytes, position)) => {
                 (P::ReadingChunk(transaction, Chunk::new(before_bytes, size_bytes, position)), None)
             }
@@ -402,9 +434,13 @@ impl Session {
             (P::BetweenChunks(..) | P::InTransaction(_) | P::Ready, C::Rset) => {
                 self.idle(P::Ready, &reply::RESET_OK)
             }
+            (P::InTransaction(mut transaction), C::RefusedRecipient(reply)) => {
+                transaction.refused_recipients += 1;
+                self.idle(P::InTransaction(transaction), &reply)
+            }
             (
                 phase @ (P::BetweenChunks(..) | P::Greeting | P::InTransaction(_) | P::Ready),
-                C::Replied(reply),
+                C::Replied(reply) | C::RefusedRecipient(reply),
             ) => self.idle(phase, &reply),
             (P::BetweenChunks(..) | P::Greeting | P::InTransaction(_) | P::Ready, C::Quit) => {
                 self.leave(&reply::BYE, CloseReason::Quit)
@@ -445,6 +481,7 @@ impl Session {
             | C::Helo(_)
             | C::Mail(_)
             | C::Rcpt(_)
+            | C::RefusedRecipient(_)
             | C::Replied(_)
             | C::Rset
             | C::StartTls => self.stay(Phase::Refused, &reply::BAD_SEQUENCE),
@@ -453,7 +490,7 @@ impl Session {
 
     /// RFC 5321 section 4.1.4: EHLO and HELO clear what was open.
     fn greet(&mut self, name: String, greeted: Greeted) -> (Phase, Option<Step>) {
-        if self.tally.idle_command() == Verdict::Spent {
+        if self.tally.idle_command(self.load) == Verdict::Spent {
             return self.leave(&reply::TOO_MANY_ERRORS, CloseReason::TooManyErrors);
         }
         self.client.helo = name;
@@ -531,7 +568,7 @@ impl Session {
         if reply.code >= 500 {
             return self.stay(phase, reply);
         }
-        let verdict = self.tally.idle_command();
+        let verdict = self.tally.idle_command(self.load);
         self.weigh(verdict, phase, reply)
     }
 
@@ -614,7 +651,5 @@ fn sendable(line: &str) -> impl Iterator<Item = u8> + '_ {
 const MAX_REPLY_OCTETS: usize = 512;
 const REPLY_BATCH_OCTETS: usize = 4096;
 const MAX_PAUSE: Duration = Duration::from_secs(5);
-/// Row D21: what is left of any timeout when the server is busy.
-const STRESSED_TIMEOUT: Duration = Duration::from_secs(30);
 /// The first octet of a TLS record that begins a handshake (RFC 8446 section 5.1).
 const TLS_HANDSHAKE: u8 = 0x16;

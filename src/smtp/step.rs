@@ -21,6 +21,8 @@ pub struct Settings {
     pub data_timeout: Duration,
     /// The pause before the answer to each error beyond the first few.
     pub error_pause: Duration,
+    /// What is left of any of these waits while the server is busy.
+    pub stressed_timeout: Duration,
     /// STARTTLS.
     pub tls: TlsPolicy,
 }
@@ -49,6 +51,8 @@ pub enum Step {
     AskTrace(Box<Unserved>),
     /// Close the connection. Nothing follows.
     Close(CloseReason),
+    /// What there is of the body belongs to no message any more: give back what it takes.
+    DropBody,
     /// Let this much time pass: the client makes too many mistakes.
     Pause(Duration),
     /// Wait for the client, then `Session::receive`.
@@ -90,6 +94,21 @@ pub enum CloseReason {
     TooManyMails,
     /// A chunk whose size cannot be read.
     UncountedChunk,
+}
+
+/// What the client is in the middle of, as far as deadlines go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stage {
+    /// The octets of a message.
+    Body,
+    /// A message of which chunks have come; the next command is waited for.
+    BetweenChunks,
+    /// A transaction of which no octet of the message has come.
+    Envelope,
+    /// No transaction.
+    NoTransaction,
+    /// The octets of a chunk that is refused.
+    RefusedChunk,
 }
 
 /// Whether there is room for another message.

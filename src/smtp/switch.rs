@@ -67,6 +67,7 @@ mod tests {
             command_timeout: Duration::from_secs(3),
             data_timeout: Duration::from_secs(4),
             error_pause: Duration::from_secs(5),
+            stressed_timeout: Duration::from_secs(6),
             tls: TlsPolicy::Offered,
         };
         let switch = SettingsSwitch::new(first);

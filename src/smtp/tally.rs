@@ -10,10 +10,14 @@ pub(super) const SOFT_ERRORS: u32 = 5;
 pub(super) const HARD_ERRORS: u32 = 10;
 /// The same when the server is busy.
 pub(super) const HARD_ERRORS_STRESSED: u32 = 3;
-/// NOOP, RSET, VRFY, HELP, hellos and repeated recipients since the last message (SMTP S2).
+/// NOOP, RSET, VRFY, HELP, hellos, empty chunks and repeated recipients since the last message (SMTP S2).
 pub(super) const MAX_IDLE_COMMANDS: u32 = 100;
+/// The same when the server is busy.
+pub(super) const MAX_IDLE_COMMANDS_STRESSED: u32 = 25;
 /// Recipients that do not exist, in one session (SMTP S15). Old address lists of honest senders stay below.
 pub(super) const MAX_UNKNOWN_RECIPIENTS: u32 = 20;
+/// The same when the server is busy.
+pub(super) const MAX_UNKNOWN_RECIPIENTS_STRESSED: u32 = 5;
 
 /// What has been counted.
 #[derive(Clone, Copy, Debug, Default)]
@@ -52,15 +56,23 @@ impl Tally {
     }
 
     /// A command that brings no mail nearer.
-    pub(super) const fn idle_command(&mut self) -> Verdict {
+    pub(super) const fn idle_command(&mut self, load: Load) -> Verdict {
         self.idle_commands += 1;
-        if self.idle_commands > MAX_IDLE_COMMANDS { Verdict::Spent } else { Verdict::Fine }
+        let most = match load {
+            Load::Calm => MAX_IDLE_COMMANDS,
+            Load::Stressed => MAX_IDLE_COMMANDS_STRESSED,
+        };
+        if self.idle_commands > most { Verdict::Spent } else { Verdict::Fine }
     }
 
     /// A recipient does not exist.
-    pub(super) const fn unknown_recipient(&mut self) -> Verdict {
+    pub(super) const fn unknown_recipient(&mut self, load: Load) -> Verdict {
         self.unknown_recipients += 1;
-        if self.unknown_recipients > MAX_UNKNOWN_RECIPIENTS { Verdict::Spent } else { Verdict::Fine }
+        let most = match load {
+            Load::Calm => MAX_UNKNOWN_RECIPIENTS,
+            Load::Stressed => MAX_UNKNOWN_RECIPIENTS_STRESSED,
+        };
+        if self.unknown_recipients > most { Verdict::Spent } else { Verdict::Fine }
     }
 }
 
@@ -82,10 +94,15 @@ mod tests {
 
     #[test]
     fn the_limit_of_idle_commands_and_unknown_recipients_is_taken_and_one_more_is_not() {
-        let mut tally = Tally::default();
-        assert!((0..MAX_IDLE_COMMANDS).all(|_| tally.idle_command() == Verdict::Fine));
-        assert_eq!(tally.idle_command(), Verdict::Spent);
-        assert!((0..MAX_UNKNOWN_RECIPIENTS).all(|_| tally.unknown_recipient() == Verdict::Fine));
-        assert_eq!(tally.unknown_recipient(), Verdict::Spent);
+        for (load, idle, unknown) in [
+            (Load::Calm, MAX_IDLE_COMMANDS, MAX_UNKNOWN_RECIPIENTS),
+            (Load::Stressed, MAX_IDLE_COMMANDS_STRESSED, MAX_UNKNOWN_RECIPIENTS_STRESSED),
+        ] {
+            let mut tally = Tally::default();
+            assert!((0..idle).all(|_| tally.idle_command(load) == Verdict::Fine));
+            assert_eq!(tally.idle_command(load), Verdict::Spent);
+            assert!((0..unknown).all(|_| tally.unknown_recipient(load) == Verdict::Fine));
+            assert_eq!(tally.unknown_recipient(load), Verdict::Spent);
+        }
     }
 }

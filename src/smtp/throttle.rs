@@ -23,6 +23,8 @@ const HANDSHAKES_A_MINUTE: [f64; LEVELS] = [300.0, 1200.0, 4800.0];
 const OPEN_FACTORS: [usize; LEVELS] = [1, 4, 16];
 /// Under stress a network gets this part of its connections.
 const STRESS_DIVISOR: usize = 4;
+/// And this part of its new connections.
+const STRESSED_RATE_DIVISOR: f64 = 4.0;
 const LEVELS: usize = 3;
 const SHARDS: usize = 16;
 const NETWORKS_PER_SHARD: usize = 8192;
@@ -94,7 +96,7 @@ impl Throttle {
         };
         for network in networks(ip) {
             let allowed = (self.max_open.saturating_mul(factor(network.level)) / divisor).max(1);
-            if self.with(network, now, |record| record.is_over(network.level, allowed, ip, now)) {
+            if self.with(network, now, |record| record.is_over(network.level, allowed, load, ip, now)) {
                 return None;
             }
         }
@@ -114,11 +116,12 @@ impl Throttle {
     }
 
     fn unknown_recipient_at(&self, ip: IpAddr, now: Instant) -> Standing {
-        let over = networks(ip).map(|network| {
+        let over = counted(ip).map(|network| {
             let most = limit(UNKNOWN_AN_HOUR, network.level);
             self.with(network, now, |record| record.unknown.add(1.0, HOUR, most, now) > most)
         });
-        if over.contains(&true) { Standing::Spent } else { Standing::Fine }
+        // Each of them counts it.
+        if over.fold(false, |any, over| any | over) { Standing::Spent } else { Standing::Fine }
     }
 
     /// So many traces are to be written for a client there.
@@ -128,14 +131,14 @@ impl Throttle {
 
     fn traces_at(&self, ip: IpAddr, count: usize, now: Instant) -> Standing {
         let count = u32::try_from(count).map_or(f64::INFINITY, f64::from);
-        let has_room = networks(ip).iter().all(|network| {
+        let has_room = counted(ip).all(|network| {
             let most = limit(TRACES_A_MINUTE, network.level);
-            self.with(*network, now, |record| record.traces.now(MINUTE, most, now) + count <= most)
+            self.with(network, now, |record| record.traces.now(MINUTE, most, now) + count <= most)
         });
         if !has_room {
             return Standing::Spent;
         }
-        for network in networks(ip) {
+        for network in counted(ip) {
             let most = limit(TRACES_A_MINUTE, network.level);
             self.with(network, now, |record| record.traces.add(count, MINUTE, most, now));
         }
@@ -148,9 +151,9 @@ impl Throttle {
     }
 
     fn handshakes_at(&self, ip: IpAddr, now: Instant) -> Standing {
-        let is_spent = networks(ip).iter().filter(|network| is_counted(ip, network.level)).any(|network| {
+        let is_spent = counted(ip).any(|network| {
             let most = limit(HANDSHAKES_A_MINUTE, network.level);
-            self.with(*network, now, |record| record.handshakes.now(MINUTE, most, now) >= most)
+            self.with(network, now, |record| record.handshakes.now(MINUTE, most, now) >= most)
         });
         if is_spent { Standing::Spent } else { Standing::Fine }
     }
@@ -215,14 +218,18 @@ impl Record {
         }
     }
 
-    fn is_over(&mut self, level: usize, allowed: usize, ip: IpAddr, now: Instant) -> bool {
+    fn is_over(&mut self, level: usize, allowed: usize, load: Load, ip: IpAddr, now: Instant) -> bool {
         if !is_counted(ip, level) {
             return false;
         }
         let connects = limit(CONNECTS_A_MINUTE, level);
         let unknown = limit(UNKNOWN_AN_HOUR, level);
+        let most = match load {
+            Load::Calm => connects,
+            Load::Stressed => connects / STRESSED_RATE_DIVISOR,
+        };
         self.open >= allowed
-            || (!ip.is_loopback() && self.connects.now(MINUTE, connects, now) >= connects)
+            || (!ip.is_loopback() && self.connects.now(MINUTE, connects, now) >= most)
             || self.unknown.now(HOUR, unknown, now) >= unknown
     }
 }
@@ -267,6 +274,10 @@ fn networks(ip: IpAddr) -> [Network; LEVELS] {
         Network { prefix: middle, level: 1 },
         Network { prefix: wide, level: 2 },
     ]
+}
+
+fn counted(ip: IpAddr) -> impl Iterator<Item = Network> {
+    networks(ip).into_iter().filter(move |network| is_counted(ip, network.level))
 }
 
 /// Loopback is this machine, not a network that somebody holds: only its single addresses are counted.
@@ -343,6 +354,14 @@ mod tests {
         assert_eq!((0..1000).filter(|_| admit(now)).count(), 600);
         assert!(!admit(now));
         assert!(admit(now + Duration::from_secs(1)));
+    }
+
+    #[test]
+    fn under_stress_a_network_gets_a_quarter_of_its_new_connections() {
+        let (throttle, now) = (Arc::new(Throttle::new(50)), Instant::now());
+        let admit = || throttle.admit(v4(1), Load::Stressed, now).is_some();
+        assert_eq!((0..1000).filter(|_| admit()).count(), 150);
+        assert!(throttle.admit(v4(1), Load::Calm, now).is_some());
     }
 
     #[test]

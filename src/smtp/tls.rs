@@ -3,7 +3,7 @@
 //!
 //! Promises TLS 1.2 and 1.3 through aws-lc alone, no TLS 1.3 session tickets (Outlook hangs up on them), the first
 //! certificate for any name that has none of its own, and that [`Certificates::reload`] leaves all as it was when
-//! one file is broken. A self-signed certificate is what opportunistic TLS between mail servers lives with.
+//! one file is broken, or a certificate that has run out would take the place of one that has not. A self-signed certificate is what opportunistic TLS between mail servers lives with.
 
 use std::collections::HashMap;
 use std::fs::{self, OpenOptions};
@@ -21,14 +21,23 @@ use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use tokio_rustls::TlsAcceptor;
 
+use crate::certificate::Facts;
 use crate::config;
+use crate::time::Timestamp;
 
 /// The certificate in use. Clones share it.
 #[derive(Clone, Debug)]
 pub struct Certificates {
     files: Arc<Files>,
-    current: Arc<RwLock<Arc<ServerConfig>>>,
+    current: Arc<RwLock<InUse>>,
     seen: Arc<Mutex<Stamp>>,
+}
+
+/// What handshakes are made with.
+#[derive(Clone, Debug)]
+struct InUse {
+    config: Arc<ServerConfig>,
+    keys: Arc<ByName>,
 }
 
 /// Each file, when it was last changed and how long it was.
@@ -74,6 +83,21 @@ struct ByName {
     named: HashMap<String, Arc<CertifiedKey>>,
 }
 
+impl ByName {
+    /// Each name, none for the first, and its certificate.
+    fn all(&self) -> impl Iterator<Item = (Option<&str>, &CertifiedKey)> {
+        let named = self.named.iter().map(|(name, key)| (Some(name.as_str()), key.as_ref()));
+        std::iter::once((None, self.first.as_ref())).chain(named)
+    }
+
+    fn of(&self, name: Option<&str>) -> Option<&CertifiedKey> {
+        match name {
+            Some(name) => self.named.get(name).map(AsRef::as_ref),
+            None => Some(&self.first),
+        }
+    }
+}
+
 impl ResolvesServerCert for ByName {
     /// RFC 8461 section 5: an unknown name, or none, is no reason to refuse.
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
@@ -93,6 +117,12 @@ pub enum TlsError {
         hostname: String,
         /// Why.
         source: rcgen::Error,
+    },
+    /// The certificate in use is still valid, and the one that is to take its place is not any more.
+    #[error("{certificate}: the certificate there has run out, the one in use has not")]
+    RunOut {
+        /// The certificate file.
+        certificate: PathBuf,
     },
     /// A file holds no PEM of the kind that belongs there.
     #[error("{path}: {detail}")]
@@ -135,18 +165,43 @@ impl Certificates {
         };
         let files = Files { first, folder: data_folder.join("certificates") };
         let seen = Arc::new(Mutex::new(files.stamp()));
-        let current = Arc::new(RwLock::new(Arc::new(files.read()?)));
+        let current = Arc::new(RwLock::new(files.read()?));
         Ok(Self { files: Arc::new(files), current, seen })
     }
 
     /// Reads the files again; new handshakes use what is in them.
     ///
     /// # Errors
-    /// If they cannot be used. The certificate then stays what it was.
+    /// If they cannot be used, or one has run out and the one in use has not. The certificates then stay what they were,
+    /// and `syncmx_tls_reloads_failed_total` counts it.
     pub fn reload(&self) -> Result<(), TlsError> {
-        let fresh = Arc::new(self.files.read()?);
+        let read = self.files.read().and_then(|fresh| {
+            self.check_valid_in_place_of_valid(&fresh, Timestamp::now())?;
+            Ok(fresh)
+        });
+        let fresh =
+            read.inspect_err(|_| metrics::counter!("syncmx_tls_reloads_failed_total").increment(1))?;
         *self.current.write().unwrap_or_else(PoisonError::into_inner) = fresh;
         Ok(())
+    }
+
+    fn check_valid_in_place_of_valid(&self, fresh: &InUse, now: Timestamp) -> Result<(), TlsError> {
+        let current = self.current();
+        for (name, key) in fresh.keys.all() {
+            let was_valid = current.keys.of(name).is_some_and(|key| !has_run_out(key, now));
+            if was_valid && has_run_out(key, now) {
+                let certificate = match name {
+                    Some(name) => self.files.folder.join(name).join(CHAIN_FILE),
+                    None => self.files.first.certificate.clone(),
+                };
+                return Err(TlsError::RunOut { certificate });
+            }
+        }
+        Ok(())
+    }
+
+    fn current(&self) -> InUse {
+        self.current.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Reads the files again if they have changed since they were last looked at, so that broken ones are
@@ -196,7 +251,7 @@ impl Certificates {
 
     /// For the next handshake.
     pub(super) fn acceptor(&self) -> TlsAcceptor {
-        Arc::clone(&self.current.read().unwrap_or_else(PoisonError::into_inner)).into()
+        self.current().config.into()
     }
 }
 
@@ -218,7 +273,7 @@ impl Files {
         let entries = fs::read_dir(&self.folder).into_iter().flatten().flatten();
         let entries = entries.filter(|entry| entry.path().is_dir());
         let pair =
-            |folder: PathBuf| Pair { certificate: folder.join("fullchain.pem"), key: folder.join("key.pem") };
+            |folder: PathBuf| Pair { certificate: folder.join(CHAIN_FILE), key: folder.join("key.pem") };
         let named = |entry: fs::DirEntry| {
             Some((entry.file_name().to_str()?.to_ascii_lowercase(), pair(entry.path())))
         };
@@ -227,19 +282,20 @@ impl Files {
         named
     }
 
-    fn read(&self) -> Result<ServerConfig, TlsError> {
+    fn read(&self) -> Result<InUse, TlsError> {
         let first = Arc::new(self.first.read()?);
         let read = |(name, pair): (String, Pair)| Ok((name, Arc::new(pair.read()?)));
         let named = self.named().into_iter().map(read).collect::<Result<_, TlsError>>()?;
+        let keys = Arc::new(ByName { first, named });
         let versions = [&rustls::version::TLS13, &rustls::version::TLS12];
         let mut config = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
             .with_protocol_versions(&versions)
             .map_err(|source| self.first.mismatch(source))?
             .with_no_client_auth()
-            .with_cert_resolver(Arc::new(ByName { first, named }));
+            .with_cert_resolver(Arc::clone(&keys) as Arc<dyn ResolvesServerCert>);
         // Row B10: Exchange Online closes the connection on a NewSessionTicket.
         config.send_tls13_tickets = 0;
-        Ok(config)
+        Ok(InUse { config: Arc::new(config), keys })
     }
 }
 
@@ -267,6 +323,12 @@ impl Pair {
         }
         Ok(chain)
     }
+}
+
+/// One whose dates cannot be read is taken as it is.
+fn has_run_out(key: &CertifiedKey, now: Timestamp) -> bool {
+    let facts = key.cert.first().map(Facts::read);
+    facts.is_some_and(|facts| facts.is_ok_and(|facts| facts.not_after < now))
 }
 
 fn pem_error(path: &Path, error: rustls_pki_types::pem::Error) -> TlsError {
@@ -322,6 +384,8 @@ fn write(path: &Path, text: &str, mode: u32) -> Result<(), TlsError> {
         .and_then(|()| fs::rename(&fresh, path))
         .map_err(unusable)
 }
+
+const CHAIN_FILE: &str = "fullchain.pem";
 
 /// `TLSv1.3 TLS13_AES_128_GCM_SHA256`, as the trace shows it.
 pub(super) fn describe(connection: &rustls::ServerConnection) -> String {
@@ -379,6 +443,63 @@ mod tests {
         assert_eq!(certificates.reload_if_changed().unwrap(), Reloaded::Fresh);
         assert_eq!(certificates.reload_if_changed().unwrap(), Reloaded::Unchanged);
         assert_ne!(Arc::as_ptr(certificates.acceptor().config()), before);
+    }
+
+    /// A pair whose validity ends in this year.
+    fn write_pair(certificate: &Path, key: &Path, until: i32) {
+        let made = rcgen::KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256).unwrap();
+        let mut params = rcgen::CertificateParams::new(["mx.example.test".to_owned()]).unwrap();
+        params.not_before = rcgen::date_time_ymd(2020, 1, 1);
+        params.not_after = rcgen::date_time_ymd(until, 1, 1);
+        fs::create_dir_all(certificate.parent().unwrap()).unwrap();
+        fs::write(certificate, params.self_signed(&made).unwrap().pem()).unwrap();
+        fs::write(key, made.serialize_pem()).unwrap();
+    }
+
+    #[test]
+    fn x16_a_certificate_that_has_run_out_does_not_take_the_place_of_one_that_has_not() {
+        let folder = tempfile::tempdir().unwrap();
+        let named = folder.path().join("certificates/mx.other.test");
+        let first = (folder.path().join("first.pem"), folder.path().join("first-key.pem"));
+        let pairs = [
+            (None, first.clone()),
+            (Some("mx.other.test"), (named.join("fullchain.pem"), named.join("key.pem"))),
+        ];
+        let tls = config::Tls { certificate: Some(first.0), key: Some(first.1), ..config::Tls::default() };
+        for (_, (certificate, key)) in &pairs {
+            write_pair(certificate, key, 2100);
+        }
+        let certificates = Certificates::load(&tls, folder.path(), "mx.example.test").unwrap();
+        for (name, (certificate, key)) in &pairs {
+            let name = name.unwrap_or("mx.example.test");
+            let before = served(&certificates, name);
+            write_pair(certificate, key, 2021);
+            let error = certificates.reload_if_changed().unwrap_err();
+            let expected = format!(
+                "{}: the certificate there has run out, the one in use has not",
+                certificate.display()
+            );
+            assert_eq!(error.to_string(), expected);
+            assert_eq!(served(&certificates, name), before);
+            write_pair(certificate, key, 2101);
+            assert_eq!(certificates.reload_if_changed().unwrap(), Reloaded::Fresh);
+            assert_ne!(served(&certificates, name), before);
+        }
+    }
+
+    #[test]
+    fn x16_where_the_one_in_use_has_run_out_any_other_is_as_good() {
+        let folder = tempfile::tempdir().unwrap();
+        let (certificate, key) = (folder.path().join("first.pem"), folder.path().join("first-key.pem"));
+        let tls = config::Tls {
+            certificate: Some(certificate.clone()),
+            key: Some(key.clone()),
+            ..config::Tls::default()
+        };
+        write_pair(&certificate, &key, 2021);
+        let certificates = Certificates::load(&tls, folder.path(), "mx.example.test").unwrap();
+        write_pair(&certificate, &key, 2022);
+        certificates.reload().unwrap();
     }
 
     /// The leaf that a client which names this server gets.

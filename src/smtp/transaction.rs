@@ -6,7 +6,7 @@
 use crate::address::EmailAddress;
 use crate::smtp::command::Mail;
 use crate::smtp::data::{Chunk, ChunkPosition, DataReader, FLOOD_FACTOR, Progress, take_counted};
-use crate::smtp::session::{MAX_MAILS, Session};
+use crate::smtp::session::{Holding, MAX_MAILS, Session};
 use crate::smtp::step::{CloseReason, Room, Step, TlsPolicy};
 use crate::smtp::{BodyDefect, Envelope, ForwardPath, Hindrance, Recipient, Reply, Unserved, reply};
 
@@ -42,6 +42,29 @@ pub(super) enum Phase {
     Closing(CloseReason),
     /// The driver has been told.
     Closed(CloseReason),
+}
+
+impl Phase {
+    /// Whether what has come of a message may still be asked for.
+    pub(super) const fn wants_body(&self, max_bytes: u64) -> bool {
+        match self {
+            Self::BetweenChunks(..) => true,
+            Self::ReadingChunk(_, chunk) => chunk.total_bytes <= max_bytes,
+            Self::ReadingData(_, reader) => reader.defect().is_none(),
+            Self::Closed(_)
+            | Self::Closing(_)
+            | Self::Greeting
+            | Self::InTransaction(_)
+            | Self::MessageAsked(..)
+            | Self::Ready
+            | Self::RecipientAsked(..)
+            | Self::Refused
+            | Self::StartingTls
+            | Self::SwallowingChunk(..)
+            | Self::TraceAsked(..)
+            | Self::TraceDue(..) => false,
+        }
+    }
 }
 
 /// What stands between MAIL and the end of the message.
@@ -100,7 +123,7 @@ impl Session {
 
     pub(super) fn recipient(
         &mut self,
-        transaction: Box<Transaction>,
+        mut transaction: Box<Transaction>,
         path: ForwardPath,
     ) -> (Phase, Option<Step>) {
         let (cause, refusal) = if needs_smtputf8(&path) && !transaction.smtputf8 {
@@ -114,6 +137,7 @@ impl Session {
             let question = Step::AskRecipient(path.clone());
             return (Phase::RecipientAsked(transaction, path), Some(question));
         };
+        transaction.refused_recipients += 1;
         let reverse_path = transaction.reverse_path.clone();
         let unserved = Unserved { reverse_path, recipients: vec![path], cause, reply: refusal };
         let after = Box::new(Phase::InTransaction(transaction));
@@ -126,7 +150,12 @@ impl Session {
         }
         self.say(&reply::SEND_DATA);
         let reader = DataReader::new(self.settings.max_message_bytes);
-        (Phase::ReadingData(transaction, reader), Some(Step::StartBody))
+        (Phase::ReadingData(transaction, reader), Some(self.start_body()))
+    }
+
+    const fn start_body(&mut self) -> Step {
+        self.body = Holding::Something;
+        Step::StartBody
     }
 
     pub(super) fn read_data(
@@ -134,7 +163,9 @@ impl Session {
         transaction: Box<Transaction>,
         mut reader: DataReader,
     ) -> Option<Step> {
+        let before = self.input.len();
         let kept = reader.read(&mut self.input);
+        self.count_body(before);
         if !kept.is_empty() {
             self.phase = Phase::ReadingData(transaction, reader);
             return Some(Step::Append(kept));
@@ -158,10 +189,22 @@ impl Session {
     ) -> (Phase, Option<Step>) {
         match transaction.without_recipients() {
             Some(refusal) => self.refuse_chunk(Phase::InTransaction(transaction), size_bytes, refusal),
+            None if size_bytes == 0 && position == ChunkPosition::More => {
+                let start = self.start_body();
+                let (phase, _) = self.idle(Phase::BetweenChunks(transaction, 0), &reply::CHUNK_OK);
+                (phase, Some(start))
+            }
             None => {
-                (Phase::ReadingChunk(transaction, Chunk::new(0, size_bytes, position)), Some(Step::StartBody))
+                let start = self.start_body();
+                (Phase::ReadingChunk(transaction, Chunk::new(0, size_bytes, position)), Some(start))
             }
         }
+    }
+
+    /// So many octets were there before some of them were taken as those of a message.
+    fn count_body(&mut self, before: usize) {
+        let taken = u64::try_from(before - self.input.len()).unwrap_or(u64::MAX);
+        self.body_octets = self.body_octets.saturating_add(taken);
     }
 
     pub(super) fn read_chunk(&mut self, transaction: Box<Transaction>, mut chunk: Chunk) -> Option<Step> {
@@ -172,7 +215,9 @@ impl Session {
             return self.finish(*transaction, chunk.total_bytes, Some(BodyDefect::TooLarge), after);
         }
         let is_too_large = chunk.total_bytes > max_bytes;
+        let before = self.input.len();
         let octets = chunk.read(&mut self.input);
+        self.count_body(before);
         if !octets.is_empty() && !is_too_large {
             self.phase = Phase::ReadingChunk(transaction, chunk);
             return Some(Step::Append(octets));
@@ -209,7 +254,9 @@ impl Session {
     }
 
     pub(super) fn swallow(&mut self, before: Box<Phase>, mut remaining: u64, refusal: Reply) -> Option<Step> {
+        let unread = self.input.len();
         take_counted(&mut remaining, &mut self.input);
+        self.count_body(unread);
         if remaining > 0 {
             return self.wait(Phase::SwallowingChunk(before, remaining, refusal), Step::Receive);
         }
@@ -228,6 +275,8 @@ impl Session {
     ) -> Option<Step> {
         let Transaction { reverse_path, smtputf8, requiretls, recipients, refusal, .. } = transaction;
         let defect = if size_bytes == 0 { Some(BodyDefect::Empty) } else { defect };
+        // The driver hands it over, or has dropped it.
+        self.body = Holding::Nothing;
         let unasked = refusal.filter(|_| defect.is_none());
         if let Some(reply) = unasked {
             let closing = match after {

@@ -158,13 +158,19 @@ async fn x28_a_log_that_nobody_takes_holds_no_mail_up_and_what_is_dropped_is_cou
         let metrics = reqwest::get(format!("{}/metrics", app.api.base)).await.unwrap().text().await.unwrap();
         metrics.contains("syncmx_log_lines_dropped_total")
     };
-    // Each refusal is a line; a session has twenty of them.
+    // Each refusal is a line; a session has twenty of them, and an address a hundred an hour.
     let mut recipients = vec!["stranger@elsewhere.test".to_owned(); 19];
     recipients.push(desk.sync.clone());
     for number in 0..300 {
         let id = number.to_string();
         let raw = LENA.sign(&Draft { id: &id, ..Draft::default() }.raw());
-        let mut mailer = Mailer::connect(app.smtp, LENA.client, LENA.helo, &Security::Plain).await.unwrap();
+        let client = std::net::IpAddr::from([
+            127,
+            1,
+            u8::try_from(number / 200).unwrap(),
+            u8::try_from(number % 200 + 1).unwrap(),
+        ]);
+        let mut mailer = Mailer::connect(app.smtp, client, LENA.helo, &Security::Plain).await.unwrap();
         let answers = mailer.send(LENA.mail_from, &recipients, &raw).await.unwrap();
         assert_eq!(answers.decisive().codes(), "250 2.0.0", "{}", answers.decisive().text);
         if number % 20 == 0 && dropped().await {
@@ -257,6 +263,21 @@ async fn x17_sighup_takes_up_a_good_configuration_and_keeps_the_old_one_over_a_b
     assert!(app.log().contains("smtp.hostname"), "what needs a restart is named");
     assert_eq!(mail(&app).await.codes(), "530 5.7.0");
     assert!(app.is_alive());
+}
+
+#[tokio::test]
+async fn x16_a_certificate_that_cannot_be_taken_up_is_an_alarm_in_log_and_metrics() {
+    let app = TestApp::start().await;
+    let metrics =
+        async || reqwest::get(format!("{}/metrics", app.api.base)).await.unwrap().text().await.unwrap();
+    assert!(!metrics().await.contains("syncmx_tls_reloads_failed_total"));
+    let path = app.folder().join("data/smtp-certificate.pem");
+    assert!(path.exists());
+    std::fs::write(&path, "no certificate").unwrap();
+    app.wait_for_log("new certificate refused, the old one stays in use").await;
+    assert!(metrics().await.contains("\nsyncmx_tls_reloads_failed_total 1\n"));
+    let answers = app.send(&LENA, &Desk::open(&app).await.sync, &Draft::default().raw()).await;
+    assert_eq!(answers.decisive().code, 250, "{}", answers.decisive().text);
 }
 
 #[tokio::test]

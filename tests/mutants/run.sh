@@ -66,4 +66,15 @@ mutant 'bare LF ends a command' src/smtp/command.rs 'smtp_session c10_ c9_' \
     's/if line.iter().any(u8::is_ascii_control) {/if line.is_empty() {/'
 mutant 'the same recipient is delivered twice' src/smtp/transaction.rs 'smtp_session c20_' \
     's/recipient.path == path/recipient.path != path \&\& recipient.path == path/'
+mutant 'a body is kept though its transaction has gone' src/smtp/session.rs 'smtp_session s16_' \
+    's/^            if self.body == Holding::Something && /            if self.input.len() > 1_000_000 \&\& self.body == Holding::Something \&\& /'
+mutant 'empty chunks are in no budget' src/smtp/session.rs 'smtp_session s2_empty s16_bdat' \
+    's/C::Bdat(0, ChunkPosition::More)) => {/C::Bdat(u64::MAX, ChunkPosition::More)) => {/'
+mutant 'a client that never pauses has no end' src/smtp/driver.rs 'smtp_session x7_a_session_ends_though' \
+    's/^            if Instant::now() >= ends {/            if self.shared.refused.len() > 1_000_000 {/'
+mutant 'stress does not reach those who wait' src/smtp/driver.rs 'smtp_session d21_x7_' \
+    's/timeout_at(deadline.min(look), reading)/timeout_at(deadline, reading)/' \
+    's/Err(_) if deadline <= look => {/Err(_) if deadline <= look || deadline > look => {/'
+mutant 'the queue of a server that stops is lost' src/smtp/listener.rs 'smtp_session a2_who_' \
+    's/^        if self.origin == Origin::Ours {/        if self.origin != self.origin {/'
 exit $missed

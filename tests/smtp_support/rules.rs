@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use syncmx::address::Mailbox;
 use syncmx::id::DeliveryId;
-use syncmx::smtp::session::{CloseReason, Load, Room, Session, Settings, Step, TlsPolicy};
+use syncmx::smtp::session::{CloseReason, Load, Room, Session, Settings, Stage, Step, TlsPolicy};
 use syncmx::smtp::{BodyDefect, Envelope, RecipientAnswer, reply};
 
 use crate::script::Script;
@@ -23,6 +23,7 @@ fn fresh() -> Session {
         command_timeout: Duration::from_secs(300),
         data_timeout: Duration::from_secs(180),
         error_pause: Duration::from_secs(1),
+        stressed_timeout: Duration::from_secs(30),
         tls: TlsPolicy::Offered,
     };
     Session::new(Arc::new(settings), IpAddr::V4(Ipv4Addr::LOCALHOST))
@@ -38,6 +39,7 @@ fn steps(session: &mut Session) -> Vec<String> {
             Step::AskRecipient(_) => ("ask recipient".to_owned(), true),
             Step::AskTrace(unserved) => (format!("ask trace {:?}", unserved.cause), true),
             Step::Close(reason) => (format!("close {reason:?}"), true),
+            Step::DropBody => ("drop body".to_owned(), false),
             Step::Pause(pause) => (format!("pause {}", pause.as_secs()), false),
             Step::Receive => ("receive".to_owned(), true),
             Step::Send(bytes) => (String::from_utf8(bytes.to_vec()).unwrap(), false),
@@ -114,10 +116,93 @@ fn endless_pipelining_does_not_hoard_replies() {
     session.receive(&OPENING[..OPENING.len() - 6]);
     steps(&mut session);
     session.answer_recipient(RecipientAnswer::Accepted(Mailbox::Postmaster));
-    session.receive(&b"BDAT 0\r\n".repeat(10_000));
-    let steps = steps(&mut session);
-    let longest = steps.iter().map(String::len).max().unwrap();
-    assert!(steps.len() > 10 && longest < 5000, "{longest}");
+    session.receive(&b"BDAT 1\r\nx".repeat(1000));
+    let said: Vec<String> =
+        steps(&mut session).into_iter().filter(|step| step.contains("Chunk received")).collect();
+    let longest = said.iter().map(String::len).max().unwrap();
+    assert!(said.len() > 5 && longest < 5000, "{longest}");
+    assert_eq!(said.concat().matches("250 2.0.0 Chunk received\r\n").count(), 1000);
+}
+
+/// Up to where a chunk of a message has come, and another is waited for.
+fn between_chunks() -> Session {
+    let mut session = fresh();
+    session.receive(&OPENING[..OPENING.len() - 6]);
+    steps(&mut session);
+    session.answer_recipient(RecipientAnswer::Accepted(Mailbox::Postmaster));
+    session.receive(b"BDAT 3\r\nabc");
+    let said = steps(&mut session);
+    assert_eq!(said[said.len() - 4..said.len() - 2], ["start body", "append abc"], "{said:?}");
+    session
+}
+
+#[test]
+fn s16_a_body_whose_transaction_goes_is_given_back_at_once() {
+    for ender in
+        ["RSET\r\n", "EHLO again\r\n", "HELO again\r\n", "QUIT\r\n", "BDAT x\r\n", "GET / HTTP/1.1\r\n"]
+    {
+        let mut session = between_chunks();
+        session.receive(ender.as_bytes());
+        assert_eq!(steps(&mut session)[0], "drop body", "{ender:?}");
+    }
+    let mut session = between_chunks();
+    session.timed_out();
+    assert_eq!(steps(&mut session)[0], "drop body");
+    // What is kept is kept: a mistake between chunks, a message of two chunks.
+    let mut session = between_chunks();
+    session.receive(b"DATA\r\nMAIL FROM:<>\r\nNOOP\r\nBDAT 0\r\n");
+    assert_eq!(steps(&mut session).len(), 2);
+    session.receive(b"BDAT 1 LAST\r\nd");
+    assert_eq!(steps(&mut session), ["append d", "ask message"]);
+    session.answer_message(reply::MESSAGE_ACCEPTED);
+    assert_eq!(steps(&mut session).len(), 2, "the driver has handed it over");
+}
+
+#[test]
+fn s16_what_has_come_of_a_message_that_will_be_refused_is_given_back_before_its_end() {
+    let mut session = between_chunks();
+    session.receive(b"BDAT 998\r\nx");
+    assert_eq!(steps(&mut session), ["drop body", "receive"]);
+    let mut session = fresh();
+    session.receive(OPENING);
+    steps(&mut session);
+    session.answer_recipient(RecipientAnswer::Accepted(Mailbox::Postmaster));
+    steps(&mut session);
+    session.receive(b"one\r\ntwo\nthree");
+    assert_eq!(steps(&mut session), ["append one\\r\\ntwo", "drop body", "receive"]);
+    session.receive(b"four");
+    assert_eq!(steps(&mut session), ["receive"], "once");
+}
+
+#[test]
+fn s2_empty_chunks_bring_no_mail_nearer() {
+    let mut session = between_chunks();
+    session.receive(&b"BDAT 0\r\n".repeat(200));
+    let said = steps(&mut session).concat();
+    // EHLO was the first of a hundred.
+    assert_eq!(said.matches("250 2.0.0 Chunk received").count(), 99);
+    assert!(said.contains("421 4.7.0 ") && said.ends_with("close TooManyErrors"), "{said}");
+    // Beginning with one is no way round it.
+    let mut memory = Memory::new(&smtp_config(&Script::default()), TlsPolicy::Offered);
+    memory.send(&OPENING[..OPENING.len() - 6]);
+    memory.send(&b"BDAT 0\r\n".repeat(200));
+    assert_eq!(memory.state, MemoryState::Closed);
+}
+
+#[test]
+fn x7_only_octets_of_messages_count_as_such() {
+    let mut session = between_chunks();
+    assert_eq!(session.body_octets(), 3);
+    session.receive(b"BDAT 0\r\nNOOP\r\nBDAT 998\r\n");
+    steps(&mut session);
+    assert_eq!((session.body_octets(), session.stage()), (3, Stage::Body));
+    session.receive(b"too large, and read all the same");
+    steps(&mut session);
+    assert_eq!(session.body_octets(), 3 + 32);
+    let mut session = fresh();
+    session.receive(b"EHLO c\r\nBDAT 10\r\nrefused");
+    steps(&mut session);
+    assert_eq!((session.body_octets(), session.stage()), (7, Stage::RefusedChunk));
 }
 
 #[test]
@@ -243,6 +328,20 @@ fn d21_under_stress_waits_and_error_budgets_shrink() {
     assert_eq!(session.read_timeout(), Duration::from_secs(30));
     session.receive(b"XFOO\r\nXFOO\r\nXFOO\r\n");
     assert_eq!(steps(&mut session).last().unwrap(), "close TooManyErrors");
+    for (command, taken) in [("NOOP\r\n", 24), ("RCPT TO:<a@b.example>\r\n", 5)] {
+        let mut session = fresh();
+        session.receive(b"EHLO c\r\nMAIL FROM:<>\r\n");
+        session.set_load(Load::Stressed);
+        session.receive(command.repeat(40).as_bytes());
+        let mut said = String::new();
+        while !said.contains("close") {
+            said.push_str(&steps(&mut session).concat());
+            session.answer_recipient(RecipientAnswer::Refused(reply::UNKNOWN_ADDRESS));
+        }
+        let answered = said.matches("250 2.0.0 Ok").count() + said.matches("550 5.1.1").count();
+        // EHLO has been one of the idle commands.
+        assert_eq!(answered, taken, "{said}");
+    }
 }
 
 #[test]

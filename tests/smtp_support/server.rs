@@ -195,7 +195,7 @@ async fn x14_shutdown_finishes_the_message_on_its_way_and_turns_idle_clients_awa
 
 #[tokio::test]
 async fn a4_s4_who_talks_before_the_banner_is_closed_a_proxy_header_included() {
-    let patience = Patience { greeting: Duration::from_secs(5), ..Patience::default() };
+    let patience = Patience { greeting_nearby: Duration::from_secs(5), ..Patience::default() };
     let running = serve(&config(), TlsPolicy::Offered, patience);
     for early in [&b"EHLO c\r\nMAIL FROM:<a@b.example>\r\n"[..], b"PROXY TCP4 192.0.2.1 192.0.2.2 1 25\r\n"] {
         let mut peer = Peer::connect(running.address).await;
@@ -264,6 +264,236 @@ async fn x7_a_session_ends_at_its_absolute_deadline() {
     }
     assert!(peer.reply().await.starts_with("421 4.4.2 "));
     stop(running).await;
+}
+
+#[tokio::test]
+async fn x7_a_session_ends_though_it_never_pauses_for_breath() {
+    let patience = Patience { session: Duration::from_millis(200), ..Patience::default() };
+    let running = serve(&config(), TlsPolicy::Offered, patience);
+    let mut stream = TcpStream::connect(running.address).await.unwrap();
+    assert!(stream.read(&mut [0; 512]).await.unwrap() > 0);
+    let (mut reader, mut writer) = stream.split();
+    writer.write_all(b"EHLO c\r\n").await.unwrap();
+    let mail = b"MAIL FROM:<>\r\nRCPT TO:<postmaster>\r\nBDAT 1 LAST\r\nx";
+    let mail = [&mail[..], &b"NOOP\r\n".repeat(90)].concat();
+    // It waits for no answer, and there is always something to be read.
+    let flood = async { while writer.write_all(&mail).await.is_ok() {} };
+    let said = async {
+        let mut said = Vec::new();
+        let _end = reader.read_to_end(&mut said).await;
+        String::from_utf8(said).unwrap()
+    };
+    let (said, ()) = tokio::time::timeout(Duration::from_secs(30), async { tokio::join!(said, flood) })
+        .await
+        .expect("the server closes");
+    assert!(said.ends_with("421 4.4.2 Waited too long for you, closing\r\n"), "{:?}", said.lines().last());
+    stop(running).await;
+}
+
+/// Up to where a chunk of a message has come.
+async fn between_chunks(running: &Running) -> Peer {
+    let mut peer = greeted(running).await;
+    assert!(peer.ask("MAIL FROM:<a@client.example>").await.starts_with("250 "));
+    assert!(peer.ask("RCPT TO:<ana@sync.example.test>").await.starts_with("250 "));
+    peer.send(b"BDAT 3\r\nabc", Cut::Whole).await;
+    assert!(peer.reply().await.starts_with("250 2.0.0 Chunk "));
+    peer
+}
+
+#[tokio::test]
+async fn x7_a_transaction_ends_at_its_absolute_deadline_whatever_comes_in_it() {
+    let patience = Patience { transaction: 10 * SHORT, ..Patience::default() };
+    let running = serve(&config(), TlsPolicy::Offered, patience);
+    let mut peer = between_chunks(&running).await;
+    let mut chunks = 0;
+    let last = loop {
+        peer.send(b"BDAT 1\r\nx", Cut::Whole).await;
+        let reply = peer.reply().await;
+        if !reply.starts_with("250 2.0.0 Chunk ") {
+            break reply;
+        }
+        chunks += 1;
+        assert!(chunks < 1_000_000);
+    };
+    assert!(last.starts_with("421 4.4.2 "), "{last}");
+    let mut silent = greeted(&running).await;
+    assert!(silent.ask("MAIL FROM:<a@client.example>").await.starts_with("250 "));
+    assert!(silent.reply().await.starts_with("421 4.4.2 "));
+    // Each has its own.
+    let mut peer = greeted(&running).await;
+    tokio::time::sleep(11 * SHORT).await;
+    for command in ["MAIL FROM:<>", "RCPT TO:<postmaster>", "DATA", "x\r\n."] {
+        assert!(peer.ask(command).await.starts_with(if command == "DATA" { "354" } else { "250" }));
+    }
+    stop(running).await;
+}
+
+#[tokio::test]
+async fn x7_a_message_that_is_coming_in_outlives_its_session_and_nothing_else_does() {
+    let patience = Patience { session: 10 * SHORT, ..Patience::default() };
+    let running = serve(&config(), TlsPolicy::Offered, patience);
+    let (mut data, mut chunks) =
+        (in_data(&running, "a@client.example").await, between_chunks(&running).await);
+    tokio::time::sleep(11 * SHORT).await;
+    assert!(data.ask("x\r\n.").await.starts_with("250 2.0.0 Message "));
+    assert!(data.reply().await.starts_with("421 4.4.2 "));
+    chunks.send(b"BDAT 1 LAST\r\nd", Cut::Whole).await;
+    assert!(chunks.reply().await.starts_with("250 2.0.0 Message "));
+    assert!(chunks.reply().await.starts_with("421 4.4.2 "));
+    stop(running).await;
+}
+
+#[tokio::test]
+async fn x7_a_burst_does_not_pay_for_silence() {
+    let patience = Patience {
+        body_grace: Duration::from_millis(200),
+        // What comes would last for hours.
+        body_octets_per_second: 1,
+        ..Patience::default()
+    };
+    let running = serve(&config(), TlsPolicy::Offered, patience);
+    let mut bursting = in_data(&running, "a@client.example").await;
+    for _ in 0..10 {
+        bursting.send(&[b'x'; 10_000], Cut::Whole).await;
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert!(bursting.reply().await.starts_with("421 4.4.2 "));
+    stop(running).await;
+}
+
+#[tokio::test]
+async fn d21_between_chunks_a_client_has_the_time_of_a_command() {
+    let patience = Patience { body_grace: SHORT, ..Patience::default() };
+    let running = serve(&config(), TlsPolicy::Offered, patience);
+    let mut peer = between_chunks(&running).await;
+    tokio::time::sleep(3 * SHORT).await;
+    peer.send(b"BDAT 1 LAST\r\nd", Cut::Whole).await;
+    assert!(peer.reply().await.starts_with("250 2.0.0 Message "));
+    stop(running).await;
+}
+
+#[tokio::test]
+async fn d21_x7_stress_reaches_those_who_wait_already() {
+    let patience = Patience { stressed: SHORT, stress_look: SHORT / 4, ..Patience::default() };
+    let running = serve(&config::Smtp { max_connections: 10, ..config() }, TlsPolicy::Offered, patience);
+    let mut idle = greeted(&running).await;
+    let mut silent_in_data = in_data(&running, "a@client.example").await;
+    tokio::time::sleep(3 * SHORT).await;
+    assert!(idle.ask("NOOP").await.starts_with("250 "), "five minutes are not over, and nobody is stressed");
+    // They come before the first two can be told to go.
+    let mut others = Vec::new();
+    for _ in 0..8 {
+        others.push(Peer::connect(running.address).await);
+    }
+    assert!(idle.reply().await.starts_with("421 4.4.2 "));
+    assert!(silent_in_data.reply().await.starts_with("421 4.4.2 "));
+    stop(running).await;
+}
+
+/// Asks for this recipient, in one session after the other, until the answer is another one than this; how often it
+/// was this, and the other.
+async fn refused(running: &Running, recipient: &str, expected: &str) -> (usize, String) {
+    let mut refused = 0;
+    loop {
+        let mut peer = greeted(running).await;
+        peer.ask("MAIL FROM:<a@client.example>").await;
+        // The session itself has twenty.
+        for _ in 0..20 {
+            let answer = peer.ask(&format!("RCPT TO:<{recipient}>")).await;
+            if answer != expected {
+                return (refused, answer);
+            }
+            refused += 1;
+            assert!(refused < 1000, "there is a limit");
+        }
+    }
+}
+
+#[tokio::test]
+async fn s15_who_tries_to_relay_has_the_budget_of_those_who_try_out_addresses() {
+    let running = start();
+    let expected = "550 5.7.1 We do not serve this domain and do not relay";
+    let (refused, last) = refused(&running, "u@other.example", expected).await;
+    assert!((100..110).contains(&refused), "{refused}");
+    assert_eq!(last, "421 4.7.0 Too many errors, closing");
+    assert!(Peer::connect(running.address).await.reply().await.starts_with("421 4.7.0 "));
+    stop(running).await;
+}
+
+#[tokio::test]
+async fn s15_who_writes_to_addresses_that_are_off_has_a_budget_of_traces_and_is_served_all_the_same() {
+    let running = start();
+    let expected = "550 5.2.1 This address is no longer in use";
+    let (refused, last) = refused(&running, "off@sync.example.test", expected).await;
+    assert!((200..1000).contains(&refused), "{refused}");
+    assert_eq!(last, "421 4.7.0 Too many errors, closing");
+    in_data(&running, "a@client.example").await;
+    stop(running).await;
+}
+
+#[tokio::test]
+async fn a4_who_is_near_is_greeted_at_once_and_strangers_are_listened_to_first() {
+    let patience = Patience { greeting: Duration::from_secs(3600), ..Patience::default() };
+    let config = config::Smtp { proxy_protocol_from: vec!["127.0.0.2/32".to_owned()], ..config() };
+    let running = serve(&config, TlsPolicy::Offered, patience);
+    greeted(&running).await;
+    let socket = tokio::net::TcpSocket::new_v4().unwrap();
+    socket.bind(SocketAddr::from(([127, 0, 0, 2], 0))).unwrap();
+    let mut peer = Peer::on(socket.connect(running.address).await.unwrap());
+    peer.send(b"PROXY TCP4 192.0.2.1 192.0.2.200 1000 25\r\n", Cut::Whole).await;
+    peer.send(b"EHLO c\r\n", Cut::Whole).await;
+    assert!(peer.reply().await.starts_with("554 5.5.1 "));
+    assert!(!Patience::default().greeting.is_zero());
+    stop(running).await;
+}
+
+#[tokio::test]
+async fn a2_who_connects_while_the_server_drains_is_told_421_4_3_2() {
+    let running = start();
+    let mut busy = in_data(&running, "a@client.example").await;
+    running.shutdown.cancel();
+    for _ in 0..3 {
+        let mut late = Peer::connect(running.address).await;
+        assert!(late.reply().await.starts_with("421 4.3.2 "));
+        assert_eq!(late.line().await, None);
+    }
+    busy.send(b"y\r\n.\r\n", Cut::Whole).await;
+    assert!(busy.reply().await.starts_with("250 2.0.0 "));
+    running.task.await.unwrap();
+    assert!(TcpStream::connect(running.address).await.is_err(), "nobody new is taken");
+}
+
+#[tokio::test]
+async fn a2_who_waits_in_the_queue_when_the_server_stops_is_told_421_4_3_2() {
+    let server = Server::bind(&config(), TlsPolicy::Offered, certificates().0.clone()).unwrap();
+    let address = server.local_addrs()[0];
+    // Connected while nobody accepts, and nobody ever will.
+    let mut waiting = Peer::connect(address).await;
+    let shutdown = tokio_util::sync::CancellationToken::new();
+    shutdown.cancel();
+    server.serve(Arc::new(crate::recorder::Recorder::default()), shutdown).await;
+    assert!(waiting.reply().await.starts_with("421 4.3.2 "));
+    assert_eq!(waiting.line().await, None);
+}
+
+#[tokio::test]
+async fn x15_what_waits_in_the_queue_of_a_socket_that_was_handed_over_is_left_to_the_next_server() {
+    let socket = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let serve = |shutdown| {
+        let handed = vec![socket.try_clone().unwrap()];
+        let server = Server::on(handed, &config(), TlsPolicy::Offered, certificates().0.clone()).unwrap();
+        server.serve(Arc::new(crate::recorder::Recorder::default()), shutdown)
+    };
+    let mut waiting = Peer::connect(socket.local_addr().unwrap()).await;
+    let stopped = tokio_util::sync::CancellationToken::new();
+    stopped.cancel();
+    serve(stopped).await;
+    let shutdown = tokio_util::sync::CancellationToken::new();
+    let task = tokio::spawn(serve(shutdown.clone()));
+    assert!(waiting.reply().await.starts_with("220 "));
+    shutdown.cancel();
+    drop(waiting);
+    task.await.unwrap();
 }
 
 fn behind_a_balancer() -> config::Smtp {
@@ -392,21 +622,28 @@ async fn x7_a_client_that_never_reads_is_closed_by_the_write_timeout() {
     let running = serve(&config(), TlsPolicy::Offered, Patience { write: SHORT, ..Patience::default() });
     let mut stream = TcpStream::connect(running.address).await.unwrap();
     stream.write_all(b"EHLO c\r\nMAIL FROM:<>\r\nRCPT TO:<postmaster>\r\n").await.unwrap();
-    let block = b"BDAT 0\r\n".repeat(10_000);
+    let block = b"BDAT 1\r\nx".repeat(10_000);
     let flood = async { while stream.write_all(&block).await.is_ok() {} };
     tokio::time::timeout(Duration::from_secs(30), flood).await.expect("the server closes");
     stop(running).await;
 }
 
-async fn tls_stream(running: &Running, name: &str) -> tokio_rustls::client::TlsStream<TcpStream> {
+async fn tls_stream(
+    running: &Running,
+    name: &str,
+    versions: &[&'static rustls::SupportedProtocolVersion],
+) -> tokio_rustls::client::TlsStream<TcpStream> {
     let mut stream = TcpStream::connect(running.address).await.unwrap();
     let mut buffer = [0; 512];
     assert!(stream.read(&mut buffer).await.unwrap() > 0);
     stream.write_all(b"STARTTLS\r\n").await.unwrap();
     assert!(stream.read(&mut buffer).await.unwrap() > 0);
-    let mut config = rustls::ClientConfig::clone(&certificates().1);
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let builder = rustls::ClientConfig::builder_with_provider(provider);
+    let builder = builder.with_protocol_versions(versions).unwrap().dangerous();
+    let verifier = Arc::new(any_name::AnyName);
+    let mut config = builder.with_custom_certificate_verifier(verifier).with_no_client_auth();
     config.enable_sni = name == "wrong.example.test";
-    config.dangerous().set_certificate_verifier(Arc::new(any_name::AnyName));
     let connector = tokio_rustls::TlsConnector::from(Arc::new(config));
     connector.connect(ServerName::try_from(name.to_owned()).unwrap(), stream).await.unwrap()
 }
@@ -415,7 +652,7 @@ async fn tls_stream(running: &Running, name: &str) -> tokio_rustls::client::TlsS
 async fn b8_b10_any_server_name_or_none_is_served_and_no_ticket_is_sent() {
     let running = start();
     for name in ["mx.example.test", "wrong.example.test"] {
-        let mut stream = tls_stream(&running, name).await;
+        let mut stream = tls_stream(&running, name, rustls::ALL_VERSIONS).await;
         stream.write_all(b"EHLO c\r\nQUIT\r\n").await.unwrap();
         let mut said = Vec::new();
         stream.read_to_end(&mut said).await.expect("a close_notify, not a cut");
@@ -423,6 +660,21 @@ async fn b8_b10_any_server_name_or_none_is_served_and_no_ticket_is_sent() {
         assert_eq!(stream.get_ref().1.protocol_version(), Some(rustls::ProtocolVersion::TLSv1_3));
         assert_eq!(stream.get_ref().1.tls13_tickets_received(), 0);
     }
+    stop(running).await;
+}
+
+#[tokio::test]
+async fn b1_tls_1_2_is_spoken_too_and_the_message_says_so() {
+    let running = start();
+    let mut stream = tls_stream(&running, "mx.example.test", &[&rustls::version::TLS12]).await;
+    let mail = b"EHLO c\r\nMAIL FROM:<>\r\nRCPT TO:<postmaster>\r\nBDAT 1 LAST\r\nxQUIT\r\n";
+    stream.write_all(mail).await.unwrap();
+    let mut said = Vec::new();
+    stream.read_to_end(&mut said).await.expect("a close_notify, not a cut");
+    assert!(String::from_utf8(said).unwrap().ends_with("250 2.0.0 Message accepted\r\n221 2.0.0 Bye\r\n"));
+    assert_eq!(stream.get_ref().1.protocol_version(), Some(rustls::ProtocolVersion::TLSv1_2));
+    let client = running.recorder.clients.lock().unwrap().pop().unwrap();
+    assert!(client.tls.unwrap().starts_with("TLSv1.2 TLS_ECDHE_"));
     stop(running).await;
 }
 

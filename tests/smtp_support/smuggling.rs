@@ -107,38 +107,51 @@ fn m31_bare_newlines_are_550_and_honest_odd_lines_are_250() {
     }
 }
 
-#[tokio::test]
-async fn m31_the_same_over_tcp_and_tls() {
+/// The same on sockets: whole, and for short leads the ending octet by octet.
+async fn check_on_sockets(endings: &[(Vec<u8>, String)]) {
     let running = serve(&config(), TlsPolicy::Offered, Patience::default());
-    for ending in ENDINGS {
-        for uses_tls in [false, true] {
-            let mut peer = Peer::connect(running.address).await;
-            peer.reply().await;
-            if uses_tls {
-                peer.ask("STARTTLS").await;
-                peer = peer.handshake().await;
+    for (ending, label) in endings {
+        for (lead, uses_tls) in leads().iter().flat_map(|lead| [(lead, false), (lead, true)]) {
+            for cut in [Cut::Whole, Cut::Single] {
+                if cut == Cut::Single && lead.len() > 100 {
+                    continue;
+                }
+                let mut peer = Peer::connect(running.address).await;
+                peer.reply().await;
+                if uses_tls {
+                    peer.ask("STARTTLS").await;
+                    peer = peer.handshake().await;
+                }
+                peer.send(&[OPENING, lead].concat(), Cut::Whole).await;
+                peer.send(ending, cut).await;
+                peer.send(&[SMUGGLED, b"QUIT\r\n"].concat(), cut).await;
+                let mut said = String::new();
+                while let Some(line) = peer.line().await {
+                    said.push_str(&line);
+                    said.push_str("\r\n");
+                }
+                let said = said.strip_suffix("221 2.0.0 Bye\r\n").unwrap();
+                let messages = std::mem::take(&mut *running.recorder.messages.lock().unwrap());
+                judge(said, &messages, label);
             }
-            peer.send(&[OPENING, b"hello", ending, SMUGGLED, b"QUIT\r\n"].concat(), Cut::Whole).await;
-            let mut said = String::new();
-            while let Some(line) = peer.line().await {
-                said.push_str(&line);
-                said.push_str("\r\n");
-            }
-            let said = said.strip_suffix("221 2.0.0 Bye\r\n").unwrap();
-            let messages = std::mem::take(&mut *running.recorder.messages.lock().unwrap());
-            judge(said, &messages, &ending.escape_ascii().to_string());
         }
     }
     running.shutdown.cancel();
     running.task.await.unwrap();
 }
 
+#[tokio::test]
+async fn m31_the_same_over_tcp_and_tls() {
+    let endings = ENDINGS.map(|ending| (ending.to_vec(), ending.escape_ascii().to_string()));
+    check_on_sockets(&endings).await;
+}
+
 fn corpora() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/corpora/smtp")
 }
 
-#[test]
-fn m31_the_endings_of_public_scanners_let_nothing_in() {
+#[tokio::test]
+async fn m31_the_endings_of_public_scanners_let_nothing_in() {
     let path = corpora().join("smuggling-endings.json");
     let Ok(text) = std::fs::read_to_string(&path) else {
         println!("skipped: {} absent", path.display());
@@ -147,12 +160,16 @@ fn m31_the_endings_of_public_scanners_let_nothing_in() {
     let parsed: serde_json::Value = serde_json::from_str(&text).unwrap();
     let endings = parsed["endings"].as_array().unwrap();
     assert!(!endings.is_empty());
-    for ending in endings {
-        let hex = ending["hex"].as_str().unwrap();
+    let octets = |hex: &str| -> Vec<u8> {
         let octet = |at: usize| u8::from_str_radix(&hex[at..at + 2], 16).unwrap();
-        let octets: Vec<u8> = (0..hex.len()).step_by(2).map(octet).collect();
-        check_everywhere(&octets, hex);
+        (0..hex.len()).step_by(2).map(octet).collect()
+    };
+    let endings = endings.iter().map(|ending| ending["hex"].as_str().unwrap());
+    let endings: Vec<_> = endings.map(|hex| (octets(hex), hex.to_owned())).collect();
+    for (octets, hex) in &endings {
+        check_everywhere(octets, hex);
     }
+    check_on_sockets(&endings).await;
 }
 
 /// Feeds a stream in pieces; what was said and what the handler was asked.

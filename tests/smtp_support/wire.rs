@@ -91,6 +91,7 @@ impl Memory {
             command_timeout: config.timeouts.command,
             data_timeout: config.timeouts.data,
             error_pause: Duration::from_secs(1),
+            stressed_timeout: Duration::from_secs(30),
             tls,
         };
         let mut session = Session::new(Arc::new(settings), IpAddr::V4(Ipv4Addr::LOCALHOST));
@@ -129,6 +130,7 @@ impl Memory {
                     self.session.answer_trace(&answer);
                 }
                 Step::Close(_) => break MemoryState::Closed,
+                Step::DropBody => self.body.clear(),
                 // Time is nothing in memory.
                 Step::Pause(_) => {}
                 Step::Receive => break MemoryState::Receiving,
@@ -204,6 +206,10 @@ pub(crate) struct Peer {
 impl Peer {
     pub(crate) async fn connect(address: SocketAddr) -> Self {
         let stream = TcpStream::connect(address).await.unwrap();
+        Self::on(stream)
+    }
+
+    pub(crate) fn on(stream: TcpStream) -> Self {
         stream.set_nodelay(true).unwrap();
         Self { stream: Box::new(stream), unread: Vec::new() }
     }

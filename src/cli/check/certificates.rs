@@ -1,6 +1,6 @@
 //! The certificates that STARTTLS presents: readable, fitting, for the right names, in their time.
 
-use crate::cli::certificate::Facts;
+use crate::certificate::Facts;
 use crate::cli::check::report::Line;
 use crate::cli::{one_line, records};
 use crate::config::{Config, MtaStsMode};

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::time::UNIX_EPOCH;
 
 use crate::app;
-use crate::cli::certificate::Facts;
+use crate::certificate::Facts;
 use crate::cli::check::report::Line;
 use crate::cli::{Failure, one_line};
 use crate::config::{Config, StoreUrl};

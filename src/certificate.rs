@@ -1,5 +1,5 @@
-//! What an X.509 certificate (RFC 5280 section 4.1) says of itself, as far as `check` and `dns` need it: from when to
-//! when it is valid, whether it signed itself, which names it covers, and the fingerprint of its key.
+//! What an X.509 certificate (RFC 5280 section 4.1) says of itself, as far as `check`, `dns` and the SMTP front need it:
+//! from when to when it is valid, whether it signed itself, which names it covers, and the fingerprint of its key.
 //!
 //! Reads its own certificates, so it is strict: what it does not understand is an error. Signatures are not looked at.
 
@@ -15,14 +15,14 @@ use crate::time::Timestamp;
 
 /// One certificate.
 #[derive(Debug)]
-pub(super) struct Facts<'a> {
+pub(crate) struct Facts<'a> {
     der: &'a CertificateDer<'a>,
     /// `notBefore`
-    pub(super) not_before: Timestamp,
+    pub(crate) not_before: Timestamp,
     /// `notAfter`
-    pub(super) not_after: Timestamp,
+    pub(crate) not_after: Timestamp,
     /// Issuer and subject are the same.
-    pub(super) is_self_signed: bool,
+    pub(crate) is_self_signed: bool,
     /// `SubjectPublicKeyInfo`, with its tag and length.
     key_info: &'a [u8],
 }
@@ -30,10 +30,10 @@ pub(super) struct Facts<'a> {
 /// The certificate is none that can be read here.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the certificate is not as RFC 5280 says")]
-pub(super) struct Unreadable;
+pub(crate) struct Unreadable;
 
 impl<'a> Facts<'a> {
-    pub(super) fn read(der: &'a CertificateDer<'a>) -> Result<Self, Unreadable> {
+    pub(crate) fn read(der: &'a CertificateDer<'a>) -> Result<Self, Unreadable> {
         let certificate = Element::one(der)?.within(SEQUENCE)?;
         let (signed, _) = Element::first(certificate)?;
         let mut rest = signed.within(SEQUENCE)?;
@@ -61,13 +61,13 @@ impl<'a> Facts<'a> {
     }
 
     /// Whether it is for this host (RFC 6125: the DNS names of `subjectAltName`).
-    pub(super) fn covers(&self, host: &str) -> bool {
+    pub(crate) fn covers(&self, host: &str) -> bool {
         let Ok(name) = ServerName::try_from(host.to_owned()) else { return false };
         ParsedCertificate::try_from(self.der).is_ok_and(|parsed| verify_server_name(&parsed, &name).is_ok())
     }
 
     /// The SHA-256 of its public key, as TLSA 3 1 1 has it (RFC 6698), in hexadecimal digits.
-    pub(super) fn key_fingerprint(&self) -> String {
+    pub(crate) fn key_fingerprint(&self) -> String {
         digest(&SHA256, self.key_info).as_ref().iter().fold(String::new(), |mut text, octet| {
             let _infallible = write!(text, "{octet:02x}");
             text

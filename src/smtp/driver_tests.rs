@@ -1,0 +1,157 @@
+//! One connection in memory: what it holds of the budget for bodies, and how a body's time is counted.
+
+use std::net::Ipv4Addr;
+
+use tokio::io::{AsyncReadExt, DuplexStream};
+
+use super::*;
+use crate::address::{EmailAddress, Mailbox};
+use crate::config;
+use crate::smtp::session::{Settings, TlsPolicy};
+use crate::smtp::{Body, Client};
+
+const BUDGET: u64 = 1 << 20;
+
+struct Anybody;
+
+impl Handler for Anybody {
+    async fn recipient(&self, _: &Client, _: Option<&EmailAddress>, _: &ForwardPath) -> RecipientAnswer {
+        RecipientAnswer::Accepted(Mailbox::Postmaster)
+    }
+
+    async fn unserved(&self, _: &Client, unserved: Unserved) -> Reply {
+        unserved.reply
+    }
+
+    async fn message(&self, _: Envelope, _: Body) -> Reply {
+        reply::MESSAGE_ACCEPTED
+    }
+}
+
+fn settings() -> Settings {
+    Settings {
+        hostname: "mx.example.test".to_owned(),
+        max_message_bytes: BUDGET,
+        max_recipients: 10,
+        command_timeout: Duration::from_secs(300),
+        data_timeout: Duration::from_secs(180),
+        error_pause: Duration::ZERO,
+        stressed_timeout: Duration::from_secs(30),
+        tls: TlsPolicy::Unavailable,
+    }
+}
+
+fn shared() -> Shared<Anybody> {
+    let folder = tempfile::tempdir().unwrap();
+    Shared {
+        budget: Arc::new(Budget::new(BUDGET, BUDGET)),
+        busyness: Busyness { seats: Arc::new(Semaphore::new(10)), max_connections: 10 },
+        certificates: Certificates::load(&config::Tls::default(), folder.path(), "mx.example.test").unwrap(),
+        handler: Arc::new(Anybody),
+        patience: Patience::default(),
+        refused: Vec::new(),
+        room: RoomSwitch::default(),
+        settings: SettingsSwitch::new(settings()),
+        shutdown: CancellationToken::new(),
+        throttle: Arc::new(Throttle::new(10)),
+    }
+}
+
+/// Says it, and reads up to this.
+async fn ask(client: &mut DuplexStream, said: &[u8], until: &str) {
+    let (mut reader, mut writer) = tokio::io::split(client);
+    let read = async {
+        let mut answer = String::new();
+        while !answer.contains(until) {
+            let mut octets = [0; 4096];
+            let count = reader.read(&mut octets).await.unwrap();
+            assert!(count > 0, "closed after {answer:?}");
+            answer.push_str(&String::from_utf8_lossy(&octets[..count]));
+        }
+    };
+    let (written, ()) = tokio::join!(writer.write_all(said), read);
+    written.unwrap();
+}
+
+#[tokio::test]
+async fn s16_a_body_without_a_message_gives_its_budget_back_while_the_session_goes_on() {
+    let shared = shared();
+    let (mut client, server) = tokio::io::duplex(1 << 16);
+    let session = Session::new(shared.settings.current(), IpAddr::V4(Ipv4Addr::LOCALHOST));
+    let mut conversation = Conversation::new(server, session, &shared);
+    let talk = async {
+        ask(&mut client, b"EHLO c\r\n", "MAILMAX").await;
+        let body = vec![b'x'; 950_000];
+        let too_much = format!("BDAT {BUDGET}\r\n");
+        for (ender, answer) in [
+            (&b"RSET\r\n"[..], "Transaction dropped"),
+            (b"EHLO c\r\n", "MAILMAX"),
+            (b"HELO c\r\n", "250 mx.example.test"),
+            (too_much.as_bytes(), ""),
+        ] {
+            ask(&mut client, b"MAIL FROM:<>\r\nRCPT TO:<postmaster>\r\n", "Recipient ok").await;
+            ask(&mut client, &[b"BDAT 950000\r\n", &body[..]].concat(), "Chunk received").await;
+            assert!(shared.budget.is_low(), "it is kept");
+            ask(&mut client, ender, answer).await;
+            // Of a chunk there is no answer before its end.
+            while answer.is_empty() && shared.budget.is_low() {
+                tokio::task::yield_now().await;
+            }
+            assert!(!shared.budget.is_low(), "{}", ender.escape_ascii());
+        }
+    };
+    tokio::select! {
+        _ended = conversation.hold() => panic!("the session goes on"),
+        () = talk => {}
+    }
+}
+
+#[tokio::test]
+async fn d21_who_keeps_the_budget_low_makes_waits_shrink() {
+    let shared = shared();
+    assert_eq!((shared.load(), shared.shrunk(Duration::from_secs(60)).as_secs()), (Load::Calm, 60));
+    let mut spool = Spool::new(Arc::clone(&shared.budget));
+    spool.append(&vec![0; 950_000].into()).await.unwrap();
+    assert_eq!((shared.load(), shared.shrunk(Duration::from_secs(60)).as_secs()), (Load::Stressed, 30));
+    assert_eq!(shared.shrunk(Duration::from_secs(2)).as_secs(), 2);
+}
+
+#[test]
+fn x7_a_body_buys_time_at_its_pace_and_a_burst_only_so_much() {
+    let now = Instant::now();
+    let second = Duration::from_secs(1);
+    let (grace, latest) = (now + 60 * second, now + 120 * second);
+    let mut clock = BodyClock { due: grace, octets: 100, load: Load::Calm };
+    clock.count(100, 4096, Load::Calm, latest);
+    assert_eq!(clock.due, grace, "nothing has come");
+    clock.count(100 + 2048, 4096, Load::Calm, latest);
+    assert_eq!(clock.due, grace + second / 2);
+    clock.count(1 << 30, 4096, Load::Calm, latest);
+    assert_eq!(clock.due, latest, "a burst");
+    clock.count(1 << 30, 4096, Load::Calm, latest + 60 * second);
+    assert_eq!(clock.due, latest, "time passes, and nothing comes");
+    clock.count(1 << 30, 4096, Load::Stressed, now + 30 * second);
+    assert_eq!(clock.due, now + 30 * second, "stress");
+    clock.count(u64::MAX, 0, Load::Stressed, latest);
+    assert_eq!(clock.due, latest, "no pace at all is one octet a second");
+}
+
+#[test]
+fn a4_strangers_are_listened_to_before_the_banner_and_machines_of_our_own_are_not() {
+    let patience = Patience::default();
+    for (ip, is_near) in [
+        ("127.0.0.9", true),
+        ("10.1.2.3", true),
+        ("172.16.0.1", true),
+        ("192.168.1.1", true),
+        ("169.254.0.1", true),
+        ("::1", true),
+        ("fd00::1", true),
+        ("fe80::1", true),
+        ("192.0.2.1", false),
+        ("172.32.0.1", false),
+        ("2001:db8::1", false),
+    ] {
+        assert_eq!(patience.before_greeting(ip.parse().unwrap()).is_zero(), is_near, "{ip}");
+    }
+}
