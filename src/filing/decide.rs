@@ -36,11 +36,8 @@ fn judge(arrival: &Arrival<'_>, facts: &Facts, trace: &mut Trace) -> Decision {
     if *arrival.mailbox == Mailbox::Postmaster {
         return for_postmaster(arrival, facts, trace);
     }
-    if let Some(name) = arrival.email.contradiction {
-        trace.say(
-            "SMTP",
-            format!("there are {name} fields that contradict each other: readers would see different mails"),
-        );
+    if let Some(name) = arrival.email.doubled_frame {
+        trace.say("SMTP", format!("there is more than one {name} field: readers would see different mails"));
         return Decision::Rejected(Reason::BadSyntax);
     }
     if let Some(refused) = journal::undeclared(arrival, facts, trace) {

@@ -80,7 +80,7 @@ fn email() -> Email {
         received_fields: 2,
         protection: Protection::default(),
         repeated_fields: Vec::new(),
-        contradiction: None,
+        doubled_frame: None,
         frame: Frame::Plain,
         has_loop_header: false,
         digest: [1; 32],
@@ -1101,11 +1101,11 @@ fn r23_a_crowd_and_a_long_thread_are_decided_in_a_moment() {
 }
 
 #[test]
-fn m2_two_content_types_that_differ_are_refused_and_equal_ones_are_not() {
+fn m2_a_second_content_type_is_refused_and_a_second_subject_is_not() {
     let mut world = world();
-    world.email.repeated_fields = vec!["Content-Type"];
+    world.email.repeated_fields = vec!["Subject"];
     world.filed();
-    world.email.contradiction = Some("Content-Type");
+    world.email.doubled_frame = Some("Content-Type");
     world.ends("rejected", Reason::BadSyntax, "SMTP");
 }
 

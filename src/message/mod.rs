@@ -112,8 +112,8 @@ pub struct Email {
     pub protection: Protection,
     /// SMTP.md M2: fields that may stand once and stand several times. The last of each is the one read.
     pub repeated_fields: Vec<&'static str>,
-    /// SMTP.md M2: the one of them that says how the message is to be read, and says different things.
-    pub contradiction: Option<&'static str>,
+    /// SMTP.md M2: the one of them that says how the message is to be read: readers may take different ones.
+    pub doubled_frame: Option<&'static str>,
     /// SMTP.md M6: whether the body looks as its Content-Type says.
     pub frame: Frame,
     /// Whether it carries our own loop header `X-Syncmx-Loop`.

@@ -333,10 +333,17 @@ async fn undisclosed_recipients_are_nobody() {
 }
 
 #[tokio::test]
-async fn m2_two_content_types_that_differ_are_refused() {
-    let fields = "Content-Type: text/plain\r\nContent-Type: multipart/mixed; boundary=b\r\n";
-    let raw = filed_as("types", "anna.bergmann@web-post.test", fields, "--b\r\n\r\nHello\r\n--b--");
-    check("two types", raw.as_bytes(), "550 5.6.0", "rejected", "bad_syntax").await;
+async fn m2_a_second_content_type_or_mime_version_is_refused_and_one_of_each_is_not() {
+    let mail = |id, fields| filed_as(id, "anna.bergmann@web-post.test", fields, "--b\r\n\r\nHello\r\n--b--");
+    for fields in [
+        "Content-Type: text/plain\r\nContent-Type: multipart/mixed; boundary=b\r\n",
+        "Content-Type: text/plain\r\nContent-Type: text/plain\r\n",
+        "MIME-Version: 1.0\r\nMIME-Version: 1.0\r\n",
+    ] {
+        check(fields, mail("twice", fields).as_bytes(), "550 5.6.0", "rejected", "bad_syntax").await;
+    }
+    let once = "MIME-Version: 1.0\r\nContent-Type: multipart/mixed; boundary=b\r\n";
+    check(once, mail("once", once).as_bytes(), "250 2.0.0", "filed", "filed").await;
 }
 
 /// A program that calls itself a document, a `winmail.dat` whose lengths lie, and something encrypted.

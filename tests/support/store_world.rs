@@ -358,7 +358,7 @@ pub(crate) fn email(id: &str, from: &str, to: &[&str]) -> Email {
         received_fields: 1,
         protection: Protection::default(),
         repeated_fields: Vec::new(),
-        contradiction: None,
+        doubled_frame: None,
         frame: Frame::Plain,
         has_loop_header: false,
         digest,
