@@ -21,14 +21,16 @@ use crate::time::Timestamp;
 pub(crate) async fn run(store: Store, draining: CancellationToken) {
     let mut hours = tokio::time::interval(HOUR);
     hours.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut clock = Clock::default();
+    let (mut clock, mut is_start) = (Clock::default(), true);
     loop {
         tokio::select! {
             () = draining.cancelled() => return,
             _ = hours.tick() => {}
         }
         // A command beside us may have erased something, and been killed before the log was emptied.
-        store.suspect_log();
+        if !std::mem::take(&mut is_start) {
+            store.suspect_log();
+        }
         if !clock.is_steady(Instant::now(), Timestamp::now()) {
             warn!("the clock has jumped: nothing is ended or swept until it has gone evenly for a day");
             continue;
