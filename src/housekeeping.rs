@@ -21,14 +21,15 @@ use crate::time::Timestamp;
 pub(crate) async fn run(store: Store, draining: CancellationToken) {
     let mut hours = tokio::time::interval(HOUR);
     hours.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let (mut clock, mut is_start) = (Clock::default(), true);
+    let mut clock = Clock::default();
     loop {
         tokio::select! {
             () = draining.cancelled() => return,
             _ = hours.tick() => {}
         }
         // A command beside us may have erased something, and been killed before the log was emptied.
-        if !std::mem::take(&mut is_start) {
+        // At the start it has been emptied.
+        if clock.seen.is_some() {
             store.suspect_log();
         }
         if !clock.is_steady(Instant::now(), Timestamp::now()) {
