@@ -65,6 +65,8 @@ impl App {
         let served = served_domains(config);
         let (keys, store) = open_store(config).await?;
         write_admin_token(&store, config.data_folder(), admin_token).await?;
+        // R60: what a crash has left there. Before there is mail to wait for it; what holds it up is tried again.
+        store.clear_log().await;
         let relay = relay(config, &store, &keys)?;
         let authenticator = Authenticator::new(&config.dns, &config.smtp.hostname)
             .map_err(|error| Failure::unreachable(&error))?;

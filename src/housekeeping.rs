@@ -25,7 +25,10 @@ pub(crate) async fn run(store: Store, draining: CancellationToken) {
             _ = hours.tick() => {}
         }
         // A command beside us may have erased something, and been killed before the log was emptied.
-        store.suspect_log();
+        // At the start it has been emptied.
+        if clock.seen.is_some() {
+            store.suspect_log();
+        }
         if !clock.is_steady(Instant::now(), Timestamp::now()) {
             warn!("the clock has jumped: nothing is ended or swept until it has gone evenly for a day");
             continue;
