@@ -12,9 +12,9 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::id::AccountId;
-use crate::store::Store;
 use crate::store::directory::Expired;
 use crate::store::search::Piece;
+use crate::store::{Store, StoreError};
 use crate::time::Timestamp;
 
 /// Runs until the server drains.
@@ -164,12 +164,16 @@ async fn index_some(store: &Store, last: &mut Option<AccountId>, load: &mut Load
     if let Err(error) = store.sort_terms_in().await {
         warn!(error = &error as &dyn std::error::Error, "search.terms_not_sorted_in");
     }
+    pause_after(&indexed, is_busy.then(|| began.elapsed()))
+}
+
+/// `took` is how long the piece took while mail was coming in; none if there was none.
+fn pause_after(indexed: &Result<bool, StoreError>, took: Option<Duration>) -> Duration {
     match indexed {
-        Ok(true) if is_busy => busy_pause(began.elapsed()),
-        Ok(true) => Duration::ZERO,
+        Ok(true) => took.map_or(Duration::ZERO, busy_pause),
         Ok(false) => SECOND,
         Err(error) => {
-            warn!(error = &error as &dyn std::error::Error, "search.waits");
+            warn!(error = error as &dyn std::error::Error, "search.waits");
             FAILED_PAUSE
         }
     }
