@@ -151,6 +151,19 @@ async fn c16_mail_to_postmaster_has_a_share_of_a_day_and_others_get_theirs() {
 }
 
 #[tokio::test]
+async fn how_many_messages_wait_for_the_search_is_a_metric() {
+    let app = TestApp::start().await;
+    for _ in 0..600 {
+        let metrics = reqwest::get(format!("{}/metrics", app.api.base)).await.unwrap().text().await.unwrap();
+        if metrics.lines().any(|line| line == "syncmx_search_waiting 0") {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    panic!("it is never shown");
+}
+
+#[tokio::test]
 async fn x28_a_log_that_nobody_takes_holds_no_mail_up_and_what_is_dropped_is_counted() {
     let app = TestApp::start_unheard().await;
     let desk = Desk::open(&app).await;

@@ -94,7 +94,9 @@ pub(in crate::http) async fn list_contact_marks(
 ) -> Answer<Json<Listed<ContactMark>>> {
     app.enter(&principal, account, &[Scope::Contacts]).await?;
     let slice = params.slice()?;
-    app.store.contact(account, contact).await?.ok_or_else(|| Problem::not_found("contact"))?;
+    if !app.store.has_contact(account, contact).await? {
+        return Err(Problem::not_found("contact"));
+    }
     let filter = MarkFilter { contact: Some(contact), ..MarkFilter::default() };
     Ok(Listed::json(app.store.marks(account, filter, slice).await?, ContactMark::from))
 }

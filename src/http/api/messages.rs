@@ -217,7 +217,9 @@ pub(in crate::http) async fn timeline(
 ) -> Answer<Json<Listed<Message>>> {
     app.enter(&principal, account, READ).await?;
     let slice = params.slice()?;
-    app.store.contact(account, contact).await?.ok_or_else(|| Problem::not_found("contact"))?;
+    if !app.store.has_contact(account, contact).await? {
+        return Err(Problem::not_found("contact"));
+    }
     let shown = Shown::to(&principal);
     let page = app.store.timeline(account, contact, slice).await?;
     if shown != Shown::Meta {

@@ -3,7 +3,7 @@
 use uuid::Uuid;
 
 use crate::id::{AccountId, ContactId};
-use crate::store::engine::{Builder, query_as};
+use crate::store::engine::{Builder, query_as, query_scalar};
 use crate::store::row_keys::{Index, RowKeys};
 use crate::store::views::{Key, Page, Slice};
 use crate::store::{Store, StoreError};
@@ -128,6 +128,20 @@ impl Store {
             .await?;
         let Some(row) = row else { return Ok(None) };
         contact_of(row, &self.row_keys(account).await?).map(Some)
+    }
+
+    /// Whether there is such a contact in this account, whether their row opens or not.
+    ///
+    /// # Errors
+    /// If the database fails.
+    pub async fn has_contact(&self, account: AccountId, contact: ContactId) -> Result<bool, StoreError> {
+        let found: Option<i64> =
+            query_scalar("SELECT created_at FROM contacts WHERE account_id = $1 AND contact_id = $2")
+                .bind(account.uuid())
+                .bind(contact.uuid())
+                .fetch_optional(self.reader())
+                .await?;
+        Ok(found.is_some())
     }
 
     /// The contacts of an account, oldest first.

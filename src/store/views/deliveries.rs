@@ -126,11 +126,11 @@ impl Store {
         let page = slice.page(rows, |row| Key::of_id(row.delivery_id));
         let items = page.items.into_iter().map(|row| {
             let emptied = row.emptied();
-            delivery_of(row, &keys).or_else(|error| match error {
+            match delivery_of(row, &keys) {
                 // R3: what became of it is said whatever else does not open; the others are shown whole.
-                StoreError::Damaged { .. } => delivery_of(emptied, &RowKeys::CLEAR),
-                error => Err(error),
-            })
+                Err(StoreError::Damaged { .. }) => delivery_of(emptied, &RowKeys::CLEAR),
+                read => read,
+            }
         });
         Ok(Page { items: items.collect::<Result<_, _>>()?, next: page.next })
     }

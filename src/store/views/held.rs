@@ -118,11 +118,11 @@ impl Store {
                 });
                 if is_theirs {
                     let emptied = row.emptied();
-                    held.push(held_of(row, &keys).or_else(|error| match error {
+                    held.push(match held_of(row, &keys) {
                         // It waits there for somebody to decide on it, or for its end; the others are shown whole.
-                        StoreError::Damaged { .. } => held_of(emptied, &RowKeys::CLEAR),
-                        error => Err(error),
-                    })?);
+                        Err(StoreError::Damaged { .. }) => held_of(emptied, &RowKeys::CLEAR),
+                        read => read,
+                    }?);
                 }
             }
             if is_last || held.len() >= wanted {
