@@ -13,7 +13,6 @@ use bytes::BytesMut;
 
 use crate::address::EmailAddress;
 use crate::smtp::command::Command;
-use crate::smtp::data::{Chunk, ChunkPosition};
 use crate::smtp::line::{Line, LineReader};
 use crate::smtp::tally::{Tally, Verdict};
 use crate::smtp::transaction::{AfterMessage, Phase, Transaction};
@@ -416,11 +415,8 @@ impl Session {
             (P::InTransaction(transaction), C::Bdat(size_bytes, position)) => {
                 self.first_chunk(transaction, size_bytes, position)
             }
-            (phase @ P::BetweenChunks(..), C::Bdat(0, ChunkPosition::More)) => {
-                self.idle(phase, &reply::CHUNK_OK)
-            }
             (P::BetweenChunks(transaction, before_bytes), C::Bdat(size_bytes, position)) => {
-                (P::ReadingChunk(transaction, Chunk::new(before_bytes, size_bytes, position)), None)
+                self.next_chunk(transaction, before_bytes, size_bytes, position)
             }
             (phase @ (P::Greeting | P::Ready), C::Bdat(size_bytes, _)) => {
                 self.refuse_chunk(phase, size_bytes, reply::BAD_SEQUENCE)
@@ -434,9 +430,8 @@ impl Session {
             (P::BetweenChunks(..) | P::InTransaction(_) | P::Ready, C::Rset) => {
                 self.idle(P::Ready, &reply::RESET_OK)
             }
-            (P::InTransaction(mut transaction), C::RefusedRecipient(reply)) => {
-                transaction.refused_recipients += 1;
-                self.idle(P::InTransaction(transaction), &reply)
+            (P::InTransaction(transaction), C::RefusedRecipient(reply)) => {
+                self.refused_recipient(transaction, &reply)
             }
             (
                 phase @ (P::BetweenChunks(..) | P::Greeting | P::InTransaction(_) | P::Ready),

@@ -144,6 +144,16 @@ impl Session {
         (Phase::TraceAsked(after, None), Some(Step::AskTrace(Box::new(unserved))))
     }
 
+    /// A recipient that could not even be read is one that was refused (row D5).
+    pub(super) fn refused_recipient(
+        &mut self,
+        mut transaction: Box<Transaction>,
+        refusal: &Reply,
+    ) -> (Phase, Option<Step>) {
+        transaction.refused_recipients += 1;
+        self.idle(Phase::InTransaction(transaction), refusal)
+    }
+
     pub(super) fn data(&mut self, transaction: Box<Transaction>) -> (Phase, Option<Step>) {
         if let Some(refusal) = transaction.without_recipients() {
             return self.stay(Phase::InTransaction(transaction), &refusal);
@@ -199,6 +209,19 @@ impl Session {
                 (Phase::ReadingChunk(transaction, Chunk::new(0, size_bytes, position)), Some(start))
             }
         }
+    }
+
+    pub(super) fn next_chunk(
+        &mut self,
+        transaction: Box<Transaction>,
+        before_bytes: u64,
+        size_bytes: u64,
+        position: ChunkPosition,
+    ) -> (Phase, Option<Step>) {
+        if size_bytes == 0 && position == ChunkPosition::More {
+            return self.idle(Phase::BetweenChunks(transaction, before_bytes), &reply::CHUNK_OK);
+        }
+        (Phase::ReadingChunk(transaction, Chunk::new(before_bytes, size_bytes, position)), None)
     }
 
     /// So many octets were there before some of them were taken as those of a message.

@@ -68,8 +68,8 @@ mutant 'the same recipient is delivered twice' src/smtp/transaction.rs 'smtp_ses
     's/recipient.path == path/recipient.path != path \&\& recipient.path == path/'
 mutant 'a body is kept though its transaction has gone' src/smtp/session.rs 'smtp_session s16_' \
     's/^            if self.body == Holding::Something && /            if self.input.len() > 1_000_000 \&\& self.body == Holding::Something \&\& /'
-mutant 'empty chunks are in no budget' src/smtp/session.rs 'smtp_session s2_empty s16_bdat' \
-    's/C::Bdat(0, ChunkPosition::More)) => {/C::Bdat(u64::MAX, ChunkPosition::More)) => {/'
+mutant 'empty chunks are in no budget' src/smtp/transaction.rs 'smtp_session s2_empty s16_bdat' \
+    's/^        if size_bytes == 0 \&\& position/        if size_bytes == u64::MAX \&\& position/'
 mutant 'a client that never pauses has no end' src/smtp/driver.rs 'smtp_session x7_a_session_ends_though' \
     's/^            if Instant::now() >= ends {/            if self.shared.refused.len() > 1_000_000 {/'
 mutant 'stress does not reach those who wait' src/smtp/driver.rs 'smtp_session d21_x7_' \
