@@ -56,12 +56,16 @@ impl Server {
         let zone = ZoneServer::start(Zone::parse(practice::ZONE).unwrap()).await.unwrap();
         write_config(folder.path(), zone.addr());
         let began = Instant::now();
-        let (child, smtp, http) = match launch(folder.path(), &setup).await {
+        let (mut child, smtp, http) = match launch(folder.path(), &setup).await {
             Ok(started) => started,
             Err((status, said)) => return Err(NotStarted { folder, status, said }),
         };
         let api = Api::new(http, TOKEN);
-        api.wait_until_ready().await;
+        // The fault that is armed may come between the ports and the first answer.
+        tokio::select! {
+            () = api.wait_until_ready() => {}
+            status = ended(&mut child) => return Err(NotStarted { folder, status, said: String::new() }),
+        }
         Ok(Self { api, smtp, ready_after: began.elapsed(), _zone: zone, folder, child, setup })
     }
 
@@ -135,6 +139,15 @@ impl Drop for Server {
 }
 
 type Launched = Result<(Child, SocketAddr, SocketAddr), (ExitStatus, String)>;
+
+async fn ended(child: &mut Child) -> ExitStatus {
+    loop {
+        if let Some(status) = child.try_wait().unwrap() {
+            return status;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
 
 async fn launch(folder: &Path, setup: &Setup) -> Launched {
     let config = folder.join("syncmx.toml");
