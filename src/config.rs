@@ -714,7 +714,7 @@ mod tests {
             let set = [("STORE__URL", url), ("STORE__BLOBS", blobs), ("KEYS__FILE", "/keys/keys.toml")];
             let set = set.map(|(name, value)| (format!("SYNCMX_{name}"), value.to_owned()));
             let mut folders = Config::load(None, set).unwrap().mail_folders();
-            assert!(folders.iter().any(|folder| *folder == temporary), "{folders:?}");
+            assert!(folders.contains(&temporary), "{folders:?}");
             folders.retain(|folder| *folder != temporary);
             folders.iter().map(|folder| folder.to_str().unwrap().to_owned()).collect::<Vec<_>>().join(" ")
         };
