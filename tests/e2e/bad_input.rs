@@ -1,14 +1,16 @@
 //! Mail that nobody should send: each gets a definite answer, and the server stays.
 
+use std::io::ErrorKind;
 use std::time::Duration;
 
 use syncmx::cli::demo::practice;
 use syncmx::zone::Zone;
-use tokio::task::JoinSet;
+use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
+use tokio::net::{TcpSocket, TcpStream};
 
 use crate::api::{Desk, assert_refused};
 use crate::app::TestApp;
-use crate::mail::{FORGER, LENA, Sender};
+use crate::mail::{FORGER, LENA};
 
 const FROM: &str = "From: Lena <lena.albrecht@praxis-morgenrot.test>\r\n";
 const TO: &str = "To: anna.bergmann@web-post.test\r\n";
@@ -155,16 +157,14 @@ async fn x6_large_mails_of_one_client_whose_dns_is_silent_keep_nobody_else_waiti
     // One silent look-up takes all the time that a message has.
     let app = TestApp::start_in(zone, &["SYNCMX_DNS__TIMEOUT=20s"]).await;
     let desk = Desk::open(&app).await;
-    let slow = Sender { helo: "mail.slow.test", mail_from: "a@slow.test", dkim: None, ..FORGER };
     let body = format!("{FROM}{TO}{REST}\r\n{}", "A line of a large mail.\r\n".repeat((24 << 20) / 25 + 1));
-    let asked = app.zone.query_count();
-    let mut sending = JoinSet::new();
+    let mut waiting = Vec::new();
     for _ in 0..2 {
-        let mut mailer = app.connect(&slow).await;
-        let body = body.clone();
-        sending.spawn(async move {
-            mailer.send("a@slow.test", &["postmaster@sync.example.test".to_owned()], body.as_bytes()).await
-        });
+        waiting.push(all_but_the_end(&app, &body).await);
+    }
+    let asked = app.zone.query_count();
+    for stream in &mut waiting {
+        stream.write_all(b"BDAT 0 LAST\r\n").await.unwrap();
     }
     let is_judged = async {
         while app.zone.query_count() == asked {
@@ -177,7 +177,36 @@ async fn x6_large_mails_of_one_client_whose_dns_is_silent_keep_nobody_else_waiti
         let raw = filed_as(id, "anna.bergmann@web-post.test", "", &text);
         desk.expect_filed(&app.send(&LENA, &desk.sync, raw.as_bytes()).await).await;
     }
-    assert!(sending.try_join_next().is_none(), "the silent ones are still waited for");
+    for stream in waiting {
+        let answer = stream.into_inner().try_read(&mut [0; 512]);
+        assert!(
+            answer.is_err_and(|error| error.kind() == ErrorKind::WouldBlock),
+            "they are still waited for"
+        );
+    }
+}
+
+/// A mail from another client whose domain's DNS is silent, received whole, but for the word that it is.
+async fn all_but_the_end(app: &TestApp, body: &str) -> BufReader<TcpStream> {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind("127.0.0.66:0".parse().unwrap()).unwrap();
+    let mut stream = BufReader::new(socket.connect(app.smtp).await.unwrap());
+    for command in [
+        "",
+        "EHLO mail.slow.test\r\n",
+        "MAIL FROM:<a@slow.test>\r\n",
+        "RCPT TO:<postmaster@sync.example.test>\r\n",
+        &format!("BDAT {}\r\n{body}", body.len()),
+    ] {
+        stream.write_all(command.as_bytes()).await.unwrap();
+        let mut line = String::new();
+        while line.get(3..4) != Some(" ") {
+            line.clear();
+            stream.read_line(&mut line).await.unwrap();
+        }
+        assert!(line.starts_with('2'), "{line}");
+    }
+    stream
 }
 
 #[tokio::test]
