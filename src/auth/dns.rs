@@ -106,7 +106,11 @@ impl Dns {
         deadline: Instant,
         may_ask_again: impl Fn() -> bool,
     ) -> Answer {
-        let deadline = deadline.min(Instant::now() + self.timeout);
+        let now = Instant::now();
+        if now >= deadline {
+            return Told::FAILED.answer;
+        }
+        let deadline = deadline.min(now + self.timeout);
         let asking = self.ask_twice(name, question.record_type, may_ask_again);
         let asked = tokio::time::timeout_at(deadline, asking).await;
         let Told { answer, seconds } = asked.unwrap_or(Told::FAILED);

@@ -274,8 +274,9 @@ async fn x7_a_session_ends_though_it_never_pauses_for_breath() {
     assert!(stream.read(&mut [0; 512]).await.unwrap() > 0);
     let (mut reader, mut writer) = stream.split();
     writer.write_all(b"EHLO c\r\n").await.unwrap();
-    let mail = b"MAIL FROM:<>\r\nRCPT TO:<postmaster>\r\nBDAT 1 LAST\r\nx";
-    let mail = [&mail[..], &b"NOOP\r\n".repeat(90)].concat();
+    let mail = b"MAIL FROM:<>\r\nRCPT TO:<postmaster>\r\nBDAT 65536 LAST\r\n";
+    // So much of it that the thousand of a session do not come through before.
+    let mail = [&mail[..], &[b'x'; 65536], &b"NOOP\r\n".repeat(90)].concat();
     // It waits for no answer, and there is always something to be read.
     let flood = async { while writer.write_all(&mail).await.is_ok() {} };
     let said = async {
