@@ -16,7 +16,7 @@ use crate::smtp::Place;
 /// Each octet of a message takes three to five of memory while it is worked on: itself, what is decoded of it, what is
 /// sealed, what goes into rows. Of one network one of the largest messages of the default settings, or two of 20 MB:
 /// enough for two processors.
-pub(crate) const OCTETS: u64 = 80 << 20;
+pub(crate) const OCTETS: u64 = 96 << 20;
 /// A body of this size is in memory already, and needs no place.
 const SMALL_OCTETS: u64 = 256 * 1024;
 const OCTETS_A_PERMIT: u64 = 4096;
