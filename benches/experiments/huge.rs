@@ -48,9 +48,9 @@ fn cases() -> Vec<(String, Vec<u8>)> {
     add("M9: 1,000,000 parts", format!("{FROM}{mixed}{}", "--b\r\n\r\nx\r\n".repeat(1_000_000)));
     add("M9: 100,000 boundary candidates", format!("{FROM}{mixed}{}", "--bb\r\n--c\r\n".repeat(50_000)));
     add("M9: one header field of 50 MB", format!("{FROM}X: {}\r\n\r\nx\r\n", "y".repeat(50_000_000)));
-    let clauses = "a;".repeat(18 << 20);
+    let clauses = "a;".repeat(17 << 20);
     add(
-        "M10: Authentication-Results of 36 MB",
+        "M10: Authentication-Results of 34 MiB",
         format!("{FROM}Authentication-Results: {clauses}\r\n\r\nx\r\n"),
     );
     add("M9: 100,000 folded lines", format!("{FROM}X:{}\r\n\r\nx\r\n", " y\r\n".repeat(100_000)));
