@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Runs every check, cheapest first; installs what is missing before. For people and machines alike:
 #   tests/run.sh              everything
-#   tests/run.sh fmt clippy   these steps only: fmt, clippy, test, doc, scores
+#   tests/run.sh fmt clippy   these steps only: fmt, clippy, doc, test, mutants, scores
 # Needs Rust (rustup brings the rest of it) and a C compiler for SQLite, zstd and aws-lc. Reads nothing from stdin.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -20,6 +20,7 @@ main() {
     # The rest of the tests asks both engines by itself.
     step test env SYNCMX_TEST_ENGINE=postgres cargo test --locked --no-fail-fast --test http_api --test e2e
     step test env SYNCMX_TEST_SEAL_ROWS=1 cargo test --locked --no-fail-fast --test http_api --test e2e
+    step mutants sh tests/mutants/run.sh five
     step scores scores
     unchanged
     echo "== all done in ${SECONDS} s"
