@@ -6,6 +6,7 @@ use std::time::Duration;
 use reqwest::{Client, Method, StatusCode};
 use serde_json::{Value, json};
 use syncmx::cli::demo::mailer::{Answers, SmtpReply};
+use uuid::Uuid;
 
 use crate::app::TestApp;
 
@@ -15,12 +16,16 @@ pub(crate) struct Api {
     pub(crate) base: String,
     token: String,
     client: Client,
+    /// After these answers a request is made again: whoever asks very often has a rate. With 503 among them a write has an
+    /// idempotency key.
+    pub(crate) passing: &'static [StatusCode],
 }
 
 impl Api {
     pub(crate) fn new(server: SocketAddr, token: &str) -> Self {
         let client = Client::builder().no_proxy().timeout(Duration::from_secs(30)).build().unwrap();
-        Self { base: format!("http://{server}"), token: token.to_owned(), client }
+        let passing = &[StatusCode::TOO_MANY_REQUESTS];
+        Self { base: format!("http://{server}"), token: token.to_owned(), client, passing }
     }
 
     pub(crate) fn with_token(&self, token: &str) -> Self {
@@ -53,8 +58,21 @@ impl Api {
 
     /// Any status; a body that is not JSON is null.
     pub(crate) async fn call(&self, method: Method, path: &str, body: Option<Value>) -> (StatusCode, Value) {
+        self.call_once(method, path, body, None).await
+    }
+
+    async fn call_once(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<Value>,
+        key: Option<&str>,
+    ) -> (StatusCode, Value) {
         let mut request =
             self.client.request(method, format!("{}/api/v1{path}", self.base)).bearer_auth(&self.token);
+        if let Some(key) = key {
+            request = request.header("idempotency-key", key);
+        }
         if let Some(body) = body {
             request = request.json(&body);
         }
@@ -66,8 +84,8 @@ impl Api {
     pub(crate) async fn bytes(&self, path: &str) -> (String, Vec<u8>) {
         let ask = || self.client.get(format!("{}/api/v1{path}", self.base)).bearer_auth(&self.token).send();
         let mut answer = ask().await.unwrap();
-        for _ in 0..RATE_PATIENCE {
-            if answer.status() != StatusCode::TOO_MANY_REQUESTS {
+        for _ in 0..PATIENCE {
+            if !self.passing.contains(&answer.status()) {
                 break;
             }
             tokio::time::sleep(Duration::from_millis(100)).await;
@@ -79,14 +97,16 @@ impl Api {
     }
 
     async fn expect(&self, method: Method, path: &str, body: Option<Value>) -> Value {
-        let (mut status, mut value) = self.call(method.clone(), path, body.clone()).await;
-        // Whoever asks very often has a rate.
-        for _ in 0..RATE_PATIENCE {
-            if status != StatusCode::TOO_MANY_REQUESTS {
+        let is_patient = self.passing.contains(&StatusCode::SERVICE_UNAVAILABLE);
+        let key = (is_patient && method != Method::GET).then(|| Uuid::now_v7().to_string());
+        let ask = || self.call_once(method.clone(), path, body.clone(), key.as_deref());
+        let (mut status, mut value) = ask().await;
+        for _ in 0..PATIENCE {
+            if !self.passing.contains(&status) {
                 break;
             }
             tokio::time::sleep(Duration::from_millis(100)).await;
-            (status, value) = self.call(method.clone(), path, body.clone()).await;
+            (status, value) = ask().await;
         }
         assert!(status.is_success(), "{method} {path}: {status} {value}");
         value
@@ -228,4 +248,4 @@ fn id(value: &Value) -> String {
 }
 
 /// Tenths of a second.
-const RATE_PATIENCE: usize = 600;
+const PATIENCE: usize = 600;

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
+use reqwest::StatusCode;
 use syncmx::cli::demo::practice;
 use syncmx::zone::{Zone, ZoneServer};
 use tempfile::TempDir;
@@ -60,7 +61,7 @@ impl Server {
             Ok(started) => started,
             Err((status, said)) => return Err(NotStarted { folder, status, said }),
         };
-        let api = Api::new(http, TOKEN);
+        let api = patient(Api::new(http, TOKEN));
         // The fault that is armed may come between the ports and the first answer.
         tokio::select! {
             () = api.wait_until_ready() => {}
@@ -86,7 +87,7 @@ impl Server {
         let began = Instant::now();
         let launched = launch(self.folder.path(), &self.setup).await;
         let (child, smtp, http) = launched.map_err(|(status, said)| format!("{status}: {said}")).unwrap();
-        (self.child, self.smtp, self.api) = (child, smtp, Api::new(http, TOKEN));
+        (self.child, self.smtp, self.api) = (child, smtp, patient(Api::new(http, TOKEN)));
         self.api.wait_until_ready().await;
         self.ready_after = began.elapsed();
     }
@@ -183,3 +184,9 @@ fn addresses(line: &str) -> Option<(SocketAddr, SocketAddr)> {
 }
 
 const LOG: &str = "server.log";
+
+/// A store that was in trouble a moment ago may say 503 once more: come again.
+fn patient(mut api: Api) -> Api {
+    api.passing = &[StatusCode::TOO_MANY_REQUESTS, StatusCode::SERVICE_UNAVAILABLE];
+    api
+}
