@@ -1,8 +1,10 @@
 //! The review queue.
 
+use futures_util::StreamExt;
 use serde_json::{Value, json};
 
 use syncmx::filing::Decision;
+use syncmx::store::directory::Erasing;
 use syncmx::time::Timestamp;
 
 use crate::server::{STRANGER, Server, keys, text};
@@ -254,6 +256,43 @@ async fn r05_the_traces_of_the_retries_of_a_held_mail_lose_their_addresses_with_
     }
 }
 
+/// A sender who repeats a held mail without end costs no long transaction when it goes.
+#[tokio::test]
+async fn r05_held_mail_that_was_sent_again_more_often_than_a_transaction_takes_is_erased_all_the_same() {
+    for retries in [RETRIES_AT_ONCE, RETRIES_AT_ONCE + 1] {
+        for is_discarded in [true, false] {
+            let server = Server::start().await;
+            let account = server.account().await;
+            server.patch(&account, json!({"settings": {"unknown_to": "hold"}})).await.expect(200);
+            let sync = text(&server.user(&account, "bo@practice.test").await["sync"]["sync_address"]);
+            let raw = "From: bo@practice.test\nTo: Ana <ana@patient.test>\nSubject: x\nMessage-ID: <b@practice.test>\n\nx\n";
+            let now = Timestamp::now();
+            let held = server.deliver_at(&sync, raw, now).await.decided[0].0;
+            let retries = futures_util::stream::iter(0..retries)
+                .map(|_| server.deliver_at(&sync, raw, now))
+                .buffer_unordered(64)
+                .map(|retry| retry.decided[0].0)
+                .collect::<Vec<_>>();
+            let retries = retries.await;
+            let mut first = server.store.change().await.unwrap();
+            let id = account.rsplit_once('/').unwrap().1.parse().unwrap();
+            let erasing = first.discard_held(id, held).await.unwrap();
+            assert_eq!(erasing == Erasing::Done, retries.len() == RETRIES_AT_ONCE);
+            drop(first);
+            if is_discarded {
+                server.post(&format!("{account}/held/{held}:discard"), json!({})).await.expect(204);
+            } else {
+                assert_eq!(server.store.expire(now.plus_days(30)).await.unwrap().held, 1);
+            }
+            server.get(&format!("{account}/held/{held}")).await.problem(404);
+            for id in retries {
+                let trace = server.get(&format!("{account}/deliveries/{id}")).await.expect(200);
+                assert!(!trace.to_string().contains('@'), "{trace}");
+            }
+        }
+    }
+}
+
 #[tokio::test]
 async fn r03_a_trace_ends_after_its_days_unless_its_mail_is_held() {
     let server = Server::start().await;
@@ -318,3 +357,6 @@ async fn r28_a_forward_waits_for_its_original_sender_and_is_filed_as_theirs() {
     assert_eq!((&message["role"], &message["sender"]), (&json!("from"), &json!("unverified")));
     assert!(text(&message["sent_at"]).starts_with("2020-11-21"), "{message}");
 }
+
+/// As the store has it.
+const RETRIES_AT_ONCE: usize = 500;

@@ -19,7 +19,7 @@ use crate::http::extract::{Ids, Input, Listed, Params, id, slice};
 use crate::http::idempotency::Once;
 use crate::http::problem::{Answer, Problem};
 use crate::id::{AccountId, ContactId, DeliveryId, MessageId, UserId};
-use crate::store::directory::{self, HeldTarget, Principal, Scope};
+use crate::store::directory::{self, Erasing, HeldTarget, Principal, Scope};
 use crate::store::views::{HeldFilter, HeldMail};
 use crate::wire::PersonView;
 
@@ -269,6 +269,9 @@ pub(in crate::http) async fn discard_held(
     once: Once,
 ) -> Answer<Response> {
     let mut change = app.store.change().await?;
-    change.discard_held(account, delivery).await?;
+    while change.discard_held(account, delivery).await? == Erasing::Begun {
+        change.commit().await?;
+        change = app.store.change().await?;
+    }
     once.answer_nothing(change).await
 }

@@ -13,6 +13,7 @@ use crate::id::{AccountId, ContactId, DeliveryId, UserId};
 use crate::store::directory::erase::{Erased, Extent, TOMBSTONE_DAYS};
 use crate::store::directory::held_filing::author_in;
 use crate::store::directory::retention::Ended;
+use crate::store::directory::review::{Erasing, RETRIES_AT_ONCE};
 use crate::store::directory::{Change, DirectoryError, Log};
 use crate::store::engine::{query, query_as, query_scalar};
 use crate::store::row_keys::Index;
@@ -113,7 +114,7 @@ impl Change {
         settings: &Settings,
         now: Timestamp,
     ) -> Result<Ended, DirectoryError> {
-        let held = self.expire_held(account, now).await?;
+        let (held, retries) = self.expire_held(account, now).await?;
         let traces = self.expire_traces(account, now.plus_days(-i64::from(settings.trace_days))).await?;
         let (mut content, mut events) = (Erased::default(), 0);
         if let Some(days) = settings.content_days {
@@ -128,14 +129,18 @@ impl Change {
             None => 0,
         };
         let tombstones = self.expire_tombstones(account, now.plus_days(-TOMBSTONE_DAYS)).await?;
-        let ended = Ended { held, traces, content, events, marks, tombstones };
+        let ended = Ended { held, retries, traces, content, events, marks, tombstones };
         // R60: not after every piece. The report at the end, or the next minute, has the log forget them all.
         self.log = if ended == Ended::default() { Log::Keep } else { Log::ForgetLater };
         Ok(ended)
     }
 
-    /// R36.
-    async fn expire_held(&mut self, account: AccountId, now: Timestamp) -> Result<Erased, DirectoryError> {
+    /// R36. Second how many retries lost their addresses.
+    async fn expire_held(
+        &mut self,
+        account: AccountId,
+        now: Timestamp,
+    ) -> Result<(Erased, u64), DirectoryError> {
         let over: Vec<(Uuid, Option<String>)> = query_as(
             "SELECT delivery_id, blob FROM held WHERE account_id = $1 AND expires_at <= $2 ORDER BY expires_at LIMIT $3",
         )
@@ -144,12 +149,17 @@ impl Change {
         .bind(BATCH)
         .fetch_all(self.on(account).await?)
         .await?;
-        for (delivery, _) in &over {
+        let (mut ended, mut room) = (Erased::default(), RETRIES_AT_ONCE);
+        for (delivery, blob) in over {
             let said = "nobody decided on it in time: erased";
-            self.erase_held(account, DeliveryId::from_uuid(*delivery), said).await?;
+            let delivery = DeliveryId::from_uuid(delivery);
+            if self.erase_held(account, delivery, said, &mut room).await? == Erasing::Begun {
+                break;
+            }
+            ended.held += 1;
+            ended.blobs += u64::from(blob.is_some());
         }
-        let blobs = over.iter().filter(|(_, blob)| blob.is_some()).count() as u64;
-        Ok(Erased { held: over.len() as u64, blobs, ..Erased::default() })
+        Ok((ended, (RETRIES_AT_ONCE - room) as u64))
     }
 
     /// R3. What is still held keeps its trace.

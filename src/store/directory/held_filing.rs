@@ -18,7 +18,7 @@ use crate::message::{self, Email};
 use crate::smtp::{Client, Envelope, ForwardPath, Recipient};
 use crate::store::batch::Outcome;
 use crate::store::blobs::BlobName;
-use crate::store::directory::review::with_steps;
+use crate::store::directory::review::{Erasing, RETRIES_AT_ONCE, with_steps};
 use crate::store::directory::{Change, CreatedBy, DirectoryError, NewContact};
 use crate::store::engine::{query, query_as, query_scalar};
 use crate::store::facts::Directory;
@@ -354,7 +354,11 @@ impl Change {
                 (None, still.contact)
             }
             Decision::Discarded(_) => {
-                self.erase_held(held.account, held.delivery, "by the rules it is not to be kept").await?;
+                let said = "by the rules it is not to be kept";
+                let room = &mut { RETRIES_AT_ONCE };
+                if self.erase_held(held.account, held.delivery, said, room).await? == Erasing::Begun {
+                    self.let_held_end(held.account, held.delivery).await?;
+                }
                 (None, None)
             }
             Decision::Deferred(reason) | Decision::Rejected(reason) => {

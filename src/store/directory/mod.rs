@@ -47,6 +47,7 @@ pub use purge::{PurgeId, PurgeOf, PurgeStep};
 pub(in crate::store) use reply_addresses::MERGES_MAX;
 pub use reply_addresses::{NewReplyAddress, ReplyAddress};
 pub use retention::Expired;
+pub use review::Erasing;
 pub use rotation::{GRACE_MILLIS, Rotation};
 pub use scopes::{Principal, Scope, Scopes};
 pub use sent_mail::SentMail;

@@ -50,7 +50,8 @@ pub(super) struct Ended {
     pub(super) held: Erased,
     pub(super) traces: Erased,
     pub(super) content: Erased,
-    /// Told again by nobody, like the rest below.
+    /// Of held mail: what is told by nobody, like the rest below.
+    pub(super) retries: u64,
     pub(super) events: u64,
     pub(super) marks: u64,
     pub(super) tombstones: u64,
@@ -61,6 +62,7 @@ impl Ended {
         self.held.add(other.held);
         self.traces.add(other.traces);
         self.content.add(other.content);
+        self.retries += other.retries;
         self.events += other.events;
         self.marks += other.marks;
         self.tombstones += other.tombstones;

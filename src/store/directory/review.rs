@@ -14,7 +14,8 @@ use crate::store::row_keys::RowKeys;
 use crate::wire::AuthView;
 
 impl Change {
-    /// Erases a held message on a person's word. Its delivery stays and says so, without addresses (R5).
+    /// Erases a held message on a person's word. Its delivery stays and says so, without addresses (R5). If it was sent
+    /// again more often than one transaction takes, it is still there, and this is to be called in another.
     ///
     /// # Errors
     /// `NotFound` if there is no such held message, `Conflict` while the account's import is not finished.
@@ -22,40 +23,70 @@ impl Change {
         &mut self,
         account: AccountId,
         delivery: DeliveryId,
-    ) -> Result<(), DirectoryError> {
+    ) -> Result<Erasing, DirectoryError> {
         self.refuse_while_importing(account).await?;
-        self.erase_held(account, delivery, "a person discarded it from the review queue").await
+        let said = "a person discarded it from the review queue";
+        self.erase_held(account, delivery, said, &mut { RETRIES_AT_ONCE }).await
     }
 
-    /// R5, R36: content and addresses go, also those of its retries; the deliveries stay, and say why.
+    /// R5, R36: content and addresses go, also those of its retries; the deliveries stay, and say why. The retries go
+    /// first, `room` for so many more in this transaction: by what is held they are found.
     pub(super) async fn erase_held(
         &mut self,
         account: AccountId,
         delivery: DeliveryId,
         said: &str,
-    ) -> Result<(), DirectoryError> {
-        let gone: Option<(Option<String>,)> =
-            query_as("DELETE FROM held WHERE account_id = $1 AND delivery_id = $2 RETURNING blob")
+        room: &mut usize,
+    ) -> Result<Erasing, DirectoryError> {
+        let held: Option<(Option<String>,)> =
+            query_as("SELECT blob FROM held WHERE account_id = $1 AND delivery_id = $2")
                 .bind(account.uuid())
                 .bind(delivery.uuid())
                 .fetch_optional(self.on(account).await?)
                 .await?;
-        let (blob,) = gone.ok_or(DirectoryError::NotFound("held message"))?;
+        let (blob,) = held.ok_or(DirectoryError::NotFound("held message"))?;
         self.log = Log::Forget;
+        let told = self.told_by(account, delivery.uuid()).await?;
+        let retries = self.retries_of(account, &told, *room + 1).await?;
+        for retry in retries.iter().take(*room) {
+            let told = self.told_by(account, *retry).await?;
+            self.tell_less(account, (*retry, "duplicate"), &told, "the held mail that it repeats is gone")
+                .await?;
+        }
+        if retries.len() > *room {
+            *room = 0;
+            return Ok(Erasing::Begun);
+        }
+        *room -= retries.len();
         self.blobs.extend(blob.as_deref().and_then(BlobName::parse));
+        query("DELETE FROM held WHERE account_id = $1 AND delivery_id = $2")
+            .bind(account.uuid())
+            .bind(delivery.uuid())
+            .execute(self.on(account).await?)
+            .await?;
         // Its event names sender and subject.
         query("DELETE FROM events WHERE account_id = $1 AND delivery_id = $2")
             .bind(account.uuid())
             .bind(delivery.uuid())
             .execute(self.on(account).await?)
             .await?;
-        let told = self.told_by(account, delivery.uuid()).await?;
-        for retry in self.retries_of(account, &told).await? {
-            let told = self.told_by(account, retry).await?;
-            self.tell_less(account, (retry, "duplicate"), &told, "the held mail that it repeats is gone")
-                .await?;
-        }
-        self.tell_less(account, (delivery.uuid(), "discarded"), &told, said).await
+        self.tell_less(account, (delivery.uuid(), "discarded"), &told, said).await?;
+        Ok(Erasing::Done)
+    }
+
+    /// R36: a held mail that the retention is to erase at its next turn.
+    pub(super) async fn let_held_end(
+        &mut self,
+        account: AccountId,
+        delivery: DeliveryId,
+    ) -> Result<(), DirectoryError> {
+        query("UPDATE held SET expires_at = $3 WHERE account_id = $1 AND delivery_id = $2")
+            .bind(account.uuid())
+            .bind(delivery.uuid())
+            .bind(self.now.as_millis())
+            .execute(self.on(account).await?)
+            .await?;
+        Ok(())
     }
 
     async fn told_by(&mut self, account: AccountId, delivery: Uuid) -> Result<Told, DirectoryError> {
@@ -70,26 +101,34 @@ impl Change {
         Ok(told.unwrap_or_default().show(&self.row_keys(account).await?, delivery))
     }
 
-    /// The deliveries of the same mail that found it held already (R70): they name the same people. By its Message-ID; those
-    /// of a mail without one by its author, who has sent others without one at most.
-    async fn retries_of(&mut self, account: AccountId, told: &Told) -> Result<Vec<Uuid>, DirectoryError> {
+    /// The next deliveries of the same mail that found it held already (R70): they name the same people. By its Message-ID;
+    /// those of a mail without one by its author, who has sent others without one at most.
+    async fn retries_of(
+        &mut self,
+        account: AccountId,
+        told: &Told,
+        limit: usize,
+    ) -> Result<Vec<Uuid>, DirectoryError> {
+        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
         let author = told.from_address.as_deref().and_then(EmailAddress::parse);
         let found = match (&told.message_id_header, author) {
             (Some(header), _) => query_scalar(
                 "SELECT delivery_id FROM deliveries WHERE account_id = $1 AND message_id_header = $2
-                 AND message_id IS NULL AND outcome = 'duplicate'",
+                 AND message_id IS NULL AND outcome = 'duplicate' LIMIT $3",
             )
             .bind(account.uuid())
-            .bind(header.as_str()),
+            .bind(header.as_str())
+            .bind(limit),
             (None, Some(author)) => query_scalar(
                 "SELECT d.delivery_id FROM delivery_addresses a JOIN deliveries d
                  ON d.account_id = a.account_id AND d.delivery_id = a.delivery_id
                  WHERE a.account_id = $1 AND a.address_hash = $2 AND a.role = 'from'
                  AND d.message_id_header IS NULL AND d.from_address IS NOT NULL AND d.message_id IS NULL
-                 AND d.outcome = 'duplicate'",
+                 AND d.outcome = 'duplicate' LIMIT $3",
             )
             .bind(account.uuid())
-            .bind(self.store.inner.keys.address_hash(&author).to_vec()),
+            .bind(self.store.inner.keys.address_hash(&author).to_vec())
+            .bind(limit),
             (None, None) => return Ok(Vec::new()),
         };
         Ok(found.fetch_all(self.on(account).await?).await?)
@@ -118,6 +157,16 @@ impl Change {
         .await?;
         Ok(())
     }
+}
+
+/// How far the erasure of a held mail has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use]
+pub enum Erasing {
+    /// Retries of it are left: another transaction goes on.
+    Begun,
+    /// Nothing of it is left.
+    Done,
 }
 
 /// What a delivery says of who wrote.
@@ -179,6 +228,9 @@ pub(super) fn with_steps(before: &str, now: &[Step]) -> String {
     steps.extend(now);
     Value::from(steps).to_string()
 }
+
+/// Traces of retries that lose their addresses in one transaction.
+pub(super) const RETRIES_AT_ONCE: usize = 500;
 
 #[cfg(test)]
 mod tests {

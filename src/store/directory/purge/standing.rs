@@ -221,5 +221,5 @@ impl Change {
     }
 }
 
-/// Rows of people that are read in one transaction; more than a message of ours has.
-const PEOPLE_AT_ONCE: i64 = 2_000;
+/// Rows of people that are read in one transaction, but for a message that has more.
+const PEOPLE_AT_ONCE: i64 = 500;
