@@ -508,6 +508,29 @@ async fn r63_an_address_is_found_in_any_case_of_any_letter() {
     assert_eq!((&left["cc"][0]["email"], &left["cc"][0]["name"]), (&json!(""), &Value::Null), "{left}");
 }
 
+/// More people on a message than one transaction reads, and on those around it.
+#[tokio::test]
+async fn r63_who_is_erased_goes_from_messages_with_hundreds_of_people() {
+    let scene = Scene::set().await;
+    let mut messages = Vec::new();
+    for people in [0, 495, 700, 0] {
+        let others: String = (0..people).map(|n| format!(",\n p{n}@patient.test")).collect();
+        let copied = format!("Cc: Carol <carol@patient.test>{others}\n");
+        let raw = mail("bo@practice.test", &format!("with-{}", messages.len()), &copied);
+        messages.push(scene.file(&scene.bo, &raw).await);
+    }
+    let carol = scene.server.contact(&scene.account, "Carol", "carol@patient.test").await;
+    for message in &messages {
+        let shown = scene.get(&format!("/messages/{message}")).await.to_string();
+        assert!(shown.contains("carol@"), "{shown}");
+    }
+    scene.purge(json!({"contact_id": carol})).await;
+    for message in &messages {
+        let left = scene.get(&format!("/messages/{message}")).await;
+        assert!(!left.to_string().to_lowercase().contains("carol"), "{left}");
+    }
+}
+
 #[tokio::test]
 async fn r60_a_whole_account_takes_along_the_operators_answers_about_it_and_no_others() {
     let scene = Scene::set().await;
