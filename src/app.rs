@@ -169,7 +169,7 @@ impl App {
         self.shutdown.cancel();
         let ends = Instant::now() + STOP_LIMIT;
         // Its grace period is shorter than ours.
-        complain_of(self.smtp_task.await.err(), "smtp");
+        finish_smtp(self.smtp_task, ends - CLOSE_LIMIT).await;
         // Until now /readyz has said 503, which is how a load balancer learns of it.
         self.http_shutdown.cancel();
         finish_http(self.http_task, ends - CLOSE_LIMIT).await;
@@ -215,6 +215,13 @@ async fn close_store(store: &Store, ends: Instant) {
     if timeout_at(ends, store.close()).await.is_err() {
         // What was not committed was not answered 250.
         warn!("the store is too slow to be closed in order");
+    }
+}
+
+async fn finish_smtp(task: JoinHandle<()>, ends: Instant) {
+    match timeout_at(ends, task).await {
+        Ok(ended) => complain_of(ended.err(), "smtp"),
+        Err(_) => warn!("SMTP sessions cut off"),
     }
 }
 

@@ -7,6 +7,7 @@
 
 use std::borrow::Cow;
 use std::net::SocketAddr;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -16,7 +17,7 @@ use tokio::time::timeout;
 use tracing::{Instrument, error, info, info_span, warn};
 
 use crate::address::{Asked, EmailAddress, Mailbox, ServedDomains};
-use crate::auth::{self, Authenticator};
+use crate::auth::{self, Authenticator, Verdict};
 use crate::examine::READ_IN_PLACE_OCTETS;
 use crate::filing::{Outcome, Reason, Step};
 use crate::id::{AccountId, DeliveryId};
@@ -128,12 +129,23 @@ impl Intake {
 
     /// The message as it is judged, unless it ends here. A large one is looked over where it keeps nobody waiting.
     async fn look_over(&self, received: Received) -> Result<Received, Answer> {
-        if received.as_bytes().len() <= READ_IN_PLACE_OCTETS {
-            return looked_over(received, &self.hostname, &self.poison);
-        }
         let (hostname, poison) = (self.hostname.clone(), Arc::clone(&self.poison));
-        let looking = tokio::task::spawn_blocking(move || looked_over(received, &hostname, &poison));
-        looking.await.unwrap_or_else(|_| Err(not_read("looking it over has failed")))
+        let is_large = received.as_bytes().len() > READ_IN_PLACE_OCTETS;
+        let look = move || {
+            // It is hostile octets that are read.
+            let looked = AssertUnwindSafe(|| looked_over(&received, &hostname, &poison));
+            (std::panic::catch_unwind(looked), received)
+        };
+        let looked = if is_large { tokio::task::spawn_blocking(look).await } else { Ok(look()) };
+        match looked {
+            Ok((Ok(Ok(None)), received)) => Ok(received),
+            Ok((Ok(Ok(Some(cleaned))), received)) => Ok(received.replaced_by(cleaned)),
+            Ok((Ok(Err(answer)), _)) => Err(answer),
+            Ok((Err(_panic), received)) => {
+                Err(self.not_examined(&ExamineError::Failed, &Arc::new(received)).await)
+            }
+            Err(_) => Err(not_read("looking it over was given up")),
+        }
     }
 
     /// What is known of the message, unless it ends here.
@@ -144,9 +156,10 @@ impl Intake {
         scanned?;
         match examined {
             Err(error) => Err(self.not_examined(&error, received).await),
-            // Row C23.
-            Ok(examined) if examined.verdict.takes_no_mail => Err(null_mx()),
-            Ok(examined) => Ok(examined),
+            Ok(examined) => match refusal_by(&examined.verdict) {
+                Some(refusal) => Err(refusal),
+                None => Ok(examined),
+            },
         }
     }
 
@@ -175,6 +188,9 @@ impl Intake {
         let size_bytes = received.as_bytes().len();
         error!(error = error as &dyn std::error::Error, size_bytes, "intake.message_not_read");
         counter!("syncmx_messages_not_read_total").increment(1);
+        if *error == ExamineError::NotBegun {
+            return not_read(error.to_string());
+        }
         let (poison, raw) = (Arc::clone(&self.poison), Arc::clone(received));
         let noting = tokio::task::spawn_blocking(move || poison.failed(raw.as_bytes()));
         if noting.await.is_err() {
@@ -353,11 +369,12 @@ struct End<'a> {
 }
 
 /// How it ends.
-struct Answer {
-    outcome: Outcome,
-    reason: Reason,
-    reply: Reply,
-    step: Step,
+#[derive(Debug)]
+pub(crate) struct Answer {
+    pub(crate) outcome: Outcome,
+    pub(crate) reason: Reason,
+    pub(crate) reply: Reply,
+    pub(crate) step: Step,
 }
 
 fn announce(delivery: DeliveryId, outcome: Outcome, reason: Reason, size_bytes: u64) {
@@ -366,25 +383,21 @@ fn announce(delivery: DeliveryId, outcome: Outcome, reason: Reason, size_bytes: 
     counter!("syncmx_messages_total", "outcome" => outcome, "reason" => reason).increment(1);
 }
 
-/// The limits come first: nothing else reads in a header that is over them.
-fn looked_over(received: Received, hostname: &str, poison: &Poison) -> Result<Received, Answer> {
+/// What is judged in place of the message, if anything is taken out that only we may write. The limits come first: nothing
+/// else reads in a header that is over them.
+fn looked_over(received: &Received, hostname: &str, poison: &Poison) -> Result<Option<Vec<u8>>, Answer> {
+    may_be_read(received.as_bytes(), poison)?;
     message::check_header(received.as_bytes()).map_err(|limit| too_complex(&limit))?;
-    let received = without_foreign_trace(received, hostname);
-    match poison.judge(received.as_bytes()) {
-        Attempt::Again => Ok(received),
-        Attempt::Over => Err(not_read("the reader has failed on it before: it is not tried again")),
+    match auth::without_foreign_trace(received.as_bytes(), hostname) {
+        Cow::Borrowed(_) => Ok(None),
+        Cow::Owned(cleaned) => may_be_read(&cleaned, poison).map(|()| Some(cleaned)),
     }
 }
 
-/// What is found in the message that only we may write is taken out.
-fn without_foreign_trace(received: Received, hostname: &str) -> Received {
-    let cleaned = match auth::without_foreign_trace(received.as_bytes(), hostname) {
-        Cow::Borrowed(_) => None,
-        Cow::Owned(cleaned) => Some(cleaned),
-    };
-    match cleaned {
-        Some(cleaned) => received.replaced_by(cleaned),
-        None => received,
+fn may_be_read(octets: &[u8], poison: &Poison) -> Result<(), Answer> {
+    match poison.judge(octets) {
+        Attempt::Again => Ok(()),
+        Attempt::Over => Err(not_read("the reader has failed on it before: it is not tried again")),
     }
 }
 
@@ -416,13 +429,16 @@ fn refusal_of(defect: BodyDefect) -> Answer {
     }
 }
 
-fn too_complex(limit: &TooComplex) -> Answer {
+pub(crate) fn too_complex(limit: &TooComplex) -> Answer {
     rejected(Reason::BadSyntax, reply::TOO_COMPLEX, step("SMTP", limit.to_string()))
 }
 
-fn null_mx() -> Answer {
+/// What a verdict ends before anybody's rules are asked.
+pub(crate) fn refusal_by(verdict: &Verdict) -> Option<Answer> {
+    // Row C23.
     let said = "the sender's domain says with a null MX that it takes no mail: nobody writes from it";
-    rejected(Reason::SenderNotAllowed, reply::NULL_MX, step("RFC7505", said))
+    let null_mx = || rejected(Reason::SenderNotAllowed, reply::NULL_MX, step("RFC7505", said));
+    verdict.takes_no_mail.then(null_mx)
 }
 
 fn postmaster_full() -> Answer {

@@ -13,9 +13,9 @@ use crate::auth::Authenticator;
 use crate::cli::inspect::{Origin, read_mail};
 use crate::cli::{Failure, output};
 use crate::config::Config;
-use crate::filing::{self, Arrival, Decision, FreshIds, Outcome, Reason, Step};
+use crate::filing::{self, Arrival, FreshIds, Outcome, Reason, Step};
 use crate::id::{ContactId, ConversationId, DeliveryId, MessageId};
-use crate::intake::{self, Examined};
+use crate::intake::{self, ExamineError};
 use crate::smtp::{ForwardPath, Received, Reply, reply};
 use crate::store::{Lookup, Store};
 use crate::time::Timestamp;
@@ -41,7 +41,7 @@ pub(super) struct Arguments {
 struct Explained {
     file: String,
     rcpt: String,
-    auth: AuthView,
+    auth: Option<AuthView>,
     outcome: &'static str,
     reason: &'static str,
     smtp: String,
@@ -68,7 +68,7 @@ pub(super) async fn run(config: &Config, arguments: Arguments) -> Result<ExitCod
     for path in &arguments.files {
         let file = path.display().to_string();
         match explain(&store, &authenticator, &mailbox, &arguments, path).await? {
-            Ok((examined, decision, steps)) => show(&arguments, &file, &examined, &decision, &steps),
+            Ok(fate) => show(&arguments, file, fate),
             Err(error) => {
                 all_read = false;
                 if arguments.json {
@@ -109,7 +109,7 @@ async fn explain(
     mailbox: &Mailbox,
     arguments: &Arguments,
     path: &std::path::Path,
-) -> Result<Result<(Examined, Decision, Vec<Step>), String>, Failure> {
+) -> Result<Result<Fate, String>, Failure> {
     let prepared = read_mail(path).and_then(|raw| Ok((arguments.origin.subject(&raw)?, raw)));
     let (subject, raw) = match prepared {
         Ok(prepared) => prepared,
@@ -118,8 +118,15 @@ async fn explain(
     let raw = Arc::new(Received::from(Vec::from(raw)));
     let examined = match intake::examine(authenticator, &subject, &raw).await {
         Ok(examined) => examined,
+        Err(ExamineError::TooComplex(limit)) => {
+            return Ok(Ok(Fate::of(intake::too_complex(&limit), None)));
+        }
         Err(error) => return Ok(Err(error.to_string())),
     };
+    let auth = AuthView::from(&examined.verdict);
+    if let Some(refusal) = intake::refusal_by(&examined.verdict) {
+        return Ok(Ok(Fate::of(refusal, Some(auth))));
+    }
     let arrival = Arrival {
         mailbox,
         verdict: &examined.verdict,
@@ -139,31 +146,40 @@ async fn explain(
     let _who_sees_it_too = filing::seen_by(&arrival, &facts, &decision, &mut trace);
     let _whether_a_copy_goes_on = filing::relay(&arrival, &facts, &decision, &mut trace);
     let steps = examined.steps.iter().cloned().chain(trace.steps).collect();
-    Ok(Ok((examined, decision, steps)))
+    let (outcome, reason) = (decision.outcome(), decision.reason());
+    let answer = filing::answer(&[(DeliveryId::generate(), decision)]);
+    Ok(Ok(Fate { auth: Some(auth), outcome, reason, answer: Reply { trace: None, ..answer }, steps }))
 }
 
-fn show(arguments: &Arguments, file: &str, examined: &Examined, decision: &Decision, steps: &[Step]) {
-    let answer = filing::answer(&[(DeliveryId::generate(), decision.clone())]);
-    let answer = Reply { trace: None, ..answer }.line();
-    let (outcome, reason) = (decision.outcome().as_str(), decision.reason().as_str());
+/// What becomes of a mail.
+struct Fate {
+    auth: Option<AuthView>,
+    outcome: Outcome,
+    reason: Reason,
+    answer: Reply,
+    steps: Vec<Step>,
+}
+
+impl Fate {
+    /// Of what ends before the rules are asked.
+    fn of(refusal: intake::Answer, auth: Option<AuthView>) -> Self {
+        let intake::Answer { outcome, reason, reply, step } = refusal;
+        Self { auth, outcome, reason, answer: reply, steps: vec![step] }
+    }
+}
+
+fn show(arguments: &Arguments, file: String, fate: Fate) {
+    let Fate { auth, outcome, reason, answer, steps } = fate;
+    let (outcome, reason, smtp) = (outcome.as_str(), reason.as_str(), answer.line());
     if arguments.json {
-        let steps = steps.iter().map(StepView::from).collect();
-        let auth = AuthView::from(&examined.verdict);
-        output::json(&Explained {
-            file: file.to_owned(),
-            rcpt: arguments.rcpt.clone(),
-            auth,
-            outcome,
-            reason,
-            smtp: answer,
-            steps,
-        });
+        let (rcpt, steps) = (arguments.rcpt.clone(), steps.iter().map(StepView::from).collect());
+        output::json(&Explained { file, rcpt, auth, outcome, reason, smtp, steps });
         return;
     }
-    output::line(file);
+    output::line(&file);
     for step in steps {
         output::line(&format!("  {:<8} {}", step.rule, step.said));
     }
     let what = if outcome == reason { outcome.to_owned() } else { format!("{outcome}, {reason}") };
-    output::line(&format!("  {:<8} {what}; the sender is told: {answer}\n", "→"));
+    output::line(&format!("  {:<8} {what}; the sender is told: {smtp}\n", "→"));
 }

@@ -104,8 +104,10 @@ pub(super) fn read_block_within(
     let mut list: Vec<Field<'_>> = Vec::new();
     let mut at = start;
     let mut open: Option<(Field<'_>, usize)> = None;
+    // A line that is longer than the limit ends nowhere.
+    let within = raw.get(..start.saturating_add(limits.octets).saturating_add(1)).unwrap_or(raw);
     while at < raw.len() {
-        let end = line_end(raw, at);
+        let end = line_end(within, at);
         let line = trim_line_break(&raw[at..end]);
         if end - start > limits.octets {
             return Err(TooComplex { what: "octets of header", limit: MAX_HEADER_OCTETS });

@@ -3,7 +3,7 @@
 //! Liberal in reading. Whether a report may be believed is not judged here: [`super::Journal`] names the reporter, and
 //! the rules ask the account. What the report says of recipients is added to what the message says of itself.
 
-use super::{Email, From, Journal, TooComplex, attachment_of, parse};
+use super::{Email, From, Journal, TooComplex, attachment_of, check_header, parse};
 use crate::address::{EmailAddress, NamedAddress};
 
 /// The journaled message, and its octets; none if `wrapper`, read from `raw`, is no journal report.
@@ -16,6 +16,8 @@ pub fn open_journal(raw: &[u8], wrapper: &Email) -> Result<Option<(Email, Vec<u8
     }
     let nested = wrapper.attachments.iter().find(|part| part.content_type == "message/rfc822");
     let Some(octets) = nested.and_then(|part| attachment_of(raw, part.n)) else { return Ok(None) };
+    // As it came, without the trace fields that we add.
+    check_header(&octets)?;
     let mut email = parse(&octets)?;
     for (field, address) in recipients(&wrapper.text) {
         let is_there = email.to.iter().chain(&email.cc).any(|person| person.address == address);

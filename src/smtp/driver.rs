@@ -40,6 +40,8 @@ pub(super) struct Shared<H> {
     pub(super) refused: Vec<Network>,
     pub(super) room: RoomSwitch,
     pub(super) settings: SettingsSwitch,
+    /// The grace period of a server that stops is nearly over.
+    pub(super) nearly_over: CancellationToken,
     pub(super) shutdown: CancellationToken,
     pub(super) throttle: Arc<Throttle>,
 }
@@ -73,12 +75,6 @@ impl<H> Shared<H> {
             Standing::Fine => Room::Enough,
             Standing::Spent => Room::Scarce,
         }
-    }
-
-    /// Returns shortly before the grace period of a server that stops is over.
-    async fn nearly_over(&self) {
-        self.shutdown.cancelled().await;
-        tokio::time::sleep(self.patience.grace * 4 / 5).await;
     }
 }
 
@@ -313,9 +309,14 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin, H: Handler> Conversation<'a, S, H> {
         loop {
             match self.session.next_step() {
                 Step::Append(bytes) => {
+                    let began = Instant::now();
                     if let Err(error) = self.spool.append(&bytes).await {
                         tracing::warn!(%error, "message body cannot be kept");
                         self.session.refuse_body(reply::INSUFFICIENT_STORAGE);
+                    }
+                    // A disk that is slow is no sender that is.
+                    if let Some(body) = &mut self.body {
+                        body.due += began.elapsed();
                     }
                 }
                 Step::AskMessage(envelope) => {
@@ -415,7 +416,7 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin, H: Handler> Conversation<'a, S, H> {
         let answer = tokio::select! {
             answer = timeout(self.shared.patience.message, question) => answer.ok(),
             // Row X14: a store that is slow does not hold up the end; the sender comes again.
-            () = self.shared.nearly_over() => None,
+            () = self.shared.nearly_over.cancelled() => None,
         };
         answer.unwrap_or_else(|| {
             tracing::warn!("filing took too long");

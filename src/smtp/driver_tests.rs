@@ -52,6 +52,7 @@ fn shared() -> Shared<Anybody> {
         refused: Vec::new(),
         room: RoomSwitch::default(),
         settings: SettingsSwitch::new(settings()),
+        nearly_over: CancellationToken::new(),
         shutdown: CancellationToken::new(),
         throttle: Arc::new(Throttle::new(10)),
     }

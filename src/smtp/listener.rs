@@ -186,7 +186,7 @@ impl Server {
     /// Accepts and serves until `shutdown` is cancelled, then until the last session is over, at most [`Patience::grace`].
     pub async fn serve<H: Handler>(self, handler: Arc<H>, shutdown: CancellationToken) {
         let tasks = TaskTracker::new();
-        let cut_off = CancellationToken::new();
+        let (nearly_over, cut_off) = (CancellationToken::new(), CancellationToken::new());
         let seats = Arc::new(Semaphore::new(self.max_connections.min(Semaphore::MAX_PERMITS)));
         let shared = Arc::new(Shared {
             busyness: Busyness { seats, max_connections: self.max_connections },
@@ -198,6 +198,7 @@ impl Server {
             room: self.room.clone(),
             settings: self.settings.clone(),
             shutdown: shutdown.clone(),
+            nearly_over: nearly_over.clone(),
             throttle: Arc::new(Throttle::new(self.max_connections_per_ip)),
         });
         let (closed_doors, is_over) = (TaskTracker::new(), CancellationToken::new());
@@ -219,7 +220,12 @@ impl Server {
         }
         shutdown.cancelled().await;
         tasks.close();
-        if tokio::time::timeout(self.patience.grace, tasks.wait()).await.is_err() {
+        // Row X14: who is still asking then is put off while there is time to say so.
+        let (most, rest) = (self.patience.grace * 4 / 5, self.patience.grace / 5);
+        if tokio::time::timeout(most, tasks.wait()).await.is_err() {
+            nearly_over.cancel();
+        }
+        if tokio::time::timeout(rest, tasks.wait()).await.is_err() {
             tracing::warn!(sessions = tasks.len(), "grace period over, cutting off the remaining sessions");
             cut_off.cancel();
             tasks.wait().await;

@@ -21,8 +21,10 @@ pub(super) async fn watch(
 ) {
     loop {
         let asked = folders.clone();
-        // A disk that hangs keeps a thread of its own waiting, and nobody else.
-        let least = tokio::task::spawn_blocking(move || least_free_bytes(&asked)).await.ok().flatten();
+        // A disk that hangs keeps a thread of its own waiting, and nobody else, not the end of the server either.
+        let asking = tokio::task::spawn_blocking(move || least_free_bytes(&asked));
+        let Some(asked) = shutdown.run_until_cancelled(asking).await else { return };
+        let least = asked.ok().flatten();
         let needed_bytes = needed_bytes(settings.current().max_message_bytes);
         if let Some(free_bytes) = least {
             metrics::gauge!("syncmx_disk_free_bytes").set(approximately(free_bytes));

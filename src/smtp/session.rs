@@ -116,22 +116,8 @@ impl Session {
     /// The client sent this.
     pub fn receive(&mut self, bytes: &[u8]) {
         self.input.extend_from_slice(bytes);
-        match self.phase {
-            Phase::ReadingChunk(..) | Phase::ReadingData(..) | Phase::SwallowingChunk(..) => {
-                self.exchanges += 1
-            }
-            Phase::BetweenChunks(..)
-            | Phase::Closed(_)
-            | Phase::Closing(_)
-            | Phase::Greeting
-            | Phase::InTransaction(_)
-            | Phase::MessageAsked(..)
-            | Phase::Ready
-            | Phase::RecipientAsked(..)
-            | Phase::Refused
-            | Phase::StartingTls
-            | Phase::TraceAsked(..)
-            | Phase::TraceDue(..) => {}
+        if matches!(self.stage(), Stage::Body | Stage::RefusedChunk) {
+            self.exchanges += 1;
         }
     }
 
@@ -286,22 +272,9 @@ impl Session {
     /// How long to wait for the client in [`Step::Receive`], from when [`Self::exchanges`] last changed.
     #[must_use]
     pub fn read_timeout(&self) -> Duration {
-        let calm = match self.phase {
-            Phase::ReadingChunk(..) | Phase::ReadingData(..) | Phase::SwallowingChunk(..) => {
-                self.settings.data_timeout
-            }
-            Phase::BetweenChunks(..)
-            | Phase::Closed(_)
-            | Phase::Closing(_)
-            | Phase::Greeting
-            | Phase::InTransaction(_)
-            | Phase::MessageAsked(..)
-            | Phase::Ready
-            | Phase::RecipientAsked(..)
-            | Phase::Refused
-            | Phase::StartingTls
-            | Phase::TraceAsked(..)
-            | Phase::TraceDue(..) => self.settings.command_timeout,
+        let calm = match self.stage() {
+            Stage::Body | Stage::RefusedChunk => self.settings.data_timeout,
+            Stage::BetweenChunks | Stage::Envelope | Stage::NoTransaction => self.settings.command_timeout,
         };
         match self.load {
             Load::Calm => calm,

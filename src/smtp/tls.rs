@@ -188,7 +188,9 @@ impl Certificates {
     fn check_valid_in_place_of_valid(&self, fresh: &InUse, now: Timestamp) -> Result<(), TlsError> {
         let current = self.current();
         for (name, key) in fresh.keys.all() {
-            let was_valid = current.keys.of(name).is_some_and(|key| !has_run_out(key, now));
+            // A name that had none of its own was served with the first.
+            let served = current.keys.of(name).or_else(|| current.keys.of(None));
+            let was_valid = served.is_some_and(|key| !has_run_out(key, now));
             if was_valid && has_run_out(key, now) {
                 let certificate = match name {
                     Some(name) => self.files.folder.join(name).join(CHAIN_FILE),

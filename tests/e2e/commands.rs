@@ -3,6 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
+use syncmx::cli::demo::practice;
+use syncmx::zone::Zone;
 
 use crate::api::Desk;
 use crate::app::{TestApp, program};
@@ -79,7 +81,8 @@ async fn explain_says_what_serve_then_does_and_stores_nothing() {
 /// Whatever becomes of a mail, `explain` foretells it: outcome, reason and each step.
 #[tokio::test]
 async fn explain_and_serve_decide_alike_on_every_fixture() {
-    let app = TestApp::start().await;
+    let zone = format!("{}\nno-mail.test. MX 0 .\n", practice::ZONE);
+    let app = TestApp::start_with_zone(Zone::parse(&zone).unwrap()).await;
     let desk = Desk::open(&app).await;
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/mail");
     let mut fixtures: Vec<Vec<u8>> = std::fs::read_dir(folder)
@@ -97,13 +100,18 @@ async fn explain_and_serve_decide_alike_on_every_fixture() {
             Draft { id: "d", to: "new@web-post.test", ..Draft::default() },
             Draft { id: "e", from: anna, fields: "In-Reply-To: <a@e2e.test>\r\n", ..Draft::default() },
             Draft { id: "a", ..Draft::default() },
+            // Over a limit.
+            Draft { id: "f", fields: &"DKIM-Signature: v=1\r\n".repeat(11), ..Draft::default() },
         ]
         .iter()
         .map(Draft::raw),
     );
-    let sender = Sender { dkim: None, ..LENA };
-    let client = sender.client.to_string();
-    for raw in &fixtures {
+    let lena = Sender { dkim: None, ..LENA };
+    let client = lena.client.to_string();
+    // Its domain takes no mail.
+    let nobody = Sender { mail_from: "news@no-mail.test", ..lena };
+    let by_nobody = (&nobody, Draft { id: "g", ..Draft::default() }.raw());
+    for (sender, raw) in fixtures.iter().map(|raw| (&lena, raw)).chain([(by_nobody.0, &by_nobody.1)]) {
         for rcpt in [&desk.sync, &desk.auto] {
             let file = written(app.folder(), raw);
             let config = config(&app);
@@ -112,7 +120,7 @@ async fn explain_and_serve_decide_alike_on_every_fixture() {
             arguments.extend(origin);
             arguments.extend(["--json", "--config", &config]);
             let (_, lines) = json_lines(&arguments).await;
-            let delivery = desk.delivery(&app.send(&sender, rcpt, raw).await).await;
+            let delivery = desk.delivery(&app.send(sender, rcpt, raw).await).await;
             assert_eq!(words(&delivery), words(&lines[0]), "{}", String::from_utf8_lossy(raw));
             if delivery["outcome"] != "discarded" {
                 assert_eq!(said(&delivery), said(&lines[0]), "{}", String::from_utf8_lossy(raw));

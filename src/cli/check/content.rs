@@ -55,7 +55,7 @@ async fn look_at_account(store: &Store, account: AccountId, kind: ContentKind, c
             .map(|id| async move { (id, store.try_to_open(account, id).await) })
             .buffered(AT_ONCE);
         while let Some((id, result)) = opened.next().await {
-            count.read += u64::from(matches!(kind, ContentKind::Messages | ContentKind::Held));
+            count.read += 1;
             match result {
                 Ok(()) => {}
                 Err(
@@ -108,7 +108,10 @@ impl Count {
     }
 
     fn finish(&mut self) -> bool {
-        let said = format!("{} messages read, {} damaged", self.read, self.damaged);
+        let said = format!(
+            "{} items read (messages, held mail, traces, contacts), {} damaged",
+            self.read, self.damaged
+        );
         let is_sound = self.damaged == 0 && !self.stopped;
         self.print(&if is_sound {
             Line::ok("content", "", said)
@@ -126,7 +129,7 @@ impl Count {
     fn show_progress(&mut self) {
         let is_due = self.shown_at.is_none_or(|at| at.elapsed() >= PROGRESS_PAUSE);
         if self.shown_at.is_some() && is_due {
-            output::progress(&format!("{} messages read, {} damaged", self.read, self.damaged));
+            output::progress(&format!("{} items read, {} damaged", self.read, self.damaged));
         }
         if is_due {
             self.shown_at = Some(Instant::now());
