@@ -19,6 +19,8 @@ mod load;
 #[expect(dead_code, reason = "the end-to-end tests use more of it")]
 #[path = "../../tests/e2e/mail.rs"]
 mod mail;
+#[path = "../../tests/support/memory_of.rs"]
+mod memory_of;
 mod order;
 
 /// One line of the table.

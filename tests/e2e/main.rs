@@ -24,6 +24,8 @@ mod forwarded;
 mod front;
 mod keys;
 mod mail;
+#[path = "../support/memory_of.rs"]
+mod memory_of;
 mod privacy;
 mod refusals;
 mod relay;
