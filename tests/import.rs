@@ -1,5 +1,5 @@
-//! An account written from its export, on a real SQLite file and a real PostgreSQL server, where more than one import of
-//! it is at work or was: no content is lost.
+//! An account written from its export, on a real SQLite file and a real PostgreSQL server, where more than one import
+//! of it is at work or was: no content is lost.
 
 #![expect(clippy::unwrap_used, reason = "a test stops where it fails")]
 

@@ -1,5 +1,5 @@
-//! The store's contract, on a real SQLite file and a real PostgreSQL server: what was answered is there, what failed is not, and nobody's mail
-//! gets in another's way.
+//! The store's contract, on a real SQLite file and a real PostgreSQL server: what was answered is there, what failed is
+//! not, and nobody's mail gets in another's way.
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test stops where it fails")]
 #![expect(clippy::cognitive_complexity, reason = "a test asserts much, one thing after another")]

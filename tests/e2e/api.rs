@@ -16,8 +16,8 @@ pub(crate) struct Api {
     pub(crate) base: String,
     token: String,
     client: Client,
-    /// After these answers a request is made again: whoever asks very often has a rate. With 503 among them a write has an
-    /// idempotency key.
+    /// After these answers a request is made again: whoever asks very often has a rate. With 503 among them a write has
+    /// an idempotency key.
     pub(crate) passing: &'static [StatusCode],
 }
 
