@@ -12,6 +12,8 @@
 
 #[path = "support/mails.rs"]
 mod mails;
+#[path = "../tests/support/memory_of.rs"]
+mod memory_of;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::Path;
@@ -21,6 +23,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use mails::{CONTACTS, HELO, MAIL_FROM, contact, cpu_of, signed_mails};
+use memory_of::peak_kib;
 use serde_json::{Value, json};
 use syncmx::cli::demo::admin::AdminApi;
 use syncmx::cli::demo::mailer::{Mailer, Security};
@@ -297,10 +300,7 @@ impl Server {
 
     /// The most that was resident at once since the start.
     fn most_memory_mb(&self) -> Result<u64> {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id()))?;
-        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).context("no VmHWM")?;
-        let kib: u64 = line.trim().trim_end_matches(" kB").parse()?;
-        Ok(kib / 1024)
+        Ok(peak_kib(self.child.id()).context("no VmHWM in /proc")? / 1024)
     }
 }
 

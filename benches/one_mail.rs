@@ -1,5 +1,5 @@
-//! What one mail of 10 KB costs, part by part, without sockets: `cargo bench --bench one_mail -- [--mails N] [--group N]
-//! [--part parse|examine|file]`.
+//! What one mail of 10 KB costs, part by part, without sockets: `cargo bench --bench one_mail -- [--mails N]
+//! [--group N] [--part parse|examine|file]`.
 //!
 //! `parse` reads the message, `examine` authenticates it too (DNS answers are warm), `file` is the whole way from the
 //! last byte of DATA to the answer, with groups of N that arrive together. Prints the processor's time a mail. Its use

@@ -1,5 +1,5 @@
-//! What an X.509 certificate (RFC 5280 section 4.1) says of itself, as far as `check`, `dns` and the SMTP front need it:
-//! from when to when it is valid, whether it signed itself, which names it covers, and the fingerprint of its key.
+//! What an X.509 certificate (RFC 5280 section 4.1) says of itself, as far as `check`, `dns` and the SMTP front need
+//! it: from when to when it is valid, whether it signed itself, which names it covers, and the fingerprint of its key.
 //!
 //! Reads its own certificates, so it is strict: what it does not understand is an error. Signatures are not looked at.
 

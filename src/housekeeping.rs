@@ -1,8 +1,8 @@
-//! Once an hour: what has had its time ends (R3, R35, R36, R61). Once a day, first an hour after the start: blobs that no
-//! row names are swept. At the start, every minute, and whenever one is left over: purges under way go on (R60).
+//! Once an hour: what has had its time ends (R3, R35, R36, R61). Once a day, first an hour after the start: blobs that
+//! no row names are swept. At the start, every minute, and whenever one is left over: purges under way go on (R60).
 //!
-//! What fails is said and tried again an hour later; nothing here is urgent, and nothing depends on its hour. A clock that
-//! has jumped ends nothing until it has gone evenly for a day: by then somebody has set it right, or it is right.
+//! What fails is said and tried again an hour later; nothing here is urgent, and nothing depends on its hour. A clock
+//! that has jumped ends nothing until it has gone evenly for a day: by then somebody has set it right, or it is right.
 
 use std::time::{Duration, Instant};
 
@@ -49,8 +49,8 @@ pub(crate) async fn run(store: Store, draining: CancellationToken) {
     }
 }
 
-/// R60: takes up purges, and what still stands in the database's log, until the server drains; a drain waits for no more
-/// than the piece at hand.
+/// R60: takes up purges, and what still stands in the database's log, until the server drains; a drain waits for no
+/// more than the piece at hand.
 pub(crate) async fn run_purges(store: Store, draining: CancellationToken) {
     // At the start nobody is at work on any of them.
     let mut begun_before = Timestamp::now();

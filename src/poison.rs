@@ -1,8 +1,8 @@
 //! Messages on which our reader has failed before, by their digest (SMTP.md section 6, rule 6).
 //!
 //! A failure is our trouble: 451, and the sender keeps the message. After the second on the very same octets it is not
-//! read again, so that no mail makes us fail over and over; a restart, with a mended reader, tries it anew. The table is
-//! bounded, in memory alone, and costs nothing while it is empty.
+//! read again, so that no mail makes us fail over and over; a restart, with a mended reader, tries it anew. The table
+//! is bounded, in memory alone, and costs nothing while it is empty.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};

@@ -1,9 +1,10 @@
-//! What SIGHUP does with the configuration: read again, checked as at the start, taken up as far as a running server can.
+//! What SIGHUP does with the configuration: read again, checked as at the start, taken up as far as a running server
+//! can.
 //!
 //! Promises that a bad file changes nothing and is an error in the log with file, line and key; and that what has
-//! changed but needs a restart is named there, without its value. Reply-token and master keys are taken up as soon as the
-//! key file has changed: an address that another process makes with a new key must not be refused here. Master keys of a
-//! variable or a command are read again on SIGHUP, and whenever one is met that is not known.
+//! changed but needs a restart is named there, without its value. Reply-token and master keys are taken up as soon as
+//! the key file has changed: an address that another process makes with a new key must not be refused here. Master keys
+//! of a variable or a command are read again on SIGHUP, and whenever one is met that is not known.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -60,8 +61,8 @@ impl InUse {
     }
 }
 
-/// Looks at the key file until the server drains, and takes up what has changed. Keys that were kept are looked for again
-/// each time.
+/// Looks at the key file until the server drains, and takes up what has changed. Keys that were kept are looked for
+/// again each time.
 pub(crate) async fn watch_keys(path: PathBuf, keys: Arc<Keys>, store: Store, draining: CancellationToken) {
     let mut looks = tokio::time::interval(KEY_FILE_LOOK);
     looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -78,8 +79,8 @@ pub(crate) async fn watch_keys(path: PathBuf, keys: Arc<Keys>, store: Store, dra
     }
 }
 
-/// A master key was rotated and revoked between two looks: the store knows whether the others open all there is. Asked a
-/// look later, when what was being wrapped with the old one is on file.
+/// A master key was rotated and revoked between two looks: the store knows whether the others open all there is. Asked
+/// a look later, when what was being wrapped with the old one is on file.
 async fn take_up_fitting(path: &Path, keys: &Keys, store: &Store) {
     let Ok(needed) = store.masters_in_use().await else { return };
     let masters = keys.master.clone();

@@ -1,9 +1,9 @@
 //! How much of large messages is worked on at once: read whole into memory, parsed, sealed, filed.
 //!
 //! Promises that all of them together are at most [`OCTETS`] of raw message, and that a place is given back when the
-//! message is filed and the last copy of it gone, a reading that nobody waits for included. Who finds no place waits, with
-//! the message sealed on disk, for as long as a message may take at all. One network has at most half of the bench: a
-//! message is there while the DNS is asked, and how long that takes is for whoever answers.
+//! message is filed and the last copy of it gone, a reading that nobody waits for included. Who finds no place waits,
+//! with the message sealed on disk, for as long as a message may take at all. One network has at most half of the
+//! bench: a message is there while the DNS is asked, and how long that takes is for whoever answers.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};

@@ -1,5 +1,5 @@
-//! An account written from its export, on a real SQLite file and a real PostgreSQL server, where more than one import of
-//! it is at work or was: no content is lost.
+//! An account written from its export, on a real SQLite file and a real PostgreSQL server, where more than one import
+//! of it is at work or was: no content is lost.
 
 #![expect(clippy::unwrap_used, reason = "a test stops where it fails")]
 
@@ -7,7 +7,7 @@
 mod store_world;
 
 use std::fs;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use store_world::*;
 use syncmx::id::{DeliveryId, MessageId, UserId};
@@ -113,8 +113,7 @@ async fn an_import_that_is_run_again_writes_nowhere_that_the_killed_one_had_writ
         fs::create_dir_all(&shelf).unwrap();
         let path = shelf.join(id);
         fs::write(&path, b"sealed").unwrap();
-        let long_ago = SystemTime::now() - Duration::from_secs(3601);
-        fs::File::options().write(true).open(&path).unwrap().set_modified(long_ago).unwrap();
+        age(&path);
         path
     });
     for kind in [Kind::Messages, Kind::Held] {
@@ -126,8 +125,7 @@ async fn an_import_that_is_run_again_writes_nowhere_that_the_killed_one_had_writ
     assert_eq!(copy.store.sweep_blobs().await.unwrap(), 2);
     assert!(left.iter().all(|path| !path.exists()));
     for path in blob_files(&copy) {
-        let long_ago = SystemTime::now() - Duration::from_secs(3601);
-        fs::File::options().write(true).open(path).unwrap().set_modified(long_ago).unwrap();
+        age(&path);
     }
     assert_eq!(copy.store.sweep_blobs().await.unwrap(), 0);
     origin.opens_in(&copy).await;

@@ -1,8 +1,8 @@
 //! Real mail of others, read from `../shared/corpora` (never copied): one score a suite, each with a floor.
 //!
 //! Where the folder is absent a test prints one line and passes. `cargo test --test message_corpora -- --nocapture`
-//! shows the scores; `CORPORA_MISSES=1` also lists what missed, by id. Why mails in the wild are read otherwise than others
-//! read them stands in `message_corpora/deviations.rs`.
+//! shows the scores; `CORPORA_MISSES=1` also lists what missed, by id. Why mails in the wild are read otherwise than
+//! others read them stands in `message_corpora/deviations.rs`.
 #![expect(clippy::unwrap_used, reason = "a test: a broken corpus must stop it")]
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};

@@ -108,8 +108,8 @@ async fn a_nul_in_a_mail_reaches_no_row(engine: Engine) {
     assert_eq!(world.file(mail).await.unwrap().decided[0].1.outcome(), Outcome::Duplicate);
 }
 
-/// Each earlier version with rows in it, as the program of that version left them; brought up to date in the order that an
-/// upgrade has.
+/// Each earlier version with rows in it, as the program of that version left them; brought up to date in the order that
+/// an upgrade has.
 async fn a_migration_keeps_the_data_of_every_version_before(engine: Engine) {
     let migrator = migrator(engine).await;
     let versions: Vec<i64> = migrator.iter().map(|migration| migration.version).collect();
@@ -191,8 +191,8 @@ async fn fill(other: &mut Other, version: i64, account: Uuid) {
     }
 }
 
-/// Contacts with a conversation and a message each. The search had come down to the second when it was stopped; the third
-/// was about to be erased.
+/// Contacts with a conversation and a message each. The search had come down to the second when it was stopped; the
+/// third was about to be erased.
 const EARLIER: [(Uuid, &str); 3] =
     [(Uuid::from_u128(1), "old"), (Uuid::from_u128(2), "done"), (Uuid::from_u128(3), "gone")];
 const ALL: &[&str] = &["old", "done", "gone"];

@@ -2,7 +2,12 @@
 //!
 //! The measurement is not run by default: `cargo test --release --test smtp_process -- --ignored --nocapture idle`
 //! opens `SYNCMX_IDLE` connections (2,000) and reads the other process's resident memory before and after.
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+
+#[path = "support/memory_of.rs"]
+mod memory_of;
+#[path = "smtp_support/recorder.rs"]
+mod recorder;
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream as StdStream};
@@ -10,14 +15,14 @@ use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
+use memory_of::resident_kib;
+use recorder::Recorder;
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, ServerName};
-use syncmx::address::{EmailAddress, Mailbox};
 use syncmx::config;
 use syncmx::smtp::listener::Server;
 use syncmx::smtp::session::TlsPolicy;
 use syncmx::smtp::tls::Certificates;
-use syncmx::smtp::{Body, Client, Envelope, ForwardPath, Handler, RecipientAnswer, Reply, Unserved, reply};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
 
@@ -25,22 +30,6 @@ const PLAIN_KIB: usize = 15;
 const TLS_KIB: usize = 40;
 /// The kernel has only so many ports for one pair of addresses, and the server so many seats for one address.
 const CONNECTIONS_PER_ADDRESS: usize = 40;
-
-struct Nobody;
-
-impl Handler for Nobody {
-    async fn recipient(&self, _: &Client, _: Option<&EmailAddress>, _: &ForwardPath) -> RecipientAnswer {
-        RecipientAnswer::Accepted(Mailbox::Postmaster)
-    }
-
-    async fn unserved(&self, _: &Client, unserved: Unserved) -> Reply {
-        unserved.reply
-    }
-
-    async fn message(&self, _: Envelope, _: Body) -> Reply {
-        reply::MESSAGE_ACCEPTED
-    }
-}
 
 /// The other process: prints its address, serves until its input ends.
 #[test]
@@ -62,7 +51,7 @@ fn server_process() {
         println!("\nlistening {}", server.local_addrs().first().unwrap());
         std::io::stdout().flush().unwrap();
         let shutdown = tokio_util::sync::CancellationToken::new();
-        tokio::spawn(server.serve(Arc::new(Nobody), shutdown.clone()));
+        tokio::spawn(server.serve(Arc::new(Recorder::default()), shutdown.clone()));
         tokio::task::spawn_blocking(|| std::io::stdin().lock().read_line(&mut String::new()))
             .await
             .unwrap()
@@ -120,16 +109,16 @@ async fn measure(uses_tls: bool) -> f64 {
     for number in 0..100 {
         open.push(connect(address, number, uses_tls.then(|| Arc::clone(&tls))).await);
     }
-    let before = resident_kib(&server);
+    let before = resident_kib(server.id()).unwrap();
     for number in 0..count {
         open.push(
             connect(address, usize::try_from(number).unwrap(), uses_tls.then(|| Arc::clone(&tls))).await,
         );
     }
-    let after = resident_kib(&server);
+    let after = resident_kib(server.id()).unwrap();
     drop(server.stdin.take());
     server.wait().unwrap();
-    f64::from((after - before) * 1024) / f64::from(count)
+    f64::from(u32::try_from((after - before) * 1024).unwrap()) / f64::from(count)
 }
 
 fn start(folder: &std::path::Path, descriptors: u32) -> (Child, SocketAddr) {
@@ -180,10 +169,4 @@ async fn connect(address: SocketAddr, number: usize, tls: Option<Arc<rustls::Cli
 async fn ask(stream: &mut TcpStream, command: &[u8]) {
     stream.write_all(command).await.unwrap();
     assert!(stream.read(&mut [0; 1024]).await.unwrap() > 0);
-}
-
-fn resident_kib(child: &Child) -> u32 {
-    let status = std::fs::read_to_string(format!("/proc/{}/status", child.id())).unwrap();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
-    line.trim().trim_end_matches(" kB").parse().unwrap()
 }

@@ -1,5 +1,5 @@
-//! The store's contract, on a real SQLite file and a real PostgreSQL server: what was answered is there, what failed is not, and nobody's mail
-//! gets in another's way.
+//! The store's contract, on a real SQLite file and a real PostgreSQL server: what was answered is there, what failed is
+//! not, and nobody's mail gets in another's way.
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test stops where it fails")]
 #![expect(clippy::cognitive_complexity, reason = "a test asserts much, one thing after another")]
@@ -9,7 +9,7 @@ mod store_world;
 
 use std::fs;
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use store_world::*;
 use syncmx::address::token::ReplyToken;
@@ -468,9 +468,8 @@ async fn the_sweep_takes_old_orphans_and_nothing_else(engine: Engine) {
     fs::rename(written, &temporary).unwrap();
     let foreign = account.join("keep-me.txt");
     fs::write(&foreign, b"not ours").unwrap();
-    let long_ago = SystemTime::now() - Duration::from_secs(3601);
     for path in [&used, &old, &temporary, &foreign] {
-        fs::File::options().write(true).open(path).unwrap().set_modified(long_ago).unwrap();
+        age(path);
     }
     assert_eq!(world.store.sweep_blobs().await.unwrap(), 1);
     assert!(used.exists() && young.exists() && foreign.exists());
@@ -486,9 +485,8 @@ async fn the_sweep_takes_any_number_of_orphans(engine: Engine) {
     for n in 0..600 {
         fs::write(shelf.join(format!("0192f0c123457abc8def0123{n:06}ab")), b"sealed").unwrap();
     }
-    let long_ago = SystemTime::now() - Duration::from_secs(3601);
     for path in blob_files(&world) {
-        fs::File::options().write(true).open(path).unwrap().set_modified(long_ago).unwrap();
+        age(&path);
     }
     assert_eq!(world.store.sweep_blobs().await.unwrap(), 600);
     assert_eq!(blob_files(&world).len(), 1);

@@ -80,7 +80,5 @@ pub(crate) fn p99(mut took: Vec<Duration>) -> Duration {
 
 /// Resident memory of a process in KiB.
 pub(crate) fn resident_kib(pid: u32) -> i64 {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
-    line.trim().trim_end_matches(" kB").parse().unwrap()
+    crate::memory_of::resident_kib(pid).unwrap().try_into().unwrap()
 }

@@ -1,8 +1,9 @@
 //! The experiments X6–X14, X16, X27 and S16 on the real program, on this machine, client included; prints one table.
 //!
 //! `cargo bench --bench experiments -- [X7 X8 …] [--scale N]`: all or some, at N parts of a hundred of the full counts
-//! (10,000 idle and 2,000 dripping connections; 20 unless told). It is a tool and no test: it fails for nothing, and says
-//! of each row whether it passed. What X13, X15 and X17 ask is in the ordinary tests, X9 there too. All on loopback.
+//! (10,000 idle and 2,000 dripping connections; 20 unless told). It is a tool and no test: it fails for nothing, and
+//! says of each row whether it passed. What X13, X15 and X17 ask is in the ordinary tests, X9 there too. All on
+//! loopback.
 #![expect(clippy::unwrap_used, clippy::panic, reason = "an experiment that cannot be made stops")]
 
 #[expect(dead_code, reason = "the end-to-end tests use more of it")]
@@ -19,6 +20,8 @@ mod load;
 #[expect(dead_code, reason = "the end-to-end tests use more of it")]
 #[path = "../../tests/e2e/mail.rs"]
 mod mail;
+#[path = "../../tests/support/memory_of.rs"]
+mod memory_of;
 mod order;
 
 /// One line of the table.

@@ -1,5 +1,5 @@
-//! What the benchmarks send: mails as practices write them, all different, signed with rsa-sha256 and 2048 bits; and the
-//! clock of the processor, which other work on the machine does not move much.
+//! What the benchmarks send: mails as practices write them, all different, signed with rsa-sha256 and 2048 bits; and
+//! the clock of the processor, which other work on the machine does not move much.
 
 #![allow(clippy::allow_attributes, dead_code, reason = "each program that includes this uses its own part")]
 

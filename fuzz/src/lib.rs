@@ -38,7 +38,10 @@ pub fn session(input: &[u8]) {
 pub fn command_line(line: &[u8]) {
     let command = Command::parse(line);
     if line.iter().any(u8::is_ascii_control) {
-        let is_refused = matches!(&command, Command::RefusedRecipient(reply) | Command::Replied(reply) if reply.code >= 500);
+        let is_refused = matches!(
+            &command,
+            Command::RefusedRecipient(reply) | Command::Replied(reply) if reply.code >= 500
+        );
         assert!(is_refused || command == Command::UncountedChunk, "{command:?}");
     }
     match command {

@@ -1,7 +1,7 @@
 //! DMARC's arithmetic (RFC 9989): records, the names of a tree walk, organisational domains, the policy that applies.
 //!
-//! Pure. Domains are normalised. Where nobody publishes DMARC, the public suffix list says which domains belong together
-//! (R11 asks for alignment there, too).
+//! Pure. Domains are normalised. Where nobody publishes DMARC, the public suffix list says which domains belong
+//! together (R11 asks for alignment there, too).
 
 use super::{DmarcPolicy, domain};
 

@@ -1,8 +1,8 @@
 //! Answers that are known already, by the name as text, in front of the resolver's own cache, which copies a whole
 //! message to give one.
 //!
-//! Promises that no answer is given when its time is over, that a failure which may pass is not kept at all, and that it
-//! holds at most [`MAX_ANSWERS`] of at most [`MAX_OCTETS`] each, and at most [`MAX_OCTETS_OF_ALL`].
+//! Promises that no answer is given when its time is over, that a failure which may pass is not kept at all, and that
+//! it holds at most [`MAX_ANSWERS`] of at most [`MAX_OCTETS`] each, and at most [`MAX_OCTETS_OF_ALL`].
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};

@@ -1,8 +1,8 @@
 //! DKIM (RFC 6376, 8301, 8463): which domains vouch for From and the whole body of a message?
 //!
 //! Canonical form and cryptography are mail-auth's; which signatures count (R11) is decided here and in `signature`.
-//! Promises at most [`MAX_SIGNATURES`] signatures from the top (SMTP.md H3), each with one look-up, side by side: a message
-//! as received has no more, and of one inside it the rest count as none.
+//! Promises at most [`MAX_SIGNATURES`] signatures from the top (SMTP.md H3), each with one look-up, side by side: a
+//! message as received has no more, and of one inside it the rest count as none.
 
 use std::future::poll_fn;
 use std::pin::Pin;

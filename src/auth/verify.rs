@@ -119,8 +119,8 @@ impl std::fmt::Debug for Authenticator {
     }
 }
 
-/// Whether the sender's domain says that it takes no mail (RFC 7505): then nobody writes from it, either. A look-up that
-/// fails for now proves nothing.
+/// Whether the sender's domain says that it takes no mail (RFC 7505): then nobody writes from it, either. A look-up
+/// that fails for now proves nothing.
 async fn has_null_mx(lookups: &Lookups<'_>, sender: Option<&EmailAddress>) -> bool {
     let Some(domain) = sender.and_then(|sender| domain::normalised(sender.domain())) else { return false };
     lookups.mx(&domain).await.is_ok_and(|hosts| matches!(hosts.as_slice(), [(_, host)] if host.is_empty()))

@@ -1,8 +1,8 @@
 //! `syncmx keys list | rotate | revoke`: the keys that reply addresses are made with, master keys, and accounts' keys.
 //!
-//! Reply-token keys are a matter of the key file alone; a running server on this file takes a change up within a second,
-//! or on SIGHUP. Master and account keys are rotated beside running servers, too. A rotation that was interrupted is
-//! gone on with by the same command, and no other is begun.
+//! Reply-token keys are a matter of the key file alone; a running server on this file takes a change up within a
+//! second, or on SIGHUP. Master and account keys are rotated beside running servers, too. A rotation that was
+//! interrupted is gone on with by the same command, and no other is begun.
 
 use std::path::Path;
 use std::process::ExitCode;

@@ -1,7 +1,7 @@
 //! Where log lines go: to standard error, by a thread of their own behind a bounded queue.
 //!
-//! Promises that whoever logs never waits (row X28: the other end of the pipe does not read, the disk hangs): a line that
-//! finds the queue full is dropped and counted, and the number is said when lines get through again.
+//! Promises that whoever logs never waits (row X28: the other end of the pipe does not read, the disk hangs): a line
+//! that finds the queue full is dropped and counted, and the number is said when lines get through again.
 
 use std::io::{self, Write};
 use std::sync::Arc;

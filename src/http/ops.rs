@@ -31,7 +31,8 @@ pub(super) async fn metrics(State(app): State<App>) -> Response {
     ([(header::CONTENT_TYPE, content_type)], app.metrics.render()).into_response()
 }
 
-/// The MTA-STS policy, for the hosts that it is for (RFC 8461 section 3.3): the proxy in front must keep the Host field.
+/// The MTA-STS policy, for the hosts that it is for (RFC 8461 section 3.3): the proxy in front must keep the Host
+/// field.
 pub(super) async fn mta_sts_policy(State(app): State<App>, request: Request) -> Answer<Response> {
     let field = request.headers().get(header::HOST).and_then(|host| host.to_str().ok());
     let host = field.or_else(|| request.uri().host()).unwrap_or_default();

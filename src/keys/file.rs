@@ -198,8 +198,8 @@ pub fn revoke(path: &Path, id: u8) -> Result<(), KeyFileError> {
     })
 }
 
-/// Adds a master key that only opens as yet, so that other hosts can be given the file before anything is wrapped with it. If
-/// there is one already, it stays. Returns its id.
+/// Adds a master key that only opens as yet, so that other hosts can be given the file before anything is wrapped with
+/// it. If there is one already, it stays. Returns its id.
 ///
 /// # Errors
 /// If the file cannot be read or replaced, or holds 16 master keys.

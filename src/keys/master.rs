@@ -1,5 +1,5 @@
-//! The master keys: the first wraps what is new, all open what is there, so that one can take the place of another while
-//! servers run.
+//! The master keys: the first wraps what is new, all open what is there, so that one can take the place of another
+//! while servers run.
 //!
 //! Promises that a running server never gives up the key that it wraps with for others that it cannot know to fit, and
 //! wraps nothing new with a key that its file or source may no longer hold.

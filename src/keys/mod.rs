@@ -1,5 +1,5 @@
-//! The keys: master keys, the address-hash key and the reply-token keys. They stand in the key file (`[keys] file`), made
-//! on first start with mode 0600; master keys may come from a variable or a command.
+//! The keys: master keys, the address-hash key and the reply-token keys. They stand in the key file (`[keys] file`),
+//! made on first start with mode 0600; master keys may come from a variable or a command.
 //!
 //! Promises that no key shows in Debug output or errors, that an existing file is never overwritten but by a whole new
 //! one, and that a running server takes up master and reply-token keys alone.

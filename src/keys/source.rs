@@ -1,8 +1,9 @@
 //! Master keys from outside the key file: a variable of the environment, or what a command prints (for a KMS).
 //!
-//! Both hold one key a line, `KEY` or `ID KEY`; a comma ends a line too. A key is 32 octets in hexadecimal or base64, an id is the
-//! key's own, which is checked. The first key wraps, all open. Promises that neither keys nor what a command says on
-//! its standard error are in any error, and that a command is not waited for any longer than [`COMMAND_LIMIT`].
+//! Both hold one key a line, `KEY` or `ID KEY`; a comma ends a line too. A key is 32 octets in hexadecimal or base64,
+//! an id is the key's own, which is checked. The first key wraps, all open. Promises that neither keys nor what a
+//! command says on its standard error are in any error, and that a command is not waited for any longer than
+//! [`COMMAND_LIMIT`].
 
 use std::io::Read;
 use std::process::{Child, Command, ExitStatus, Stdio};

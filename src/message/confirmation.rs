@@ -1,7 +1,8 @@
 //! R34: Gmail's "somebody wants to forward mail to you", which asks the target for a click or a code.
 //!
 //! Liberal in reading (with and without code, whatever the subject's brackets and language), strict in what is handed
-//! on: only a link to the confirmation on Google's own host, never the one that cancels. Who sent it is not judged here.
+//! on: only a link to the confirmation on Google's own host, never the one that cancels. Who sent it is not judged
+//! here.
 
 use super::Email;
 

@@ -133,8 +133,8 @@ pub struct Protection {
     pub is_signed: bool,
 }
 
-/// Whether the body of a message has the frame that its Content-Type promises. Whoever replaces an unsigned Content-Type
-/// cannot change the body with it.
+/// Whether the body of a message has the frame that its Content-Type promises. Whoever replaces an unsigned
+/// Content-Type cannot change the body with it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Frame {
     /// Parts where there should be none, or text before the first of them.

@@ -1,5 +1,5 @@
-//! Text that several hold at once: the whole text of a message, and what of it is new. A mail of 30 MB is not to stand in
-//! memory once for each of them.
+//! Text that several hold at once: the whole text of a message, and what of it is new. A mail of 30 MB is not to stand
+//! in memory once for each of them.
 
 use std::fmt;
 use std::ops::{Deref, Range};

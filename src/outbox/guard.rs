@@ -135,7 +135,8 @@ fn is_public_v4(ip: Ipv4Addr) -> bool {
 fn is_public_v6(ip: Ipv6Addr) -> bool {
     let segments = ip.segments();
     match segments {
-        // ::/96 (loopback, unspecified, IPv4-compatible) and ::ffff:0:0/96 (IPv4-mapped): a kernel may take them for IPv4.
+        // ::/96 (loopback, unspecified, IPv4-compatible) and ::ffff:0:0/96 (IPv4-mapped): a kernel may take them for
+        // IPv4.
         [0, 0, 0, 0, 0, 0 | 0xffff, ..]
         // ::ffff:0:0:0/96 (IPv4-translated).
         | [0, 0, 0, 0, 0xffff, 0, ..]

@@ -370,9 +370,9 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin, H: Handler> Conversation<'a, S, H> {
         }
     }
 
-    /// Row S15: a network that tries out addresses has a budget, too; what it asks is answered as ever, but for the last
-    /// time. Who goes on writing to an address that there was, has guessed nothing: its network is not shut out, but it
-    /// has no more traces of us than others.
+    /// Row S15: a network that tries out addresses has a budget, too; what it asks is answered as ever, but for the
+    /// last time. Who goes on writing to an address that there was, has guessed nothing: its network is not shut out,
+    /// but it has no more traces of us than others.
     fn standing_after(&self, refusal: &Reply) -> Standing {
         let (throttle, ip) = (&self.shared.throttle, self.session.client().ip);
         if refusal.code < 500 {

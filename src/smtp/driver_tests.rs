@@ -95,9 +95,13 @@ async fn s16_a_body_without_a_message_gives_its_budget_back_while_the_session_go
             assert!(shared.budget.is_low(), "it is kept");
             ask(&mut client, ender, answer).await;
             // Of a chunk there is no answer before its end.
-            while answer.is_empty() && shared.budget.is_low() {
-                tokio::task::yield_now().await;
-            }
+            let given_back = async {
+                while answer.is_empty() && shared.budget.is_low() {
+                    tokio::task::yield_now().await;
+                }
+            };
+            let waited = timeout(Duration::from_secs(60), given_back).await;
+            assert!(waited.is_ok(), "{}", ender.escape_ascii());
             assert!(!shared.budget.is_low(), "{}", ender.escape_ascii());
         }
     };

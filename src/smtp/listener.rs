@@ -183,7 +183,8 @@ impl Server {
         self.listeners.iter().filter_map(|listener| listener.local_addr().ok()).collect()
     }
 
-    /// Accepts and serves until `shutdown` is cancelled, then until the last session is over, at most [`Patience::grace`].
+    /// Accepts and serves until `shutdown` is cancelled, then until the last session is over, at most
+    /// [`Patience::grace`].
     pub async fn serve<H: Handler>(self, handler: Arc<H>, shutdown: CancellationToken) {
         let tasks = TaskTracker::new();
         let (nearly_over, cut_off) = (CancellationToken::new(), CancellationToken::new());

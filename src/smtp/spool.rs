@@ -65,8 +65,8 @@ struct Buffer {
     start: usize,
 }
 
-/// Where large messages are worked on there are only so many places, and so many for one network: a part of both is taken
-/// until the last clone is dropped.
+/// Where large messages are worked on there are only so many places, and so many for one network: a part of both is
+/// taken until the last clone is dropped.
 pub type Place = Arc<(OwnedSemaphorePermit, OwnedSemaphorePermit)>;
 
 /// A whole body in memory, once. Holds its part of the budget until it is dropped.
@@ -291,8 +291,8 @@ impl Buffer {
         self.octets.get(self.start..).unwrap_or_default()
     }
 
-    /// Makes room for so many more. A large body gets all it may ever take, so that it is never copied: the system gives
-    /// memory for it as it is filled. False if there is none.
+    /// Makes room for so many more. A large body gets all it may ever take, so that it is never copied: the system
+    /// gives memory for it as it is filled. False if there is none.
     fn make_room(&mut self, more: usize) -> bool {
         if self.start > 0 || self.len() + more <= SMALL_OCTETS {
             return true;

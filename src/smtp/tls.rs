@@ -3,7 +3,8 @@
 //!
 //! Promises TLS 1.2 and 1.3 through aws-lc alone, no TLS 1.3 session tickets (Outlook hangs up on them), the first
 //! certificate for any name that has none of its own, and that [`Certificates::reload`] leaves all as it was when
-//! one file is broken, or a certificate that has run out would take the place of one that has not. A self-signed certificate is what opportunistic TLS between mail servers lives with.
+//! one file is broken, or a certificate that has run out would take the place of one that has not. A self-signed
+//! certificate is what opportunistic TLS between mail servers lives with.
 
 use std::collections::HashMap;
 use std::fs::{self, OpenOptions};
@@ -172,8 +173,8 @@ impl Certificates {
     /// Reads the files again; new handshakes use what is in them.
     ///
     /// # Errors
-    /// If they cannot be used, or one has run out and the one in use has not. The certificates then stay what they were,
-    /// and `syncmx_tls_reloads_failed_total` counts it.
+    /// If they cannot be used, or one has run out and the one in use has not. The certificates then stay what they
+    /// were, and `syncmx_tls_reloads_failed_total` counts it.
     pub fn reload(&self) -> Result<(), TlsError> {
         let read = self.files.read().and_then(|fresh| {
             self.check_valid_in_place_of_valid(&fresh, Timestamp::now())?;

@@ -1,8 +1,9 @@
 //! The audit trail (R64): who read, changed, exported or erased what, when; a chain of hashes for each account.
 //!
 //! Promises that a row is on disk before what it tells of is answered, and that [`Store::verify_audit`] names a row
-//! that was removed, changed or moved, and a chain that was removed whole. Rows hold ids, never content or addresses; they survive every purge and never
-//! end. Whoever can rewrite the whole database can rewrite the chain: note the head elsewhere to notice that too.
+//! that was removed, changed or moved, and a chain that was removed whole. Rows hold ids, never content or addresses;
+//! they survive every purge and never end. Whoever can rewrite the whole database can rewrite the chain: note the head
+//! elsewhere to notice that too.
 
 use std::collections::HashMap;
 use std::fmt;

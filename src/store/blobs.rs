@@ -1,8 +1,9 @@
 //! Sealed messages too large for a row, as objects `<account>/<last octet>/<id>-<copy>` in a folder or an S3 bucket.
 //!
 //! Promises that a name is given out once, so that nothing is ever overwritten; that one that was given out is durable
-//! (in a folder: file and folder synced, then renamed); and that half an object never has a name. Written before the commit; what no row names after all is swept. Whether an
-//! object is what was written is told when it is opened: its seal covers every octet.
+//! (in a folder: file and folder synced, then renamed); and that half an object never has a name. Written before the
+//! commit; what no row names after all is swept. Whether an object is what was written is told when it is opened: its
+//! seal covers every octet.
 
 use std::fs::{self, DirBuilder};
 use std::future::ready;
@@ -176,7 +177,8 @@ impl Blobs {
         erased.filter_map(|gone| async move { gone }).collect().await
     }
 
-    /// The names of all blobs older than `age`, listed as they are asked for. Half-written files that old are removed first.
+    /// The names of all blobs older than `age`, listed as they are asked for. Half-written files that old are removed
+    /// first.
     pub(in crate::store) async fn older_than(
         &self,
         age: Duration,

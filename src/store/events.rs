@@ -12,7 +12,8 @@ use crate::store::record;
 use crate::store::rows::{EventRow, Rows};
 use crate::wire::{MeetingView, PersonView};
 
-/// `contact.created`, `contact.sync_on`, `message.filed`, then `reply.received`, `message.bounced` or `message.complained`.
+/// `contact.created`, `contact.sync_on`, `message.filed`, then `reply.received`, `message.bounced` or
+/// `message.complained`.
 pub(in crate::store) fn filed(rows: &mut Rows, outcome: &Outcome<'_>, filing: &Filing) {
     let message_id = outcome.arrival.fresh.message;
     if let FilingContact::Create { id, name, email } = &filing.contact {

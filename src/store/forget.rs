@@ -1,9 +1,9 @@
-//! R60: what was erased is to stand nowhere, the log of the database included. (SQLite's; PostgreSQL's is the operator's
-//! affair.)
+//! R60: what was erased is to stand nowhere, the log of the database included. (SQLite's; PostgreSQL's is the
+//! operator's affair.)
 //!
-//! The log is emptied right after an erasure. Somebody who reads from it just then, or a fault, holds that up, and a crash
-//! prevents it: it is remembered in memory that the log is suspect, and from the start nobody knows better. The server
-//! tries until it is emptied.
+//! The log is emptied right after an erasure. Somebody who reads from it just then, or a fault, holds that up, and a
+//! crash prevents it: it is remembered in memory that the log is suspect, and from the start nobody knows better. The
+//! server tries until it is emptied.
 
 use std::sync::atomic::Ordering;
 use std::time::Duration;

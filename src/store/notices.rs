@@ -1,4 +1,5 @@
-//! What gives rise to notices: held mail that waits (one digest a user and day), and addresses that wait for proof (R12).
+//! What gives rise to notices: held mail that waits (one digest a user and day), and addresses that wait for proof
+//! (R12).
 
 use uuid::Uuid;
 
@@ -169,7 +170,8 @@ impl Store {
 
 impl Change {
     /// R12: where there is a relay, a mail with a link goes to an address that waits for proof; not more than one a
-    /// day to the same, nor ten a day for one user, nor a hundred for one account, so that nobody is flooded through us.
+    /// day to the same, nor ten a day for one user, nor a hundred for one account, so that nobody is flooded through
+    /// us.
     pub(in crate::store) async fn ask_for_confirmation(
         &mut self,
         account: AccountId,

@@ -12,8 +12,8 @@ use crate::time::Timestamp;
 
 impl Store {
     /// Events are kept 30 days, and longer, up to 90, while a webhook that is on has not got
-    /// them. Goes on until none is left. Returns how many events went. Where it fails in one account, the others are done all the same, and the
-    /// next call goes on.
+    /// them. Goes on until none is left. Returns how many events went. Where it fails in one account, the others are
+    /// done all the same, and the next call goes on.
     ///
     /// # Errors
     /// The first, if anything failed; each is logged.

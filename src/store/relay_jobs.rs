@@ -1,4 +1,5 @@
-//! The queue of the relay: claimed with a lease, sent by others, settled. At least once; the lease tells who may settle.
+//! The queue of the relay: claimed with a lease, sent by others, settled. At least once; the lease tells who may
+//! settle.
 
 use serde_json::json;
 use sqlx::FromRow;

@@ -1,6 +1,7 @@
 //! What a row says of people, hidden where `store.seal_rows` is on: AES-256-GCM under the account's row key, bound to
 //! account, column and row. What is looked up by equality (a folded address, a Message-ID) is sealed so that equal
-//! texts look equal within the account, whatever the table: AES-256-GCM-SIV under a nonce that is a keyed hash of the text.
+//! texts look equal within the account, whatever the table: AES-256-GCM-SIV under a nonce that is a keyed hash of the
+//! text.
 //!
 //! Promises that what is not sealed in a clear store comes back untouched, that nothing sealed opens in another place,
 //! and that the empty text stays what it is: it says that there is nothing.

@@ -71,7 +71,8 @@ impl Rows {
         }
     }
 
-    /// R25: whose record a message is on is among its people, wherever it comes from: timelines are read from them alone.
+    /// R25: whose record a message is on is among its people, wherever it comes from: timelines are read from them
+    /// alone.
     fn name_owners(&mut self) {
         let named = |person: &ParticipantRow| Some((person.message_id, person.contact_id?));
         let named: HashSet<(Uuid, Uuid)> = self.participants.iter().filter_map(named).collect();

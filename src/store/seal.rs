@@ -2,8 +2,8 @@
 //! Associated data binds account and message, so that nothing sealed opens in another place.
 //!
 //! What is wrapped says by which key: behind it stands the account key's number (nothing for the first) or the master
-//! key's id. An account has one key that seals and, while content keys are wrapped anew, older ones that open. Promises that erasing
-//! the row that holds a content key makes every copy of its blob unreadable (R60).
+//! key's id. An account has one key that seals and, while content keys are wrapped anew, older ones that open. Promises
+//! that erasing the row that holds a content key makes every copy of its blob unreadable (R60).
 
 use std::cell::RefCell;
 use std::io::{Cursor, Seek as _, SeekFrom};

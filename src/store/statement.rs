@@ -1,9 +1,9 @@
-//! Statements with a list of rows in them, and many of those at once: a way to the engine and back costs as much as many
-//! rows (the number of ways decides the speed, not fsync).
+//! Statements with a list of rows in them, and many of those at once: a way to the engine and back costs as much as
+//! many rows (the number of ways decides the speed, not fsync).
 //!
-//! Promises that the number of texts is small, so that all of them stay prepared: with PostgreSQL a column is one array,
-//! whatever the number of rows; with SQLite rows of NULL, which find and write nothing, fill a statement up to the next
-//! of [`SIZES`].
+//! Promises that the number of texts is small, so that all of them stay prepared: with PostgreSQL a column is one
+//! array, whatever the number of rows; with SQLite rows of NULL, which find and write nothing, fill a statement up to
+//! the next of [`SIZES`].
 
 use std::marker::PhantomData;
 use std::sync::{Arc, OnceLock};

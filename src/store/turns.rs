@@ -1,7 +1,7 @@
 //! In which order waiting jobs are written: the accounts take turns, and within an account first come is first served.
 //!
-//! Promises that an account which floods us waits for itself, and others hardly for it (SMTP.md X27), and that a mail is
-//! never written before an earlier one of its account: it may build on it.
+//! Promises that an account which floods us waits for itself, and others hardly for it (SMTP.md X27), and that a mail
+//! is never written before an earlier one of its account: it may build on it.
 
 use std::collections::{HashMap, VecDeque};
 

@@ -16,8 +16,8 @@ pub(crate) struct Api {
     pub(crate) base: String,
     token: String,
     client: Client,
-    /// After these answers a request is made again: whoever asks very often has a rate. With 503 among them a write has an
-    /// idempotency key.
+    /// After these answers a request is made again: whoever asks very often has a rate. With 503 among them a write has
+    /// an idempotency key.
     pub(crate) passing: &'static [StatusCode],
 }
 
@@ -82,16 +82,13 @@ impl Api {
     }
 
     pub(crate) async fn bytes(&self, path: &str) -> (String, Vec<u8>) {
-        let ask = || self.client.get(format!("{}/api/v1{path}", self.base)).bearer_auth(&self.token).send();
-        let mut answer = ask().await.unwrap();
-        for _ in 0..PATIENCE {
-            if !self.passing.contains(&answer.status()) {
-                break;
-            }
-            tokio::time::sleep(Duration::from_millis(100)).await;
-            answer = ask().await.unwrap();
-        }
-        assert_eq!(answer.status(), StatusCode::OK, "{path}");
+        let ask = || async {
+            let request = self.client.get(format!("{}/api/v1{path}", self.base)).bearer_auth(&self.token);
+            let answer = request.send().await.unwrap();
+            (answer.status(), answer)
+        };
+        let (status, answer) = self.ask_until_it_passes(ask).await;
+        assert_eq!(status, StatusCode::OK, "{path}");
         let content_type = answer.headers()["content-type"].to_str().unwrap().to_owned();
         (content_type, answer.bytes().await.unwrap().to_vec())
     }
@@ -100,16 +97,25 @@ impl Api {
         let is_patient = self.passing.contains(&StatusCode::SERVICE_UNAVAILABLE);
         let key = (is_patient && method != Method::GET).then(|| Uuid::now_v7().to_string());
         let ask = || self.call_once(method.clone(), path, body.clone(), key.as_deref());
-        let (mut status, mut value) = ask().await;
+        let (status, value) = self.ask_until_it_passes(ask).await;
+        assert!(status.is_success(), "{method} {path}: {status} {value}");
+        value
+    }
+
+    /// Makes the request again after an answer that passes, as long as there is patience.
+    async fn ask_until_it_passes<T, F>(&self, ask: impl Fn() -> F) -> (StatusCode, T)
+    where
+        F: Future<Output = (StatusCode, T)>,
+    {
+        let mut answer = ask().await;
         for _ in 0..PATIENCE {
-            if !self.passing.contains(&status) {
+            if !self.passing.contains(&answer.0) {
                 break;
             }
             tokio::time::sleep(Duration::from_millis(100)).await;
-            (status, value) = ask().await;
+            answer = ask().await;
         }
-        assert!(status.is_success(), "{method} {path}: {status} {value}");
-        value
+        answer
     }
 }
 

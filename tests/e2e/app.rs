@@ -276,7 +276,8 @@ pub(crate) fn program(arguments: &[&str]) -> Command {
     command
 }
 
-/// The same with a socket as systemd hands it over: descriptor 3, and the process that it is for named in the environment.
+/// The same with a socket as systemd hands it over: descriptor 3, and the process that it is for named in the
+/// environment.
 fn program_on(socket: &TcpListener, arguments: &[&str]) -> Command {
     let script = "export LISTEN_PID=$$ LISTEN_FDS=1 LISTEN_FDNAMES=smtp; exec \"$0\" \"$@\" 3<&0 </dev/null";
     let plain = program(arguments);

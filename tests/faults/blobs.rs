@@ -1,5 +1,5 @@
-//! The bucket is slow, fails, is cut off at any moment, returns wrong octets: large mails are put off and small ones are
-//! filed; what cannot be read says so.
+//! The bucket is slow, fails, is cut off at any moment, returns wrong octets: large mails are put off and small ones
+//! are filed; what cannot be read says so.
 
 use std::time::Duration;
 

@@ -1,5 +1,5 @@
-//! The first start of all makes the keys, the database and its schema. It fails, or ends, at the n-th call: the next one
-//! comes up and takes mail, whatever was left behind, after a power cut too.
+//! The first start of all makes the keys, the database and its schema. It fails, or ends, at the n-th call: the next
+//! one comes up and takes mail, whatever was left behind, after a power cut too.
 
 use std::os::unix::process::ExitStatusExt;
 

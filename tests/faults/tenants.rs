@@ -55,7 +55,8 @@ async fn x27_one_account_floods_and_the_others_do_not_wait_for_it() {
         before.as_secs_f64() * 1e3,
         during.as_secs_f64() * 1e3,
     );
-    // How much slower a machine with two cores is when it is busy is told, not asked; that nobody waits for the flood is.
+    // How much slower a machine with two cores is when it is busy is told, not asked; that nobody waits for the flood
+    // is.
     report("X27", "one account floods", &measured, during < Duration::from_secs(10));
 }
 

@@ -49,6 +49,15 @@ impl Scene {
         self.list(path).await.into_iter().map(|mut item| item[field].take()).collect()
     }
 
+    /// The first row of a table in the order of its ids, `ASC` or `DESC`, no longer opens in this column.
+    async fn damage(&self, table: &str, column: &str, id: &str, order: &str) {
+        let text = format!(
+            "UPDATE {table} SET {column} = '~1~AAAA' WHERE {id} IN
+             (SELECT {id} FROM {table} ORDER BY {id} {order} LIMIT 1)"
+        );
+        self.server.change_by_hand(&text).await;
+    }
+
     /// Asked for alone, it is an error that says so.
     async fn expect_damaged(&self, path: &str) {
         let problem = self.server.get(&format!("{}{path}", self.account)).await.expect(500);
@@ -60,13 +69,7 @@ impl Scene {
 async fn r3_a_trace_that_does_not_open_says_what_became_of_the_mail_and_hides_no_other() {
     let scene = Scene::set().await;
     let all = scene.list("/deliveries").await;
-    scene
-        .server
-        .change_by_hand(
-            "UPDATE deliveries SET steps = '~1~AAAA' WHERE delivery_id IN
-             (SELECT delivery_id FROM deliveries ORDER BY delivery_id DESC LIMIT 1)",
-        )
-        .await;
+    scene.damage("deliveries", "steps", "delivery_id", "DESC").await;
     let shown = scene.list("/deliveries?limit=3").await;
     assert_eq!(shown[1..], all[1..3]);
     for field in ["id", "at", "outcome", "reason", "message_id", "size"] {
@@ -81,13 +84,7 @@ async fn r3_a_trace_that_does_not_open_says_what_became_of_the_mail_and_hides_no
 async fn r36_a_held_mail_whose_row_does_not_open_waits_in_the_queue_and_hides_no_other() {
     let scene = Scene::set().await;
     let all = scene.list("/held").await;
-    scene
-        .server
-        .change_by_hand(
-            "UPDATE held SET headers = '~1~AAAA' WHERE delivery_id IN
-             (SELECT delivery_id FROM held ORDER BY delivery_id DESC LIMIT 1)",
-        )
-        .await;
+    scene.damage("held", "headers", "delivery_id", "DESC").await;
     let shown = scene.list("/held").await;
     assert_eq!((shown.len(), &shown[1]), (2, &all[1]));
     assert_eq!((&shown[0]["id"], &shown[0]["reason"]), (&all[0]["id"], &json!("unknown_contact")));
@@ -106,15 +103,10 @@ async fn contacts_users_marks_accounts_and_tokens_that_do_not_open_hide_no_other
     let marks = scene.list("/sync-marks").await;
     assert_eq!(marks.len(), 2);
     let other = scene.server.account().await;
-    for text in [
-        "UPDATE contacts SET email = '~1~AAAA' WHERE contact_id IN (SELECT contact_id FROM contacts ORDER BY contact_id LIMIT 1)",
-        "UPDATE users SET name = '~1~AAAA' WHERE user_id IN (SELECT user_id FROM users ORDER BY user_id LIMIT 1)",
-        "UPDATE accounts SET name = '~1~AAAA' WHERE account_id IN
-         (SELECT account_id FROM accounts ORDER BY account_id DESC LIMIT 1)",
-        "UPDATE tokens SET name = '~1~AAAA'",
-    ] {
-        scene.server.change_by_hand(text).await;
-    }
+    scene.damage("contacts", "email", "contact_id", "ASC").await;
+    scene.damage("users", "name", "user_id", "ASC").await;
+    scene.damage("accounts", "name", "account_id", "DESC").await;
+    scene.server.change_by_hand("UPDATE tokens SET name = '~1~AAAA'").await;
     assert_eq!(scene.each("/contacts", "name").await, ["Bea"]);
     let next = scene.server.get(&format!("{}/contacts?limit=1", scene.account)).await.expect(200);
     assert_eq!(next["items"], json!([]), "and the rest is behind it");
@@ -143,13 +135,7 @@ async fn a_message_that_does_not_open_hides_no_other_from_a_search() {
     let scene = Scene::set().await;
     let find = "/search?q=from:bo@practice.test";
     assert_eq!(scene.each(find, "subject").await, ["About filed-2", "About filed-1"]);
-    scene
-        .server
-        .change_by_hand(
-            "UPDATE messages SET subject = '~1~AAAA' WHERE message_id IN
-             (SELECT message_id FROM messages ORDER BY message_id DESC LIMIT 1)",
-        )
-        .await;
+    scene.damage("messages", "subject", "message_id", "DESC").await;
     assert_eq!(scene.each(find, "subject").await, ["About filed-1"]);
     scene.server.change_by_hand("UPDATE participants SET email = '~1~AAAA' WHERE role = 'to'").await;
     assert_eq!(scene.each(find, "subject").await, ["About filed-1"], "its author opens");

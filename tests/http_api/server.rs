@@ -7,7 +7,7 @@ use bytes::Bytes;
 use metrics_exporter_prometheus::PrometheusBuilder;
 use reqwest::Method;
 use serde_json::{Value, json};
-use sqlx::Connection as _;
+use sqlx::{AssertSqlSafe, Connection as _};
 use syncmx::address::{Asked, EmailAddress, ServedDomains};
 use syncmx::auth::{AlignedBy, Alignment, AuthResult, Verdict};
 use syncmx::config;
@@ -135,16 +135,16 @@ impl Server {
     }
 
     /// What nobody but a test does.
-    pub(crate) async fn change_by_hand(&self, text: &'static str) {
+    pub(crate) async fn change_by_hand(&self, text: &str) {
         let changed = match &self.database {
             config::StoreUrl::Postgres(url) => {
                 let mut connection = postgres::connect(&url.to_string()).await;
-                sqlx::query(text).execute(&mut connection).await.unwrap().rows_affected()
+                sqlx::query(AssertSqlSafe(text)).execute(&mut connection).await.unwrap().rows_affected()
             }
             config::StoreUrl::Sqlite(path) => {
                 let url = format!("sqlite://{}", path.display());
                 let mut connection = sqlx::SqliteConnection::connect(&url).await.unwrap();
-                sqlx::query(text).execute(&mut connection).await.unwrap().rows_affected()
+                sqlx::query(AssertSqlSafe(text)).execute(&mut connection).await.unwrap().rows_affected()
             }
         };
         assert!(changed > 0, "{text}");

@@ -1,5 +1,5 @@
-//! R60, R63: who is erased goes from the mail of others, too, where only an address names them there: it came before they were
-//! on file, or to another address of theirs than the one by which they are found (R22).
+//! R60, R63: who is erased goes from the mail of others, too, where only an address names them there: it came before
+//! they were on file, or to another address of theirs than the one by which they are found (R22).
 
 use serde_json::{Value, json};
 

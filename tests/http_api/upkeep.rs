@@ -1,5 +1,5 @@
-//! What happens behind the answers: after a client that has gone away, every hour, once a day. One that fails holds up no
-//! other.
+//! What happens behind the answers: after a client that has gone away, every hour, once a day. One that fails holds up
+//! no other.
 
 use serde_json::{Value, json};
 use syncmx::id::AccountId;

@@ -1,4 +1,5 @@
-//! `ClamAV`'s clamd, with one signature of ours: malware is refused, the rest filed, and mail waits while clamd is away.
+//! `ClamAV`'s clamd, with one signature of ours: malware is refused, the rest filed, and mail waits while clamd is
+//! away.
 
 use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;

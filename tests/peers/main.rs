@@ -1,8 +1,9 @@
 //! Other people's senders against the real program: Postfix with its queue, swaks, msmtp, Python's smtplib, nodemailer.
 //!
-//! Each delivers over STARTTLS a signed mail with the lines that clients break (dots, `From `, 8-bit), and one of 20 MB;
-//! both must be filed, and stored to the octet as they were signed. All on loopback, in temporary folders. A peer that is
-//! not installed makes its test print one line and pass, except in CI, where `tests/run.sh` has installed them all.
+//! Each delivers over STARTTLS a signed mail with the lines that clients break (dots, `From `, 8-bit), and one of 20
+//! MB; both must be filed, and stored to the octet as they were signed. All on loopback, in temporary folders. A peer
+//! that is not installed makes its test print one line and pass, except in CI, where `tests/run.sh` has installed them
+//! all.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 #![expect(clippy::panic, reason = "a test fails by panicking")]

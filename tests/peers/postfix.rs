@@ -1,6 +1,8 @@
-//! Postfix as a full sending MTA: its own configuration, queue and log under a temporary folder, started and stopped here.
+//! Postfix as a full sending MTA: its own configuration, queue and log under a temporary folder, started and stopped
+//! here.
 //!
-//! Its clean-up, queue manager, TLS and pipelining are its own; as a sender it listens nowhere. Needs root, as Postfix does.
+//! Its clean-up, queue manager, TLS and pipelining are its own; as a sender it listens nowhere. Needs root, as Postfix
+//! does.
 
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::{Path, PathBuf};

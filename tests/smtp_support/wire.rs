@@ -245,7 +245,7 @@ impl Peer {
                 return Some(String::from_utf8(line).unwrap().strip_suffix("\r\n").unwrap().to_owned());
             }
             let mut buffer = [0; 4096];
-            let read = tokio::time::timeout(Duration::from_secs(10), self.stream.read(&mut buffer)).await;
+            let read = tokio::time::timeout(Duration::from_secs(60), self.stream.read(&mut buffer)).await;
             match read.expect("the server says something in time") {
                 Ok(0) | Err(_) => {
                     assert!(self.unread.is_empty(), "half a line");

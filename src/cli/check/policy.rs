@@ -1,5 +1,5 @@
-//! Fetches the MTA-STS policy as a sender does (RFC 8461 section 3.3): HTTPS with a certificate that holds, no redirect,
-//! and compares it with the one that we serve.
+//! Fetches the MTA-STS policy as a sender does (RFC 8461 section 3.3): HTTPS with a certificate that holds, no
+//! redirect, and compares it with the one that we serve.
 
 use std::net::SocketAddr;
 

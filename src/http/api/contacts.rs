@@ -137,6 +137,12 @@ pub(in crate::http) async fn read_contact(
     Ok(Json(found.into()))
 }
 
+/// Of a contact that is not there, nothing can be listed: 404.
+pub(super) async fn demand(app: &App, account: AccountId, contact: ContactId) -> Answer<()> {
+    let found = app.store.has_contact(account, contact).await?;
+    if found { Ok(()) } else { Err(Problem::not_found("contact")) }
+}
+
 /// Changes a contact.
 #[utoipa::path(patch, path = "/accounts/{account}/contacts/{contact}", tag = "contacts",
     params(("account" = Uuid, Path), ("contact" = Uuid, Path)), request_body = ContactPatch,

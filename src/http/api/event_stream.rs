@@ -1,4 +1,5 @@
-//! Events as server-sent events (`Accept: text/event-stream`): pushed as they are committed, resumed by `Last-Event-ID`.
+//! Events as server-sent events (`Accept: text/event-stream`): pushed as they are committed, resumed by
+//! `Last-Event-ID`.
 //!
 //! Promises at most [`STREAMS_MAX`] streams, [`STREAMS_OF_ACCOUNT_MAX`] of them one account's; a comment every
 //! [`HEARTBEAT`]; an end when the server drains, when the client does not read, when its token is deleted, and after

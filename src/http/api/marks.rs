@@ -9,9 +9,10 @@ use utoipa::ToSchema;
 use uuid::Uuid;
 
 use crate::http::App;
+use crate::http::api::contacts;
 use crate::http::extract::{Ids, ListParams, Listed, Params, id, slice, time};
 use crate::http::idempotency::Once;
-use crate::http::problem::{Answer, Problem};
+use crate::http::problem::Answer;
 use crate::id::{AccountId, ContactId, UserId};
 use crate::store::directory::{self, MarkFilter, MarkState, Principal, Scope};
 
@@ -94,9 +95,7 @@ pub(in crate::http) async fn list_contact_marks(
 ) -> Answer<Json<Listed<ContactMark>>> {
     app.enter(&principal, account, &[Scope::Contacts]).await?;
     let slice = params.slice()?;
-    if !app.store.has_contact(account, contact).await? {
-        return Err(Problem::not_found("contact"));
-    }
+    contacts::demand(&app, account, contact).await?;
     let filter = MarkFilter { contact: Some(contact), ..MarkFilter::default() };
     Ok(Listed::json(app.store.marks(account, filter, slice).await?, ContactMark::from))
 }

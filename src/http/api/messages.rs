@@ -12,6 +12,7 @@ use utoipa::ToSchema;
 use uuid::Uuid;
 
 use crate::http::App;
+use crate::http::api::contacts;
 use crate::http::auth::Shown;
 use crate::http::extract::{Ids, Input, ListParams, Listed, Params};
 use crate::http::idempotency::Once;
@@ -217,9 +218,7 @@ pub(in crate::http) async fn timeline(
 ) -> Answer<Json<Listed<Message>>> {
     app.enter(&principal, account, READ).await?;
     let slice = params.slice()?;
-    if !app.store.has_contact(account, contact).await? {
-        return Err(Problem::not_found("contact"));
-    }
+    contacts::demand(&app, account, contact).await?;
     let shown = Shown::to(&principal);
     let page = app.store.timeline(account, contact, slice).await?;
     if shown != Shown::Meta {

@@ -46,8 +46,8 @@ pub(in crate::http) struct SearchParams {
 pub(in crate::http) struct FoundMessages {
     #[serde(flatten)]
     found: Listed<Hit>,
-    /// Whether messages that were filed before the search are not looked through yet: those of a search through the whole
-    /// account while much mail comes in. Later they are found.
+    /// Whether messages that were filed before the search are not looked through yet: those of a search through the
+    /// whole account while much mail comes in. Later they are found.
     incomplete: bool,
 }
 
@@ -140,7 +140,8 @@ pub(in crate::http) async fn search(
     Ok(Json(FoundMessages { found, incomplete }))
 }
 
-/// So that what was filed just now is found. Where that cannot be, what is indexed already is; says whether that is all.
+/// So that what was filed just now is found. Where that cannot be, what is indexed already is; says whether that is
+/// all.
 async fn is_indexed(app: &App, account: AccountId) -> bool {
     match tokio::time::timeout(INDEX_WAIT, app.store.index_newest(account)).await {
         Ok(Ok(is_all)) => return is_all,

@@ -175,8 +175,8 @@ impl Change {
         self.run_on(account, rows, "delivery_id", ids).await
     }
 
-    /// R60: a keyed hash of each that may still be sent again. `messages` are Message-ID and digest, as the columns hold
-    /// them, and when it came; of what does not open, nothing can be known again.
+    /// R60: a keyed hash of each that may still be sent again. `messages` are Message-ID and digest, as the columns
+    /// hold them, and when it came; of what does not open, nothing can be known again.
     async fn entomb(
         &mut self,
         account: AccountId,

@@ -160,9 +160,9 @@ pub(super) struct SparedAnswer {
 }
 
 impl Change {
-    /// R60: answers that were given in an account, or about it, while it was emptied go. Those of purges show nobody and
-    /// stay, lest a request that is sent again erases once more; the account's own come back, to be put back when it
-    /// has its new row key.
+    /// R60: answers that were given in an account, or about it, while it was emptied go. Those of purges show nobody
+    /// and stay, lest a request that is sent again erases once more; the account's own come back, to be put back when
+    /// it has its new row key.
     pub(super) async fn spare_answers(
         &mut self,
         account: AccountId,
@@ -197,8 +197,8 @@ impl Change {
         Ok(spared)
     }
 
-    /// R60: the answers that show what is erased go, of the account's tokens and of the operator's about it; so do those
-    /// that do not open. `pattern` is what all of them match (LIKE), where the rows are clear.
+    /// R60: the answers that show what is erased go, of the account's tokens and of the operator's about it; so do
+    /// those that do not open. `pattern` is what all of them match (LIKE), where the rows are clear.
     pub(super) async fn forget_answers(
         &mut self,
         account: AccountId,

@@ -91,8 +91,8 @@ impl Store {
         self.expire_until(now, &CancellationToken::new()).await
     }
 
-    /// Ends what is over by `now` in every account, until nothing is left, or until `draining`. Where it fails in one, the
-    /// others are done all the same, and the next call goes on.
+    /// Ends what is over by `now` in every account, until nothing is left, or until `draining`. Where it fails in one,
+    /// the others are done all the same, and the next call goes on.
     ///
     /// # Errors
     /// The first, if anything failed; each is logged.

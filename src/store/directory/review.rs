@@ -101,8 +101,8 @@ impl Change {
         Ok(told.unwrap_or_default().show(&self.row_keys(account).await?, delivery))
     }
 
-    /// The next deliveries of the same mail that found it held already (R70): they name the same people. By its Message-ID;
-    /// those of a mail without one by its author, who has sent others without one at most.
+    /// The next deliveries of the same mail that found it held already (R70): they name the same people. By its
+    /// Message-ID; those of a mail without one by its author, who has sent others without one at most.
     async fn retries_of(
         &mut self,
         account: AccountId,

@@ -83,8 +83,8 @@ impl Pool {
         }
     }
 
-    /// Filings of one transaction. With SQLite, while half of the sessions are written, the others go on; with PostgreSQL
-    /// the ways cost more than what goes them.
+    /// Filings of one transaction. With SQLite, while half of the sessions are written, the others go on; with
+    /// PostgreSQL the ways cost more than what goes them.
     pub(in crate::store) const fn batch(&self) -> usize {
         match self {
             Self::Postgres(_) => 64,
@@ -106,8 +106,8 @@ impl Pool {
         }
     }
 
-    /// Sorts into the search index what waits in its list, which takes longer than everything else about indexing: where
-    /// nobody waits for an account meanwhile. SQLite's index sorts as it is written.
+    /// Sorts into the search index what waits in its list, which takes longer than everything else about indexing:
+    /// where nobody waits for an account meanwhile. SQLite's index sorts as it is written.
     pub(in crate::store) async fn sort_terms_in(&self) -> Result<(), sqlx::Error> {
         match self {
             Self::Postgres(_) => query(SORT_TERMS_IN).execute(self).await.map(|_| ()),

@@ -1,7 +1,8 @@
 //! The schema: brought up to date, or found to be.
 //!
-//! One text for both engines, but for what only one of them has; migrations only add. SQLite's file belongs to the program that opens it and is brought
-//! up to date there. A PostgreSQL database may have other nodes at work, so that somebody says when.
+//! One text for both engines, but for what only one of them has; migrations only add. SQLite's file belongs to the
+//! program that opens it and is brought up to date there. A PostgreSQL database may have other nodes at work, so that
+//! somebody says when.
 
 use sqlx::migrate::{MigrateError, Migrator};
 use sqlx::sqlite::SqliteConnectOptions;

@@ -44,7 +44,8 @@ pub(super) async fn connect(
         .pragma("journal_size_limit", WAL_OCTETS)
         // R60: what is erased is overwritten, not only forgotten.
         .pragma("secure_delete", "ON")
-        // A statement of many rows notes what it changes, to be undone alone; half of a batch would go to a file for it.
+        // A statement of many rows notes what it changes, to be undone alone; half of a batch would go to a file for
+        // it.
         .pragma("temp_store", "MEMORY")
         // Our own errors and metrics tell what matters; the library's lines would repeat it without a trace id.
         .disable_statement_logging();
@@ -185,7 +186,8 @@ const WRITER_WAIT: Duration = Duration::from_secs(10);
 /// RCPT must be answered within 5 seconds.
 const READER_WAIT: Duration = Duration::from_secs(4);
 const READERS: u32 = 4;
-/// Prepared statements a connection keeps: those of the usual sizes of batches. A long one takes a quarter of a megabyte.
+/// Prepared statements a connection keeps: those of the usual sizes of batches. A long one takes a quarter of a
+/// megabyte.
 const STATEMENTS: usize = 256;
 /// Rows that SQLite's thread is ahead of us at most: it does not wait in the middle of what a batch asks.
 const ROWS: usize = 1024;

@@ -1,5 +1,5 @@
-//! A store whose rows were clear is sealed, or the other way round (`syncmx migrate --seal-rows`, `--unseal-rows`), while
-//! no server runs. And the list of what every table says of people, which is the measure of `store.seal_rows`.
+//! A store whose rows were clear is sealed, or the other way round (`syncmx migrate --seal-rows`, `--unseal-rows`),
+//! while no server runs. And the list of what every table says of people, which is the measure of `store.seal_rows`.
 //!
 //! Promises that a change that was broken off goes on where it was, and that no server opens the store in between.
 

@@ -125,7 +125,8 @@ const UNSPACED: &[(char, char)] = &[
     ('\u{20000}', '\u{3ffff}'),
 ];
 
-/// Signs inside the words of Indic scripts that Unicode counts neither as letters nor as digits: nukta, virama, accents.
+/// Signs inside the words of Indic scripts that Unicode counts neither as letters nor as digits: nukta, virama,
+/// accents.
 const INDIC_SIGNS: &[(char, char)] = &[
     ('\u{93c}', '\u{93c}'),
     ('\u{94d}', '\u{94d}'),

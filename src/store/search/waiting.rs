@@ -53,8 +53,8 @@ impl Piece {
 }
 
 impl Store {
-    /// Indexes a few messages of the accounts whose turn it is behind `last`, which the last of them becomes. False when
-    /// nothing waits.
+    /// Indexes a few messages of the accounts whose turn it is behind `last`, which the last of them becomes. False
+    /// when nothing waits.
     ///
     /// # Errors
     /// If the database fails; what waits goes on waiting, and other accounts have their turn.

@@ -28,7 +28,8 @@ pub struct HeldMail {
     pub contact: Option<ContactId>,
     /// When it is erased.
     pub expires_at: Timestamp,
-    /// `from`, `to` and `subject`, in the shape of the API; and for searching `cc` and `original`, which it does not show.
+    /// `from`, `to` and `subject`, in the shape of the API; and for searching `cc` and `original`, which it does not
+    /// show.
     pub headers: Value,
 }
 

@@ -1,7 +1,8 @@
 //! Messages found by what stands in them, newest first.
 //!
 //! The index names candidates, or a record holds them; each is read and decided on by [`SearchQuery`], so that both
-//! engines answer the same. A record is searched as it is, whatever of it is indexed by now. A call reads a bounded number of candidates: a part of the list may be short, and its `next` goes on.
+//! engines answer the same. A record is searched as it is, whatever of it is indexed by now. A call reads a bounded
+//! number of candidates: a part of the list may be short, and its `next` goes on.
 
 use uuid::Uuid;
 

@@ -1,5 +1,6 @@
 //! Where somebody else's record names a contact or user who is erased: on messages and in their traces (`standing`), in
-//! events. Whatever is there is walked in ranges of ids, a bounded piece in a transaction, so that filing goes on meanwhile.
+//! events. Whatever is there is walked in ranges of ids, a bounded piece in a transaction, so that filing goes on
+//! meanwhile.
 
 use serde_json::Value;
 use uuid::Uuid;
@@ -118,8 +119,8 @@ impl Change {
         })
     }
 
-    /// By which addresses they stand, linked, on the messages behind `job.passed`, as far as one look goes, and where to go
-    /// on; none at the end.
+    /// By which addresses they stand, linked, on the messages behind `job.passed`, as far as one look goes, and where
+    /// to go on; none at the end.
     async fn stands_as(&mut self, job: &Job) -> Result<(Vec<String>, Option<Uuid>), DirectoryError> {
         // A contact's are found by index; a user's are looked for among all messages, range by range.
         let (looked_at, text, id): (Vec<(Uuid,)>, _, _) = match job.of {

@@ -1,5 +1,5 @@
-//! Where a contact or user who is erased stands on the messages of others: by a link, or by an address alone. A mail from
-//! before they were on file, or to an alternate address (R22), bears no link, and names them all the same (R63).
+//! Where a contact or user who is erased stands on the messages of others: by a link, or by an address alone. A mail
+//! from before they were on file, or to an alternate address (R22), bears no link, and names them all the same (R63).
 //!
 //! An address that somebody else in the account is found by, too, is theirs: only what is linked to who is erased goes
 //! then.

@@ -207,8 +207,8 @@ mod tests {
             "tokens",
             "tombstones",
         ];
-        // By their own functions: messages with who is on them and what they are found by, held mail, remembered answers,
-        // old keys.
+        // By their own functions: messages with who is on them and what they are found by, held mail, remembered
+        // answers, old keys.
         let elsewhere = [
             "held",
             "idempotency_keys",

@@ -198,7 +198,8 @@ const ALWAYS: &[(&str, &str)] = &[("idle_in_transaction_session_timeout", "15s")
 pub(super) const ALLOW_PAUSES: &str = "SET LOCAL idle_in_transaction_session_timeout = '10min'";
 /// A batch takes milliseconds.
 const WRITING: &[(&str, &str)] = &[("statement_timeout", "10s"), ("lock_timeout", "2s")];
-/// Of a batch: each statement goes by its keys, also where the server still takes a table for small, and is planned once.
+/// Of a batch: each statement goes by its keys, also where the server still takes a table for small, and is planned
+/// once.
 const BY_KEYS: &[(&str, &str)] = &[
     ("plan_cache_mode", "force_generic_plan"),
     ("enable_seqscan", "off"),
