@@ -59,10 +59,12 @@ pub(crate) async fn run_purges(store: Store, draining: CancellationToken) {
             () = draining.cancelled() => return,
             () = erase(&store, begun_before) => {}
         }
+        // Somebody may just have read from the log.
+        let pause = if store.suspects_log() { LOG_PAUSE } else { MINUTE };
         tokio::select! {
             () = draining.cancelled() => return,
             () = store.purge_wanted() => {}
-            () = tokio::time::sleep(MINUTE) => {}
+            () = tokio::time::sleep(pause) => {}
         }
         begun_before = Timestamp::from_millis(Timestamp::now().as_millis() - PURGE_PATIENCE_MILLIS);
     }
@@ -161,6 +163,7 @@ async fn tidy_outbox(store: &Store) {
 
 /// Blobs that could not be removed at once, purges that a store away has stopped, a log that was read from.
 const MINUTE: Duration = Duration::from_secs(60);
+const LOG_PAUSE: Duration = Duration::from_secs(2);
 /// As long as a request works on the purge that it has begun.
 pub(crate) const PURGE_PATIENCE_MILLIS: i64 = 10_000;
 const HOUR: Duration = Duration::from_secs(60 * 60);

@@ -289,21 +289,39 @@ impl Store {
 }
 
 impl Change {
-    /// R3: what was sent, failed or cancelled before `before` is forgotten; so are links that are over.
+    /// R3: what was sent, failed or cancelled before `before` is forgotten; so are links that are over. A batch of each;
+    /// returns how many there were.
     pub(in crate::store) async fn expire_relay(
         &mut self,
         account: AccountId,
         now: Timestamp,
         before: Timestamp,
-    ) -> Result<(), DirectoryError> {
-        for (statement, limit) in [
-            ("DELETE FROM relay_jobs WHERE account_id = $1 AND settled_at < $2", before.as_millis()),
-            ("DELETE FROM email_confirmations WHERE account_id = $1 AND expires_at < $2", now.as_millis()),
-            ("DELETE FROM relay_digests WHERE account_id = $1 AND day < $2", day(before)),
-        ] {
-            query(statement).bind(account.uuid()).bind(limit).execute(self.on(account).await?).await?;
-        }
-        Ok(())
+    ) -> Result<u64, DirectoryError> {
+        let jobs = query(
+            "DELETE FROM relay_jobs WHERE account_id = $1 AND job_id IN
+             (SELECT job_id FROM relay_jobs WHERE account_id = $1 AND settled_at < $2 LIMIT $3)",
+        )
+        .bind(account.uuid())
+        .bind(before.as_millis())
+        .bind(ENDED_AT_ONCE)
+        .execute(self.on(account).await?)
+        .await?;
+        let links = query(
+            "DELETE FROM email_confirmations WHERE account_id = $1 AND confirmation_id IN
+             (SELECT confirmation_id FROM email_confirmations WHERE account_id = $1 AND expires_at < $2 LIMIT $3)",
+        )
+        .bind(account.uuid())
+        .bind(now.as_millis())
+        .bind(ENDED_AT_ONCE)
+        .execute(self.on(account).await?)
+        .await?;
+        // One a user and day at most.
+        let digests = query("DELETE FROM relay_digests WHERE account_id = $1 AND day < $2")
+            .bind(account.uuid())
+            .bind(day(before))
+            .execute(self.on(account).await?)
+            .await?;
+        Ok(jobs + links + digests)
     }
 
     /// A failed or cancelled job waits again, and is tried at once; those of the last 3 days go on being tried.
@@ -372,4 +390,6 @@ impl Change {
 const DAMAGED: &str =
     "UPDATE relay_jobs SET state = 'failed', settled_at = $3 WHERE account_id = $1 AND job_id = $2";
 /// What is kept of a reply.
+/// Rows that are forgotten in one transaction.
+const ENDED_AT_ONCE: i64 = 1_000;
 const REPLY_MAX_CHARS: usize = 300;

@@ -11,19 +11,25 @@ use crate::purge::{Scene, mail};
 
 impl Scene {
     /// Rows of long ago, `n` up to a number: their text for SQLite and for PostgreSQL.
-    async fn fill(&self, sqlite: &'static str, postgres: &'static str) {
+    pub(crate) async fn fill(&self, sqlite: &str, postgres: &str) {
         self.server.change_by_hand(if postgres::is_wanted() { postgres } else { sqlite }).await;
     }
 
-    /// What was reported for this setting: the count of this name, report by report.
+    /// What was reported for this setting: the count of this name, report by report. The trail has it piece by piece.
     async fn reported(&self, setting: &str, count: &str) -> Vec<u64> {
         let events = self.get("/events?limit=200").await;
         let of_setting = |event: &&Value| event["data"]["because"] == setting;
         let items = events["items"].as_array().unwrap().iter().filter(of_setting);
         let counts: Vec<u64> = items.map(|event| event["data"][count].as_u64().unwrap()).collect();
-        let trail = self.get("/audit?actor=system&limit=200").await;
-        let rows = trail["items"].as_array().unwrap().iter().filter(|row| row["object"] == setting).count();
-        assert_eq!(rows, counts.len(), "{trail}");
+        let (mut noted, mut more) = (0, String::new());
+        loop {
+            let trail = self.get(&format!("/audit?actor=system&limit=200{more}")).await;
+            let rows = trail["items"].as_array().unwrap().iter().filter(|row| row["object"] == setting);
+            noted += rows.map(|row| row["detail"][count].as_u64().unwrap()).sum::<u64>();
+            let Some(next) = trail["next"].as_str() else { break };
+            more = format!("&cursor={next}");
+        }
+        assert_eq!(noted, counts.iter().sum::<u64>());
         counts
     }
 }

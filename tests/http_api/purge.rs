@@ -669,3 +669,73 @@ async fn dry_runs_beside_each_other_leave_readers_for_others() {
         assert_eq!(planned.unwrap().0.messages, 1);
     }
 }
+
+/// R70: who sends a mail again and again leaves a trace each time; what an engine takes in one statement is no limit.
+#[tokio::test]
+async fn r60_a_message_with_more_traces_than_a_statement_takes_is_purged() {
+    let scene = Scene::set().await;
+    let kept = scene.file(&scene.bo, &mail("bo@practice.test", "kept", "")).await;
+    let message = scene.file(&scene.bo, &mail("bo@practice.test", "often", "")).await;
+    let id = message.replace('-', "");
+    let traces =
+        "INSERT INTO deliveries (account_id, delivery_id, message_id, at, peer, helo, size_bytes, outcome,
+                  reason, smtp, steps)";
+    let texts = [
+            format!(
+                "WITH RECURSIVE many (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM many WHERE n < 70000) {traces}
+                 SELECT (SELECT account_id FROM users LIMIT 1), unhex(printf('01ff0000000070008000%012x', n)),
+                 unhex('{id}'), 1, '', '', 0, 'duplicate', 'duplicate', '', '[]' FROM many"
+            ),
+            format!(
+                "{traces} SELECT (SELECT account_id FROM users LIMIT 1),
+                 CAST('01ff0000-0000-7000-8000-' || lpad(to_hex(n), 12, '0') AS UUID), CAST('{id}' AS UUID), 1, '', '', 0,
+                 'duplicate', 'duplicate', '', '[]' FROM generate_series(1, 70000) n"
+            ),
+    ];
+    scene.fill(&texts[0], &texts[1]).await;
+    let purged = scene.purge(json!({"message_id": message})).await;
+    assert_eq!((&purged["messages"], &purged["deliveries"]), (&json!(1), &json!(70_001)));
+    scene.server.get(&format!("{}/messages/{message}", scene.account)).await.problem(404);
+    scene.get(&format!("/messages/{kept}")).await;
+}
+
+#[tokio::test]
+async fn r60_the_traces_of_a_contact_go_also_where_the_content_had_its_time_before() {
+    let scene = Scene::set().await;
+    scene.server.patch(&scene.account, json!({"settings": {"content_days": 1}})).await.expect(200);
+    scene.file(&scene.bo, &mail("bo@practice.test", "old", "")).await;
+    let ended = scene.server.store.expire(Timestamp::now().plus_days(3)).await.unwrap();
+    assert_eq!((ended.messages, ended.traces), (1, 0));
+    assert_eq!(scene.count(&format!("/deliveries?contact={}", scene.ana)).await, 1);
+    let purged = scene.purge(json!({"contact_id": scene.ana})).await;
+    assert_eq!(purged["deliveries"], 1);
+    assert_eq!(scene.count("/deliveries").await, 0);
+}
+
+/// A family's address is the mother's; the daughter has it among her others.
+#[tokio::test]
+async fn r63_what_an_address_of_two_people_brought_is_not_taken_from_the_other() {
+    let scene = Scene::set().await;
+    scene.server.patch(&scene.account, json!({"settings": {"unknown_to": "hold"}})).await.expect(200);
+    let held = mail("bo@practice.test", "held", "").replace("Ana <ana@", "Mia <family@");
+    scene.deliver(&scene.bo, &held).await;
+    let mia = scene.server.contact(&scene.account, "Mia", "family@patient.test").await;
+    scene.file(&scene.bo, &mail("bo@practice.test", "hers", "Cc: Mia <family@patient.test>\n")).await;
+    let refused = mail("family@patient.test", "refused", "");
+    scene.deliver(&scene.bo, &refused).await;
+    let cleo = scene.server.contact(&scene.account, "Cleo", "cleo@patient.test").await;
+    let others = json!({"other_emails": ["family@patient.test"]});
+    scene.server.patch(&format!("{}/contacts/{cleo}", scene.account), others).await.expect(200);
+    let traces = scene.count("/deliveries?from=family@patient.test").await;
+    let waiting = scene.count(&format!("/held?contact={mia}")).await;
+    let said = scene.get("/events?limit=200").await;
+    assert!(traces > 0 && waiting > 0 && said.to_string().contains("family@patient.test"));
+    scene.purge(json!({"contact_id": cleo})).await;
+    assert_eq!(scene.count("/deliveries?from=family@patient.test").await, traces);
+    assert_eq!(scene.count(&format!("/held?contact={mia}")).await, waiting);
+    let named = |events: &Value| events.to_string().matches("family@patient.test").count();
+    assert_eq!(named(&scene.get("/events?limit=200").await), named(&said));
+    scene.purge(json!({"contact_id": mia})).await;
+    assert_eq!(scene.count("/deliveries?from=family@patient.test").await, 0);
+    assert_eq!(named(&scene.get("/events?limit=200").await), 0);
+}

@@ -126,7 +126,7 @@ impl Change {
         self.erase_events_of(account, &threads, &ids).await?;
         self.forget_answers_about(account, &ids).await?;
         if extent == Extent::Everything {
-            let traces = traces_of(self.on(account).await?, account, &doomed).await?;
+            let traces = traces_of(self.on(account).await?, account, &doomed, None).await?;
             erased.deliveries = self.erase_deliveries(account, &traces).await?;
         }
         for text in OF_MESSAGES {
@@ -224,12 +224,36 @@ impl Change {
             }
         }
         self.run_on(account, "DELETE FROM events WHERE account_id = ", "event_id", &gone).await?;
-        let text = "SELECT delivery_id FROM deliveries WHERE account_id = ";
-        let ways: Vec<(Uuid,)> = read_of(self.on(account).await?, account, text, "message_id", ids).await?;
-        for held in [ids.to_vec(), ways.into_iter().map(|(way,)| way).collect()] {
-            self.run_on(account, "DELETE FROM events WHERE account_id = ", "delivery_id", &held).await?;
+        self.run_on(account, "DELETE FROM events WHERE account_id = ", "delivery_id", ids).await?;
+        for ids in ids.chunks(IDS_AT_ONCE) {
+            let mut sql = Builder::new("DELETE FROM events WHERE account_id = ");
+            sql.push_bind(account.uuid());
+            sql.push(" AND delivery_id IN (SELECT delivery_id FROM deliveries WHERE account_id = ");
+            sql.push_bind(account.uuid()).push(" AND message_id IN (");
+            sql.push_list(ids.iter().copied()).push("))");
+            sql.build::<()>().execute(self.on(account).await?).await?;
         }
         Ok(())
+    }
+
+    /// Erases traces of these messages, with their events, as long as there are more of them than a transaction takes: who
+    /// sends a mail again and again leaves any number of them (R70). Returns how many; none when what is left may go with
+    /// the messages.
+    pub(super) async fn erase_surplus_traces(
+        &mut self,
+        account: AccountId,
+        ids: &[Uuid],
+    ) -> Result<u64, DirectoryError> {
+        let keys = self.row_keys(account).await?;
+        let doomed = doomed(self.on(account).await?, (account, &keys), ids).await?;
+        let mut traces =
+            traces_of(self.on(account).await?, account, &doomed, Some(TRACES_AT_ONCE + 1)).await?;
+        if traces.len() <= TRACES_AT_ONCE {
+            return Ok(0);
+        }
+        traces.truncate(TRACES_AT_ONCE);
+        self.run_on(account, "DELETE FROM events WHERE account_id = ", "delivery_id", &traces).await?;
+        self.erase_deliveries(account, &traces).await
     }
 
     /// Remembered answers that show one of these messages.
@@ -321,13 +345,14 @@ impl Change {
         column: &'static str,
         ids: &[Uuid],
     ) -> Result<u64, DirectoryError> {
-        if ids.is_empty() {
-            return Ok(0);
+        let mut done = 0;
+        for ids in ids.chunks(IDS_AT_ONCE) {
+            let mut sql = Builder::new(text);
+            sql.push_bind(account.uuid()).push(format_args!(" AND {column} IN ("));
+            sql.push_list(ids.iter().copied()).push(")");
+            done += sql.build::<()>().execute(self.on(account).await?).await?;
         }
-        let mut sql = Builder::new(text);
-        sql.push_bind(account.uuid()).push(format_args!(" AND {column} IN ("));
-        sql.push_list(ids.iter().copied()).push(")");
-        Ok(sql.build::<()>().execute(self.on(account).await?).await?)
+        Ok(done)
     }
 }
 
@@ -355,20 +380,30 @@ pub(super) fn count(doomed: &[Doomed]) -> Erased {
     }
 }
 
-/// The traces of these messages: of every way they came in, and of recipients that were refused the same mail.
+/// The traces of these messages, `limit` of each kind at most: of every way they came in, and of recipients that were
+/// refused the same mail.
 pub(super) async fn traces_of(
     connection: &mut Connection,
     account: AccountId,
     doomed: &[Doomed],
+    limit: Option<usize>,
 ) -> Result<Vec<Uuid>, sqlx::Error> {
-    let text = "SELECT delivery_id FROM deliveries WHERE account_id = ";
-    let ids: Vec<Uuid> = doomed.iter().map(|message| message.message_id).collect();
-    let mut traces: Vec<(Uuid,)> = read_of(connection, account, text, "message_id", &ids).await?;
-    let mut sql = Builder::new(text);
-    sql.push_bind(account.uuid())
-        .push(" AND message_id IS NULL AND outcome <> 'held' AND message_id_header IN (");
-    sql.push_list(doomed.iter().map(|message| message.message_id_header.as_str())).push(")");
-    traces.extend(sql.build::<(Uuid,)>().fetch_all(connection).await?);
+    let limit = limit.map_or(i64::MAX, |limit| i64::try_from(limit).unwrap_or(i64::MAX));
+    let mut traces: Vec<(Uuid,)> = Vec::new();
+    for doomed in doomed.chunks(IDS_AT_ONCE) {
+        let text = "SELECT delivery_id FROM deliveries WHERE account_id = ";
+        let mut ways = Builder::new(text);
+        ways.push_bind(account.uuid()).push(" AND message_id IN (");
+        ways.push_list(doomed.iter().map(|message| message.message_id)).push(") LIMIT ").push_bind(limit);
+        traces.extend(ways.build::<(Uuid,)>().fetch_all(&mut *connection).await?);
+        let mut refused = Builder::new(text);
+        refused
+            .push_bind(account.uuid())
+            .push(" AND message_id IS NULL AND outcome <> 'held' AND message_id_header IN (");
+        refused.push_list(doomed.iter().map(|message| message.message_id_header.as_str()));
+        refused.push(") LIMIT ").push_bind(limit);
+        traces.extend(refused.build::<(Uuid,)>().fetch_all(&mut *connection).await?);
+    }
     Ok(traces.into_iter().map(|(id,)| id).collect())
 }
 
@@ -380,14 +415,20 @@ pub(super) async fn read_of<T: Fetched>(
     column: &'static str,
     ids: &[Uuid],
 ) -> Result<Vec<T>, sqlx::Error> {
-    if ids.is_empty() {
-        return Ok(Vec::new());
+    let mut found = Vec::new();
+    for ids in ids.chunks(IDS_AT_ONCE) {
+        let mut sql = Builder::new(text);
+        sql.push_bind(account.uuid()).push(format_args!(" AND {column} IN ("));
+        sql.push_list(ids.iter().copied()).push(")");
+        found.extend(sql.build().fetch_all(&mut *connection).await?);
     }
-    let mut sql = Builder::new(text);
-    sql.push_bind(account.uuid()).push(format_args!(" AND {column} IN ("));
-    sql.push_list(ids.iter().copied()).push(")");
-    sql.build().fetch_all(connection).await
+    Ok(found)
 }
+
+/// Ids in one statement: an engine takes some ten thousand values at most.
+const IDS_AT_ONCE: usize = 1_000;
+/// Traces that go in one transaction.
+const TRACES_AT_ONCE: usize = 2_000;
 
 /// The conversations of some messages, and those that were merged into them (R41), whose events still name them.
 pub(super) struct Threads {

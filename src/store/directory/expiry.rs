@@ -12,7 +12,7 @@ use crate::filing::{Reason, Settings};
 use crate::id::{AccountId, ContactId, DeliveryId, UserId};
 use crate::store::directory::erase::{Erased, Extent, TOMBSTONE_DAYS};
 use crate::store::directory::held_filing::author_in;
-use crate::store::directory::retention::Ended;
+use crate::store::directory::retention::{Ended, Kind};
 use crate::store::directory::review::{Erasing, RETRIES_AT_ONCE};
 use crate::store::directory::{Change, DirectoryError, Log};
 use crate::store::engine::{query, query_as, query_scalar};
@@ -107,29 +107,41 @@ impl Store {
 }
 
 impl Change {
-    /// A batch of each kind.
+    /// A batch of this kind, with what the audit trail says of it.
     pub(super) async fn expire_some(
         &mut self,
         account: AccountId,
+        kind: Kind,
         settings: &Settings,
         now: Timestamp,
     ) -> Result<Ended, DirectoryError> {
-        let (held, retries) = self.expire_held(account, now).await?;
-        let traces = self.expire_traces(account, now.plus_days(-i64::from(settings.trace_days))).await?;
-        let (mut content, mut events) = (Erased::default(), 0);
-        if let Some(days) = settings.content_days {
-            let before = now.plus_days(-i64::from(days));
-            content = self.expire_content(account, before).await?;
-            events = self.expire_events(account, before).await?;
-        }
-        let marks = match settings.mark_idle_months {
-            Some(months) => {
-                self.expire_marks(account, now.plus_days(-DAYS_A_MONTH * i64::from(months))).await?
+        let before = |days: u32| now.plus_days(-i64::from(days));
+        let mut ended = Ended::default();
+        match kind {
+            Kind::Content => {
+                if let Some(days) = settings.content_days {
+                    ended.content = self.expire_content(account, before(days)).await?;
+                }
             }
-            None => 0,
-        };
-        let tombstones = self.expire_tombstones(account, now.plus_days(-TOMBSTONE_DAYS)).await?;
-        let ended = Ended { held, retries, traces, content, events, marks, tombstones };
+            Kind::Events => {
+                if let Some(days) = settings.content_days {
+                    ended.events = self.expire_events(account, before(days)).await?;
+                }
+            }
+            Kind::Held => (ended.held, ended.retries) = self.expire_held(account, now).await?,
+            Kind::Marks => {
+                if let Some(months) = settings.mark_idle_months {
+                    let before = now.plus_days(-DAYS_A_MONTH * i64::from(months));
+                    ended.marks = self.expire_marks(account, before).await?;
+                }
+            }
+            Kind::Relay => ended.relay = self.expire_relay(account, now, before(settings.trace_days)).await?,
+            Kind::Tombstones => {
+                ended.tombstones = self.expire_tombstones(account, now.plus_days(-TOMBSTONE_DAYS)).await?;
+            }
+            Kind::Traces => ended.traces = self.expire_traces(account, before(settings.trace_days)).await?,
+        }
+        self.note_ended(account, &ended).await?;
         // R60: not after every piece. The report at the end, or the next minute, has the log forget them all.
         self.log = if ended == Ended::default() { Log::Keep } else { Log::ForgetLater };
         Ok(ended)

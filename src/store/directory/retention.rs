@@ -1,9 +1,10 @@
 //! When what is over ends (R3, R35, R36, R60, R61), and how that is reported.
 //!
 //! Every hour each account has its turns, small transactions with a pause after each, so that filing goes first, until
-//! nothing is left that was over at the start. What the settings have ended is reported once an account and run, in the
-//! events and the audit trail; where very much ends, after every turn.
+//! nothing is left that was over at the start. What the settings have ended stands in the audit trail by the transaction that
+//! ended it, and is told by an event once an account and run; where very much ends, after every turn.
 
+use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 use uuid::Uuid;
@@ -54,7 +55,25 @@ pub(super) struct Ended {
     pub(super) retries: u64,
     pub(super) events: u64,
     pub(super) marks: u64,
+    pub(super) relay: u64,
     pub(super) tombstones: u64,
+}
+
+/// What ends by itself. Each in transactions of its own: where one kind fails, the others end all the same.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    Content,
+    Events,
+    Held,
+    Marks,
+    Relay,
+    Tombstones,
+    Traces,
+}
+
+impl Kind {
+    const ALL: [Self; 7] =
+        [Self::Relay, Self::Held, Self::Traces, Self::Content, Self::Events, Self::Marks, Self::Tombstones];
 }
 
 impl Ended {
@@ -65,6 +84,7 @@ impl Ended {
         self.retries += other.retries;
         self.events += other.events;
         self.marks += other.marks;
+        self.relay += other.relay;
         self.tombstones += other.tombstones;
     }
 
@@ -171,39 +191,75 @@ impl Store {
         (now, draining): (Timestamp, &CancellationToken),
         ended: &mut Ended,
     ) -> Result<Left, DirectoryError> {
-        let mut change = self.change().await?;
-        change.expire_relay(account, now, now.plus_days(-i64::from(settings.trace_days))).await?;
-        change.commit().await?;
+        let (mut kinds, mut failed) = (Kind::ALL.to_vec(), None);
         for _ in 0..PIECES_A_TURN {
-            if draining.is_cancelled() {
-                break;
+            let mut left = Vec::new();
+            for kind in kinds {
+                if draining.is_cancelled() {
+                    return failed.map_or(Ok(Left::Something), Err);
+                }
+                match self.expire_piece(account, kind, settings, now).await {
+                    Ok(piece) if piece == Ended::default() => {}
+                    Ok(piece) => {
+                        ended.add(&piece);
+                        left.push(kind);
+                    }
+                    // It is tried again in an hour.
+                    Err(error) => drop(failed.get_or_insert(error)),
+                }
             }
-            let mut change = self.change().await?;
-            let piece = change.expire_some(account, settings, now).await?;
-            change.commit().await?;
-            if piece == Ended::default() {
-                return Ok(Left::Nothing);
+            kinds = left;
+            if kinds.is_empty() {
+                return failed.map_or(Ok(Left::Nothing), Err);
             }
-            ended.add(&piece);
             tokio::time::sleep(HOUSEKEEPING_PAUSE).await;
         }
-        Ok(Left::Something)
+        failed.map_or(Ok(Left::Something), Err)
+    }
+
+    async fn expire_piece(
+        &self,
+        account: AccountId,
+        kind: Kind,
+        settings: &Settings,
+        now: Timestamp,
+    ) -> Result<Ended, DirectoryError> {
+        let mut change = self.change().await?;
+        let piece = change.expire_some(account, kind, settings, now).await?;
+        change.commit().await?;
+        Ok(piece)
     }
 }
 
 impl Change {
-    /// R60, R61: what was erased by the account's settings, each as an event and in the audit trail.
-    async fn report(&mut self, account: AccountId, ended: &Ended) -> Result<(), DirectoryError> {
-        self.log = Log::Forget;
+    /// R64: what a piece has erased by the account's settings, in the transaction that erases it.
+    pub(super) async fn note_ended(
+        &mut self,
+        account: AccountId,
+        ended: &Ended,
+    ) -> Result<(), DirectoryError> {
         for (because, erased) in ended.by_setting() {
-            let mut data = erased.counts();
-            data["because"] = because.into();
-            self.emit(account, "purge.done", None, &data).await?;
+            let data = counts(because, erased);
             self.note(account, &Actor::System.to_string(), "purge.done", because.to_owned(), Some(data))
                 .await?;
         }
         Ok(())
     }
+
+    /// R60, R61: what a turn has erased by the account's settings, each as an event.
+    async fn report(&mut self, account: AccountId, ended: &Ended) -> Result<(), DirectoryError> {
+        self.log = Log::Forget;
+        for (because, erased) in ended.by_setting() {
+            self.emit(account, "purge.done", None, &counts(because, erased)).await?;
+        }
+        Ok(())
+    }
+}
+
+fn counts(because: &'static str, erased: Erased) -> Value {
+    let mut data = erased.counts();
+    data["because"] = because.into();
+    data
 }
 
 /// Transactions of one account before others have their turn.

@@ -269,8 +269,13 @@ impl Change {
         let mut ids =
             select::messages(self.on(job.account).await?, job.account, job.of, after, PIECE).await?;
         if let Some(last) = ids.last().copied() {
-            job.passed = job.of.place_after(last);
             job.erased.deliveries += self.spare_what_others_brought(job.account, job.of, &mut ids).await?;
+            let surplus = self.erase_surplus_traces(job.account, &ids).await?;
+            job.erased.deliveries += surplus;
+            if surplus > 0 {
+                return Ok(false);
+            }
+            job.passed = job.of.place_after(last);
             job.erased.add(self.erase_messages(job.account, &ids, Extent::Everything).await?);
             if !matches!(job.of, PurgeOf::Message(_)) {
                 return Ok(false);

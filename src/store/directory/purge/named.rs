@@ -12,7 +12,7 @@ use crate::store::directory::purge::contact::take_out;
 use crate::store::directory::purge::select::{addresses_of_contact, addresses_of_user};
 use crate::store::directory::purge::{Job, PurgeOf, SMALL_PIECE, Stage, select};
 use crate::store::directory::{Change, DirectoryError};
-use crate::store::engine::{query, query_as};
+use crate::store::engine::{Connection, query, query_as, query_scalar};
 use crate::store::row_keys::position_of;
 use crate::store::views::id_floor;
 use crate::time::Timestamp;
@@ -87,7 +87,10 @@ impl Change {
         let has_messages =
             !select::messages(&mut *connection, job.account, job.of, after, 1).await?.is_empty();
         let whose = (job.account, &keys);
-        Ok(has_messages || !select::held(connection, whose, job.of, Uuid::nil(), 1).await?.is_empty())
+        if has_messages || stands_anew(&mut *connection, job).await? {
+            return Ok(true);
+        }
+        Ok(!select::held(connection, whose, job.of, Uuid::nil(), 1).await?.is_empty())
     }
 
     /// Those on file; and as they stand on messages: an address that has changed since is found too.
@@ -188,8 +191,9 @@ impl Change {
         };
         job.passed = *last;
         let id = job.of.subject(job.account).to_string();
-        let quoted: Vec<String> =
-            job.texts.iter().map(|text| Value::from(text.as_str()).to_string()).collect();
+        // An address that is somebody else's, too, is theirs.
+        let alone = self.addresses_of_nobody_else(job).await?;
+        let quoted: Vec<String> = alone.iter().map(|text| Value::from(text.as_str()).to_string()).collect();
         let keys = self.row_keys(job.account).await?;
         let mut gone = Vec::new();
         for (event, conversation, stored) in events {
@@ -204,7 +208,7 @@ impl Change {
                 continue;
             }
             let mut data: Value = serde_json::from_str(&data).unwrap_or_default();
-            take_out(&mut data, &job.texts);
+            take_out(&mut data, &alone);
             query("UPDATE events SET data = $3 WHERE account_id = $1 AND event_id = $2")
                 .bind(job.account.uuid())
                 .bind(event)
@@ -218,7 +222,8 @@ impl Change {
 
     /// Returns how many there were.
     async fn take_out_of_hashes(&mut self, job: &Job) -> Result<u64, DirectoryError> {
-        for address in self.own_addresses(job).await? {
+        for text in self.addresses_of_nobody_else(job).await? {
+            let Some(address) = EmailAddress::parse(&text) else { continue };
             let hash = self.store.inner.keys.address_hash(&address).to_vec();
             let gone = query(
                 "DELETE FROM delivery_addresses WHERE account_id = $1 AND address_hash = $2 AND delivery_id IN
@@ -249,6 +254,20 @@ impl Change {
         .await?;
         Ok(())
     }
+}
+
+/// Whether mail of others that came meanwhile names a contact who is taken out.
+async fn stands_anew(connection: &mut Connection, job: &Job) -> Result<bool, DirectoryError> {
+    let PurgeOf::Contact(contact) = job.of else { return Ok(false) };
+    let found: Option<Uuid> = query_scalar(
+        "SELECT message_id FROM participants WHERE account_id = $1 AND message_id > $2 AND contact_id = $3 LIMIT 1",
+    )
+    .bind(job.account.uuid())
+    .bind(id_floor(job.begun_at.plus_days(-1)))
+    .bind(contact.uuid())
+    .fetch_optional(connection)
+    .await?;
+    Ok(found.is_some())
 }
 
 /// Messages among which names are looked for at once: a range of keys is read, and nothing written.

@@ -122,7 +122,7 @@ impl Plan {
         let doomed = doomed(reader, (account, &self.keys), ids).await?;
         self.erased.add(count(&doomed));
         if of != PurgeOf::All && !doomed.is_empty() {
-            self.traces.extend(traces_of(reader, account, &doomed).await?);
+            self.traces.extend(traces_of(reader, account, &doomed, None).await?);
         }
         Ok(())
     }

@@ -12,8 +12,8 @@ use crate::store::StoreError;
 use crate::store::directory::erase::read_of;
 use crate::store::directory::purge::PurgeOf;
 use crate::store::directory::{Change, DirectoryError};
-use crate::store::engine::{Builder, Connection, query, query_as};
-use crate::store::row_keys::RowKeys;
+use crate::store::engine::{Builder, Connection, query, query_as, query_scalar};
+use crate::store::row_keys::{Index, RowKeys};
 use crate::store::views::names_one_of;
 
 impl PurgeOf {
@@ -95,7 +95,7 @@ async fn held_of_contact(
     mut after: Uuid,
     limit: i64,
 ) -> Result<Vec<Uuid>, StoreError> {
-    let addresses = addresses_of_contact(connection, (account, keys), contact).await?;
+    let addresses = own_addresses_of_contact(connection, (account, keys), contact).await?;
     let wanted = usize::try_from(limit).unwrap_or(usize::MAX);
     let mut found = Vec::new();
     loop {
@@ -143,7 +143,12 @@ pub(super) async fn traces(
     );
     match of {
         PurgeOf::Contact(contact) => {
-            sql.push(" AND d.message_id IS NULL AND (d.contact_id = ").push_bind(contact.uuid());
+            // R61: the trace of a message whose content has ended has its message's id still.
+            sql.push(
+                " AND NOT EXISTS (SELECT 1 FROM messages m WHERE m.account_id = d.account_id AND m.message_id = d.message_id)
+                 AND (d.contact_id = ",
+            );
+            sql.push_bind(contact.uuid());
             if !hashes.is_empty() {
                 sql.push(
                     " OR d.delivery_id IN (SELECT delivery_id FROM delivery_addresses WHERE account_id = ",
@@ -170,8 +175,43 @@ pub(super) async fn hashes_of(
     keys: &Keys,
 ) -> Result<Vec<Vec<u8>>, StoreError> {
     let PurgeOf::Contact(contact) = of else { return Ok(Vec::new()) };
-    let addresses = addresses_of_contact(connection, (account, rows), contact.uuid()).await?;
+    let addresses = own_addresses_of_contact(connection, (account, rows), contact.uuid()).await?;
     Ok(addresses.iter().map(|address| keys.address_hash(address).to_vec()).collect())
+}
+
+/// Those of a contact's addresses by which nobody else in the account is found.
+async fn own_addresses_of_contact(
+    connection: &mut Connection,
+    whose: (AccountId, &RowKeys),
+    contact: Uuid,
+) -> Result<Vec<EmailAddress>, StoreError> {
+    let mut own = Vec::new();
+    for address in addresses_of_contact(connection, whose, contact).await? {
+        if is_nobody_elses(connection, whose, &address.key(), contact).await? {
+            own.push(address);
+        }
+    }
+    Ok(own)
+}
+
+/// Whether this folded address is not another contact's primary email (R21), nor another user's (R10).
+pub(super) async fn is_nobody_elses(
+    connection: &mut Connection,
+    (account, keys): (AccountId, &RowKeys),
+    address: &str,
+    of: Uuid,
+) -> Result<bool, StoreError> {
+    let others: i64 = query_scalar(
+        "SELECT (SELECT COUNT(*) FROM contacts WHERE account_id = $1 AND email_key = $2 AND contact_id <> $3)
+         + (SELECT COUNT(*) FROM user_emails WHERE account_id = $1 AND email_key = $2 AND user_id <> $3
+            AND verified_at IS NOT NULL)",
+    )
+    .bind(account.uuid())
+    .bind(keys.index(Index::Address, address)?)
+    .bind(of)
+    .fetch_one(connection)
+    .await?;
+    Ok(others == 0)
 }
 
 /// The primary and the other addresses of a contact.

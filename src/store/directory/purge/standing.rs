@@ -13,10 +13,11 @@ use crate::address::EmailAddress;
 use crate::id::AccountId;
 use crate::store::directory::erase::read_of;
 use crate::store::directory::purge::contact::without;
+use crate::store::directory::purge::select::is_nobody_elses;
 use crate::store::directory::purge::{Job, PurgeOf, Stage};
 use crate::store::directory::{Change, DirectoryError};
-use crate::store::engine::{Builder, query, query_as, query_scalar};
-use crate::store::row_keys::{Index, RowKeys, position_of};
+use crate::store::engine::{Builder, query, query_as};
+use crate::store::row_keys::{RowKeys, position_of};
 use crate::store::search::people_terms;
 
 /// Somebody on a message.
@@ -50,6 +51,7 @@ impl Person {
 
 #[derive(sqlx::FromRow)]
 struct Trace {
+    message_id: Uuid,
     delivery_id: Uuid,
     steps: String,
     mail_from: Option<String>,
@@ -61,6 +63,7 @@ impl Trace {
     fn show(self, keys: &RowKeys) -> Self {
         let id = self.delivery_id;
         Self {
+            message_id: self.message_id,
             delivery_id: id,
             steps: keys.show_or_nothing("deliveries.steps", id, self.steps),
             mail_from: keys.show_some_or_nothing("deliveries.mail_from", id, self.mail_from),
@@ -83,9 +86,7 @@ impl Change {
         let alone = self.addresses_of_nobody_else(job).await?;
         let theirs: Vec<Person> = people.into_iter().filter(|person| person.is(job.of, &alone)).collect();
         self.take_out_of_search(job.account, &theirs).await?;
-        let mut messages: Vec<Uuid> = theirs.iter().map(|person| person.message_id).collect();
-        messages.dedup();
-        self.take_out_of_traces(job.account, &messages, &job.texts).await?;
+        self.take_out_of_traces(job.account, &theirs, &alone).await?;
         // A contact's own id goes too; a user's stays: what hangs on it is of nobody's name.
         let blank = match job.of {
             PurgeOf::Contact(_) => {
@@ -138,23 +139,16 @@ impl Change {
         Ok(people.into_iter().map(|person| person.show(&keys)).collect())
     }
 
-    /// Of the addresses by which the erased one is known: those that are not another contact's primary email (R21), nor
-    /// another user's (R10).
-    async fn addresses_of_nobody_else(&mut self, job: &Job) -> Result<Vec<String>, DirectoryError> {
-        let (account, keys) = (job.account, self.row_keys(job.account).await?);
+    /// Of the addresses by which the erased one is known: those that are nobody else's.
+    pub(super) async fn addresses_of_nobody_else(
+        &mut self,
+        job: &Job,
+    ) -> Result<Vec<String>, DirectoryError> {
+        let keys = self.row_keys(job.account).await?;
+        let (connection, whose) = (self.on(job.account).await?, (job.account, &keys));
         let mut alone = Vec::new();
         for text in &job.texts {
-            let others: i64 = query_scalar(
-                "SELECT (SELECT COUNT(*) FROM contacts WHERE account_id = $1 AND email_key = $2 AND contact_id <> $3)
-                 + (SELECT COUNT(*) FROM user_emails WHERE account_id = $1 AND email_key = $2 AND user_id <> $3
-                    AND verified_at IS NOT NULL)",
-            )
-            .bind(account.uuid())
-            .bind(keys.index(Index::Address, text.as_str())?)
-            .bind(job.of.subject(account))
-            .fetch_one(self.on(account).await?)
-            .await?;
-            if others == 0 {
+            if is_nobody_elses(&mut *connection, whose, text, job.of.subject(job.account)).await? {
                 alone.push(text.clone());
             }
         }
@@ -185,19 +179,27 @@ impl Change {
     async fn take_out_of_traces(
         &mut self,
         account: AccountId,
-        messages: &[Uuid],
-        addresses: &[String],
+        people: &[Person],
+        alone: &[String],
     ) -> Result<(), DirectoryError> {
-        let text =
-            "SELECT delivery_id, steps, mail_from, from_address, rcpt FROM deliveries WHERE account_id = ";
+        let mut names: HashMap<Uuid, Vec<String>> = HashMap::new();
+        for person in people {
+            let names = names.entry(person.message_id).or_insert_with(|| alone.to_vec());
+            names.push(person.email.to_lowercase());
+        }
+        let messages: Vec<Uuid> = names.keys().copied().collect();
+        let text = "SELECT message_id, delivery_id, steps, mail_from, from_address, rcpt FROM deliveries
+                    WHERE account_id = ";
         let traces: Vec<Trace> =
-            read_of(self.on(account).await?, account, text, "message_id", messages).await?;
-        let other =
-            |address: Option<String>| address.filter(|address| !addresses.contains(&address.to_lowercase()));
+            read_of(self.on(account).await?, account, text, "message_id", &messages).await?;
         let keys = self.row_keys(account).await?;
         for trace in traces {
             let trace = trace.show(&keys);
             let id = trace.delivery_id;
+            let addresses = names.get(&trace.message_id).map_or(alone, Vec::as_slice);
+            let other = |address: Option<String>| {
+                address.filter(|address| !addresses.contains(&address.to_lowercase()))
+            };
             let mut said: Vec<Value> = serde_json::from_str(&trace.steps).unwrap_or_default();
             for text in said.iter_mut().filter_map(|step| step.get_mut("said")) {
                 if let Some(old) = text.as_str() {
