@@ -17,7 +17,9 @@ use syncmx::config;
 use syncmx::smtp::listener::Server;
 use syncmx::smtp::session::TlsPolicy;
 use syncmx::smtp::tls::Certificates;
-use syncmx::smtp::{Body, Client, Envelope, ForwardPath, Handler, RecipientAnswer, Reply, Unserved, reply};
+use syncmx::smtp::{
+    Body, Client, Envelope, ForwardPath, Handler, Noting, RecipientAnswer, Reply, Unserved, reply,
+};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
 
@@ -29,7 +31,13 @@ const CONNECTIONS_PER_ADDRESS: usize = 40;
 struct Nobody;
 
 impl Handler for Nobody {
-    async fn recipient(&self, _: &Client, _: Option<&EmailAddress>, _: &ForwardPath) -> RecipientAnswer {
+    async fn recipient(
+        &self,
+        _: &Client,
+        _: Option<&EmailAddress>,
+        _: &ForwardPath,
+        _: Noting,
+    ) -> RecipientAnswer {
         RecipientAnswer::Accepted(Mailbox::Postmaster)
     }
 

@@ -2,6 +2,7 @@
 
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use rustls_pki_types::ServerName;
@@ -417,6 +418,11 @@ async fn s15_who_tries_to_relay_has_the_budget_of_those_who_try_out_addresses() 
     let (refused, last) = refused(&running, "u@other.example", expected).await;
     assert!((100..110).contains(&refused), "{refused}");
     assert_eq!(last, "421 4.7.0 Too many errors, closing");
+    let noted = running.recorder.noted_guesses.load(Ordering::Relaxed);
+    assert!(
+        noted <= refused && refused <= noted + 1,
+        "{noted} traces of {refused}: what is over is not noted"
+    );
     assert!(Peer::connect(running.address).await.reply().await.starts_with("421 4.7.0 "));
     stop(running).await;
 }
@@ -427,6 +433,11 @@ async fn s15_who_writes_to_addresses_that_are_off_has_a_budget_of_traces_and_is_
     let expected = "550 5.2.1 This address is no longer in use";
     let (refused, last) = refused(&running, "off@sync.example.test", expected).await;
     assert!((200..1000).contains(&refused), "{refused}");
+    let noted = running.recorder.noted_others.load(Ordering::Relaxed);
+    assert!(
+        noted <= refused && refused <= noted + 1,
+        "{noted} traces of {refused}: what is over is not noted"
+    );
     assert_eq!(last, "421 4.7.0 Too many errors, closing");
     in_data(&running, "a@client.example").await;
     stop(running).await;
