@@ -6,7 +6,6 @@
 
 use std::net::IpAddr;
 use std::panic::AssertUnwindSafe;
-use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -109,7 +108,7 @@ pub(crate) async fn examine_while(
         let subject_of_it = subject.with_author(&email, original.as_ref());
         let hurry = CancellationToken::new();
         let verifying = authenticator.verify_while(deadline, hurry.clone(), subject_of_it, raw.as_bytes());
-        let verdict = hurried(verifying, crowded, &hurry).await;
+        let verdict = hurried(Box::pin(verifying), crowded, &hurry).await;
         let (email, inner) = match journaled.filter(|_| subject.opens_journals) {
             Some((inner, octets)) => (inner, Some(octets)),
             None => (email, None),
@@ -124,14 +123,13 @@ pub(crate) async fn examine_while(
 }
 
 async fn hurried<T>(
-    work: impl Future<Output = T>,
+    mut work: impl Future<Output = T> + Unpin,
     crowded: impl Future<Output = ()>,
     hurry: &CancellationToken,
 ) -> T {
-    let mut work = pin!(work);
     tokio::select! {
         biased;
-        done = work.as_mut() => return done,
+        done = &mut work => return done,
         () = crowded => {}
     }
     metrics::counter!("syncmx_dns_waits_cut_short_total").increment(1);
