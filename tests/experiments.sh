@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Makes the experiments of the SMTP front on the real program, in a release build, and prints their table; with words, only those:
 #   tests/experiments.sh [X7 X12 …]
-# Takes about eight minutes in full, once it is built. What needs no load is made by ordinary tests, which are run behind it.
+# Takes about twelve minutes in full, once it is built. What needs no load is made by ordinary tests, which are run behind it.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 cargo bench --locked --quiet --bench experiments -- "$@" --scale 100

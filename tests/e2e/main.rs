@@ -22,6 +22,7 @@ mod export;
 mod filing;
 mod forwarded;
 mod front;
+mod hostile;
 mod keys;
 mod mail;
 mod privacy;

@@ -15,17 +15,17 @@ use tokio::net::TcpStream;
 use crate::script::Script;
 use crate::wire::{Cut, Peer, Running, certificates, serve, smtp_config};
 
-const SHORT: Duration = Duration::from_millis(100);
+pub(crate) const SHORT: Duration = Duration::from_millis(100);
 
-fn config() -> config::Smtp {
+pub(crate) fn config() -> config::Smtp {
     smtp_config(&Script::default())
 }
 
-fn start() -> Running {
+pub(crate) fn start() -> Running {
     serve(&config(), TlsPolicy::Offered, Patience::default())
 }
 
-async fn greeted(running: &Running) -> Peer {
+pub(crate) async fn greeted(running: &Running) -> Peer {
     let mut peer = Peer::connect(running.address).await;
     assert!(peer.reply().await.starts_with("220 "));
     assert!(peer.ask("EHLO client.example").await.starts_with("250-"));
@@ -33,7 +33,7 @@ async fn greeted(running: &Running) -> Peer {
 }
 
 /// Up to the 354.
-async fn in_data(running: &Running, sender: &str) -> Peer {
+pub(crate) async fn in_data(running: &Running, sender: &str) -> Peer {
     let mut peer = greeted(running).await;
     assert!(peer.ask(&format!("MAIL FROM:<{sender}>")).await.starts_with("250 "));
     assert!(peer.ask("RCPT TO:<ana@sync.example.test>").await.starts_with("250 "));
@@ -41,7 +41,7 @@ async fn in_data(running: &Running, sender: &str) -> Peer {
     peer
 }
 
-async fn stop(running: Running) {
+pub(crate) async fn stop(running: Running) {
     running.shutdown.cancel();
     running.task.await.unwrap();
 }
