@@ -12,6 +12,7 @@ use std::time::Duration;
 use futures_util::FutureExt as _;
 use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout_at};
+use tokio_util::sync::CancellationToken;
 
 use crate::address::{EmailAddress, Mailbox};
 use crate::auth::{Authenticator, MAX_WALL, Original, Subject, Verdict};
@@ -91,6 +92,17 @@ pub async fn examine(
     subject: &SubjectParts,
     raw: &Arc<Received>,
 ) -> Result<Examined, ExamineError> {
+    examine_while(authenticator, subject, raw, std::future::pending()).await
+}
+
+/// The same. From when `crowded` returns, the DNS is waited for no longer: what it has not said by then is a failure that
+/// may pass. It is asked only from when the DNS is waited for.
+pub(crate) async fn examine_while(
+    authenticator: &Authenticator,
+    subject: &SubjectParts,
+    raw: &Arc<Received>,
+    crowded: impl Future<Output = ()>,
+) -> Result<Examined, ExamineError> {
     guarded(async {
         let started = Instant::now();
         let deadline = started + MAX_WALL;
@@ -98,7 +110,9 @@ pub async fn examine(
         let parsed = started.elapsed();
         // R33: of a journal report it is the reporter who is judged.
         let subject_of_it = subject.with_author(&email, original.as_ref());
-        let verdict = authenticator.verify_until(deadline, subject_of_it, raw.as_bytes()).await;
+        let hurry = CancellationToken::new();
+        let verifying = authenticator.verify_while(deadline, hurry.clone(), subject_of_it, raw.as_bytes());
+        let verdict = hurried(Box::pin(verifying), crowded, &hurry).await;
         let (email, inner) = match journaled.filter(|_| subject.opens_journals) {
             Some((inner, octets)) => (inner, Some(octets)),
             None => (email, None),
@@ -110,6 +124,21 @@ pub async fn examine(
         Ok(Examined { email, verdict, inner, steps })
     })
     .await
+}
+
+async fn hurried<T>(
+    mut work: impl Future<Output = T> + Unpin,
+    crowded: impl Future<Output = ()>,
+    hurry: &CancellationToken,
+) -> T {
+    tokio::select! {
+        biased;
+        done = &mut work => return done,
+        () = crowded => {}
+    }
+    metrics::counter!("syncmx_dns_waits_cut_short_total").increment(1);
+    hurry.cancel();
+    work.await
 }
 
 /// A panic is an answer. Nothing of the work is looked at after one.

@@ -18,15 +18,16 @@ use tracing::{Instrument, error, info, info_span, warn};
 
 use crate::address::{Asked, EmailAddress, Mailbox, ServedDomains};
 use crate::auth::{self, Authenticator, Verdict};
-use crate::examine::READ_IN_PLACE_OCTETS;
+use crate::examine::{READ_IN_PLACE_OCTETS, examine_while};
 use crate::filing::{Outcome, Reason, Step};
 use crate::id::{AccountId, DeliveryId};
 use crate::malware::{Finding, Scanner};
 use crate::message::{self, TooComplex};
 use crate::poison::{Attempt, Poison};
 use crate::postmaster::Allowance;
+use crate::smtp::session::Room;
 use crate::smtp::{
-    Body, BodyDefect, Client, Envelope, ForwardPath, Handler, Hindrance, Received, Recipient,
+    Body, BodyDefect, Client, Envelope, ForwardPath, Handler, Hindrance, Noting, Place, Received, Recipient,
     RecipientAnswer, Reply, Unserved, reply,
 };
 use crate::store::{Lookup, Refusal, Store, StoreError, Submission};
@@ -88,7 +89,7 @@ impl Intake {
             Ok(received) => Arc::new(received),
             Err(answer) => return self.end(end, answer).await,
         };
-        let examined = match self.judge(envelope, &received).await {
+        let examined = match self.judge(envelope, &received, place.as_ref()).await {
             Ok(examined) => examined,
             Err(answer) => return self.end(end, answer).await,
         };
@@ -149,10 +150,21 @@ impl Intake {
     }
 
     /// What is known of the message, unless it ends here.
-    async fn judge(&self, envelope: &Envelope, received: &Arc<Received>) -> Result<Examined, Answer> {
+    async fn judge(
+        &self,
+        envelope: &Envelope,
+        received: &Arc<Received>,
+        place: Option<&Place>,
+    ) -> Result<Examined, Answer> {
         let subject = SubjectParts::of(envelope);
-        let (examined, scanned) =
-            tokio::join!(examine(&self.authenticator, &subject, received), self.scan(received.as_bytes()));
+        let crowded = async {
+            match place {
+                Some(_) => self.workbench.crowded().await,
+                None => std::future::pending().await,
+            }
+        };
+        let examining = examine_while(&self.authenticator, &subject, received, crowded);
+        let (examined, scanned) = tokio::join!(examining, self.scan(received.as_bytes()));
         scanned?;
         match examined {
             Err(error) => Err(self.not_examined(&error, received).await),
@@ -273,6 +285,7 @@ impl Intake {
         client: &Client,
         reverse_path: Option<&EmailAddress>,
         path: &ForwardPath,
+        noting: Noting,
     ) -> Result<RecipientAnswer, StoreError> {
         let asked = self.served.classify(path);
         let (account, answer) = match (&asked, self.store.mailbox(&asked).await?) {
@@ -294,6 +307,13 @@ impl Intake {
             }
         };
         let Answer { outcome, reason, reply, step } = answer;
+        let said = outcome.as_str();
+        counter!("syncmx_recipients_refused_total", "reason" => reason.as_str()).increment(1);
+        let is_guess = matches!(reason, Reason::RelayDenied | Reason::UnknownAddress);
+        if Room::Scarce == if is_guess { noting.guesses } else { noting.others } {
+            counter!("syncmx_traces_left_out_total").increment(1);
+            return Ok(RecipientAnswer::Refused(reply));
+        }
         let delivery = DeliveryId::generate();
         let reply = reply.with_trace(delivery);
         let refusal = Refusal {
@@ -310,9 +330,7 @@ impl Intake {
             steps: vec![step],
         };
         self.store.record(vec![refusal]).await?;
-        let said = outcome.as_str();
         info!(trace.id = %delivery, outcome = said, reason = reason.as_str(), "recipient.refused");
-        counter!("syncmx_recipients_refused_total", "reason" => reason.as_str()).increment(1);
         Ok(RecipientAnswer::Refused(reply))
     }
 }
@@ -323,8 +341,9 @@ impl Handler for Intake {
         client: &Client,
         reverse_path: Option<&EmailAddress>,
         path: &ForwardPath,
+        noting: Noting,
     ) -> RecipientAnswer {
-        self.look_up(client, reverse_path, path).await.unwrap_or_else(|error| {
+        self.look_up(client, reverse_path, path, noting).await.unwrap_or_else(|error| {
             warn!(error = &error as &dyn std::error::Error, "store.unavailable");
             RecipientAnswer::Refused(reply::STORE_UNAVAILABLE)
         })

@@ -1,15 +1,17 @@
 //! How much of large messages is worked on at once: read whole into memory, parsed, sealed, filed.
 //!
 //! Promises that all of them together are at most [`OCTETS`] of raw message, and that a place is given back when the
-//! message is filed and the last copy of it gone, a reading that nobody waits for included. Who finds no place waits,
-//! with the message sealed on disk, for as long as a message may take at all. One network has at most half of the
-//! bench: a message is there while the DNS is asked, and how long that takes is for whoever answers.
+//! message is filed and the last copy of it gone, a reading that nobody waits for included. Who finds no place waits, with
+//! the message sealed on disk, for as long as a message may take at all. One network has at most half of the bench: a
+//! message is there while the DNS is asked, and how long that takes is for whoever answers. Where others wait for a place,
+//! it is not asked for longer than [`DNS_PATIENCE`]: who would keep them waiting has to send as much as is worked on.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 
 use crate::smtp::Place;
 
@@ -20,6 +22,9 @@ pub(crate) const OCTETS: u64 = 96 << 20;
 /// A body of this size is in memory already, and needs no place.
 const SMALL_OCTETS: u64 = 256 * 1024;
 const OCTETS_A_PERMIT: u64 = 4096;
+/// How long a message that has a place waits for the DNS at least, whoever waits for the place. Nearly all that is ever
+/// answered is answered within it.
+pub(crate) const DNS_PATIENCE: Duration = Duration::from_secs(2);
 
 /// The bench.
 #[derive(Clone, Debug)]
@@ -28,12 +33,22 @@ pub(crate) struct Workbench {
     all: u32,
     /// The shares of networks that have messages here or wait for a place.
     shares: Arc<Mutex<HashMap<IpAddr, Arc<Semaphore>>>>,
+    /// How many wait for a place with their network's share in hand.
+    waiting: Arc<watch::Sender<usize>>,
+    patience: Duration,
 }
+
+/// One of those who wait.
+struct Waiting<'a>(&'a watch::Sender<usize>);
 
 impl Workbench {
     pub(crate) fn new(octets: u64) -> Self {
+        Self::with_patience(octets, DNS_PATIENCE)
+    }
+
+    fn with_patience(octets: u64, patience: Duration) -> Self {
         let all = permits(octets).max(2);
-        Self { places: semaphore(all), all, shares: Arc::default() }
+        Self { places: semaphore(all), all, shares: Arc::default(), waiting: Arc::default(), patience }
     }
 
     /// A place for a message of that size from that client; one that is larger than the bench gets all of it, and one
@@ -45,8 +60,24 @@ impl Workbench {
         let wanted = permits(size_bytes);
         // Neither semaphore is ever closed. Who waits for his network's share holds nothing of the bench.
         let share = self.share(network(client)).acquire_many_owned(wanted.min(self.share_of_one())).await;
-        let place = Arc::clone(&self.places).acquire_many_owned(wanted.min(self.all)).await;
-        Some(Arc::new((share.ok()?, place.ok()?)))
+        let wanted = wanted.min(self.all);
+        let place = match Arc::clone(&self.places).try_acquire_many_owned(wanted) {
+            Ok(place) => place,
+            Err(_) => {
+                let _waiting = Waiting::new(&self.waiting);
+                Arc::clone(&self.places).acquire_many_owned(wanted).await.ok()?
+            }
+        };
+        Some(Arc::new((share.ok()?, place)))
+    }
+
+    /// Returns when a message that has a place is to wait for the DNS no longer: after [`DNS_PATIENCE`], and not before
+    /// somebody waits for a place.
+    pub(crate) async fn crowded(&self) {
+        tokio::time::sleep(self.patience).await;
+        let mut waiting = self.waiting.subscribe();
+        // Its sender is ours: there is no other end.
+        drop(waiting.wait_for(|waiting| *waiting > 0).await);
     }
 
     fn share(&self, network: IpAddr) -> Arc<Semaphore> {
@@ -58,6 +89,19 @@ impl Workbench {
 
     const fn share_of_one(&self) -> u32 {
         self.all / 2
+    }
+}
+
+impl<'a> Waiting<'a> {
+    fn new(count: &'a watch::Sender<usize>) -> Self {
+        count.send_modify(|count| *count += 1);
+        Self(count)
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.send_modify(|count| *count = count.saturating_sub(1));
     }
 }
 
@@ -145,6 +189,30 @@ mod tests {
         assert!(other.is_some());
         drop(half);
         assert!(now_or_never(waiting.as_mut()).flatten().is_some(), "and has it when it is free");
+    }
+
+    #[tokio::test]
+    async fn x6_who_waits_for_the_dns_hurries_only_while_somebody_waits_for_the_place() {
+        let bench = Workbench::with_patience(1 << 20, Duration::ZERO);
+        let here = place(&bench, HERE, 1 << 19).unwrap();
+        let mut of_one = Box::pin(bench.place(HERE, 1 << 19));
+        assert!(now_or_never(of_one.as_mut()).is_none(), "its network's share is taken");
+        let there = place(&bench, THERE, 1 << 19).unwrap();
+        assert!(place(&bench, [192, 0, 2, 3].into(), 1 << 20).is_none(), "this one waits no more");
+        let soon = || tokio::time::timeout(Duration::from_millis(50), bench.crowded());
+        assert!(soon().await.is_err(), "who waits for his own network's share hurries nobody");
+        let mut third = Box::pin(bench.place([192, 0, 2, 3].into(), SMALL_OCTETS + 1));
+        assert!(now_or_never(third.as_mut()).is_none());
+        tokio::time::timeout(Duration::from_secs(60), bench.crowded()).await.expect("somebody waits");
+        drop(there);
+        assert!(now_or_never(third).flatten().is_some());
+        assert!(soon().await.is_err(), "nobody waits any more");
+        drop((here, of_one));
+        let patient = Workbench::new(1 << 20);
+        let _all = place(&patient, HERE, 1 << 20).unwrap();
+        let mut other = Box::pin(patient.place(THERE, 1 << 19));
+        assert!(now_or_never(other.as_mut()).is_none());
+        assert!(now_or_never(patient.crowded()).is_none(), "the DNS has its two seconds");
     }
 
     #[test]

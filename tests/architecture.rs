@@ -117,6 +117,40 @@ fn every_rule_of_filing_has_a_test_that_begins_with_its_number() {
     assert!(missing.is_empty(), "no test begins with r{missing:?}");
 }
 
+/// The rows of the SMTP front by their letter: what must be answered, what is withstood. From 1 without a gap.
+const ROWS: [(char, usize); 7] =
+    [('a', 12), ('b', 10), ('c', 23), ('d', 22), ('e', 17), ('m', 22), ('s', 17)];
+
+/// What is measured or tried out, as far as an ordinary test shows it; the rest is in `tests/faults` and `benches`.
+const EXPERIMENTS: [usize; 21] = [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 26, 27, 28];
+
+#[test]
+fn every_row_of_the_smtp_front_has_a_test_or_a_dialogue_that_begins_with_it() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut named = Vec::new();
+    for path in files(&source()).into_iter().chain(files(&root.join("tests"))) {
+        let text = fs::read_to_string(path).unwrap();
+        for name in text.split("fn ").skip(1).filter_map(|behind| behind.split(['(', '<']).next()) {
+            // `r14_e14_a_lookup_…` is a test of both.
+            named.extend(name.split('_').take_while(|word| is_row(word)).map(str::to_owned));
+        }
+    }
+    for entry in fs::read_dir(root.join("fixtures/smtp")).unwrap() {
+        let name = entry.unwrap().file_name().into_string().unwrap();
+        named.extend(name.split('-').next().map(str::to_owned));
+    }
+    let rows = ROWS.into_iter().flat_map(|(letter, count)| (1..=count).map(move |n| format!("{letter}{n}")));
+    let experiments = EXPERIMENTS.into_iter().map(|number| format!("x{number}"));
+    let missing: Vec<String> = rows.chain(experiments).filter(|row| !named.contains(row)).collect();
+    assert!(missing.is_empty(), "no test begins with {missing:?}");
+}
+
+/// A letter and a number.
+fn is_row(word: &str) -> bool {
+    let number = word.strip_prefix(|c: char| c.is_ascii_lowercase()).unwrap_or_default();
+    !number.is_empty() && number.trim_end_matches('a').bytes().all(|octet| octet.is_ascii_digit())
+}
+
 fn source() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("src")
 }

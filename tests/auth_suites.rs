@@ -143,12 +143,12 @@ async fn spf_suite(file: &str, deviations: &[(&str, &str)]) {
 }
 
 #[tokio::test]
-async fn spf_rfc7208() {
+async fn e7_spf_rfc7208() {
     spf_suite("spf/rfc7208-tests.yml", &[]).await;
 }
 
 #[tokio::test]
-async fn spf_rfc4408() {
+async fn e7_spf_rfc4408() {
     spf_suite("spf/rfc4408-tests.yml", &[]).await;
 }
 

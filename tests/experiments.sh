@@ -2,7 +2,7 @@
 # Makes the experiments of the SMTP front on the real program, in a release build, and prints their table; with words,
 # only those; ends with 1 when a row of it fails:
 #   tests/experiments.sh [X7 X12 …]
-# Takes about eight minutes in full, once it is built. What needs no load is made by ordinary tests, which are run
+# Takes about twelve minutes in full, once it is built. What needs no load is made by ordinary tests, which are run
 # behind it.
 set -euo pipefail
 cd "$(dirname "$0")/.."

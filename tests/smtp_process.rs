@@ -88,7 +88,7 @@ fn x9_without_descriptors_clients_are_turned_away_and_the_server_recovers() {
 
 #[test]
 #[ignore = "a measurement"]
-fn idle_connections_take_little_memory() {
+fn x8_idle_connections_take_little_memory() {
     let runtime = tokio::runtime::Runtime::new().unwrap();
     for (uses_tls, limit_kib) in [(false, PLAIN_KIB), (true, TLS_KIB)] {
         let per_connection = runtime.block_on(measure(uses_tls));

@@ -10,6 +10,8 @@ mod script;
 #[path = "smtp_support/wire.rs"]
 mod wire;
 
+#[path = "smtp_support/attacks.rs"]
+mod attacks;
 #[path = "smtp_support/dialogues.rs"]
 mod dialogues;
 #[path = "smtp_support/rules.rs"]

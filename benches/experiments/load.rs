@@ -1,9 +1,11 @@
 //! X7, X8, X11: many connections that do little, and what a good client notices.
 
 use std::net::Ipv4Addr;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tokio::io::AsyncWriteExt;
+use syncmx::cli::demo::mailer::{Mailer, Security};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 
@@ -86,6 +88,97 @@ pub(crate) async fn x7_slowloris(scale: Scale) -> Row {
     }
 }
 
+/// With nearly all seats taken for all of the time: whoever is closed is followed by another.
+pub(crate) async fn x7_slowloris_under_stress(scale: Scale) -> Row {
+    let count = scale.of(2000);
+    // Nine of ten seats taken is stress; there is one left for whoever has a mail.
+    let seats = format!("SYNCMX_SMTP__MAX_CONNECTIONS={}", count * 100 / 93 + 1);
+    let app = Arc::new(TestApp::start_with(&[MANY, &seats]).await);
+    let desk = Desk::open(&app).await;
+    let began = Instant::now();
+    let mut drippers = JoinSet::new();
+    for number in 0..count {
+        drippers.spawn(drip_again_and_again(Arc::clone(&app), number, began));
+    }
+    let (mut took, mut turned_away) = (Vec::new(), 0);
+    // R52: a sync address takes 500 a day.
+    let mut pace = tokio::time::interval(Duration::from_millis(250));
+    let security = Security::starttls().unwrap();
+    while began.elapsed() < UNDER_STRESS && took.len() < 480 {
+        let Ok(mut mailer) = Mailer::connect(app.smtp, LENA.client, LENA.helo, &security).await else {
+            turned_away += 1;
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            continue;
+        };
+        for _ in 0..20 {
+            pace.tick().await;
+            let id = took.len().to_string();
+            let raw = LENA.sign(&Draft { id: &id, ..Draft::default() }.raw());
+            let mailing = Instant::now();
+            let answers = mailer.send(LENA.mail_from, std::slice::from_ref(&desk.sync), &raw).await.unwrap();
+            assert_eq!(answers.decisive().code, 250, "{}", answers.decisive().text);
+            took.push(mailing.elapsed());
+        }
+    }
+    let lives: Vec<Duration> = drippers.join_all().await.into_iter().flatten().collect();
+    let longest = lives.iter().max().copied().unwrap_or_default();
+    let good = p99(took.clone());
+    Row {
+        id: "X7",
+        what: format!(
+            "slowloris under stress: {count} connections of {seats}, each followed by another",
+            seats = count * 100 / 93 + 1
+        ),
+        measured: format!(
+            "good client: {} mails, p99 MAIL to 250 {:.0} ms, {turned_away} times turned away; {} closed, the longest after \
+             {:.0} s",
+            took.len(),
+            good.as_secs_f64() * 1e3,
+            lives.len(),
+            longest.as_secs_f64()
+        ),
+        // Those of the beginning learn of the stress within 15 s.
+        passed: good < Duration::from_millis(200)
+            && took.len() > 100
+            && lives.len() >= 2 * count
+            && longest < Duration::from_secs(50),
+    }
+}
+
+const UNDER_STRESS: Duration = Duration::from_secs(120);
+
+/// How long each connection of one slow client lasted that came to its end in time.
+async fn drip_again_and_again(app: Arc<TestApp>, number: usize, began: Instant) -> Vec<Duration> {
+    let mut lives = Vec::new();
+    while began.elapsed() < UNDER_STRESS {
+        let opened = Instant::now();
+        let Ok(mut stream) = slow(&app, number).await else {
+            tokio::time::sleep(Duration::from_millis(500)).await;
+            continue;
+        };
+        let mut drip = tokio::time::interval(Duration::from_secs(5));
+        let mut rest = [0; 512];
+        loop {
+            tokio::select! {
+                _ = drip.tick() => if stream.write_all(b"x").await.is_err() { break },
+                read = stream.read(&mut rest) => {
+                    // The last words, or the end.
+                    let _read = read;
+                    break;
+                }
+                () = tokio::time::sleep_until((began + UNDER_STRESS).into()) => return lives,
+            }
+        }
+        if opened.elapsed() > Duration::from_secs(1) {
+            lives.push(opened.elapsed());
+        } else {
+            // Turned away: it comes again.
+            tokio::time::sleep(Duration::from_millis(500)).await;
+        }
+    }
+    lives
+}
+
 pub(crate) async fn x8_idle(scale: Scale) -> Row {
     let count = scale.of(10_000);
     let cap = format!("SYNCMX_SMTP__MAX_CONNECTIONS={}", count + 100);
@@ -149,7 +242,7 @@ async fn handshakes(scale: Scale, settings: &[&str], what: &str, from: From) -> 
     let pinger = Pinger::start(app.smtp);
     let (began, seconds) = (Instant::now(), scale.of(60) as u64);
     let mut flood = JoinSet::new();
-    let security = syncmx::cli::demo::mailer::Security::starttls().unwrap();
+    let security = Security::starttls().unwrap();
     for flooder in 0..16_u8 {
         let (server, security) = (app.smtp, security.clone());
         flood.spawn(async move {
@@ -160,8 +253,7 @@ async fn handshakes(scale: Scale, settings: &[&str], what: &str, from: From) -> 
                     From::Many => Ipv4Addr::new(127, flooder + 2, high, low),
                     From::One => Ipv4Addr::new(127, 2, 0, 1),
                 };
-                let mailer =
-                    syncmx::cli::demo::mailer::Mailer::connect(server, client.into(), LENA.helo, &security);
+                let mailer = Mailer::connect(server, client.into(), LENA.helo, &security);
                 done += u32::from(mailer.await.is_ok());
                 tries += 1;
             }

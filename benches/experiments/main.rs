@@ -63,6 +63,7 @@ async fn main() {
     }
     if wanted("X7") {
         print(&load::x7_slowloris(scale).await);
+        print(&load::x7_slowloris_under_stress(scale).await);
     }
     if wanted("X8") {
         print(&load::x8_idle(scale).await);

@@ -1,14 +1,17 @@
 //! X9, X10, X14, X16: shortages, rudeness, shutdown, and certificates that change.
 
+use std::net::{Ipv4Addr, SocketAddr};
 use std::process::Command;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rustls_pki_types::{CertificateDer, ServerName};
 use socket2::SockRef;
-use syncmx::cli::demo::mailer::Security;
+use syncmx::cli::demo::mailer::{Mailer, Security};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
 
 use crate::api::Desk;
 use crate::app::TestApp;
@@ -54,24 +57,32 @@ pub(crate) async fn x9_descriptors() -> Row {
 
 pub(crate) async fn x10_half_open(scale: Scale) -> Row {
     let app = TestApp::start_with(&[MANY]).await;
-    let count = scale.of(2000);
+    let (count, mut silent) = (scale.of(2000), Vec::new());
     for number in 0..count {
         let Ok(mut stream) = connect_from(app.smtp, number).await else { continue };
-        match number % 3 {
+        match number % 4 {
             // RST, before or after it is accepted.
             0 => SockRef::from(&stream).set_linger(Some(Duration::ZERO)).unwrap(),
             1 => {
                 let _banner = ask(&mut stream, b"").await;
             }
-            _ => {
+            2 => {
                 let _banner = ask(&mut stream, b"").await;
                 SockRef::from(&stream).set_linger(Some(Duration::ZERO)).unwrap();
+            }
+            // Half a ClientHello, and silence.
+            _ => {
+                let _banner = ask(&mut stream, b"").await;
+                let _ready = ask(&mut stream, b"STARTTLS\r\n").await;
+                let _sent = stream.write_all(b"\x16\x03\x01\x02\x00\x01").await;
+                silent.push(stream);
             }
         }
     }
     let began = Instant::now();
     let mut open = String::new();
-    while began.elapsed() < Duration::from_secs(20) {
+    // A handshake has 30 s.
+    while began.elapsed() < Duration::from_secs(60) {
         let metrics = reqwest::get(format!("{}/metrics", app.api.base)).await.unwrap().text().await.unwrap();
         let line = metrics.lines().find_map(|line| line.strip_prefix("syncmx_smtp_open_connections "));
         open = line.unwrap_or("?").to_owned();
@@ -83,8 +94,11 @@ pub(crate) async fn x10_half_open(scale: Scale) -> Row {
     let is_alive = greeted(app.smtp, 1).await.is_ok();
     Row {
         id: "X10",
-        what: format!("{count} peers that reset, leave after the banner, or reset after it"),
-        measured: format!("{open} sessions left after {:.0} ms", began.elapsed().as_secs_f64() * 1e3),
+        what: format!(
+            "{count} peers that reset, leave after the banner, reset after it, or fall silent in the ClientHello ({})",
+            silent.len()
+        ),
+        measured: format!("{open} sessions left after {:.1} s", began.elapsed().as_secs_f64()),
         passed: open == "0" && is_alive,
     }
 }
@@ -167,39 +181,115 @@ async fn filed_on(desk: &Desk) -> usize {
     }
 }
 
+/// Under a load of handshakes: a file that is none, one that has run out and one that is of another key before each new
+/// certificate. Each must leave the last one in use, and be an alarm.
 pub(crate) async fn x16_certificates(scale: Scale) -> Row {
     let app = TestApp::start_with(&[MANY]).await;
-    let (files, security) = (app.folder().join("data"), Security::starttls().unwrap());
-    let (mut longest, mut failures, swaps) = (Duration::ZERO, 0, scale.of(100));
-    for _ in 0..swaps {
-        let key = rcgen::KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256).unwrap();
-        let made = rcgen::CertificateParams::new(["mx.example.test".to_owned()]).unwrap().self_signed(&key);
-        let made = made.unwrap();
-        // Broken in between: the old one is kept.
-        std::fs::write(files.join("smtp-certificate.pem"), "broken").unwrap();
-        app.hang_up();
-        let server = app.smtp;
-        let mailer =
-            syncmx::cli::demo::mailer::Mailer::connect(server, LENA.client, LENA.helo, &security).await;
-        failures += usize::from(mailer.is_err());
-        std::fs::write(files.join("smtp-certificate-key.pem"), key.serialize_pem()).unwrap();
-        std::fs::write(files.join("smtp-certificate.pem"), made.pem()).unwrap();
-        app.hang_up();
-        let began = Instant::now();
-        while !is_served(&app, made.der()).await {
-            assert!(began.elapsed() < Duration::from_secs(10), "the new certificate is never used");
+    let files = app.folder().join("data");
+    let (certificate_file, key_file) =
+        (files.join("smtp-certificate.pem"), files.join("smtp-certificate-key.pem"));
+    let load = HandshakeLoad::start(app.smtp);
+    let (mut longest, mut kept, mut alarms, swaps) = (Duration::ZERO, 0, 0, scale.of(100));
+    let mut used = pair(2100);
+    for number in 0..swaps {
+        // The first one in use is the server's own.
+        if number > 0 {
+            let (run_out, other) = (pair(2021), pair(2100));
+            for (certificate, key) in [
+                ("broken".to_owned(), None),
+                (run_out.0.pem(), Some(run_out.1.serialize_pem())),
+                (other.0.pem(), Some(used.1.serialize_pem())),
+            ] {
+                let before = app.log().matches("tls.certificates_kept").count();
+                if let Some(key) = key {
+                    std::fs::write(&key_file, key).unwrap();
+                }
+                std::fs::write(&certificate_file, certificate).unwrap();
+                app.hang_up();
+                let is_said = || app.log().matches("tls.certificates_kept").count() > before;
+                alarms += usize::from(within_ten_seconds(async || is_said()).await.is_some());
+                kept += usize::from(is_served(&app, used.0.der()).await);
+            }
         }
-        longest = longest.max(began.elapsed());
+        used = pair(2100);
+        std::fs::write(&key_file, used.1.serialize_pem()).unwrap();
+        std::fs::write(&certificate_file, used.0.pem()).unwrap();
+        app.hang_up();
+        let took = within_ten_seconds(async || is_served(&app, used.0.der()).await).await;
+        longest = longest.max(took.unwrap_or(Duration::MAX));
     }
-    let alarms = app.log().matches("tls.certificates_kept").count();
+    let (done, failures) = load.end().await;
+    let bad = 3 * (swaps - 1);
     Row {
         id: "X16",
-        what: format!("{swaps} new certificates by SIGHUP, a broken one before each"),
-        measured: format!(
-            "in use after {:.0} ms at most; {failures} failed handshakes; {alarms} alarms",
-            longest.as_secs_f64() * 1e3
+        what: format!(
+            "{swaps} new certificates by SIGHUP under handshakes without pause; before each a broken file, one that has \
+             run out, one of another key"
         ),
-        passed: failures == 0 && alarms > 0 && longest < Duration::from_secs(5),
+        measured: format!(
+            "in use after {:.0} ms at most; {kept} of {bad} times the old one stayed, {alarms} alarms; {failures} of {} \
+             handshakes failed",
+            longest.as_secs_f64() * 1e3,
+            done + failures
+        ),
+        passed: failures == 0 && done > 0 && (kept, alarms) == (bad, bad) && longest < Duration::from_secs(5),
+    }
+}
+
+/// A certificate of a key of its own, until the beginning of that year.
+fn pair(until: i32) -> (rcgen::Certificate, rcgen::KeyPair) {
+    let key = rcgen::KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256).unwrap();
+    let mut made = rcgen::CertificateParams::new(["mx.example.test".to_owned()]).unwrap();
+    (made.not_before, made.not_after) = (rcgen::date_time_ymd(2020, 1, 1), rcgen::date_time_ymd(until, 1, 1));
+    (made.self_signed(&key).unwrap(), key)
+}
+
+/// How long it took to become true; none if it did not.
+async fn within_ten_seconds(is_so: impl AsyncFn() -> bool) -> Option<Duration> {
+    let began = Instant::now();
+    while began.elapsed() < Duration::from_secs(10) {
+        if is_so().await {
+            return Some(began.elapsed());
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    None
+}
+
+/// Eight clients that begin one TLS session after the other, each from an address of its own.
+struct HandshakeLoad {
+    clients: JoinSet<(usize, usize)>,
+    stop: CancellationToken,
+}
+
+impl HandshakeLoad {
+    fn start(server: SocketAddr) -> Self {
+        let (stop, security) = (CancellationToken::new(), Security::starttls().unwrap());
+        let mut clients = JoinSet::new();
+        for client in 0..8_u8 {
+            let (stop, security) = (stop.clone(), security.clone());
+            clients.spawn(async move {
+                let (mut done, mut failed) = (0, 0);
+                while !stop.is_cancelled() {
+                    let [_, _, high, low] = u32::try_from(done + failed).unwrap().to_be_bytes();
+                    let from = Ipv4Addr::new(127, client + 2, high, low);
+                    let mailer = Mailer::connect(server, from.into(), LENA.helo, &security).await;
+                    done += usize::from(mailer.is_ok());
+                    failed += usize::from(mailer.is_err());
+                    if let Ok(mailer) = mailer {
+                        let _gone = mailer.quit().await;
+                    }
+                }
+                (done, failed)
+            });
+        }
+        Self { clients, stop }
+    }
+
+    /// How many handshakes there were, and how many that failed.
+    async fn end(self) -> (usize, usize) {
+        self.stop.cancel();
+        self.clients.join_all().await.into_iter().fold((0, 0), |sum, one| (sum.0 + one.0, sum.1 + one.1))
     }
 }
 

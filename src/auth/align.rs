@@ -243,7 +243,7 @@ mod tests {
     }
 
     #[test]
-    fn e12_a_name_of_13_labels_is_walked_in_8_queries() {
+    fn e12_s14_a_name_of_13_labels_is_walked_in_8_queries() {
         let names = walk_names("a.b.c.d.e.f.g.h.i.j.k.l.test");
         assert_eq!(names.len(), MAX_WALK);
         assert_eq!(names[..3], ["a.b.c.d.e.f.g.h.i.j.k.l.test", "g.h.i.j.k.l.test", "h.i.j.k.l.test"]);

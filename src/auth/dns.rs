@@ -20,6 +20,7 @@ use hickory_resolver::proto::op::ResponseCode;
 use hickory_resolver::proto::rr::{Name, RData, RecordType};
 use tokio::sync::OnceCell;
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
 use super::answers::{Answers, Question};
 use super::asking::AskOnce;
@@ -96,7 +97,12 @@ impl Dns {
 
     /// A fresh budget for one message that has this time left.
     pub(super) fn lookups_until(&self, deadline: Instant) -> Lookups<'_> {
-        Lookups { dns: self, deadline, used: AtomicUsize::new(0), memo: Mutex::new(HashMap::new()) }
+        self.lookups_while(deadline, CancellationToken::new())
+    }
+
+    /// The same, until `hurry` is cancelled: from then on what is not known yet is a failure that may pass.
+    pub(super) fn lookups_while(&self, deadline: Instant, hurry: CancellationToken) -> Lookups<'_> {
+        Lookups { dns: self, deadline, hurry, used: AtomicUsize::new(0), memo: Mutex::new(HashMap::new()) }
     }
 
     async fn ask(
@@ -201,6 +207,7 @@ type Memo = HashMap<Question, Arc<OnceCell<Answer>>>;
 pub(super) struct Lookups<'a> {
     dns: &'a Dns,
     deadline: Instant,
+    hurry: CancellationToken,
     used: AtomicUsize,
     memo: Mutex<Memo>,
 }
@@ -314,7 +321,8 @@ impl Lookups<'_> {
         let name = dns_name(&question.name)?;
         let ask = || async {
             self.used.fetch_add(1, Ordering::Relaxed);
-            self.dns.ask(question, name, self.deadline, || self.take_one_of(budget)).await
+            let asking = self.dns.ask(question, name, self.deadline, || self.take_one_of(budget));
+            self.hurry.run_until_cancelled(asking).await.unwrap_or(Told::FAILED.answer)
         };
         cell.get_or_init(ask).await.clone()
     }
@@ -540,6 +548,30 @@ mod tests {
     async fn m10_who_has_no_time_left_is_told_nothing() {
         let (_server, dns) = start(Zone::parse("a.test. A 192.0.2.1\n").unwrap()).await;
         assert_eq!(dns.lookups_until(Instant::now()).ipv4("a.test").await, Err(Failure::Temporary));
+    }
+
+    #[tokio::test]
+    async fn x6_who_is_told_to_hurry_waits_for_no_answer_and_has_those_that_came() {
+        let hour = Duration::from_secs(60 * 60);
+        let mut zone = Zone::parse("a.test. A 192.0.2.1\n").unwrap();
+        zone.silent("silent.test").unwrap();
+        let server = ZoneServer::start(zone).await.unwrap();
+        let dns = Dns::new(&config::Dns { servers: vec![server.addr()], timeout: hour }).unwrap();
+        let hurry = CancellationToken::new();
+        let lookups = dns.lookups_while(Instant::now() + hour, hurry.clone());
+        assert_eq!(lookups.ipv4("a.test").await, Ok(vec![Ipv4Addr::new(192, 0, 2, 1)]));
+        let told = async {
+            while server.query_count() < 2 {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+            hurry.cancel();
+        };
+        let both = async { tokio::join!(lookups.ipv4("silent.test"), told).0 };
+        let answer = tokio::time::timeout(Duration::from_secs(300), both).await.expect("not an hour");
+        assert_eq!(answer, Err(Failure::Temporary));
+        assert_eq!(lookups.ipv4("b.test").await, Err(Failure::Temporary), "nothing new is asked");
+        assert_eq!(lookups.ipv4("a.test").await, Ok(vec![Ipv4Addr::new(192, 0, 2, 1)]));
+        assert_eq!(dns.lookups().ipv4("b.test").await, Err(Failure::NoDomain), "another message asks");
     }
 
     #[tokio::test]

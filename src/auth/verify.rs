@@ -7,6 +7,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
 use super::content::Content;
 use super::dmarc::Candidate;
@@ -52,12 +53,19 @@ impl Authenticator {
 
     /// Checks a message as received. At most 30 look-ups and 20 s (SMTP.md M10), those for its original included.
     pub async fn verify(&self, subject: Subject<'_>, raw: &[u8]) -> Verdict {
-        self.verify_until(Instant::now() + MAX_WALL, subject, raw).await
+        self.verify_while(Instant::now() + MAX_WALL, CancellationToken::new(), subject, raw).await
     }
 
-    /// The same for a message that has this time left.
-    pub(crate) async fn verify_until(&self, deadline: Instant, subject: Subject<'_>, raw: &[u8]) -> Verdict {
-        let lookups = self.dns.lookups_until(deadline);
+    /// The same for a message that has this time left. Once `hurry` is cancelled, what the DNS has not said yet is a
+    /// temperror.
+    pub(crate) async fn verify_while(
+        &self,
+        deadline: Instant,
+        hurry: CancellationToken,
+        subject: Subject<'_>,
+        raw: &[u8],
+    ) -> Verdict {
+        let lookups = self.dns.lookups_while(deadline, hurry);
         let content = Content::of(raw).ok();
         let from = subject.from.and_then(|from| domain::normalised(from.domain()));
         let now = u64::try_from(Timestamp::now().as_millis() / 1000).unwrap_or(0);

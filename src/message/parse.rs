@@ -206,6 +206,21 @@ mod tests {
     }
 
     #[test]
+    fn m6_a_body_that_is_not_what_its_content_type_says_is_odd() {
+        let frame = |head: &str, body: &str| mail(&format!("From: a@x.test\n{head}\n{body}")).frame;
+        let mixed = "Content-Type: multipart/mixed; boundary=new\n";
+        assert_eq!(frame(mixed, "--new\n\nHello\n--new--\n"), Frame::Plain);
+        assert_eq!(
+            frame(mixed, "This is a multi-part message in MIME format.\n--new\n\nx\n--new--\n"),
+            Frame::Plain
+        );
+        // The boundary was changed behind the signature: what was the body is a preamble that nobody sees.
+        assert_eq!(frame(mixed, "--old\n\nHello\n--old--\n--new\n\nPay here\n--new--\n"), Frame::Odd);
+        assert_eq!(frame("Content-Type: text/plain\n", "--old\n\nHello\n--old--\n"), Frame::Odd);
+        assert_eq!(frame("", "Hello\n"), Frame::Plain);
+    }
+
+    #[test]
     fn text_comes_from_html_where_there_is_no_other() {
         let email = mail("From: a@x.test\nContent-Type: text/html\n\n<p>One</p><p>Two &amp; three</p>");
         assert_eq!((email.text.as_str(), email.has_html), ("One\n\nTwo & three", true));

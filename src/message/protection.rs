@@ -197,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn r57_encrypted_messages_are_kept_and_flagged() {
+    fn r57_m22_encrypted_messages_are_kept_and_flagged() {
         let encrypted = Protection { is_encrypted: true, is_signed: false };
         for (content_type, body) in [
             ("application/pkcs7-mime; smime-type=enveloped-data", &b"\x30\x80junk"[..]),

@@ -357,7 +357,8 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin, H: Handler> Conversation<'a, S, H> {
 
     async fn ask_recipient(&self, path: &ForwardPath) -> RecipientAnswer {
         let client = self.session.client();
-        let question = self.shared.handler.recipient(client, self.session.reverse_path(), path);
+        let noting = self.shared.throttle.noting(client.ip);
+        let question = self.shared.handler.recipient(client, self.session.reverse_path(), path, noting);
         let answer = timeout(self.shared.patience.recipient, question).await.unwrap_or_else(|_| {
             tracing::warn!("recipient look-up took too long");
             RecipientAnswer::Refused(reply::STORE_UNAVAILABLE)
@@ -376,6 +377,9 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin, H: Handler> Conversation<'a, S, H> {
     fn standing_after(&self, refusal: &Reply) -> Standing {
         let (throttle, ip) = (&self.shared.throttle, self.session.client().ip);
         if refusal.code < 500 {
+            if refusal.trace.is_some() {
+                throttle.traces(ip, 1);
+            }
             Standing::Fine
         } else if refusal.enhanced == reply::ADDRESS_OFF.enhanced {
             throttle.traces(ip, 1)

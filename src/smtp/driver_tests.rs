@@ -8,14 +8,20 @@ use super::*;
 use crate::address::{EmailAddress, Mailbox};
 use crate::config;
 use crate::smtp::session::{Settings, TlsPolicy};
-use crate::smtp::{Body, Client};
+use crate::smtp::{Body, Client, Noting};
 
 const BUDGET: u64 = 1 << 20;
 
 struct Anybody;
 
 impl Handler for Anybody {
-    async fn recipient(&self, _: &Client, _: Option<&EmailAddress>, _: &ForwardPath) -> RecipientAnswer {
+    async fn recipient(
+        &self,
+        _: &Client,
+        _: Option<&EmailAddress>,
+        _: &ForwardPath,
+        _: Noting,
+    ) -> RecipientAnswer {
         RecipientAnswer::Accepted(Mailbox::Postmaster)
     }
 

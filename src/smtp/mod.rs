@@ -121,6 +121,16 @@ pub enum Hindrance {
     TooManyRecipients,
 }
 
+/// Whether the refusal of a recipient may leave a trace: a network has a budget of each kind, so that a flood of refusals
+/// does not fill the disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Noting {
+    /// Where the address is nobody's, or its domain not ours.
+    pub guesses: session::Room,
+    /// Any other.
+    pub others: session::Room,
+}
+
 /// What the handler answers to a recipient.
 #[derive(Clone, Debug)]
 pub enum RecipientAnswer {
@@ -146,12 +156,13 @@ pub struct Reply {
 /// What the SMTP front asks of the rest of the program. Real implementations: the intake, and the recording
 /// handler of the session tests.
 pub trait Handler: Send + Sync + 'static {
-    /// Is this recipient ours? Answers within 5 seconds.
+    /// Is this recipient ours? A refusal names its trace, where it may leave one. Answers within 5 seconds.
     fn recipient(
         &self,
         client: &Client,
         reverse_path: Option<&EmailAddress>,
         path: &ForwardPath,
+        noting: Noting,
     ) -> impl Future<Output = RecipientAnswer> + Send;
 
     /// Leaves a trace for recipients that are not served, and names it in the reply. Where it cannot be written, or

@@ -9,7 +9,8 @@ use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::smtp::session::Load;
+use crate::smtp::Noting;
+use crate::smtp::session::{Load, Room};
 
 /// New connections a minute from one address, its /26, its /21 (IPv6: /64, /48, /32). Loopback is not counted.
 const CONNECTS_A_MINUTE: [f64; LEVELS] = [600.0, 2400.0, 9600.0];
@@ -122,6 +123,25 @@ impl Throttle {
         });
         // Each of them counts it.
         if over.fold(false, |any, over| any | over) { Standing::Spent } else { Standing::Fine }
+    }
+
+    /// Which refusals of recipients may still leave a trace for a client there: what the next one counts against has room.
+    pub(super) fn noting(&self, ip: IpAddr) -> Noting {
+        self.noting_at(ip, Instant::now())
+    }
+
+    fn noting_at(&self, ip: IpAddr, now: Instant) -> Noting {
+        let room = |limits, span, bucket: fn(&mut Record) -> &mut Leak| {
+            let has_room = counted(ip).all(|network| {
+                let most = limit(limits, network.level);
+                self.with(network, now, |record| bucket(record).now(span, most, now) + 1.0 <= most)
+            });
+            if has_room { Room::Enough } else { Room::Scarce }
+        };
+        Noting {
+            guesses: room(UNKNOWN_AN_HOUR, HOUR, |record| &mut record.unknown),
+            others: room(TRACES_A_MINUTE, MINUTE, |record| &mut record.traces),
+        }
     }
 
     /// So many traces are to be written for a client there.
@@ -401,6 +421,25 @@ mod tests {
         assert_eq!(throttle.traces_at(v4(2), 200, now), Standing::Fine, "all recipients of a transaction");
         assert_eq!(throttle.traces_at(v4(3), 201, now), Standing::Spent);
         assert_eq!(throttle.traces_at(v4(1), 1, now + Duration::from_secs(1)), Standing::Fine);
+    }
+
+    #[test]
+    fn r3_s15_a_refusal_may_leave_a_trace_as_often_as_its_budget_says_and_not_once_more() {
+        let (throttle, now) = (Arc::new(Throttle::new(5)), Instant::now());
+        let noting = |guesses, others| Noting { guesses, others };
+        for _ in 0..100 {
+            assert_eq!(throttle.noting_at(v4(1), now), noting(Room::Enough, Room::Enough));
+            assert_eq!(throttle.unknown_recipient_at(v4(1), now), Standing::Fine);
+        }
+        assert_eq!(throttle.noting_at(v4(1), now), noting(Room::Scarce, Room::Enough));
+        assert_eq!(throttle.noting_at(v4(2), now), noting(Room::Enough, Room::Enough));
+        for _ in 0..200 {
+            assert_eq!(throttle.noting_at(v4(1), now).others, Room::Enough);
+            assert_eq!(throttle.traces_at(v4(1), 1, now), Standing::Fine);
+        }
+        assert_eq!(throttle.noting_at(v4(1), now), noting(Room::Scarce, Room::Scarce));
+        let later = now + Duration::from_secs(1);
+        assert_eq!(throttle.noting_at(v4(1), later), noting(Room::Scarce, Room::Enough));
     }
 
     #[test]

@@ -151,10 +151,10 @@ async fn x6_large_mails_of_one_client_whose_dns_is_silent_keep_nobody_else_waiti
     // One silent look-up takes all the time that a message has.
     let app = TestApp::start_in(zone, &["SYNCMX_DNS__TIMEOUT=20s"]).await;
     let desk = Desk::open(&app).await;
-    let body = format!("{FROM}{TO}{REST}\r\n{}", "A line of a large mail.\r\n".repeat((24 << 20) / 25 + 1));
+    let body = large((24 << 20) + 1000);
     let mut waiting = Vec::new();
     for _ in 0..4 {
-        waiting.push(all_but_the_end(&app, &body).await);
+        waiting.push(all_but_the_end(&app, "127.0.0.66:0", &body).await);
     }
     let asked = app.zone.query_count();
     for stream in &mut waiting {
@@ -180,10 +180,52 @@ async fn x6_large_mails_of_one_client_whose_dns_is_silent_keep_nobody_else_waiti
     assert!(waited_for >= 2, "{waited_for} are still waited for");
 }
 
+/// Two of them keep all of it only until somebody else wants some.
+#[tokio::test]
+async fn x6_large_mails_of_two_clients_whose_dns_is_silent_give_way_to_who_waits() {
+    let mut zone = Zone::parse(practice::ZONE).unwrap();
+    zone.silent("slow.test").unwrap();
+    let app = TestApp::start_in(zone, &["SYNCMX_DNS__TIMEOUT=20s"]).await;
+    let desk = Desk::open(&app).await;
+    let cut_short = async || {
+        let metrics = reqwest::get(format!("{}/metrics", app.api.base)).await.unwrap().text().await.unwrap();
+        metrics.contains("\nsyncmx_dns_waits_cut_short_total ")
+    };
+    // Four of them, and little more than a mebibyte is left.
+    let body = large(95 << 18);
+    let text = "A line of a mail that somebody waits for.\r\n".repeat(60_000);
+    // On a busy machine they may be through before anybody waits behind all four of them.
+    for round in 0..10 {
+        let mut waiting = Vec::new();
+        for client in ["127.0.0.66:0", "127.0.0.67:0", "127.0.0.66:0", "127.0.0.67:0"] {
+            waiting.push(all_but_the_end(&app, client, &body).await);
+        }
+        for stream in &mut waiting {
+            stream.write_all(b"BDAT 0 LAST\r\n").await.unwrap();
+        }
+        for number in 0..5 {
+            let id = format!("large-{round}-{number}");
+            let raw = filed_as(&id, "anna.bergmann@web-post.test", "", &text);
+            desk.expect_filed(&app.send(&LENA, &desk.sync, raw.as_bytes()).await).await;
+            if cut_short().await {
+                return;
+            }
+        }
+    }
+    panic!("those who wait for the DNS never give way");
+}
+
+/// A mail of about that size, which is read in a moment: one file.
+fn large(octets: usize) -> String {
+    let head = format!("{FROM}{TO}{REST}Content-Type: application/octet-stream\r\n\r\n");
+    let lines = format!("{}\r\n", "x".repeat(998)).repeat(octets / 1000);
+    format!("{head}{lines}")
+}
+
 /// A mail from another client whose domain's DNS is silent, received whole, but for the word that it is.
-async fn all_but_the_end(app: &TestApp, body: &str) -> BufReader<TcpStream> {
+async fn all_but_the_end(app: &TestApp, client: &str, body: &str) -> BufReader<TcpStream> {
     let socket = TcpSocket::new_v4().unwrap();
-    socket.bind("127.0.0.66:0".parse().unwrap()).unwrap();
+    socket.bind(client.parse().unwrap()).unwrap();
     let mut stream = BufReader::new(socket.connect(app.smtp).await.unwrap());
     for command in [
         "",

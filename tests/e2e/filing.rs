@@ -107,7 +107,7 @@ async fn the_raw_mail_is_what_was_sent_below_exactly_three_fields_of_ours() {
 }
 
 #[tokio::test]
-async fn r70_the_same_mail_again_is_a_duplicate_and_stands_once() {
+async fn r70_m21_the_same_mail_again_is_a_duplicate_and_stands_once() {
     let app = TestApp::start().await;
     let desk = Desk::open(&app).await;
     let raw = Draft::default().raw();
@@ -199,7 +199,7 @@ async fn r5_r26_an_internal_mail_is_discarded_and_leaves_nothing_of_its_content(
 }
 
 #[tokio::test]
-async fn r4_two_accounts_with_the_same_patient_see_only_their_own_mail() {
+async fn r4_m21_two_accounts_with_the_same_patient_see_only_their_own_mail() {
     let app = TestApp::start().await;
     let (ours, theirs) = (Desk::open(&app).await, Desk::open(&app).await);
     let raw = Draft::default().raw();

@@ -87,6 +87,34 @@ async fn r3_who_had_been_accepted_when_a_harvester_is_closed_finds_a_trace_of_it
 }
 
 #[tokio::test]
+async fn r3_s15_who_tries_to_relay_over_the_budget_leaves_no_more_traces_in_any_session() {
+    let app = TestApp::start().await;
+    let connect = async || {
+        let mut mailer = Mailer::connect(app.smtp, LENA.client, LENA.helo, &Security::Plain).await.unwrap();
+        mailer.command("MAIL FROM:<>").await.unwrap();
+        mailer
+    };
+    // All of them are let in before the budget is spent; each session has twenty.
+    let mut sessions = Vec::new();
+    for _ in 0..8 {
+        sessions.push(connect().await);
+    }
+    let mut traces = 0;
+    for mailer in &mut sessions {
+        for _ in 0..20 {
+            let answer = mailer.command("RCPT TO:<u@elsewhere.test>").await.unwrap();
+            if answer.code == 421 {
+                assert_eq!((answer.trace(), traces), (None, 100), "{}", answer.text);
+                break;
+            }
+            assert_refused(&answer, "550 5.7.1");
+            traces += 1;
+        }
+    }
+    assert_eq!(traces, 100);
+}
+
+#[tokio::test]
 async fn r3_a_message_that_the_blob_folder_cannot_take_is_put_off_with_a_trace() {
     let app = TestApp::start().await;
     let desk = Desk::open(&app).await;

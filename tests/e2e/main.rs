@@ -23,6 +23,7 @@ mod export;
 mod filing;
 mod forwarded;
 mod front;
+mod hostile;
 mod keys;
 mod mail;
 #[path = "../support/memory_of.rs"]

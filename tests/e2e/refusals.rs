@@ -8,7 +8,7 @@ use crate::app::TestApp;
 use crate::mail::{Draft, FORGER, LENA, Sender};
 
 #[tokio::test]
-async fn r13_a_forged_user_of_a_reject_domain_is_refused_5_7_26() {
+async fn r13_m16_a_forged_user_of_a_reject_domain_is_refused_5_7_26() {
     let app = TestApp::start().await;
     let desk = Desk::open(&app).await;
     let answers = app.send(&FORGER, &desk.sync, &Draft::default().raw()).await;

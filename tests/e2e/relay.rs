@@ -364,7 +364,7 @@ async fn a_mail_that_ends_the_session_does_not_hold_up_the_next() {
 
 /// Both sides have a responder that answers every mail and does not say that it is a machine.
 #[tokio::test]
-async fn a_thousand_rounds_of_two_responders_stop_by_themselves() {
+async fn m18_a_thousand_rounds_of_two_responders_stop_by_themselves() {
     let world = world(6).await;
     let mut answers = world.anna_writes("round-0", &world.reply, "").await;
     let mut copies = 0;

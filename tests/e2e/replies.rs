@@ -106,7 +106,7 @@ async fn r45_a_conversations_reply_addresses_are_revoked_for_good() {
 }
 
 #[tokio::test]
-async fn r45_a_changed_cut_suffixed_or_strange_token_is_unknown_and_case_does_not_matter() {
+async fn r45_m17_a_changed_cut_suffixed_or_strange_token_is_unknown_and_case_does_not_matter() {
     let app = TestApp::start().await;
     let desk = Desk::open(&app).await;
     let (address, _) = mint(&desk, None).await;

@@ -17,6 +17,7 @@ dialogues! {
     b4_no_mail_before_ehlo_inside_tls: "b4-no-mail-before-ehlo-inside-tls.txt",
     b5_starttls_injection: "b5-starttls-injection.txt",
     b5_starttls_injection_of_a_transaction: "b5-starttls-injection-of-a-transaction.txt",
+    b5_s1_starttls_injection_of_64_kib: "b5-starttls-injection-of-64-kib.txt",
     b6_no_certificate: "b6-no-certificate.txt",
     b7_tls_required: "b7-tls-required.txt",
     c1_null_reverse_path: "c1-null-reverse-path.txt",

@@ -1,11 +1,13 @@
 //! A handler that knows its answers by the address and remembers what it was asked.
 
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use syncmx::address::{EmailAddress, Mailbox, UserMailbox};
 use syncmx::id::{AccountId, UserId};
+use syncmx::smtp::session::Room;
 use syncmx::smtp::{
-    Body, BodyDefect, Client, Envelope, ForwardPath, Handler, RecipientAnswer, Reply, Unserved, reply,
+    Body, BodyDefect, Client, Envelope, ForwardPath, Handler, Noting, RecipientAnswer, Reply, Unserved, reply,
 };
 
 /// What it was asked, in order.
@@ -17,6 +19,9 @@ pub(crate) struct Recorder {
     pub(crate) clients: Mutex<Vec<Client>>,
     /// The cause, and for whom.
     pub(crate) traces: Mutex<Vec<String>>,
+    /// How often it was asked about a recipient whose refusal may leave a trace, if it is a guess; and if it is not.
+    pub(crate) noted_guesses: AtomicUsize,
+    pub(crate) noted_others: AtomicUsize,
 }
 
 impl Recorder {
@@ -93,7 +98,14 @@ impl Handler for Recorder {
         _client: &Client,
         _reverse_path: Option<&EmailAddress>,
         path: &ForwardPath,
+        noting: Noting,
     ) -> RecipientAnswer {
+        if noting.guesses == Room::Enough {
+            self.noted_guesses.fetch_add(1, Ordering::Relaxed);
+        }
+        if noting.others == Room::Enough {
+            self.noted_others.fetch_add(1, Ordering::Relaxed);
+        }
         if shown(path).starts_with("<hang@") {
             std::future::pending::<()>().await;
         }

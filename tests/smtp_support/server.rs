@@ -2,6 +2,7 @@
 
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use rustls_pki_types::ServerName;
@@ -15,19 +16,19 @@ use crate::script::Script;
 use crate::wire::{Cut, Peer, Running, certificates, serve, smtp_config};
 
 /// What is to be over soon.
-const SHORT: Duration = Duration::from_millis(100);
+pub(crate) const SHORT: Duration = Duration::from_millis(100);
 /// What is to end while the test waits, but not between a few questions and answers on a loaded machine.
 const LONG: Duration = Duration::from_secs(3);
 
-fn config() -> config::Smtp {
+pub(crate) fn config() -> config::Smtp {
     smtp_config(&Script::default())
 }
 
-fn start() -> Running {
+pub(crate) fn start() -> Running {
     serve(&config(), TlsPolicy::Offered, Patience::default())
 }
 
-async fn greeted(running: &Running) -> Peer {
+pub(crate) async fn greeted(running: &Running) -> Peer {
     let mut peer = Peer::connect(running.address).await;
     assert!(peer.reply().await.starts_with("220 "));
     assert!(peer.ask("EHLO client.example").await.starts_with("250-"));
@@ -35,7 +36,7 @@ async fn greeted(running: &Running) -> Peer {
 }
 
 /// Up to the 354.
-async fn in_data(running: &Running, sender: &str) -> Peer {
+pub(crate) async fn in_data(running: &Running, sender: &str) -> Peer {
     let mut peer = greeted(running).await;
     assert!(peer.ask(&format!("MAIL FROM:<{sender}>")).await.starts_with("250 "));
     assert!(peer.ask("RCPT TO:<ana@sync.example.test>").await.starts_with("250 "));
@@ -43,7 +44,7 @@ async fn in_data(running: &Running, sender: &str) -> Peer {
     peer
 }
 
-async fn stop(running: Running) {
+pub(crate) async fn stop(running: Running) {
     running.shutdown.cancel();
     running.task.await.unwrap();
 }
@@ -416,6 +417,11 @@ async fn s15_who_tries_to_relay_has_the_budget_of_those_who_try_out_addresses() 
     let (refused, last) = refused(&running, "u@other.example", expected).await;
     assert!((100..110).contains(&refused), "{refused}");
     assert_eq!(last, "421 4.7.0 Too many errors, closing");
+    let noted = running.recorder.noted_guesses.load(Ordering::Relaxed);
+    assert!(
+        noted <= refused && refused <= noted + 1,
+        "{noted} traces of {refused}: what is over is not noted"
+    );
     assert!(Peer::connect(running.address).await.reply().await.starts_with("421 4.7.0 "));
     stop(running).await;
 }
@@ -426,6 +432,11 @@ async fn s15_who_writes_to_addresses_that_are_off_has_a_budget_of_traces_and_is_
     let expected = "550 5.2.1 This address is no longer in use";
     let (refused, last) = refused(&running, "off@sync.example.test", expected).await;
     assert!((200..1000).contains(&refused), "{refused}");
+    let noted = running.recorder.noted_others.load(Ordering::Relaxed);
+    assert!(
+        noted <= refused && refused <= noted + 1,
+        "{noted} traces of {refused}: what is over is not noted"
+    );
     assert_eq!(last, "421 4.7.0 Too many errors, closing");
     in_data(&running, "a@client.example").await;
     stop(running).await;

@@ -107,6 +107,22 @@ fn m31_bare_newlines_are_550_and_honest_odd_lines_are_250() {
     }
 }
 
+/// The one sequence of the matrix that ends in a true end: what follows it is the client's own next command.
+#[test]
+fn m31_a_bare_cr_before_the_true_end_is_refused_there() {
+    for lead in leads() {
+        let stream = [OPENING, &lead, b"\r\r\n.\r\nNOOP\r\n"].concat();
+        for cut in [stream.len(), 1] {
+            let mut memory = Memory::new(&config(), TlsPolicy::Offered);
+            stream.chunks(cut).for_each(|piece| memory.send(piece));
+            let said = String::from_utf8(memory.said()).unwrap();
+            let last: Vec<&str> = said.lines().rev().take(2).collect();
+            assert!(last[0] == "250 2.0.0 Ok" && last[1].starts_with("550 5.6.0 "), "{last:?}");
+            assert_eq!(memory.recorder.messages.lock().unwrap().len(), 1);
+        }
+    }
+}
+
 /// The same on sockets: whole, and for short leads the ending octet by octet.
 async fn check_on_sockets(endings: &[(Vec<u8>, String)]) {
     let running = serve(&config(), TlsPolicy::Offered, Patience::default());

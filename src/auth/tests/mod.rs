@@ -3,6 +3,7 @@
 //! The signer shares nothing with the verifier: canonical forms are written out by hand.
 
 mod chains;
+mod huge;
 mod policies;
 mod signatures;
 

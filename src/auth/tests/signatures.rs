@@ -59,7 +59,7 @@ async fn h8_h9_a_pass_without_from_or_in_anothers_name_is_none() {
 }
 
 #[tokio::test]
-async fn h14_a_length_short_of_the_body_counts_for_nothing_and_one_of_all_of_it_counts() {
+async fn h14_m5_a_length_short_of_the_body_counts_for_nothing_and_one_of_all_of_it_counts() {
     let world = World::new().await;
     let signature = world.sign(&format!("d=good.test; l={}", BODY.len()), &["from"], FROM_GOOD, BODY);
     let whole = world.verify("ana@good.test", &format!("{signature}{FROM_GOOD}\r\n{BODY}")).await;
@@ -70,6 +70,10 @@ async fn h14_a_length_short_of_the_body_counts_for_nothing_and_one_of_all_of_it_
     let signature = world.sign("d=good.test; l=0", &["from"], FROM_GOOD, BODY);
     let none = world.verify("ana@good.test", &format!("{signature}{FROM_GOOD}\r\n{BODY}")).await;
     check(&none.dkim, AuthResult::Neutral, Some("l= leaves a part of the body unsigned"));
+    let signature = world.sign(&format!("d=good.test; l={}", BODY.len() + 1), &["from"], FROM_GOOD, BODY);
+    let beyond = world.verify("ana@good.test", &format!("{signature}{FROM_GOOD}\r\n{BODY}")).await;
+    assert_ne!(beyond.dkim[0].result, AuthResult::Pass, "more than there is: {:?}", beyond.dkim);
+    assert_eq!(beyond.alignment, Alignment::NotAligned);
 }
 
 #[tokio::test]
@@ -169,7 +173,7 @@ async fn r28_an_attached_original_is_proven_by_its_own_signature_alone() {
 }
 
 #[tokio::test]
-async fn m3_fields_that_no_aligned_signature_covers_are_named() {
+async fn m3_m4_fields_that_no_aligned_signature_covers_are_named() {
     let world = World::new().await;
     let head = "To: b@x.test\r\nSubject: One\r\nFrom: ana@good.test\r\n";
     let uncovered = async |names: &[&str], above: &str, client: [u8; 4]| {
@@ -182,6 +186,8 @@ async fn m3_fields_that_no_aligned_signature_covers_are_named() {
     assert_eq!(uncovered(&["from", "to"], "", stranger).await.unsigned, ["Subject"]);
     let replayed = uncovered(&["from", "to", "subject"], "Subject: Two\r\n", stranger).await;
     assert_eq!((replayed.unsigned.is_empty(), replayed.added), (true, vec!["Subject"]));
+    let answer_elsewhere = uncovered(&["from", "to", "subject"], "Reply-To: x@evil.test\r\n", stranger).await;
+    assert_eq!(answer_elsewhere.unsigned, ["Reply-To"]);
     let oversigned = uncovered(&["from", "from", "to", "subject", "subject"], "", stranger).await;
     assert_eq!(oversigned, Uncovered::default());
     // SPF proves the client: nobody stood in between.

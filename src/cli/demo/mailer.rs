@@ -357,7 +357,8 @@ mod tests {
     use crate::smtp::session::TlsPolicy;
     use crate::smtp::tls::Certificates;
     use crate::smtp::{
-        Body, Client, Envelope, ForwardPath, Handler, RecipientAnswer, Reply, Unserved, reply as replies,
+        Body, Client, Envelope, ForwardPath, Handler, Noting, RecipientAnswer, Reply, Unserved,
+        reply as replies,
     };
 
     #[track_caller]
@@ -408,6 +409,7 @@ mod tests {
             _: &Client,
             _: Option<&EmailAddress>,
             path: &ForwardPath,
+            _: Noting,
         ) -> RecipientAnswer {
             match path {
                 ForwardPath::Address(address) if address.as_str().starts_with("nobody@") => {
