@@ -18,6 +18,7 @@ mod facts;
 mod forget;
 pub mod import;
 mod keyring;
+mod line_seal;
 pub mod lines;
 mod load;
 mod mailbox;

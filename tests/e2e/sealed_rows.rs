@@ -248,7 +248,7 @@ fn visit(desk: &Desk) -> Vec<u8> {
 }
 
 /// All that is stored: the files of database and blobs, and what PostgreSQL says that it holds.
-async fn stored(folder: &Path) -> Vec<u8> {
+pub(crate) async fn stored(folder: &Path) -> Vec<u8> {
     let mut all = Vec::new();
     let files = files_below(&folder.join("data"));
     // The key file holds no words; without it the rest is of no use.
@@ -413,6 +413,23 @@ async fn a_sealed_value_that_was_moved_costs_one_message() {
     for row in [format!("delivery {}", ids[1]), format!("contact {}", desk.anna)] {
         assert!(said.contains(&row), "{row} in {said}");
     }
+    an_export_names_them(&app, &desk, &ids);
+}
+
+/// And holds the others.
+fn an_export_names_them(app: &TestApp, desk: &Desk, ids: &[String]) {
+    let (config, out) = (app.folder().join("syncmx.toml"), app.folder().join("export"));
+    let wanted = ["export", "--account", &desk.account, "--out", out.to_str().unwrap(), "--json"];
+    let mut export = program(&[&wanted[..], &["--config", config.to_str().unwrap()]].concat());
+    let exported = export.env("SYNCMX_STORE__SEAL_ROWS", "true").output().unwrap();
+    assert_eq!(exported.status.code(), Some(1), "{}", String::from_utf8_lossy(&exported.stderr));
+    let report: Value = serde_json::from_slice(&exported.stdout).unwrap();
+    assert_eq!((&report["problems"], &report["originals"]), (&4.into(), &1.into()), "{report}");
+    let manifest = std::fs::read_to_string(out.join("manifest.json")).unwrap();
+    for row in [&ids[1], &ids[2], &desk.anna] {
+        assert!(manifest.contains(row.as_str()), "{row} in {manifest}");
+    }
+    assert!(!manifest.contains(&format!("message_id {}", ids[0])), "{manifest}");
 }
 
 #[tokio::test]

@@ -12,7 +12,6 @@ use serde_json::{Value, json};
 use crate::app;
 use crate::cli::Failure;
 use crate::cli::transfer::reader::{Reader, Rows};
-use crate::cli::transfer::refuse_sealed;
 use crate::config::Config;
 use crate::id::AccountId;
 use crate::keys::Keys;
@@ -51,7 +50,6 @@ async fn import_into(
     reader: &Reader,
     account: AccountId,
 ) -> Result<Report, Failure> {
-    refuse_sealed(store)?;
     let export = reader.header.export_id;
     let standing = store.standing(account, export).await.map_err(unreachable)?;
     let notes = notes(config, keys, reader);
