@@ -285,7 +285,7 @@ fn postgres_url(folder: &Path) -> Option<String> {
 }
 
 /// What nobody but the test does.
-async fn change_by_hand(folder: &Path, text: &'static str) {
+pub(crate) async fn change_by_hand(folder: &Path, text: &'static str) {
     let changed = if let Some(url) = postgres_url(folder) {
         sqlx::query(text).execute(&mut postgres::connect(&url).await).await.unwrap().rows_affected()
     } else {
