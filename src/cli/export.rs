@@ -87,11 +87,11 @@ const CLEAR: &str = "Nothing in it is sealed, however the store is: whoever has 
 fn ended(problems: u64) -> Result<ExitCode, Failure> {
     match problems {
         0 => Ok(ExitCode::SUCCESS),
-        1 => {
-            Err(Failure::No("1 file could not be read: manifest.json names it, the rest is there".to_owned()))
-        }
+        1 => Err(Failure::No(
+            "1 file or row could not be read: manifest.json names it, the rest is there".to_owned(),
+        )),
         many => Err(Failure::No(format!(
-            "{many} files could not be read: manifest.json names them, the rest is there"
+            "{many} files or rows could not be read: manifest.json names them, the rest is there"
         ))),
     }
 }

@@ -38,7 +38,7 @@ pub struct Place(Vec<Value>);
 pub struct Lines {
     /// In order.
     pub lines: Vec<Written>,
-    /// Rows that do not open: why, and which. They are in no line.
+    /// Rows that do not open: which, and why. They are in no line, or empty in part where others refer to them.
     pub unread: Vec<String>,
     /// Where the next ones begin; none at the end.
     pub next: Option<Place>,
@@ -177,7 +177,7 @@ impl Snapshot {
         messages = those_that_open(messages, &mut unread, |message| {
             let id = message.message_id;
             let mut people = message.participants.iter_mut();
-            people.try_for_each(|person| line_seal::open_participant(person, id, &keys))
+            people.try_for_each(|person| line_seal::open_participant(person, id, &keys)).map(|()| None)
         })?;
         let lines = messages.into_iter().map(|line| Open::Message(Box::new(line)));
         Ok(Lines { lines: lines.map(Written::from).collect(), unread, next })
@@ -235,17 +235,21 @@ type Person = (Uuid, i64, String, Option<String>, String, Option<Uuid>, Option<U
 fn those_that_open<L: Line>(
     lines: Vec<L>,
     unread: &mut Vec<String>,
-    open: impl Fn(&mut L) -> Result<(), StoreError>,
+    open: impl Fn(&mut L) -> Result<Option<StoreError>, StoreError>,
 ) -> Result<Vec<L>, StoreError> {
     let mut opened = Vec::with_capacity(lines.len());
     for mut line in lines {
-        match open(&mut line) {
-            Ok(()) => opened.push(line),
-            Err(error @ StoreError::Damaged { .. }) => {
-                unread.push(format!("{} ({})", error.one_line(), name_of(&mut line)))
+        let (error, becomes, is_kept) = match open(&mut line) {
+            Ok(None) => {
+                opened.push(line);
+                continue;
             }
+            Ok(Some(error)) => (error, "is empty in part", true),
+            Err(error @ StoreError::Damaged { .. }) => (error, "is left out", false),
             Err(error) => return Err(error),
-        }
+        };
+        unread.push(format!("the row of {} {becomes}: {}", name_of(&mut line), error.one_line()));
+        opened.extend(Some(line).filter(|_| is_kept));
     }
     Ok(opened)
 }

@@ -74,29 +74,69 @@ pub(in crate::store) fn keys_of<L: Line>(set: &RowKeySet, account: AccountId) ->
     }
 }
 
-/// Shows a line as it was before it was sealed.
+/// Shows a line as it was before it was sealed. Where others refer to it, what does not open of it is empty, and the
+/// error is returned beside it: without the line the others could not be imported.
 ///
 /// # Errors
-/// [`StoreError::Damaged`] if this one does not open.
-pub(in crate::store) fn open<L: Line>(line: &mut L, keys: &RowKeys) -> Result<(), StoreError> {
-    let Some(table) = table_of::<L>().filter(|_| !keys.are_clear()) else { return Ok(()) };
+/// [`StoreError::Damaged`] if this one does not open, and nothing needs it.
+pub(in crate::store) fn open<L: Line>(
+    line: &mut L,
+    keys: &RowKeys,
+) -> Result<Option<StoreError>, StoreError> {
+    if keys.are_clear() {
+        return Ok(None);
+    }
+    if !PARENTS.contains(&L::TABLE) {
+        return try_open(line, keys, Damaged::Refused).map(|()| None);
+    }
+    let stored = line.clone();
+    match try_open(line, keys, Damaged::Refused) {
+        Err(error @ StoreError::Damaged { .. }) => {
+            *line = stored;
+            try_open(line, keys, Damaged::Empty).map(|()| Some(error))
+        }
+        opened => opened.map(|()| None),
+    }
+}
+
+/// What becomes of a value that does not open.
+#[derive(Clone, Copy, Debug)]
+enum Damaged {
+    Empty,
+    Refused,
+}
+
+impl Damaged {
+    fn or_empty<T: Default>(self, shown: Result<T, StoreError>) -> Result<T, StoreError> {
+        match (self, shown) {
+            (Self::Empty, Err(StoreError::Damaged { .. })) => Ok(T::default()),
+            (_, shown) => shown,
+        }
+    }
+}
+
+fn try_open<L: Line>(line: &mut L, keys: &RowKeys, damaged: Damaged) -> Result<(), StoreError> {
+    let Some(table) = table_of::<L>() else { return Ok(()) };
     let mut cells = line.cells();
     let bound = bound(table, &cells)?;
     for (column, said) in table.columns {
         match (said, cell(&mut cells, column)?) {
             (_, None) | (Said::NameKey, _) => {}
             (Said::Hidden, Some(Cell::Text(text))) => {
-                **text = keys.show(&qualified(table, column), &bound, std::mem::take(*text))?;
+                let shown = keys.show(&qualified(table, column), &bound, std::mem::take(*text));
+                **text = damaged.or_empty(shown)?;
             }
             (Said::Hidden, Some(Cell::Json(json))) => {
                 if let Json::Sealed(sealed) = &mut **json {
                     let name = qualified(table, column);
-                    let shown = keys.show(&name, &bound, std::mem::take(sealed))?;
-                    **json = Json::Clear(serde_json::from_str(&shown).map_err(|_| no_json(name))?);
+                    let shown = damaged.or_empty(keys.show(&name, &bound, std::mem::take(sealed)))?;
+                    // A list, where it may be empty.
+                    let shown = if shown.is_empty() { "[]" } else { &shown };
+                    **json = Json::Clear(serde_json::from_str(shown).map_err(|_| no_json(name))?);
                 }
             }
             (Said::Key(index) | Said::Looked(index), Some(Cell::Text(text))) => {
-                **text = keys.show_index(*index, std::mem::take(*text))?;
+                **text = damaged.or_empty(keys.show_index(*index, std::mem::take(*text)))?;
             }
             (Said::Octets(index), Some(Cell::Octets(octets))) => {
                 **octets = keys.show_octets(*index, std::mem::take(*octets))?;
@@ -209,4 +249,6 @@ fn no_json(name: String) -> StoreError {
     StoreError::Damaged { name, detail: "it is no JSON".to_owned() }
 }
 
+/// Rows of these are named by others.
+const PARENTS: [&str; 3] = ["contacts", "conversations", "users"];
 const UNKNOWN: StoreError = StoreError::Defect("a sealed column is none of its line");

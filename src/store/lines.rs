@@ -16,7 +16,9 @@ use crate::store::row_keys::is_sealed;
 use crate::store::statement::{Insert, Row, Statement};
 
 /// A row of an account.
-pub(in crate::store) trait Line: Serialize + DeserializeOwned + Fetched + Sync {
+pub(in crate::store) trait Line:
+    Clone + Serialize + DeserializeOwned + Fetched + Sync
+{
     /// Where it stands.
     const TABLE: &'static str;
     /// `SELECT … FROM table WHERE account_id = `.

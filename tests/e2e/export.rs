@@ -459,7 +459,10 @@ async fn a_damaged_message_is_named_and_the_rest_is_exported_and_imported() {
     let export = folder.path().join("account");
     let (code, report, said) = json(&copy, &["import", export.to_str().unwrap()]).await;
     assert_eq!((code, &report["messages"]), (0, &7.into()), "{said}");
-    assert!(report["notes"][0].as_str().unwrap().starts_with("1 messages could not be read"), "{report}");
+    assert!(
+        report["notes"][0].as_str().unwrap().starts_with("1 files or rows could not be read"),
+        "{report}"
+    );
     let new = desk.clone().at(&copy);
     assert_eq!(desk.timeline(&desk.anna).await, new.timeline(&desk.anna).await, "its text is in rows");
 }

@@ -118,7 +118,7 @@ async fn write_kind(
             write_line(folder, snapshot, &mut rows, kind, line, report).await?;
         }
         for why in page.unread {
-            folder.miss(&path, format!("a row is left out: {why}")).map_err(failed)?;
+            folder.miss(&path, why).map_err(failed)?;
         }
         after = page.next;
         if after.is_none() {

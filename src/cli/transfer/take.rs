@@ -225,7 +225,7 @@ fn notes(config: &Config, keys: &Keys, reader: &Reader) -> Vec<String> {
     let mut notes = Vec::new();
     if reader.problems > 0 {
         notes.push(format!(
-            "{} messages could not be read when it was exported: their content is not in it",
+            "{} files or rows could not be read when it was exported: manifest.json names them",
             reader.problems
         ));
     }
