@@ -46,6 +46,12 @@ impl Timestamp {
         self.civil().strftime("%a, %d %b %Y %H:%M:%S +0000").to_string()
     }
 
+    /// As people read it: `22 Nov 2026, 02:44 UTC`.
+    #[must_use]
+    pub fn to_words(self) -> String {
+        self.civil().strftime("%-d %b %Y, %H:%M UTC").to_string()
+    }
+
     /// Reads RFC 3339, as the API takes it.
     #[must_use]
     pub fn parse_rfc3339(text: &str) -> Option<Self> {

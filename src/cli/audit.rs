@@ -26,7 +26,7 @@ pub(super) enum AuditCommand {
         /// Before, RFC 3339.
         #[arg(long, value_name = "TIME")]
         until: Option<String>,
-        /// `token:<id>`, `operator` or `system`.
+        /// `token:<id>`, `user:<id>` (by a link that they were sent), `operator` or `system`.
         #[arg(long)]
         actor: Option<String>,
         #[command(flatten)]

@@ -22,7 +22,7 @@ pub(super) struct Arguments {
     /// The record of this contact, for people.
     #[arg(long, value_name = "ID")]
     contact: Option<ContactId>,
-    /// Without a contact, the whole account, for `syncmx import`; with one, the account that has it.
+    /// Without a contact, the whole account in clear, for `syncmx import`; with one, the account that has it.
     #[arg(long, value_name = "ID")]
     account: Option<AccountId>,
     /// The folder to make; `contact-ID` or `account-ID` otherwise. It must not be there, or be empty.
@@ -53,6 +53,9 @@ pub(super) async fn run(config: &Config, arguments: Arguments) -> Result<ExitCod
                 "problems": report.problems,
             });
             print(&shown, output);
+            if !output.is_json() {
+                output::line(CLEAR);
+            }
             ended(report.problems)
         }
         (None, None) => Err(Failure::Usage("--contact or --account is needed".to_owned())),
@@ -67,6 +70,9 @@ async fn of_contact(config: &Config, wanted: &Wanted<'_>, shown: Output) -> Resu
         "problems": report.problems,
     });
     print(&answer, shown);
+    if !shown.is_json() {
+        output::line(CLEAR);
+    }
     if !shown.is_json() && report.held > 0 {
         output::line(
             "Held mail that waits for this contact is on no record, and not in it: see `syncmx held list`.",
@@ -75,15 +81,17 @@ async fn of_contact(config: &Config, wanted: &Wanted<'_>, shown: Output) -> Resu
     ended(report.problems)
 }
 
+const CLEAR: &str = "Nothing in it is sealed, however the store is: whoever has the folder reads it. Erase it when it has served.";
+
 /// All is in it, or the manifest names what is not.
 fn ended(problems: u64) -> Result<ExitCode, Failure> {
     match problems {
         0 => Ok(ExitCode::SUCCESS),
-        1 => {
-            Err(Failure::No("1 file could not be read: manifest.json names it, the rest is there".to_owned()))
-        }
+        1 => Err(Failure::No(
+            "1 file or row could not be read: manifest.json names it, the rest is there".to_owned(),
+        )),
         many => Err(Failure::No(format!(
-            "{many} files could not be read: manifest.json names them, the rest is there"
+            "{many} files or rows could not be read: manifest.json names them, the rest is there"
         ))),
     }
 }

@@ -11,9 +11,11 @@ mod extract;
 mod idempotency;
 mod openapi;
 mod ops;
+mod page;
 mod problem;
 mod rate;
 mod serve;
+mod undo;
 
 use std::ops::Deref;
 use std::sync::Arc;
@@ -98,6 +100,7 @@ pub fn router(state: AppState) -> Router {
     let (api, _) = api(Some(&app)).split_for_parts();
     api.route("/api/v1/openapi.json", get(ops::openapi_json))
         .route("/confirm/{token}", get(confirm::show).post(confirm::confirm))
+        .route("/undo/{token}", get(undo::show).post(undo::undo))
         .route("/healthz", get(ops::healthz))
         .route("/readyz", get(ops::readyz))
         .route("/metrics", get(ops::metrics))

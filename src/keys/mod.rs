@@ -242,6 +242,13 @@ impl Keys {
         self.tag(b"syncmx confirmation 1\0", &parts)
     }
 
+    /// What a link that takes a mail back proves its origin with (R70a).
+    #[must_use]
+    pub fn undo_tag(&self, account: Uuid, message: Uuid, user: Uuid) -> [u8; 16] {
+        let parts = [account.as_bytes().as_slice(), message.as_bytes(), user.as_bytes()];
+        self.tag(b"syncmx undo 1\0", &parts)
+    }
+
     /// The value of our loop header for an account's mail: tells the operator whose it is, and nobody else.
     #[must_use]
     pub fn loop_mark(&self, account: Uuid) -> String {

@@ -1,7 +1,7 @@
 //! Notices of our own: that held mail waits, that an address is to be confirmed (R12). Pure.
 //!
-//! Promises that a notice says nothing of any mail but how many wait and why, and that it says it is a machine's
-//! (RFC 3834), so that nothing answers it.
+//! Promises that a notice says nothing of held mail but how much waits and why, of filed mail nothing but when and with
+//! whom (R70a), and that it says it is a machine's (RFC 3834), so that nothing answers it.
 
 use crate::address::EmailAddress;
 use crate::outbox::compose::{Header, plain_text};
@@ -23,7 +23,7 @@ pub(super) struct Frame<'a> {
     pub(super) public_url: &'a str,
 }
 
-/// How much waits for a user.
+/// How much waits for a user, and what of theirs was filed.
 pub(super) fn digest(frame: &Frame<'_>, facts: &DigestFacts) -> Vec<u8> {
     let count: u64 = facts.waiting.iter().map(|(_, count)| count).sum();
     let reasons: String =
@@ -31,11 +31,34 @@ pub(super) fn digest(frame: &Frame<'_>, facts: &DigestFacts) -> Vec<u8> {
     let (verb, noun) = if count == 1 { ("waits", "mail") } else { ("wait", "mails") };
     let text = format!(
         "Hello {},\n\n{count} {noun} {verb} for your decision at {}:\n\n{reasons}\n\
-         Nothing of what is held is in this message. It comes once a day at most.\n",
-        facts.user_name, facts.account_name
+         Nothing of what is held is in this message. It comes once a day at most.\n{}",
+        facts.user_name,
+        facts.account_name,
+        filed(frame, facts)
     );
     let subject = format!("{count} {noun} {verb} for your decision");
     frame.letter(&facts.account_name, &facts.user_name, &facts.to, &subject, &text)
+}
+
+/// R70a: each with the link that takes it back.
+fn filed(frame: &Frame<'_>, facts: &DigestFacts) -> String {
+    if facts.filed.is_empty() {
+        return String::new();
+    }
+    let mut text =
+        "\nOn the record since the last time. What does not belong there can be taken back for 30 days:\n"
+            .to_owned();
+    for mail in &facts.filed {
+        let preposition = if mail.is_outbound { "to" } else { "from" };
+        let name: String =
+            mail.contact_name.chars().filter(|c| !c.is_control()).take(NAME_MAX_CHARS).collect();
+        let (at, url, token) = (mail.received_at.to_words(), frame.public_url, &mail.token);
+        text.push_str(&format!("\n  {at}, {preposition} {name}\n  {url}/undo/{token}\n"));
+    }
+    if facts.is_more_filed {
+        text.push_str("\n  … and older ones, on the timelines.\n");
+    }
+    text
 }
 
 /// R12: a link that proves an address.
@@ -87,10 +110,15 @@ fn words(reason: &str) -> String {
     reason.replace('_', " ")
 }
 
+/// Of a contact, in a line.
+const NAME_MAX_CHARS: usize = 80;
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::id::{AccountId, MessageId, UserId};
     use crate::message::{self, Kind};
+    use crate::store::Undoable;
 
     fn address(text: &str) -> EmailAddress {
         EmailAddress::parse(text).expect("an address")
@@ -111,6 +139,8 @@ mod tests {
             user_name: "Lena".to_owned(),
             to: address("lena@praxis.test"),
             waiting: vec![("new_identity".to_owned(), 1), ("third_party".to_owned(), 2)],
+            filed: Vec::new(),
+            is_more_filed: false,
         };
         let letter = digest(&frame, &facts);
         let email = message::parse(&letter).expect("a message");
@@ -122,6 +152,29 @@ mod tests {
             email.text
         );
         assert!(!email.text.contains("http"), "there is no page to go to: {}", email.text);
+        let id = uuid::Uuid::nil();
+        let mail = |is_outbound| Undoable {
+            account: AccountId::from_uuid(id),
+            message: MessageId::from_uuid(id),
+            user: UserId::from_uuid(id),
+            contact_name: format!("Ana\r\nhttps://elsewhere.test/{}", "x".repeat(NAME_MAX_CHARS)),
+            is_outbound,
+            received_at: frame.now,
+            token: "0a".to_owned(),
+        };
+        let facts = DigestFacts { filed: vec![mail(true), mail(false)], is_more_filed: true, ..facts };
+        let letter = digest(&frame, &facts);
+        let text = message::parse(&letter).expect("a message").text;
+        // R70a. A name makes no line of its own.
+        let name: String =
+            "Anahttps://elsewhere.test/".chars().chain(std::iter::repeat('x')).take(NAME_MAX_CHARS).collect();
+        for line in [
+            &format!("to {name}\n  https://mail.praxis.test/undo/0a\n"),
+            &format!("from {name}\n"),
+            "older ones",
+        ] {
+            assert!(text.replace("\r\n", "\n").contains(line), "{line} in {text}");
+        }
         let letter = confirmation(&frame, "Praxis", "Lena", &facts.to, "0f");
         let email = message::parse(&letter).expect("a message");
         assert!(email.text.contains("https://mail.praxis.test/confirm/0f"), "{}", email.text);

@@ -14,7 +14,7 @@ use serde_json::Value;
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use crate::id::{AccountId, TokenId};
+use crate::id::{AccountId, TokenId, UserId};
 use crate::store::engine::{Connection, query_as};
 use crate::store::queries::One;
 use crate::store::statement::{Statement, insert, row, select};
@@ -32,6 +32,8 @@ pub enum Actor {
     System,
     /// Whoever holds this token.
     Token(TokenId),
+    /// Whoever has the link that this user was sent.
+    User(UserId),
 }
 
 impl fmt::Display for Actor {
@@ -40,6 +42,7 @@ impl fmt::Display for Actor {
             Self::Operator => f.write_str("operator"),
             Self::System => f.write_str("system"),
             Self::Token(token) => write!(f, "token:{token}"),
+            Self::User(user) => write!(f, "user:{user}"),
         }
     }
 }

@@ -1,13 +1,15 @@
 //! Everything of one account, read at one point in time: for an export that another copy imports.
 //!
 //! Promises that what is read fits together whatever is filed or erased meanwhile, and that a page or one message is
-//! in memory at a time. Rows come as lines (see `lines`); the content of a message is opened on its own.
+//! in memory at a time. Rows come as lines (see `lines`), opened where they are sealed; the content of a message is opened
+//! on its own.
 
 use serde::Serialize;
 use uuid::Uuid;
 
 use crate::id::AccountId;
 use crate::store::engine::{Builder, Transaction, Value, query_as, query_scalar};
+use crate::store::line_seal::{self, Cell};
 use crate::store::lines::{
     AccountLine, AuditLine, ConfirmationLine, ContactLine, ContentFile, ConversationLine, DailyFilingLine,
     DeliveryAddressLine, DeliveryLine, EventLine, HeldLine, Kind, Line, MarkLine, MessageLine, Participant,
@@ -15,6 +17,7 @@ use crate::store::lines::{
     UserLine, WebhookDeliveryLine, WebhookLine,
 };
 use crate::store::read::Content;
+use crate::store::row_keyring::RowKeySet;
 use crate::store::{Store, StoreError};
 
 /// An account at one point in time.
@@ -23,6 +26,7 @@ pub struct Snapshot {
     store: Store,
     account: AccountId,
     reader: Transaction,
+    keys: RowKeySet,
 }
 
 /// Where a list of lines goes on.
@@ -34,6 +38,8 @@ pub struct Place(Vec<Value>);
 pub struct Lines {
     /// In order.
     pub lines: Vec<Written>,
+    /// Rows that do not open: which, and why. They are in no line, or empty in part where others refer to them.
+    pub unread: Vec<String>,
     /// Where the next ones begin; none at the end.
     pub next: Option<Place>,
 }
@@ -65,8 +71,12 @@ impl Store {
             .bind(account.uuid())
             .fetch_optional(&mut *reader)
             .await?;
-        let snapshot = Snapshot { store: self.clone(), account, reader };
-        Ok(found.filter(|_| account != AccountId::OPERATOR).map(|_| snapshot))
+        if found.is_none() || account == AccountId::OPERATOR {
+            return Ok(None);
+        }
+        // As it stands now: a key may be made anew meanwhile.
+        let keys = self.inner.rows.of_all(&mut reader, [account, AccountId::OPERATOR]).await?;
+        Ok(Some(Snapshot { store: self.clone(), account, reader, keys }))
     }
 }
 
@@ -138,28 +148,22 @@ impl Snapshot {
     }
 
     async fn plain<L: Line>(&mut self, after: Option<Place>) -> Result<Lines, StoreError> {
-        let (lines, next) = self.page::<L>(after, PAGE).await?;
+        let Page { lines, unread, next } = self.page::<L>(after, PAGE).await?;
         let lines = lines.iter().map(|line| Ok(Open::Done(json(line)?))).map(|line| line.map(Written::from));
-        Ok(Lines { lines: lines.collect::<Result<_, StoreError>>()?, next })
+        Ok(Lines { lines: lines.collect::<Result<_, StoreError>>()?, unread, next })
     }
 
     async fn held(&mut self, after: Option<Place>) -> Result<Lines, StoreError> {
-        let (lines, next) = self.page::<HeldLine>(after, PAGE).await?;
+        let Page { lines, unread, next } = self.page::<HeldLine>(after, PAGE).await?;
         let lines = lines.into_iter().map(|line| Open::Held(Box::new(line)));
-        Ok(Lines { lines: lines.map(Written::from).collect(), next })
+        Ok(Lines { lines: lines.map(Written::from).collect(), unread, next })
     }
 
     async fn messages(&mut self, after: Option<Place>) -> Result<Lines, StoreError> {
         let limit = self.messages_at_once(after.as_ref()).await?;
-        let (mut messages, next) = self.page::<MessageLine>(after, limit).await?;
-        type Person = (Uuid, i64, String, Option<String>, String, Option<Uuid>, Option<Uuid>);
-        let mut sql = Builder::new(
-            "SELECT message_id, position, role, name, email, contact_id, user_id FROM participants WHERE account_id = ",
-        );
-        sql.push_bind(self.account.uuid()).push(" AND message_id IN (");
-        sql.push_list(messages.iter().map(|message| message.message_id).chain([Uuid::nil()]));
-        sql.push(") ORDER BY message_id, position");
-        let people: Vec<Person> = sql.build().fetch_all(&mut *self.reader).await?;
+        let Page { lines: mut messages, mut unread, next } = self.page::<MessageLine>(after, limit).await?;
+        let keys = self.keys.of(self.account)?;
+        let people = self.people(&messages).await?;
         for (message_id, position, role, name, email, contact_id, user_id) in people {
             if let Some(message) = messages.iter_mut().find(|message| message.message_id == message_id) {
                 let person = Participant { position, role, name, email, contact_id, user_id };
@@ -170,8 +174,23 @@ impl Snapshot {
         for message in messages.iter_mut().filter(|message| message.text.is_empty()) {
             message.text.clone_from(&message.new_text);
         }
+        messages = those_that_open(messages, &mut unread, |message| {
+            let id = message.message_id;
+            let mut people = message.participants.iter_mut();
+            people.try_for_each(|person| line_seal::open_participant(person, id, &keys)).map(|()| None)
+        })?;
         let lines = messages.into_iter().map(|line| Open::Message(Box::new(line)));
-        Ok(Lines { lines: lines.map(Written::from).collect(), next })
+        Ok(Lines { lines: lines.map(Written::from).collect(), unread, next })
+    }
+
+    async fn people(&mut self, messages: &[MessageLine]) -> Result<Vec<Person>, StoreError> {
+        let mut sql = Builder::new(
+            "SELECT message_id, position, role, name, email, contact_id, user_id FROM participants WHERE account_id = ",
+        );
+        sql.push_bind(self.account.uuid()).push(" AND message_id IN (");
+        sql.push_list(messages.iter().map(|message| message.message_id).chain([Uuid::nil()]));
+        sql.push(") ORDER BY message_id, position");
+        Ok(sql.build().fetch_all(&mut *self.reader).await?)
     }
 
     /// Their texts may be large: so many that they stay within the budget, and at least one.
@@ -186,21 +205,62 @@ impl Snapshot {
         Ok(that_fit(&sizes))
     }
 
-    async fn page<L: Line>(
-        &mut self,
-        after: Option<Place>,
-        limit: usize,
-    ) -> Result<(Vec<L>, Option<Place>), StoreError> {
+    async fn page<L: Line>(&mut self, after: Option<Place>, limit: usize) -> Result<Page<L>, StoreError> {
         let mut sql = Builder::new(L::SELECT);
         sql.push_bind(self.account.uuid());
         if let Some(Place(values)) = after {
             sql.push(format_args!(" AND ({}) > (", L::KEY)).push_list(values).push(")");
         }
         sql.push(format_args!(" ORDER BY {} LIMIT {limit}", L::KEY));
-        let lines: Vec<L> = sql.build().fetch_all(&mut *self.reader).await?;
-        let next = lines.last().filter(|_| lines.len() == limit).map(|last| Place(last.key()));
-        Ok((lines, next))
+        let stored: Vec<L> = sql.build().fetch_all(&mut *self.reader).await?;
+        // By what is stored they are in order.
+        let next = stored.last().filter(|_| stored.len() == limit).map(|last| Place(last.key()));
+        let keys = line_seal::keys_of::<L>(&self.keys, self.account)?;
+        let mut unread = Vec::new();
+        let lines = those_that_open(stored, &mut unread, |line| line_seal::open(line, &keys))?;
+        Ok(Page { lines, unread, next })
     }
+}
+
+/// Lines as the database has them, opened.
+struct Page<L> {
+    lines: Vec<L>,
+    unread: Vec<String>,
+    next: Option<Place>,
+}
+
+type Person = (Uuid, i64, String, Option<String>, String, Option<Uuid>, Option<Uuid>);
+
+/// One that does not open costs itself alone.
+fn those_that_open<L: Line>(
+    lines: Vec<L>,
+    unread: &mut Vec<String>,
+    open: impl Fn(&mut L) -> Result<Option<StoreError>, StoreError>,
+) -> Result<Vec<L>, StoreError> {
+    let mut opened = Vec::with_capacity(lines.len());
+    for mut line in lines {
+        let (error, becomes, is_kept) = match open(&mut line) {
+            Ok(None) => {
+                opened.push(line);
+                continue;
+            }
+            Ok(Some(error)) => (error, "is empty in part", true),
+            Err(error @ StoreError::Damaged { .. }) => (error, "is left out", false),
+            Err(error) => return Err(error),
+        };
+        unread.push(format!("the row of {} {becomes}: {}", name_of(&mut line), error.one_line()));
+        opened.extend(Some(line).filter(|_| is_kept));
+    }
+    Ok(opened)
+}
+
+/// By its ids; nothing of what it says.
+fn name_of(line: &mut impl Line) -> String {
+    let ids = line.cells().into_iter().filter_map(|(column, cell)| match cell {
+        Some(Cell::Id(id)) => Some(format!("{column} {id}")),
+        Some(Cell::Json(_) | Cell::Octets(_) | Cell::Text(_)) | None => None,
+    });
+    ids.take(1).collect()
 }
 
 impl Written {

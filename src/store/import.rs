@@ -1,4 +1,5 @@
-//! An account that another copy has exported, written here: the same ids, content sealed with keys of our own.
+//! An account that another copy has exported, written here: the same ids, content sealed with keys of our own, and rows
+//! where ours are sealed.
 //!
 //! Promises that a row which is there already stays as it is, so that an import which was interrupted is finished by
 //! running it again, even beside one that is still at work, and nothing is there twice; that what was erased here does
@@ -21,14 +22,16 @@ use crate::store::audit::{self, Act, Actor, ChainCheck};
 use crate::store::blobs::BlobName;
 use crate::store::directory::{Change, DirectoryError, merge_settings};
 use crate::store::engine::{self, Builder, Connection, Fault, Transaction, query, query_as, query_scalar};
+use crate::store::line_seal;
 use crate::store::lines::{
     AccountLine, AuditLine, ConfirmationLine, ContactLine, ContentFile, ConversationLine, DIRECTIONS,
-    DailyFilingLine, DeliveryAddressLine, DeliveryLine, EventLine, HeldLine, Hex, KINDS, Kind, Line,
+    DailyFilingLine, DeliveryAddressLine, DeliveryLine, EventLine, HeldLine, Hex, Json, KINDS, Kind, Line,
     MarkLine, MessageLine, ROLES, RelayDigestLine, RelayJobLine, SENDERS, SignerLine, SyncAddressLine,
     ThreadIdLine, TombstoneLine, UserEmailLine, UserLine, WebhookDeliveryLine, WebhookLine, word,
 };
 use crate::store::queries::{self, Hash16, MESSAGES, TOMBSTONES};
 use crate::store::row_keyring::RowKeySet;
+use crate::store::row_keys::Index;
 use crate::store::rows::{HeldRow, MessageRow, ParticipantRow, Rows};
 use crate::store::seal::{KeyNumber, SealError};
 use crate::store::statement::{Insert, insert, select};
@@ -200,7 +203,8 @@ impl Inspector {
 
     fn look_at_account(&mut self, line: &str) -> Result<(), String> {
         let account: AccountLine = self.parse(line)?;
-        let settings = account.settings.0.as_object().ok_or("settings are no object")?;
+        let settings =
+            account.settings.value().and_then(JsonValue::as_object).ok_or("settings are no object")?;
         merge_settings(&serde_json::Map::new(), settings).map_err(|error| format!("settings: {error}"))?;
         self.accounts += 1;
         Ok(())
@@ -292,11 +296,14 @@ impl Store {
             })
             .collect();
         if !parts.is_empty() {
+            let keys = self.operator_row_keys();
+            let index = |part| keys.index(Index::SyncAddress, part);
+            let parts = parts.into_iter().map(index).collect::<Result<Vec<_>, _>>()?;
             let mut sql = Builder::new("SELECT local_part FROM sync_addresses WHERE account_id <> ");
             sql.push_bind(account.uuid()).push(" AND local_part IN (").push_list(parts).push(")");
             let found: Option<(String,)> = sql.build().fetch_optional(self.reader()).await?;
             if let Some((part,)) = found {
-                return Ok(Some(Claim::LocalPart(part)));
+                return Ok(Some(Claim::LocalPart(keys.show_index(Index::SyncAddress, part)?)));
             }
         }
         if !ids.is_empty() {
@@ -450,12 +457,23 @@ impl Importer {
         self.insert(self.parsed::<L>(lines)?).await
     }
 
-    async fn insert<L: Insert>(&self, rows: Vec<L>) -> Result<Taken, ImportError> {
+    async fn insert<L: Line + Insert>(&self, mut rows: Vec<L>) -> Result<Taken, ImportError> {
         let taken = rows.len() as u64;
         let mut transaction = self.begin().await?;
+        self.seal(&mut transaction, &mut rows).await?;
         insert(&mut transaction, rows).await.map_err(refused)?;
         commit(transaction).await?;
         Ok(Taken { taken, ..Taken::default() })
+    }
+
+    /// Lines as this store is to hold them. The keys are those of now: emptying an account makes another one.
+    async fn seal<L: Line>(&self, connection: &mut Connection, rows: &mut [L]) -> Result<(), StoreError> {
+        let keys = line_seal::keys_of::<L>(&self.row_keys(connection).await?, self.account)?;
+        rows.iter_mut().try_for_each(|row| line_seal::seal(row, &keys))
+    }
+
+    async fn row_keys(&self, connection: &mut Connection) -> Result<RowKeySet, StoreError> {
+        self.store.inner.rows.of_all(connection, [self.account, AccountId::OPERATOR]).await
     }
 
     /// Hashes under another key would never be found.
@@ -469,7 +487,9 @@ impl Importer {
     /// The account with a key of our own; its trail goes on with this import.
     async fn account(&self, lines: &[Incoming]) -> Result<Taken, ImportError> {
         let mut transaction = self.begin().await?;
-        for AccountLine { account_id, name, settings, created_at } in self.parsed(lines)? {
+        let mut accounts: Vec<AccountLine> = self.parsed(lines)?;
+        self.seal(&mut transaction, &mut accounts).await?;
+        for AccountLine { account_id, name, settings, created_at } in accounts {
             let key = self.store.vault().new_account_key(self.account).map_err(StoreError::from)?;
             query(
                 "INSERT INTO accounts (account_id, name, settings, wrapped_key, created_at) VALUES ($1, $2, $3, $4, $5)",
@@ -477,11 +497,13 @@ impl Importer {
             .bind(account_id)
             .bind(name)
             .bind(settings)
-            .bind(key)
+            .bind(key.clone())
             .bind(created_at)
             .execute(&mut *transaction)
             .await
             .map_err(refused)?;
+            let rows = self.store.inner.rows.clone();
+            rows.give_key(&mut transaction, self.account, key, Timestamp::now()).await?;
         }
         query(
             "INSERT INTO audit_heads (account_id, seq, hash) SELECT account_id, seq, hash FROM audit
@@ -526,7 +548,8 @@ impl Importer {
         }
         // Another import of the same was faster.
         let unused = copies.into_values().filter_map(|copy| copy.place.blob()).collect();
-        rows.write(&mut transaction, &RowKeySet::Clear).await.map_err(refused)?;
+        let keys = self.row_keys(&mut transaction).await?;
+        rows.write(&mut transaction, &keys).await.map_err(refused)?;
         commit(transaction).await?;
         self.store.inner.blobs.remove(unused).await;
         Ok(Taken { taken, known: offered - taken, left_out: 0 })
@@ -539,10 +562,17 @@ impl Importer {
         messages: &mut Vec<MessageLine>,
     ) -> Result<(), ImportError> {
         let account = self.account.uuid();
-        let keys = messages
-            .iter()
-            .map(|message| queries::Text(account, message.message_id_header.clone()))
-            .collect();
+        let rows = self.row_keys(connection).await?.of(self.account)?;
+        // As the store has them.
+        let stored = |message: &MessageLine| -> Result<(String, Vec<u8>), StoreError> {
+            let header = rows.index(Index::MessageId, message.message_id_header.as_str())?;
+            Ok((header, rows.index_octets(Index::Digest, &message.digest.0)?))
+        };
+        let mut names = HashMap::with_capacity(messages.len());
+        for message in messages.iter() {
+            names.insert(message.message_id, stored(message)?);
+        }
+        let keys = names.values().map(|(header, _)| queries::Text(account, header.clone())).collect();
         type Found = (Uuid, String, Uuid, Vec<u8>, Uuid);
         let found: Vec<Found> = select(connection, &MESSAGES, keys).await.map_err(StoreError::from)?;
         let mut ids: HashSet<Uuid> = found.iter().map(|(_, _, id, ..)| *id).collect();
@@ -558,7 +588,7 @@ impl Importer {
         messages.retain(|message| {
             !erased.iter().any(|(_, erased)| *erased == hash(message))
                 && ids.insert(message.message_id)
-                && same.insert((message.message_id_header.clone(), message.digest.0.clone()))
+                && names.get(&message.message_id).is_some_and(|name| same.insert(name.clone()))
         });
         Ok(())
     }
@@ -593,7 +623,8 @@ impl Importer {
                 new.held.push(row);
             }
         }
-        new.write(&mut transaction, &RowKeySet::Clear).await.map_err(refused)?;
+        let keys = self.row_keys(&mut transaction).await?;
+        new.write(&mut transaction, &keys).await.map_err(refused)?;
         commit(transaction).await?;
         self.store.inner.blobs.remove(unused).await;
         Ok(counts)
@@ -618,10 +649,11 @@ impl Importer {
 
     /// Where the old hashes of addresses mean nothing, those that a trace shows are hashed anew.
     async fn deliveries(&self, lines: &[Incoming]) -> Result<Taken, ImportError> {
-        let deliveries: Vec<DeliveryLine> = self.parsed(lines)?;
+        let mut deliveries: Vec<DeliveryLine> = self.parsed(lines)?;
         let addresses = if self.same_hash_key { Vec::new() } else { self.addresses_of(&deliveries) };
         let taken = deliveries.len() as u64;
         let mut transaction = self.begin().await?;
+        self.seal(&mut transaction, &mut deliveries).await?;
         insert(&mut transaction, deliveries).await.map_err(refused)?;
         insert(&mut transaction, addresses).await.map_err(refused)?;
         commit(transaction).await?;
@@ -773,14 +805,14 @@ fn add_message(rows: &mut Rows, message: MessageLine, copy: Option<&SealedCopy>)
         text: if message.text == message.new_text { Text::default() } else { message.text.into() },
         new_text: message.new_text.into(),
         has_html: message.has_html,
-        flags: message.flags.0.to_string(),
-        attachments: message.attachments.0.to_string(),
+        flags: message.flags.into_text(),
+        attachments: message.attachments.into_text(),
         digest: message.digest.0,
         size_bytes: message.size_bytes,
         content_key: copy.map(|copy| copy.content_key.clone()),
         raw,
         blob,
-        meeting: message.meeting.map(|meeting| meeting.0.to_string()),
+        meeting: message.meeting.map(Json::into_text),
     });
     Ok(())
 }
@@ -796,7 +828,7 @@ fn held_row(held: HeldLine, copy: &SealedCopy) -> Result<HeldRow, ImportError> {
         user_id: held.user_id,
         contact_id: held.contact_id,
         expires_at: held.expires_at,
-        headers: held.headers.0.to_string(),
+        headers: held.headers.into_text(),
         size_bytes: held.size_bytes,
         content_key: copy.content_key.clone(),
         raw,

@@ -2,7 +2,8 @@
 //! names. What a line says is checked where it is read: a key too many, one too few, a word that no column takes.
 //!
 //! Promises that a line which was written is read back to the same row, on either engine. This is the one place that
-//! knows which rows an account consists of; what is left out, and why, stands at [`Kind`].
+//! knows which rows an account consists of; what is left out, and why, stands at [`Kind`]. Lines are clear: where rows
+//! are sealed, they are opened and sealed on the way (`line_seal`).
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -10,10 +11,16 @@ use sqlx::{Database, Decode, Type};
 use uuid::Uuid;
 
 use crate::store::engine::{Fetched, Kind as ValueKind, Nullable, Value};
+use crate::store::line_seal::{Cell, Field};
+use crate::store::row_keys::is_sealed;
 use crate::store::statement::{Insert, Row, Statement};
 
 /// A row of an account.
-pub(in crate::store) trait Line: Serialize + DeserializeOwned + Fetched + Sync {
+pub(in crate::store) trait Line:
+    Clone + Serialize + DeserializeOwned + Fetched + Sync
+{
+    /// Where it stands.
+    const TABLE: &'static str;
     /// `SELECT … FROM table WHERE account_id = `.
     const SELECT: &'static str;
     /// The columns that, behind the account, name a row: in this order lines are written.
@@ -29,6 +36,9 @@ pub(in crate::store) trait Line: Serialize + DeserializeOwned + Fetched + Sync {
     fn worded(&self) -> Vec<(&'static str, &str, &'static [&'static str])> {
         Vec::new()
     }
+
+    /// The columns that may be sealed, and the id that they are bound to; none where nothing stands.
+    fn cells(&mut self) -> Vec<(&'static str, Option<Cell<'_>>)>;
 }
 
 /// Octets, in hexadecimal digits.
@@ -36,9 +46,42 @@ pub(in crate::store) trait Line: Serialize + DeserializeOwned + Fetched + Sync {
 pub(in crate::store) struct Hex(pub(in crate::store) Vec<u8>);
 
 /// A column that holds JSON as text.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(transparent)]
-pub(in crate::store) struct Json(pub(in crate::store) serde_json::Value);
+#[derive(Clone, Debug, PartialEq)]
+pub(in crate::store) enum Json {
+    Clear(serde_json::Value),
+    /// As it is stored; a line never says it.
+    Sealed(String),
+}
+
+impl Json {
+    /// As the column holds it.
+    pub(in crate::store) fn into_text(self) -> String {
+        match self {
+            Self::Clear(value) => value.to_string(),
+            Self::Sealed(text) => text,
+        }
+    }
+
+    /// None where it is sealed.
+    pub(in crate::store) const fn value(&self) -> Option<&serde_json::Value> {
+        match self {
+            Self::Clear(value) => Some(value),
+            Self::Sealed(_) => None,
+        }
+    }
+}
+
+impl Serialize for Json {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.value().ok_or_else(|| serde::ser::Error::custom("it is sealed"))?.serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for Json {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        serde_json::Value::deserialize(deserializer).map(Self::Clear)
+    }
+}
 
 impl Serialize for Hex {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
@@ -107,7 +150,9 @@ where
     String: Decode<'r, DB>,
 {
     fn decode(value: DB::ValueRef<'r>) -> Result<Self, sqlx::error::BoxDynError> {
-        Ok(Self(serde_json::from_str(&String::decode(value)?)?))
+        let text = String::decode(value)?;
+        // No JSON begins as a seal does.
+        if is_sealed(&text) { Ok(Self::Sealed(text)) } else { Ok(Self::Clear(serde_json::from_str(&text)?)) }
     }
 }
 
@@ -118,13 +163,17 @@ impl From<Hex> for Value {
 }
 
 impl From<Json> for Value {
-    fn from(Json(value): Json) -> Self {
-        value.to_string().into()
+    fn from(json: Json) -> Self {
+        json.into_text().into()
     }
 }
 
 impl Nullable for Json {
     const KIND: ValueKind = ValueKind::Text;
+}
+
+macro_rules! cells {
+    ($line:ident, $($field:ident),*) => { vec![$((stringify!($field), $line.$field.cell())),*] };
 }
 
 /// A line whose fields are the columns of a table behind `account_id`. A row that is there already stays as it is.
@@ -141,6 +190,7 @@ macro_rules! line {
         }
 
         impl Line for $name {
+            const TABLE: &'static str = $table;
             const SELECT: &'static str = concat!(
                 "SELECT account_id", $(", ", stringify!($field),)+ " FROM ", $table, " WHERE account_id = "
             );
@@ -156,6 +206,10 @@ macro_rules! line {
 
             fn worded(&self) -> Vec<(&'static str, &str, &'static [&'static str])> {
                 vec![$((stringify!($worded), self.$worded.as_str(), $words)),*]
+            }
+
+            fn cells(&mut self) -> Vec<(&'static str, Option<Cell<'_>>)> {
+                cells!(self, $($field),+)
             }
         }
 
@@ -191,6 +245,7 @@ pub(in crate::store) struct AccountLine {
 }
 
 impl Line for AccountLine {
+    const TABLE: &'static str = "accounts";
     const SELECT: &'static str =
         "SELECT account_id, name, settings, created_at FROM accounts WHERE account_id = ";
     const KEY: &'static str = "account_id";
@@ -201,6 +256,10 @@ impl Line for AccountLine {
 
     fn account(&self) -> Uuid {
         self.account_id
+    }
+
+    fn cells(&mut self) -> Vec<(&'static str, Option<Cell<'_>>)> {
+        cells!(self, account_id, name, settings)
     }
 }
 
@@ -364,6 +423,7 @@ impl MessageLine {
 }
 
 impl Line for MessageLine {
+    const TABLE: &'static str = "messages";
     const SELECT: &'static str = "SELECT account_id, message_id, conversation_id, contact_id, user_id, direction, kind, sender, subject,
          sent_at, received_at, message_id_header, in_reply_to, text, new_text, has_html, flags, attachments, digest,
          size_bytes, meeting FROM messages WHERE account_id = ";
@@ -385,6 +445,21 @@ impl Line for MessageLine {
         ];
         let roles = self.participants.iter().map(|person| ("role", person.role.as_str(), ROLES));
         own.into_iter().chain(roles).collect()
+    }
+
+    fn cells(&mut self) -> Vec<(&'static str, Option<Cell<'_>>)> {
+        cells!(
+            self,
+            message_id,
+            subject,
+            text,
+            new_text,
+            attachments,
+            meeting,
+            message_id_header,
+            in_reply_to,
+            digest
+        )
     }
 }
 
@@ -419,6 +494,7 @@ pub(in crate::store) struct HeldLine {
 }
 
 impl Line for HeldLine {
+    const TABLE: &'static str = "held";
     const SELECT: &'static str = "SELECT account_id, delivery_id, at, reason, why, user_id, contact_id, expires_at, headers, size_bytes,
          message_id_header, digest FROM held WHERE account_id = ";
     const KEY: &'static str = "delivery_id";
@@ -429,6 +505,10 @@ impl Line for HeldLine {
 
     fn account(&self) -> Uuid {
         self.account_id
+    }
+
+    fn cells(&mut self) -> Vec<(&'static str, Option<Cell<'_>>)> {
+        cells!(self, delivery_id, why, headers, message_id_header, digest)
     }
 }
 
@@ -481,6 +561,7 @@ pub(in crate::store) struct EventLine {
 }
 
 impl Line for EventLine {
+    const TABLE: &'static str = "events";
     const SELECT: &'static str = "SELECT account_id, event_id, type, at, conversation_id, delivery_id, data FROM events WHERE account_id = ";
     const KEY: &'static str = "event_id";
 
@@ -490,6 +571,10 @@ impl Line for EventLine {
 
     fn account(&self) -> Uuid {
         self.account_id
+    }
+
+    fn cells(&mut self) -> Vec<(&'static str, Option<Cell<'_>>)> {
+        cells!(self, event_id, data)
     }
 }
 
@@ -534,6 +619,7 @@ pub(in crate::store) struct WebhookLine {
 }
 
 impl Line for WebhookLine {
+    const TABLE: &'static str = "webhooks";
     const SELECT: &'static str =
         "SELECT account_id, webhook_id, url, events, detail, state, off_because, passed, created_at
          FROM webhooks WHERE account_id = ";
@@ -549,6 +635,10 @@ impl Line for WebhookLine {
 
     fn worded(&self) -> Vec<(&'static str, &str, &'static [&'static str])> {
         vec![("detail", &self.detail, &["content", "headers", "meta"]), ("state", &self.state, ON_OFF)]
+    }
+
+    fn cells(&mut self) -> Vec<(&'static str, Option<Cell<'_>>)> {
+        Vec::new()
     }
 }
 

@@ -18,6 +18,7 @@ mod facts;
 mod forget;
 pub mod import;
 mod keyring;
+mod line_seal;
 pub mod lines;
 mod load;
 mod mailbox;
@@ -41,6 +42,7 @@ pub mod search;
 mod statement;
 mod submission;
 mod turns;
+mod undo_link;
 pub mod views;
 mod writer;
 
@@ -72,6 +74,7 @@ pub use relay_content::{CopyFacts, DigestFacts, Gone};
 pub use relay_jobs::{RelayJob, RelayJobView, RelayKind, RelayQueue, Settled};
 pub use row_keyring::RowsAs;
 pub use submission::{Filed, Refusal, Submission};
+pub use undo_link::Undoable;
 pub use writer::Batches;
 
 /// The database and the blobs.

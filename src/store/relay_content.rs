@@ -11,9 +11,11 @@ use crate::filing::{ForwardReplies, ForwardWord, Settings};
 use crate::id::{AccountId, ConversationId, UserId};
 use crate::store::directory::MERGES_MAX;
 use crate::store::engine::{query_as, query_scalar};
+use crate::store::facts::day;
 use crate::store::relay::{job_of_message_id, message_id_header};
 use crate::store::relay_jobs::{RelayJob, RelayKind};
 use crate::store::row_keys::Index;
+use crate::store::undo_link::Undoable;
 use crate::store::{Store, StoreError};
 use crate::time::Timestamp;
 
@@ -53,6 +55,10 @@ pub struct DigestFacts {
     pub to: EmailAddress,
     /// How much waits, by reason.
     pub waiting: Vec<(String, u64)>,
+    /// R70a: what was filed for them since the last digest, newest first.
+    pub filed: Vec<Undoable>,
+    /// Whether more was.
+    pub is_more_filed: bool,
 }
 
 /// There is nothing to send, and why.
@@ -172,7 +178,25 @@ impl Store {
         let waiting = waiting.into_iter();
         let waiting = waiting.map(|(reason, n)| (reason, u64::try_from(n).unwrap_or_default())).collect();
         let (account_name, _) = self.account_of(job.account).await?;
-        Ok(Ok(DigestFacts { account_name, user_name, to, waiting }))
+        let (filed, is_more_filed) = match job.user {
+            Some(user) => self.filed_lately(job.account, user, self.last_digest(job, user).await?).await?,
+            None => (Vec::new(), false),
+        };
+        Ok(Ok(DigestFacts { account_name, user_name, to, waiting, filed, is_more_filed }))
+    }
+
+    /// Up to when the digest before this one has told of mail; a week ago at most.
+    async fn last_digest(&self, job: &RelayJob, user: UserId) -> Result<Timestamp, StoreError> {
+        let week_ago = job.created_at.plus_days(-7);
+        let at: Option<i64> = query_scalar(
+            "SELECT MAX(at) FROM relay_digests WHERE account_id = $1 AND user_id = $2 AND day < $3",
+        )
+        .bind(job.account.uuid())
+        .bind(user.uuid())
+        .bind(day(job.created_at))
+        .fetch_one(self.reader())
+        .await?;
+        Ok(at.map_or(week_ago, Timestamp::from_millis).max(week_ago))
     }
 
     /// The name of an account, and of a user.

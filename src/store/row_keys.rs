@@ -263,6 +263,11 @@ impl Sealing {
     }
 }
 
+/// Whether a text bears the mark of one that is bound to its row.
+pub(in crate::store) fn is_sealed(text: &str) -> bool {
+    text.starts_with(ROW_MARK) || text.starts_with(PACKED_MARK)
+}
+
 /// Who is where on a message: what tells their row from the others.
 pub(in crate::store) fn position_of(message: uuid::Uuid, position: i64) -> [u8; 24] {
     let mut row = [0; 24];

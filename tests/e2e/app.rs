@@ -87,7 +87,17 @@ impl TestApp {
 
     /// Another copy with the demo's zone, with this key file, on PostgreSQL or SQLite.
     pub(crate) async fn start_copy(keys: String, postgres: Option<String>) -> Self {
-        let extras = Extras { keys: Some(keys), ..Extras::default() };
+        Self::start_copy_with(keys, postgres, &[]).await
+    }
+
+    /// The same with settings of the environment, each `NAME=value`.
+    pub(crate) async fn start_copy_with(
+        keys: String,
+        postgres: Option<String>,
+        environment: &[&str],
+    ) -> Self {
+        let environment = environment.iter().map(|setting| (*setting).to_owned()).collect();
+        let extras = Extras { keys: Some(keys), environment, ..Extras::default() };
         Self::begin_on(Zone::parse(practice::ZONE).unwrap(), extras, postgres).await
     }
 

@@ -18,6 +18,7 @@ async fn run(app: &TestApp, arguments: &[&str]) -> Output {
     let config = app.folder().join("syncmx.toml").to_str().unwrap().to_owned();
     let mut command = program(arguments);
     command.args(["--config", &config]);
+    command.envs(app.environment().iter().filter_map(|setting| setting.split_once('=')));
     tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap()
 }
 
@@ -43,9 +44,13 @@ fn sha256(octets: &[u8]) -> String {
 
 /// The key file of the first copy under another master key: what an operator who moves an account takes along.
 fn keys_of(app: &TestApp) -> String {
+    keys_with(app, 0x5e)
+}
+
+fn keys_with(app: &TestApp, master: u8) -> String {
     let keys = std::fs::read_to_string(app.folder().join("data/keys.toml")).unwrap();
     let line = keys.lines().find(|line| line.starts_with("master")).unwrap().to_owned();
-    keys.replace(&line, &format!("master = \"{}\"", "5e".repeat(32)))
+    keys.replace(&line, &format!("master = \"{}\"", format!("{master:02x}").repeat(32)))
 }
 
 /// Another copy, on the other engine where PostgreSQL is installed.
@@ -206,24 +211,7 @@ async fn contents(desk: &Desk) -> Vec<Vec<u8>> {
 }
 
 #[tokio::test]
-async fn an_account_whose_rows_are_sealed_is_made_clear_first() {
-    if postgres::skips(!postgres::rows_are_sealed(), "the rows are clear") {
-        return;
-    }
-    let app = TestApp::start().await;
-    let desk = Desk::open(&app).await;
-    let target = app.folder().join("export");
-    let wanted = ["export", "--account", &desk.account, "--out", target.to_str().unwrap()];
-    let (code, _, said) = json(&app, &wanted).await;
-    assert_eq!(code, 1, "{said}");
-    assert!(said.contains("--unseal-rows") && !target.exists(), "{said}");
-}
-
-#[tokio::test]
 async fn an_account_moves_to_another_copy_and_goes_on_there_as_if_nothing_had_been() {
-    if postgres::skips(postgres::rows_are_sealed(), SEALED) {
-        return;
-    }
     let practice = Practice::open().await;
     let folder = tempfile::tempdir().unwrap();
     let export = folder.path().join("export");
@@ -310,9 +298,6 @@ async fn goes_on(practice: &Practice, new: &Desk, copy: &TestApp) {
 
 #[tokio::test]
 async fn without_the_old_keys_the_rest_is_imported_and_what_is_missing_is_said() {
-    if postgres::skips(postgres::rows_are_sealed(), SEALED) {
-        return;
-    }
     let practice = Practice::open().await;
     let folder = tempfile::tempdir().unwrap();
     let export = folder.path().join("export");
@@ -448,9 +433,6 @@ fn files_below(folder: &Path) -> Vec<PathBuf> {
 
 #[tokio::test]
 async fn a_damaged_message_is_named_and_the_rest_is_exported_and_imported() {
-    if postgres::skips(postgres::rows_are_sealed(), SEALED) {
-        return;
-    }
     let practice = Practice::on(TestApp::start_with_sqlite().await).await;
     let (app, desk) = (&practice.app, &practice.desk);
     let blob = files_below(&app.folder().join("data/blobs")).pop().unwrap();
@@ -477,7 +459,10 @@ async fn a_damaged_message_is_named_and_the_rest_is_exported_and_imported() {
     let export = folder.path().join("account");
     let (code, report, said) = json(&copy, &["import", export.to_str().unwrap()]).await;
     assert_eq!((code, &report["messages"]), (0, &7.into()), "{said}");
-    assert!(report["notes"][0].as_str().unwrap().starts_with("1 messages could not be read"), "{report}");
+    assert!(
+        report["notes"][0].as_str().unwrap().starts_with("1 files or rows could not be read"),
+        "{report}"
+    );
     let new = desk.clone().at(&copy);
     assert_eq!(desk.timeline(&desk.anna).await, new.timeline(&desk.anna).await, "its text is in rows");
 }
@@ -522,9 +507,6 @@ impl Folder {
 #[tokio::test]
 #[expect(clippy::too_many_lines, reason = "a table of bad exports")]
 async fn a_bad_export_is_refused_with_file_and_line_and_nothing_of_it_is_written() {
-    if postgres::skips(postgres::rows_are_sealed(), SEALED) {
-        return;
-    }
     let practice = Practice::open().await;
     let folder = tempfile::tempdir().unwrap();
     let export = Folder(folder.path().join("export"));
@@ -674,9 +656,6 @@ async fn a_bad_export_is_refused_with_file_and_line_and_nothing_of_it_is_written
 /// Deterministic: the first try ends at a row that the database refuses, far behind the account itself.
 #[tokio::test]
 async fn an_import_that_ended_in_the_middle_is_finished_by_running_it_again() {
-    if postgres::skips(postgres::rows_are_sealed(), SEALED) {
-        return;
-    }
     let HalfImported { practice, export, copy, _folder } = HalfImported::new().await;
     let new = practice.desk.clone().at(&copy);
     // Mail is not taken before all is there.
@@ -707,9 +686,6 @@ async fn an_import_that_ended_in_the_middle_is_finished_by_running_it_again() {
 
 #[tokio::test]
 async fn r60_an_import_does_not_bring_back_an_account_that_was_erased_meanwhile() {
-    if postgres::skips(postgres::rows_are_sealed(), SEALED) {
-        return;
-    }
     let HalfImported { practice, export, copy, _folder } = HalfImported::new().await;
     let new = practice.desk.clone().at(&copy);
     let message = text(&new.timeline(&new.anna).await[0]["id"]);
@@ -759,9 +735,6 @@ fn end_in_the_middle(bad: &Folder, practice: &Practice) {
 
 #[tokio::test]
 async fn an_import_that_is_killed_again_and_again_ends_with_everything_once() {
-    if postgres::skips(postgres::rows_are_sealed(), SEALED) {
-        return;
-    }
     let practice = Practice::open().await;
     let folder = tempfile::tempdir().unwrap();
     let export = Folder(folder.path().join("export"));
@@ -798,13 +771,69 @@ async fn is_the_same(practice: &Practice, copy: &TestApp) {
     assert_eq!(verified.status.code(), Some(0), "{}", String::from_utf8_lossy(&verified.stderr));
 }
 
+/// From a store whose rows are sealed to a clear one and back, each with a master key of its own, on both engines.
+#[tokio::test]
+async fn an_account_moves_between_stores_whose_rows_are_sealed_and_clear() {
+    let sealed = |is_sealed: bool| {
+        if is_sealed { "SYNCMX_STORE__SEAL_ROWS=true" } else { "SYNCMX_STORE__SEAL_ROWS=false" }
+    };
+    let practice = Practice::on(TestApp::start_with(&[sealed(true)]).await).await;
+    let folder = tempfile::tempdir().unwrap();
+    let mut export = folder.path().join("0");
+    practice.export(&export).await;
+    let account = practice.desk.account.as_str();
+    let mut last: Option<TestApp> = None;
+    for (n, is_sealed) in [false, true, true, false].into_iter().enumerate() {
+        let keys = keys_with(&practice.app, 0x51 + u8::try_from(n).unwrap());
+        let database = match postgres::cluster() {
+            Some(cluster) if n % 2 == 0 => Some(cluster.database().await),
+            Some(_) | None => None,
+        };
+        let copy = TestApp::start_copy_with(keys, database, &[sealed(is_sealed)]).await;
+        let (code, report, said) = json(&copy, &["import", export.to_str().unwrap()]).await;
+        assert_eq!((code, &report["messages"], &report["notes"]), (0, &7.into(), &json!([])), "{n}: {said}");
+        is_the_same(&practice, &copy).await;
+        let found = words_below(&copy, &["Your appointment", "web-post.test", "report.csv"]).await;
+        assert_eq!(found, if is_sealed { 0 } else { 3 }, "{n}");
+        let out = folder.path().join((n + 1).to_string());
+        let (code, _, said) =
+            json(&copy, &["export", "--account", account, "--out", out.to_str().unwrap()]).await;
+        assert_eq!(code, 0, "{n}: {said}");
+        same_rows(&export, &out);
+        (export, last) = (out, Some(copy));
+    }
+    let copy = last.unwrap();
+    goes_on(&practice, &practice.desk.clone().at(&copy), &copy).await;
+}
+
+/// How many of these words stand in what the store holds.
+async fn words_below(copy: &TestApp, words: &[&str]) -> usize {
+    let stored = crate::sealed_rows::stored(copy.folder()).await;
+    words.iter().filter(|word| memchr::memmem::find(&stored, word.as_bytes()).is_some()).count()
+}
+
+/// The lines of two exports, in any order.
+#[track_caller]
+fn same_rows(one: &Path, other: &Path) {
+    for file in std::fs::read_dir(one.join("rows")).unwrap().map(|file| file.unwrap().file_name()) {
+        // The trail goes on, and webhooks are off.
+        if ["audit.ndjson", "webhooks.ndjson"].contains(&file.to_str().unwrap()) {
+            continue;
+        }
+        let lines = |folder: &Path| {
+            let text = std::fs::read_to_string(folder.join("rows").join(&file)).unwrap();
+            let mut lines: Vec<Value> =
+                text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+            lines.sort_by_key(Value::to_string);
+            lines
+        };
+        assert!(lines(one) == lines(other), "{file:?}");
+    }
+}
+
 /// More rows than a page of the export or a transaction of the import holds, of each sort of kind; and out again.
 #[tokio::test]
-#[expect(clippy::too_many_lines, reason = "the shapes of the rows")]
 async fn lists_longer_than_a_page_come_out_as_they_went_in() {
-    if postgres::skips(postgres::rows_are_sealed(), SEALED) {
-        return;
-    }
     let practice = Practice::open().await;
     let folder = tempfile::tempdir().unwrap();
     let export = Folder(folder.path().join("export"));
@@ -860,20 +889,5 @@ async fn lists_longer_than_a_page_come_out_as_they_went_in() {
     let (code, report, said) =
         json(&copy, &["export", "--account", account, "--out", out.to_str().unwrap()]).await;
     assert_eq!((code, &report["originals"]), (0, &257.into()), "{said}");
-    for file in std::fs::read_dir(export.0.join("rows")).unwrap().map(|file| file.unwrap().file_name()) {
-        // The trail goes on, and webhooks are off.
-        if ["audit.ndjson", "webhooks.ndjson"].contains(&file.to_str().unwrap()) {
-            continue;
-        }
-        let lines = |folder: &Path| {
-            let text = std::fs::read_to_string(folder.join("rows").join(&file)).unwrap();
-            let mut lines: Vec<Value> =
-                text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-            lines.sort_by_key(Value::to_string);
-            lines
-        };
-        assert!(lines(&export.0) == lines(&out), "{file:?}");
-    }
+    same_rows(&export.0, &out);
 }
-
-const SEALED: &str = "an account whose rows are sealed is not exported";

@@ -530,6 +530,70 @@ async fn a_user_is_told_once_a_day_that_mail_waits_and_nothing_of_it() {
 }
 
 #[tokio::test]
+async fn r70a_a_digest_offers_to_take_back_what_was_filed_and_its_link_does() {
+    let mut world = world(18).await;
+    set(&world.app, &world.desk, json!({ "unknown_to": "hold" })).await;
+    for (id, subject) in [("keep", "Blood results"), ("slip", "Of my own")] {
+        let raw = Draft { id, subject, ..Draft::default() }.raw();
+        world.desk.expect_filed(&world.app.send(&LENA, &world.desk.sync, &raw).await).await;
+    }
+    let to = "Stranger <stranger@elsewhere.test>";
+    let held = Draft { id: "held", to, ..Draft::default() }.raw();
+    let held = world.app.send(&LENA, &world.desk.sync, &held).await;
+    world.desk.expect(&held, "250 2.0.0", "held", "unknown_contact").await;
+    world.app.terminate().await;
+    world.app.start_again().await;
+    world.desk = world.desk.at(&world.app);
+    let letter = world.sink.wait_for(1).await;
+    assert_eq!((letter.sender.as_str(), letter.recipient.as_str()), ("", STAFF));
+    let text = letter.text.split("\r\n\r\n").nth(1).unwrap();
+    let text = String::from_utf8(crate::filing::decode_base64(text)).unwrap();
+    assert!(text.contains("1 × unknown contact") && text.contains(" UTC, to Anna Bergmann"), "{text}");
+    assert!(!text.contains("Blood") && !text.contains("Of my own") && !text.contains("tranger"), "{text}");
+    let tokens: Vec<&str> =
+        text.split("/undo/").skip(1).map(|rest| rest.split_whitespace().next().unwrap()).collect();
+    assert_eq!(tokens.len(), 2, "{text}");
+    let url = |token: &str| format!("{}/undo/{token}", world.app.api.base);
+    let client = reqwest::Client::builder().no_proxy().build().unwrap();
+    // The newest comes first. Looking changes nothing.
+    for _ in 0..2 {
+        let page = client.get(url(tokens[0])).send().await.unwrap();
+        assert_eq!(page.status(), StatusCode::OK);
+        assert!(
+            page.headers()["content-security-policy"].to_str().unwrap().starts_with("default-src 'none';")
+        );
+        let page = page.text().await.unwrap();
+        assert!(
+            page.contains("Anna Bergmann") && page.contains("method=\"post\"") && !page.contains("Of my own"),
+            "{page}"
+        );
+    }
+    let last = if tokens[0].ends_with('0') { '1' } else { '0' };
+    let forged = format!("{}{last}", tokens[0].get(..95).unwrap());
+    // The tag of another mail.
+    let crossed = format!("{}{}", tokens[0].get(..64).unwrap(), tokens[1].get(64..).unwrap());
+    for wrong in [forged.as_str(), crossed.as_str(), "x", tokens[0].get(..64).unwrap()] {
+        assert_eq!(client.get(url(wrong)).send().await.unwrap().status(), StatusCode::NOT_FOUND);
+        assert_eq!(client.post(url(wrong)).send().await.unwrap().status(), StatusCode::NOT_FOUND);
+    }
+    assert_eq!(world.desk.timeline(&world.desk.anna).await.len(), 2);
+    assert_eq!(client.post(url(tokens[0])).send().await.unwrap().status(), StatusCode::OK);
+    assert_eq!(client.post(url(tokens[0])).send().await.unwrap().status(), StatusCode::NOT_FOUND, "once");
+    let left = world.desk.timeline(&world.desk.anna).await;
+    assert_eq!((left.len(), &left[0]["subject"]), (1, &json!("Blood results")));
+    let trail = world.desk.get("/audit?limit=200").await;
+    let by = format!("user:{}", world.desk.user);
+    let is_noted = |act: &Value| act["action"] == "undo" && act["actor"] == by.as_str();
+    assert!(trail["items"].as_array().unwrap().iter().any(is_noted), "{trail}");
+    // After 30 days it is over.
+    let older = "UPDATE messages SET received_at = received_at - 2592000001";
+    crate::sealed_rows::change_by_hand(world.app.folder(), older).await;
+    assert_eq!(client.get(url(tokens[1])).send().await.unwrap().status(), StatusCode::NOT_FOUND);
+    assert_eq!(client.post(url(tokens[1])).send().await.unwrap().status(), StatusCode::NOT_FOUND);
+    assert_eq!(world.desk.timeline(&world.desk.anna).await.len(), 1);
+}
+
+#[tokio::test]
 async fn e6_whatever_becomes_of_a_mail_nothing_is_sent_to_its_reverse_path() {
     let world = world(13).await;
     let stranger = Draft { id: "s", from: "Otto <otto@irgendwo.test>", ..Draft::default() }.raw();

@@ -4,7 +4,7 @@
 //! contacts imported, events pushed. Everything that is stored is searched for the words of that day, as they are, in
 //! base64 and in hexadecimal digits; a clear store shows that the search finds them.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Output;
 
 use reqwest::{Method, StatusCode};
@@ -248,7 +248,7 @@ fn visit(desk: &Desk) -> Vec<u8> {
 }
 
 /// All that is stored: the files of database and blobs, and what PostgreSQL says that it holds.
-async fn stored(folder: &Path) -> Vec<u8> {
+pub(crate) async fn stored(folder: &Path) -> Vec<u8> {
     let mut all = Vec::new();
     let files = files_below(&folder.join("data"));
     // The key file holds no words; without it the rest is of no use.
@@ -285,7 +285,7 @@ fn postgres_url(folder: &Path) -> Option<String> {
 }
 
 /// What nobody but the test does.
-async fn change_by_hand(folder: &Path, text: &'static str) {
+pub(crate) async fn change_by_hand(folder: &Path, text: &'static str) {
     let changed = if let Some(url) = postgres_url(folder) {
         sqlx::query(text).execute(&mut postgres::connect(&url).await).await.unwrap().rows_affected()
     } else {
@@ -413,6 +413,38 @@ async fn a_sealed_value_that_was_moved_costs_one_message() {
     for row in [format!("delivery {}", ids[1]), format!("contact {}", desk.anna)] {
         assert!(said.contains(&row), "{row} in {said}");
     }
+    let export = an_export_names_them(&app, &desk, &ids);
+    is_imported_without_them(&export, &desk).await;
+}
+
+/// What others refer to is there, without what does not open.
+async fn is_imported_without_them(export: &Path, desk: &Desk) {
+    let copy = TestApp::start_with(&["SYNCMX_STORE__SEAL_ROWS=false"]).await;
+    let config = copy.folder().join("syncmx.toml");
+    let mut import = program(&["import", export.to_str().unwrap(), "--config", config.to_str().unwrap()]);
+    let imported = import.env("SYNCMX_STORE__SEAL_ROWS", "false").output().unwrap();
+    assert!(imported.status.success(), "{}", String::from_utf8_lossy(&imported.stderr));
+    let new = desk.clone().at(&copy);
+    let contact = new.get(&format!("/contacts/{}", desk.anna)).await;
+    assert_eq!((&contact["name"], &contact["email"]), (&json!(""), &json!("anna.bergmann@web-post.test")));
+    assert_eq!(new.timeline(&desk.anna).await.len(), 1);
+}
+
+/// And holds the others.
+fn an_export_names_them(app: &TestApp, desk: &Desk, ids: &[String]) -> PathBuf {
+    let (config, out) = (app.folder().join("syncmx.toml"), app.folder().join("export"));
+    let wanted = ["export", "--account", &desk.account, "--out", out.to_str().unwrap(), "--json"];
+    let mut export = program(&[&wanted[..], &["--config", config.to_str().unwrap()]].concat());
+    let exported = export.env("SYNCMX_STORE__SEAL_ROWS", "true").output().unwrap();
+    assert_eq!(exported.status.code(), Some(1), "{}", String::from_utf8_lossy(&exported.stderr));
+    let report: Value = serde_json::from_slice(&exported.stdout).unwrap();
+    assert_eq!((&report["problems"], &report["originals"]), (&4.into(), &1.into()), "{report}");
+    let manifest = std::fs::read_to_string(out.join("manifest.json")).unwrap();
+    for row in [&ids[1], &ids[2], &desk.anna] {
+        assert!(manifest.contains(row.as_str()), "{row} in {manifest}");
+    }
+    assert!(!manifest.contains(&format!("message_id {}", ids[0])), "{manifest}");
+    out
 }
 
 #[tokio::test]

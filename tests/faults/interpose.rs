@@ -106,6 +106,11 @@ impl Interposer {
         self.value(FAILED)
     }
 
+    /// Calls of the kinds that it is armed for, since then.
+    pub(crate) fn calls(&self) -> u64 {
+        self.value(CALLS)
+    }
+
     pub(crate) fn set_clock(&self, seconds: i64) {
         self.set(CLOCK, seconds.cast_unsigned());
     }

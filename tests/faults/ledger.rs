@@ -392,7 +392,7 @@ pub(crate) fn longest(sent: &[Sent]) -> Duration {
 }
 
 /// Text that no compressor makes small.
-static NOISE: LazyLock<String> = LazyLock::new(|| {
+pub(crate) static NOISE: LazyLock<String> = LazyLock::new(|| {
     let mut state = 0x9e37_79b9_7f4a_7c15_u64;
     let mut text = String::new();
     while text.len() < 400 << 10 {

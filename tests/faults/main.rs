@@ -18,6 +18,7 @@ mod blobs;
 #[path = "../support/bucket.rs"]
 mod bucket;
 mod clock;
+mod commands;
 mod database;
 mod disk;
 mod first_start;

@@ -110,20 +110,25 @@ impl Server {
 
     /// `syncmx check --blobs`: every stored message is opened. The messages that are damaged.
     pub(crate) fn damaged(&self) -> Vec<String> {
-        let config = self.folder.path().join("syncmx.toml");
-        let mut command = program(&["check", "--json", "--blobs", "--config", config.to_str().unwrap()]);
-        let environment = self.setup.environment.iter().filter_map(|setting| setting.split_once('='));
-        // Nobody answers on port 1: only the store is looked at.
-        let quiet = [("SYNCMX_DNS__SERVERS", "[\"127.0.0.1:1\"]"), ("SYNCMX_DNS__TIMEOUT", "100ms")];
-        let unfaulted = environment.filter(|(name, _)| *name != "LD_PRELOAD");
-        let output = command.envs(unfaulted).envs(quiet).output().unwrap();
-        let said = String::from_utf8(output.stdout).unwrap();
-        let lines: Vec<serde_json::Value> =
-            said.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-        let of_store = |line: &&serde_json::Value| line["check"] == "content" || line["check"] == "database";
-        assert!(lines.iter().any(|line| line["check"] == "content"), "nothing was checked: {said}");
-        lines.iter().filter(of_store).filter(|line| line["state"] == "red").map(ToString::to_string).collect()
+        red(self.folder.path(), &self.setup.environment)
     }
+}
+
+/// What `syncmx check --blobs` says is wrong with the store in a folder.
+pub(crate) fn red(folder: &Path, environment: &[String]) -> Vec<String> {
+    let config = folder.join("syncmx.toml");
+    let mut command = program(&["check", "--json", "--blobs", "--config", config.to_str().unwrap()]);
+    let environment = environment.iter().filter_map(|setting| setting.split_once('='));
+    // Nobody answers on port 1: only the store is looked at.
+    let quiet = [("SYNCMX_DNS__SERVERS", "[\"127.0.0.1:1\"]"), ("SYNCMX_DNS__TIMEOUT", "100ms")];
+    let unfaulted = environment.filter(|(name, _)| *name != "LD_PRELOAD");
+    let output = command.envs(unfaulted).envs(quiet).output().unwrap();
+    let said = String::from_utf8(output.stdout).unwrap();
+    let lines: Vec<serde_json::Value> =
+        said.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let of_store = |line: &&serde_json::Value| line["check"] == "content" || line["check"] == "database";
+    assert!(lines.iter().any(|line| line["check"] == "content"), "nothing was checked: {said}");
+    lines.iter().filter(of_store).filter(|line| line["state"] == "red").map(ToString::to_string).collect()
 }
 
 impl Drop for Server {

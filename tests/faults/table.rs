@@ -10,6 +10,15 @@ pub(crate) fn report(id: &str, fault: &str, measured: &str, passed: bool) {
     assert!(passed, "{id}: {fault}: {measured}");
 }
 
+/// How fast something is to be: judged in full form alone, which is made with a release build; an ordinary run says
+/// nothing, since it shares its machine with others.
+#[track_caller]
+pub(crate) fn goal(id: &str, what: &str, measured: &str, is_reached: bool) {
+    if is_full() {
+        report(id, what, measured, is_reached);
+    }
+}
+
 /// `SYNCMX_FAULTS=full`: the counts that are asked of a release; else a part that every run can afford.
 pub(crate) fn is_full() -> bool {
     std::env::var("SYNCMX_FAULTS").is_ok_and(|wanted| wanted == "full")

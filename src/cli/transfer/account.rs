@@ -12,7 +12,7 @@ use crate::app;
 use crate::cli::Failure;
 use crate::cli::transfer::folder::{Folder, Lines, Stream};
 use crate::cli::transfer::{
-    ACCOUNT, FORMAT, Header, KeyNames, MAX_LINE_OCTETS, content_path, refuse_sealed, rows_path, unwritable,
+    ACCOUNT, FORMAT, Header, KeyNames, MAX_LINE_OCTETS, content_path, rows_path, unwritable,
 };
 use crate::config::Config;
 use crate::id::AccountId;
@@ -55,7 +55,6 @@ async fn export_from(
     target: &Path,
 ) -> Result<Report, Failure> {
     let unreachable = |error: StoreError| Failure::unreachable(&error);
-    refuse_sealed(store)?;
     if store.account(account).await.map_err(unreachable)?.is_none() {
         return Err(Failure::No(format!("there is no account {account}")));
     }
@@ -117,6 +116,9 @@ async fn write_kind(
         let page = snapshot.lines(kind, after).await.map_err(|error| Failure::unreachable(&error))?;
         for line in page.lines {
             write_line(folder, snapshot, &mut rows, kind, line, report).await?;
+        }
+        for why in page.unread {
+            folder.miss(&path, why).map_err(failed)?;
         }
         after = page.next;
         if after.is_none() {
@@ -182,5 +184,5 @@ Not in it: keys. Reply addresses go on working if the [[reply_token]] keys of th
 it serves; the hashes of addresses and of what was erased mean something if `address_hash` is there too. API tokens and
 the secrets of webhooks are made anew.
 
-Nothing in this folder is sealed: whoever has it reads all of it. Erase it when it has been imported.
+Nothing in this folder is sealed, even if the store it comes from is: whoever has it reads all of it. Erase it when it has been imported.
 ";

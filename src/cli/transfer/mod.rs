@@ -14,19 +14,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::cli::Failure;
-use crate::store::Store;
 use crate::store::lines::Kind;
-
-/// Rows are read and written here as they stand: sealed ones would open in no other copy.
-fn refuse_sealed(store: &Store) -> Result<(), Failure> {
-    if store.seals_rows() {
-        return Err(Failure::No(
-            "the rows of this store are sealed: `syncmx migrate --unseal-rows` makes them clear for a move"
-                .to_owned(),
-        ));
-    }
-    Ok(())
-}
 
 /// A file, as the manifest names it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

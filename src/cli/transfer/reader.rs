@@ -63,6 +63,7 @@ impl Reader {
             let place = place_of(&entry.path).ok_or_else(|| lines.at("its path is none of an export"))?;
             reader.problems += u64::from(entry.problem.is_some());
             if let Place::Rows(n) = place
+                && entry.problem.is_none()
                 && let Some(slot) = found.get_mut(n)
             {
                 *slot = Some(entry);

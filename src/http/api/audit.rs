@@ -21,7 +21,7 @@ pub(in crate::http) struct AuditItem {
     seq: i64,
     #[schema(format = DateTime)]
     at: String,
-    /// `token:<id>`, `operator` or `system`.
+    /// `token:<id>`, `user:<id>` (by a link that they were sent), `operator` or `system`.
     actor: String,
     /// `read`, `create`, `change`, `delete`, `purge`, …
     action: String,
@@ -38,7 +38,7 @@ pub(in crate::http) struct AuditItem {
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(in crate::http) struct AuditParams {
-    /// `token:<id>`, `operator` or `system`.
+    /// `token:<id>`, `user:<id>` (by a link that they were sent), `operator` or `system`.
     actor: Option<String>,
     /// At or after.
     #[param(format = DateTime)]

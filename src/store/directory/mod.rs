@@ -54,7 +54,7 @@ pub use sent_mail::SentMail;
 pub use settings::merge as merge_settings;
 pub use signers::RememberedSigner;
 pub use tokens::{NewToken, Token};
-pub use undo::Undone;
+pub use undo::{Undone, undo_ends};
 pub use users::{NewUser, SyncState, User};
 pub use webhooks::{
     Detail, NewWebhook, SECRETS_OVERLAP_MILLIS, WEBHOOKS_MAX, Webhook, WebhookChange, WebhookState,

@@ -42,7 +42,7 @@ impl Change {
         let keys = self.row_keys(account).await?;
         let found = doomed(self.on(account).await?, (account, &keys), &[message.uuid()]).await?;
         let found = found.into_iter().next().ok_or(DirectoryError::NotFound("message"))?;
-        if found.received_at <= self.now.plus_days(-UNDO_DAYS).as_millis() {
+        if undo_ends(Timestamp::from_millis(found.received_at)) <= self.now {
             return Err(DirectoryError::Conflict(format!(
                 "a mail can be taken back for {UNDO_DAYS} days; this one is older: purge it"
             )));
@@ -132,6 +132,12 @@ impl Change {
         self.end_young_contact(account, contact, Timestamp::from_millis(found.received_at)).await?;
         Ok(Some(contact))
     }
+}
+
+/// R70a: from when on a mail that was received then is not taken back any more.
+#[must_use]
+pub const fn undo_ends(received_at: Timestamp) -> Timestamp {
+    received_at.plus_days(UNDO_DAYS)
 }
 
 /// R70a.

@@ -4,7 +4,7 @@
 //! Promises that a change that was broken off goes on where it was, and that no server opens the store in between.
 
 mod row;
-mod tables;
+pub(in crate::store) mod tables;
 
 use uuid::Uuid;
 
