@@ -2,8 +2,8 @@
 //!
 //! `cargo bench --bench experiments -- [X7 X8 …] [--scale N]`: all or some, at N parts of a hundred of the full counts
 //! (10,000 idle and 2,000 dripping connections; 20 unless told). It is a tool and no test: it fails for nothing, and
-//! says of each row whether it passed. What X13, X15 and X17 ask is in the ordinary tests, X9 there too. All on
-//! loopback.
+//! says of each row whether it passed. What X13, X15 and X17 ask is in the ordinary tests, X8, X9 and X10 there too. All
+//! on loopback.
 #![expect(clippy::unwrap_used, clippy::panic, reason = "an experiment that cannot be made stops")]
 
 #[expect(dead_code, reason = "the end-to-end tests use more of it")]

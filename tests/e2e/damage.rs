@@ -67,7 +67,7 @@ async fn damaged(app: &TestApp) -> Vec<String> {
     let named =
         of_content.iter().map(|line| line["subject"].as_str().unwrap().to_owned()).collect::<Vec<_>>();
     assert_eq!(sum["state"], if named.is_empty() { "ok" } else { "red" }, "{sum}");
-    assert!(sum["said"].as_str().unwrap().ends_with(&format!("read, {} damaged", named.len())), "{sum}");
+    assert!(sum["said"].as_str().unwrap().ends_with(&format!(", {} damaged", named.len())), "{sum}");
     assert!(!rest.iter().any(|line| line["check"] == "database"), "{rest:#?}");
     named
 }

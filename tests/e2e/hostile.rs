@@ -206,10 +206,19 @@ async fn s17_no_log_holds_keys_tokens_or_what_a_mail_says_at_any_level() {
     let last = app.send(&LENA, "u@elsewhere.test", &file).await;
     app.wait_for_log(last.recipients[0].trace().unwrap()).await;
     let log = app.log();
-    let mut secrets: Vec<String> =
-        ["Okapizucht", "Quagga", "Zebrabefund", "Giraffenhals", "Tapirgehege", "PRIVATE KEY", TOKEN]
-            .map(str::to_owned)
-            .into();
+    let mut secrets: Vec<String> = [
+        "Okapizucht",
+        "Quagga",
+        "Zebrabefund",
+        "Giraffenhals",
+        "Tapirgehege",
+        "anna.bergmann@",
+        "lena.albrecht@",
+        "PRIVATE KEY",
+        TOKEN,
+    ]
+    .map(str::to_owned)
+    .into();
     for file in ["smtp-certificate-key.pem", "keys.toml"] {
         let text = std::fs::read_to_string(app.folder().join("data").join(file)).unwrap();
         let words = text.split(|c: char| !(c.is_ascii_alphanumeric() || "+/=_-".contains(c)));

@@ -108,6 +108,8 @@ mutants() {
     mutant 'stress does not reach those who wait' src/smtp/driver.rs 'smtp_session d21_x7_' \
         's/timeout_at(deadline.min(look), reading)/timeout_at(deadline, reading)/' \
         's/Err(_) if deadline <= look => {/Err(_) if deadline <= look || deadline > look => {/'
+    mutant 'a refusal over its budget is written down' src/smtp/throttle.rs 'smtp_session s15_who' \
+        's/^            if has_room { Room::Enough } else { Room::Scarce }/            if has_room { Room::Enough } else { Room::Enough }/'
     mutant 'the queue of a server that stops is lost' src/smtp/listener.rs 'smtp_session a2_who_' \
         's/^        if self.origin == Origin::Ours {/        if self.origin != self.origin {/'
 }
