@@ -398,8 +398,9 @@ impl Importer {
         let mut tries = 1;
         loop {
             match self.try_to_write(kind, &lines).await {
-                // Somebody else may have had the account for too long.
-                Err(ImportError::Refused(_)) if tries < WRITE_TRIES => {
+                done @ Err(ImportError::Line(_) | ImportError::Store(StoreError::NoSuchAccount)) => return done,
+                // Somebody else may have had the account, or the database, for too long.
+                Err(_) if tries < WRITE_TRIES => {
                     tries += 1;
                     tokio::time::sleep(WRITE_PAUSE).await;
                 }
