@@ -95,8 +95,8 @@ pub async fn examine(
     examine_while(authenticator, subject, raw, std::future::pending()).await
 }
 
-/// The same. From when `crowded` returns, the DNS is waited for no longer: what it has not said by then is a failure that
-/// may pass. It is asked only from when the DNS is waited for.
+/// The same. From when `crowded` returns, the DNS is waited for no longer: what it has not said by then is a failure
+/// that may pass. It is asked only from when the DNS is waited for.
 pub(crate) async fn examine_while(
     authenticator: &Authenticator,
     subject: &SubjectParts,
@@ -169,7 +169,8 @@ async fn read(raw: Arc<Received>, deadline: Instant) -> Result<Read, ExamineErro
     }
     let (beginning, begun) = oneshot::channel();
     let reading = tokio::task::spawn_blocking(move || {
-        let _nobody_may_wait = beginning.send(());
+        // Nobody may be waiting any more.
+        beginning.send(()).map_err(|()| ExamineError::NotBegun)?;
         read_now(&raw)
     });
     // A machine with too much to do says nothing of this message.

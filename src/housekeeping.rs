@@ -59,12 +59,12 @@ pub(crate) async fn run_purges(store: Store, draining: CancellationToken) {
             () = draining.cancelled() => return,
             () = erase(&store, begun_before) => {}
         }
-        // Somebody may just have read from the log.
-        let pause = if store.suspects_log() { LOG_PAUSE } else { MINUTE };
+        let minute = tokio::time::sleep(MINUTE);
         tokio::select! {
             () = draining.cancelled() => return,
             () = store.purge_wanted() => {}
-            () = tokio::time::sleep(pause) => {}
+            () = minute => {}
+            () = clear_log(&store) => {}
         }
         begun_before = Timestamp::from_millis(Timestamp::now().as_millis() - PURGE_PATIENCE_MILLIS);
     }
@@ -136,6 +136,14 @@ impl Clock {
     }
 }
 
+/// Never ends.
+async fn clear_log(store: &Store) {
+    loop {
+        tokio::time::sleep(LOG_PAUSE).await;
+        store.clear_log().await;
+    }
+}
+
 async fn erase(store: &Store, begun_before: Timestamp) {
     store.clear_log().await;
     match store.finish_purges(begun_before).await {
@@ -161,8 +169,9 @@ async fn tidy_outbox(store: &Store) {
     }
 }
 
-/// Blobs that could not be removed at once, purges that a store away has stopped, a log that was read from.
+/// Blobs that could not be removed at once, purges that a store away has stopped.
 const MINUTE: Duration = Duration::from_secs(60);
+/// A log that somebody has just read from.
 const LOG_PAUSE: Duration = Duration::from_secs(2);
 /// As long as a request works on the purge that it has begun.
 pub(crate) const PURGE_PATIENCE_MILLIS: i64 = 10_000;

@@ -159,19 +159,20 @@ impl Intake {
         let subject = SubjectParts::of(envelope);
         let crowded = async {
             match place {
-                Some(_) => self.workbench.crowded().await,
+                Some(_) => self.workbench.crowded(envelope.client.ip).await,
                 None => std::future::pending().await,
             }
         };
         let examining = examine_while(&self.authenticator, &subject, received, crowded);
         let (examined, scanned) = tokio::join!(examining, self.scan(received.as_bytes()));
+        let examined = match examined {
+            Ok(examined) => examined,
+            Err(error) => return Err(self.not_examined(&error, received).await),
+        };
         scanned?;
-        match examined {
-            Err(error) => Err(self.not_examined(&error, received).await),
-            Ok(examined) => match refusal_by(&examined.verdict) {
-                Some(refusal) => Err(refusal),
-                None => Ok(examined),
-            },
+        match refusal_by(&examined.verdict) {
+            Some(refusal) => Err(refusal),
+            None => Ok(examined),
         }
     }
 
@@ -194,21 +195,21 @@ impl Intake {
 
     /// The reader did not get through.
     async fn not_examined(&self, error: &ExamineError, received: &Arc<Received>) -> Answer {
-        if let ExamineError::TooComplex(limit) = error {
-            return too_complex(limit);
+        match error {
+            ExamineError::TooComplex(limit) => too_complex(limit),
+            // Too much to do is no defect.
+            ExamineError::NotBegun => unavailable("there was no time to read the message"),
+            // Whether by the machine's fault or the message's, nobody knows.
+            ExamineError::TooSlow => not_read(note_unread(error, received)),
+            ExamineError::Failed => {
+                let (poison, raw) = (Arc::clone(&self.poison), Arc::clone(received));
+                let noting = tokio::task::spawn_blocking(move || poison.failed(raw.as_bytes()));
+                if noting.await.is_err() {
+                    error!("intake.failure_not_noted");
+                }
+                not_read(note_unread(error, received))
+            }
         }
-        let size_bytes = received.as_bytes().len();
-        error!(error = error as &dyn std::error::Error, size_bytes, "intake.message_not_read");
-        counter!("syncmx_messages_not_read_total").increment(1);
-        if *error == ExamineError::NotBegun {
-            return not_read(error.to_string());
-        }
-        let (poison, raw) = (Arc::clone(&self.poison), Arc::clone(received));
-        let noting = tokio::task::spawn_blocking(move || poison.failed(raw.as_bytes()));
-        if noting.await.is_err() {
-            error!("intake.failure_not_noted");
-        }
-        not_read(error.to_string())
     }
 
     /// Mail that was not filed in time, or not at all, by our fault: a trace of it is tried for a moment.
@@ -402,8 +403,15 @@ fn announce(delivery: DeliveryId, outcome: Outcome, reason: Reason, size_bytes: 
     counter!("syncmx_messages_total", "outcome" => outcome, "reason" => reason).increment(1);
 }
 
-/// What is judged in place of the message, if anything is taken out that only we may write. The limits come first: nothing
-/// else reads in a header that is over them.
+fn note_unread(error: &ExamineError, received: &Received) -> String {
+    let size_bytes = received.as_bytes().len();
+    error!(error = error as &dyn std::error::Error, size_bytes, "intake.message_not_read");
+    counter!("syncmx_messages_not_read_total").increment(1);
+    error.to_string()
+}
+
+/// What is judged in place of the message, if anything is taken out that only we may write. The limits come first:
+/// nothing else reads in a header that is over them.
 fn looked_over(received: &Received, hostname: &str, poison: &Poison) -> Result<Option<Vec<u8>>, Answer> {
     may_be_read(received.as_bytes(), poison)?;
     message::check_header(received.as_bytes()).map_err(|limit| too_complex(&limit))?;

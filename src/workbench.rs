@@ -1,17 +1,17 @@
 //! How much of large messages is worked on at once: read whole into memory, parsed, sealed, filed.
 //!
 //! Promises that all of them together are at most [`OCTETS`] of raw message, and that a place is given back when the
-//! message is filed and the last copy of it gone, a reading that nobody waits for included. Who finds no place waits, with
-//! the message sealed on disk, for as long as a message may take at all. One network has at most half of the bench: a
-//! message is there while the DNS is asked, and how long that takes is for whoever answers. Where others wait for a place,
-//! it is not asked for longer than [`DNS_PATIENCE`]: who would keep them waiting has to send as much as is worked on.
+//! message is filed and the last copy of it gone, a reading that nobody waits for included. Who finds no place waits,
+//! with the message sealed on disk, for as long as a message may take at all. One network has at most half of the
+//! bench: a message is there while the DNS is asked, and how long that takes is for whoever answers. Where others wait,
+//! it is asked for little more than [`DNS_PATIENCE`]: who would keep them waiting has to send as much as is worked on.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
 use crate::smtp::Place;
 
@@ -32,10 +32,18 @@ pub(crate) struct Workbench {
     places: Arc<Semaphore>,
     all: u32,
     /// The shares of networks that have messages here or wait for a place.
-    shares: Arc<Mutex<HashMap<IpAddr, Arc<Semaphore>>>>,
+    shares: Arc<Mutex<HashMap<IpAddr, Arc<Share>>>>,
     /// How many wait for a place with their network's share in hand.
     waiting: Arc<watch::Sender<usize>>,
     patience: Duration,
+}
+
+/// What one network may have.
+#[derive(Debug)]
+struct Share {
+    places: Arc<Semaphore>,
+    /// How many wait for it.
+    waiting: watch::Sender<usize>,
 }
 
 /// One of those who wait.
@@ -59,32 +67,32 @@ impl Workbench {
         }
         let wanted = permits(size_bytes);
         // Neither semaphore is ever closed. Who waits for his network's share holds nothing of the bench.
-        let share = self.share(network(client)).acquire_many_owned(wanted.min(self.share_of_one())).await;
-        let wanted = wanted.min(self.all);
-        let place = match Arc::clone(&self.places).try_acquire_many_owned(wanted) {
-            Ok(place) => place,
-            Err(_) => {
-                let _waiting = Waiting::new(&self.waiting);
-                Arc::clone(&self.places).acquire_many_owned(wanted).await.ok()?
-            }
-        };
-        Some(Arc::new((share.ok()?, place)))
+        let share = self.share(network(client));
+        let of_share = acquire(&share.places, wanted.min(self.share_of_one()), &share.waiting).await?;
+        let place = acquire(&self.places, wanted.min(self.all), &self.waiting).await?;
+        Some(Arc::new((of_share, place, share)))
     }
 
-    /// Returns when a message that has a place is to wait for the DNS no longer: after [`DNS_PATIENCE`], and not before
-    /// somebody waits for a place.
-    pub(crate) async fn crowded(&self) {
+    /// Returns when a message of that client that has a place is to wait for the DNS no longer: after [`DNS_PATIENCE`],
+    /// and not before somebody waits for a place, or another message for that network's share.
+    pub(crate) async fn crowded(&self, client: IpAddr) {
         tokio::time::sleep(self.patience).await;
-        let mut waiting = self.waiting.subscribe();
-        // Its sender is ours: there is no other end.
-        drop(waiting.wait_for(|waiting| *waiting > 0).await);
+        let share = self.share(network(client));
+        let (mut of_all, mut of_share) = (self.waiting.subscribe(), share.waiting.subscribe());
+        // Their senders are ours: there is no other end.
+        tokio::select! {
+            _ = of_all.wait_for(|waiting| *waiting > 0) => {}
+            _ = of_share.wait_for(|waiting| *waiting > 0) => {}
+        }
     }
 
-    fn share(&self, network: IpAddr) -> Arc<Semaphore> {
+    fn share(&self, network: IpAddr) -> Arc<Share> {
         let mut shares = self.shares.lock().unwrap_or_else(PoisonError::into_inner);
         // A share that is held or waited for is known outside of the table, too.
         shares.retain(|_, share| Arc::strong_count(share) > 1);
-        Arc::clone(shares.entry(network).or_insert_with(|| semaphore(self.share_of_one())))
+        let fresh =
+            || Arc::new(Share { places: semaphore(self.share_of_one()), waiting: watch::Sender::new(0) });
+        Arc::clone(shares.entry(network).or_insert_with(fresh))
     }
 
     const fn share_of_one(&self) -> u32 {
@@ -103,6 +111,19 @@ impl Drop for Waiting<'_> {
     fn drop(&mut self) {
         self.0.send_modify(|count| *count = count.saturating_sub(1));
     }
+}
+
+/// Counted as one who waits, where there is something to wait for.
+async fn acquire(
+    places: &Arc<Semaphore>,
+    wanted: u32,
+    waiting: &watch::Sender<usize>,
+) -> Option<OwnedSemaphorePermit> {
+    if let Ok(place) = Arc::clone(places).try_acquire_many_owned(wanted) {
+        return Some(place);
+    }
+    let _waiting = Waiting::new(waiting);
+    Arc::clone(places).acquire_many_owned(wanted).await.ok()
 }
 
 fn semaphore(permits: u32) -> Arc<Semaphore> {
@@ -199,20 +220,17 @@ mod tests {
         assert!(now_or_never(of_one.as_mut()).is_none(), "its network's share is taken");
         let there = place(&bench, THERE, 1 << 19).unwrap();
         assert!(place(&bench, [192, 0, 2, 3].into(), 1 << 20).is_none(), "this one waits no more");
-        let soon = || tokio::time::timeout(Duration::from_millis(50), bench.crowded());
-        assert!(soon().await.is_err(), "who waits for his own network's share hurries nobody");
+        let soon = |client| tokio::time::timeout(Duration::from_millis(50), bench.crowded(client));
+        assert!(soon(THERE).await.is_err(), "who waits for his own network's share hurries no other");
+        tokio::time::timeout(Duration::from_secs(60), bench.crowded(HERE)).await.expect("its own waits");
         let mut third = Box::pin(bench.place([192, 0, 2, 3].into(), SMALL_OCTETS + 1));
         assert!(now_or_never(third.as_mut()).is_none());
-        tokio::time::timeout(Duration::from_secs(60), bench.crowded()).await.expect("somebody waits");
+        tokio::time::timeout(Duration::from_secs(60), bench.crowded(THERE)).await.expect("somebody waits");
         drop(there);
         assert!(now_or_never(third).flatten().is_some());
-        assert!(soon().await.is_err(), "nobody waits any more");
+        assert!(soon(THERE).await.is_err(), "nobody waits any more");
         drop((here, of_one));
-        let patient = Workbench::new(1 << 20);
-        let _all = place(&patient, HERE, 1 << 20).unwrap();
-        let mut other = Box::pin(patient.place(THERE, 1 << 19));
-        assert!(now_or_never(other.as_mut()).is_none());
-        assert!(now_or_never(patient.crowded()).is_none(), "the DNS has its two seconds");
+        assert_eq!(Workbench::new(1 << 20).patience, DNS_PATIENCE);
     }
 
     #[test]

@@ -208,14 +208,14 @@ pub(crate) async fn x16_certificates(scale: Scale) -> Row {
                 app.hang_up();
                 let is_said = || app.log().matches("tls.certificates_kept").count() > before;
                 alarms += usize::from(within_ten_seconds(async || is_said()).await.is_some());
-                kept += usize::from(is_served(&app, used.0.der()).await);
+                kept += usize::from(is_served(&app, used.0.der(), number).await);
             }
         }
         used = pair(2100);
         std::fs::write(&key_file, used.1.serialize_pem()).unwrap();
         std::fs::write(&certificate_file, used.0.pem()).unwrap();
         app.hang_up();
-        let took = within_ten_seconds(async || is_served(&app, used.0.der()).await).await;
+        let took = within_ten_seconds(async || is_served(&app, used.0.der(), number).await).await;
         longest = longest.max(took.unwrap_or(Duration::MAX));
     }
     let (done, failures) = load.end().await;
@@ -294,7 +294,7 @@ impl HandshakeLoad {
 }
 
 /// Whether a handshake that trusts this certificate alone succeeds.
-async fn is_served(app: &TestApp, certificate: &CertificateDer<'static>) -> bool {
+async fn is_served(app: &TestApp, certificate: &CertificateDer<'static>, client: usize) -> bool {
     let mut roots = rustls::RootCertStore::empty();
     roots.add(certificate.clone()).unwrap();
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
@@ -303,7 +303,7 @@ async fn is_served(app: &TestApp, certificate: &CertificateDer<'static>) -> bool
         .unwrap()
         .with_root_certificates(roots)
         .with_no_client_auth();
-    let Ok(mut stream) = greeted(app.smtp, 1).await else { return false };
+    let Ok(mut stream) = greeted(app.smtp, client).await else { return false };
     ask(&mut stream, b"STARTTLS\r\n").await.unwrap();
     let name = ServerName::try_from("mx.example.test").unwrap();
     let connector = tokio_rustls::TlsConnector::from(Arc::new(client));

@@ -9,7 +9,7 @@ use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::pin::pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use hickory_resolver::Resolver;
@@ -100,9 +100,10 @@ impl Dns {
         self.lookups_while(deadline, CancellationToken::new())
     }
 
-    /// The same, until `hurry` is cancelled: from then on what is not known yet is a failure that may pass.
+    /// The same, until `hurry` is cancelled: what is not known [`LAST_WORDS`] later is a failure that may pass.
     pub(super) fn lookups_while(&self, deadline: Instant, hurry: CancellationToken) -> Lookups<'_> {
-        Lookups { dns: self, deadline, hurry, used: AtomicUsize::new(0), memo: Mutex::new(HashMap::new()) }
+        let (hurried_at, used, memo) = Default::default();
+        Lookups { dns: self, deadline, hurry, hurried_at, used, memo }
     }
 
     async fn ask(
@@ -208,6 +209,7 @@ pub(super) struct Lookups<'a> {
     dns: &'a Dns,
     deadline: Instant,
     hurry: CancellationToken,
+    hurried_at: OnceLock<Instant>,
     used: AtomicUsize,
     memo: Mutex<Memo>,
 }
@@ -322,9 +324,19 @@ impl Lookups<'_> {
         let ask = || async {
             self.used.fetch_add(1, Ordering::Relaxed);
             let asking = self.dns.ask(question, name, self.deadline, || self.take_one_of(budget));
-            self.hurry.run_until_cancelled(asking).await.unwrap_or(Told::FAILED.answer)
+            tokio::select! {
+                biased;
+                told = asking => told,
+                () = self.hurried() => Told::FAILED.answer,
+            }
         };
         cell.get_or_init(ask).await.clone()
+    }
+
+    /// Ends [`LAST_WORDS`] after `hurry`, once for all questions of the message.
+    async fn hurried(&self) {
+        self.hurry.cancelled().await;
+        tokio::time::sleep_until(*self.hurried_at.get_or_init(Instant::now) + LAST_WORDS).await;
     }
 
     /// Counts another question to the DNS, if there is room for it.
@@ -333,6 +345,10 @@ impl Lookups<'_> {
         self.used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).is_ok()
     }
 }
+
+/// What a question may still take whose message is to hurry: one that is asked only then has an answer, too, if there is
+/// a quick one.
+const LAST_WORDS: Duration = Duration::from_secs(1);
 
 fn failure(code: ResponseCode) -> Failure {
     if code == ResponseCode::NXDomain {
@@ -555,6 +571,7 @@ mod tests {
         let hour = Duration::from_secs(60 * 60);
         let mut zone = Zone::parse("a.test. A 192.0.2.1\n").unwrap();
         zone.silent("silent.test").unwrap();
+        zone.silent("also.silent.test").unwrap();
         let server = ZoneServer::start(zone).await.unwrap();
         let dns = Dns::new(&config::Dns { servers: vec![server.addr()], timeout: hour }).unwrap();
         let hurry = CancellationToken::new();
@@ -569,7 +586,11 @@ mod tests {
         let both = async { tokio::join!(lookups.ipv4("silent.test"), told).0 };
         let answer = tokio::time::timeout(Duration::from_secs(300), both).await.expect("not an hour");
         assert_eq!(answer, Err(Failure::Temporary));
-        assert_eq!(lookups.ipv4("b.test").await, Err(Failure::Temporary), "nothing new is asked");
+        assert_eq!(
+            lookups.ipv4("also.silent.test").await,
+            Err(Failure::Temporary),
+            "the time is over for all"
+        );
         assert_eq!(lookups.ipv4("a.test").await, Ok(vec![Ipv4Addr::new(192, 0, 2, 1)]));
         assert_eq!(dns.lookups().ipv4("b.test").await, Err(Failure::NoDomain), "another message asks");
     }

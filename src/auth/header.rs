@@ -132,7 +132,8 @@ fn write_results(
         write!(out, " policy.dmarc={}", verdict.dmarc.policy.as_str())?;
     }
     write!(out, ";\r\n\tarc={}", verdict.arc.result.as_str())?;
-    if let Some(sealer) = &verdict.arc.last_sealer {
+    if let Some(sealer) = verdict.arc.last_sealer.as_ref().filter(|_| verdict.arc.result == AuthResult::Pass)
+    {
         write!(out, " policy.sealer={}", token(sealer))?;
     }
     let ip = envelope.client.ip.to_canonical();

@@ -137,7 +137,7 @@ pub enum DmarcPolicy {
 pub struct Arc {
     /// `None` without a chain, `Pass` for a valid one, `Fail` for any other; `TempError` if a key could not be fetched.
     pub result: AuthResult,
-    /// `d=` of the last ARC-Seal of a valid chain.
+    /// `d=` of the last ARC-Seal of a valid chain, or of one of which a key could not be fetched.
     pub last_sealer: Option<String>,
     /// Whether the last sealer's ARC-Authentication-Results state `dmarc=pass`.
     pub attests_dmarc_pass: bool,

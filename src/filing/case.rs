@@ -205,16 +205,12 @@ fn remembered(arrival: &Arrival<'_>, facts: &Facts, author: &NamedAddress) -> Op
 /// R11.
 pub(super) fn proven(arrival: &Arrival<'_>, facts: &Facts) -> Authenticity {
     let arc = &arrival.verdict.arc;
-    let trusted_sealer = arc.last_sealer.as_ref().filter(|sealer| {
-        arc.result == AuthResult::Pass
-            && arc.attests_dmarc_pass
-            && facts
-                .account
-                .settings
-                .trusted_arc_sealers
-                .iter()
-                .any(|trusted| is_same_or_below(sealer, trusted))
+    let trusted = &facts.account.settings.trusted_arc_sealers;
+    let attesting = arc.last_sealer.as_ref().filter(|sealer| {
+        arc.attests_dmarc_pass && trusted.iter().any(|trusted| is_same_or_below(sealer, trusted))
     });
+    let trusted_sealer = attesting.filter(|_| arc.result == AuthResult::Pass);
+    let may_attest = attesting.is_some() && arc.result == AuthResult::TempError;
     match (&arrival.verdict.alignment, trusted_sealer) {
         (Alignment::Aligned { by: AlignedBy::Dkim, domain }, _) => Authenticity::Aligned(format!(
             "the author is proven: DKIM passed for {domain}, which is the From domain or belongs with it"
@@ -229,6 +225,8 @@ pub(super) fn proven(arrival: &Arrival<'_>, facts: &Facts) -> Authenticity {
         (Alignment::NotAligned, None) if arrival.verdict.dmarc.result == AuthResult::TempError => {
             Authenticity::Unknown
         }
+        // R14: neither could a key of the trusted forwarder's chain.
+        (Alignment::NotAligned, None) if may_attest => Authenticity::Unknown,
         (Alignment::NotAligned, None) => Authenticity::NotAligned,
         (Alignment::Unknown, None) => Authenticity::Unknown,
     }

@@ -295,6 +295,10 @@ fn r11_e16_a_trusted_arc_sealer_vouches_and_another_does_not() {
     sealed_by("google.com", AuthResult::Pass, false).ends("rejected", Reason::DmarcReject, "R13");
     sealed_by("google.com", AuthResult::Fail, true).ends("rejected", Reason::DmarcReject, "R13");
     sealed_by("notgoogle.com", AuthResult::Pass, true).ends("rejected", Reason::DmarcReject, "R13");
+    // R14: a key of its chain could not be fetched for now.
+    sealed_by("google.com", AuthResult::TempError, true).ends("deferred", Reason::LookupFailed, "R14");
+    sealed_by("google.com", AuthResult::TempError, false).ends("rejected", Reason::DmarcReject, "R13");
+    sealed_by("notgoogle.com", AuthResult::TempError, true).ends("rejected", Reason::DmarcReject, "R13");
 }
 
 #[test]

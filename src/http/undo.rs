@@ -1,5 +1,5 @@
-//! `/undo/{token}`: where the link of a digest leads (R70a). Looking changes nothing, since mail scanners follow links; the
-//! button does. No account, no cookie, no script: the token is the authority.
+//! `/undo/{token}`: where the link of a digest leads (R70a). Looking changes nothing, since mail scanners follow
+//! links; the button does. No account, no cookie, no script: the token is the authority.
 
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
@@ -9,6 +9,7 @@ use tracing::info;
 use crate::http::App;
 use crate::http::page::{escape, page};
 use crate::http::problem::Problem;
+use crate::store::Undoable;
 use crate::store::audit::Actor;
 use crate::store::directory::{DirectoryError, undo_ends};
 use crate::time::Timestamp;
@@ -35,13 +36,12 @@ pub(super) async fn show(State(app): State<App>, Path(token): Path<String>) -> R
 /// Takes it back, once.
 pub(super) async fn undo(State(app): State<App>, Path(token): Path<String>) -> Result<Response, Problem> {
     let Some((mail, _)) = app.store.undoable(&token, Timestamp::now()).await? else { return Ok(over()) };
-    let mut change = app.store.change().await?;
-    match change.undo_message(mail.account, mail.message, &Actor::User(mail.user).to_string()).await {
+    match take_back(&app, &mail).await {
         // Somebody was faster.
         Err(DirectoryError::NotFound(_)) => return Ok(over()),
-        undone => drop(undone?),
+        Err(DirectoryError::Conflict(_)) => return Ok(not_now()),
+        done => done?,
     }
-    change.commit().await?;
     info!(account.id = %mail.account, message.id = %mail.message, user.id = %mail.user, "undo.by_link");
     Ok(page(
         StatusCode::OK,
@@ -50,8 +50,20 @@ pub(super) async fn undo(State(app): State<App>, Path(token): Path<String>) -> R
     ))
 }
 
+async fn take_back(app: &App, mail: &Undoable) -> Result<(), DirectoryError> {
+    app.store.make_way_for_undo(mail.account, mail.message).await?;
+    let mut change = app.store.change().await?;
+    change.undo_message(mail.account, mail.message, &Actor::User(mail.user).to_string()).await?;
+    Ok(change.commit().await?)
+}
+
 fn in_one_line(at: Timestamp) -> String {
     at.to_words().replace(' ', "&nbsp;")
+}
+
+fn not_now() -> Response {
+    let said = "<p>The account is being moved. Open the link again when that is done.</p>";
+    page(StatusCode::CONFLICT, "Not now", said)
 }
 
 /// Forged, used and over look the same.

@@ -121,8 +121,8 @@ pub enum Hindrance {
     TooManyRecipients,
 }
 
-/// Whether the refusal of a recipient may leave a trace: a network has a budget of each kind, so that a flood of refusals
-/// does not fill the disk.
+/// Whether the refusal of a recipient may leave a trace: a network has a budget of each kind, so that a flood of
+/// refusals does not fill the disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Noting {
     /// Where the address is nobody's, or its domain not ours.

@@ -9,7 +9,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
-use tokio::sync::OwnedSemaphorePermit;
 
 use crate::smtp::sealed_file::SealedFile;
 
@@ -67,7 +66,7 @@ struct Buffer {
 
 /// Where large messages are worked on there are only so many places, and so many for one network: a part of both is
 /// taken until the last clone is dropped.
-pub type Place = Arc<(OwnedSemaphorePermit, OwnedSemaphorePermit)>;
+pub type Place = Arc<dyn std::any::Any + Send + Sync>;
 
 /// A whole body in memory, once. Holds its part of the budget until it is dropped.
 #[derive(Debug)]

@@ -16,7 +16,7 @@ use crate::smtp::session::{Load, Room};
 const CONNECTS_A_MINUTE: [f64; LEVELS] = [600.0, 2400.0, 9600.0];
 /// Unknown recipients an hour, likewise. The widest network is everybody's: not counted.
 const UNKNOWN_AN_HOUR: [f64; LEVELS] = [100.0, 400.0, f64::INFINITY];
-/// Traces a minute of recipients that are not served for a cause nobody was asked about, likewise.
+/// Traces a minute of recipients that are not served, unknown ones apart, likewise.
 const TRACES_A_MINUTE: [f64; LEVELS] = [200.0, 800.0, 3200.0];
 /// TLS handshakes a minute, likewise: they cost us more than the client.
 const HANDSHAKES_A_MINUTE: [f64; LEVELS] = [300.0, 1200.0, 4800.0];

@@ -1,8 +1,8 @@
 //! Everything of one account, read at one point in time: for an export that another copy imports.
 //!
 //! Promises that what is read fits together whatever is filed or erased meanwhile, and that a page or one message is
-//! in memory at a time. Rows come as lines (see `lines`), opened where they are sealed; the content of a message is opened
-//! on its own.
+//! in memory at a time. Rows come as lines (see `lines`), opened where they are sealed; the content of a message is
+//! opened on its own.
 
 use serde::Serialize;
 use uuid::Uuid;

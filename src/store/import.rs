@@ -398,7 +398,9 @@ impl Importer {
         let mut tries = 1;
         loop {
             match self.try_to_write(kind, &lines).await {
-                done @ Err(ImportError::Line(_) | ImportError::Store(StoreError::NoSuchAccount)) => return done,
+                done @ Err(ImportError::Line(_) | ImportError::Store(StoreError::NoSuchAccount)) => {
+                    return done;
+                }
                 // Somebody else may have had the account, or the database, for too long.
                 Err(_) if tries < WRITE_TRIES => {
                     tries += 1;

@@ -55,7 +55,7 @@ pub struct DigestFacts {
     pub to: EmailAddress,
     /// How much waits, by reason.
     pub waiting: Vec<(String, u64)>,
-    /// R70a: what was filed for them since the last digest, newest first.
+    /// R70a: what was filed for them of what came since the mail that the last digest told of, newest first.
     pub filed: Vec<Undoable>,
     /// Whether more was.
     pub is_more_filed: bool,

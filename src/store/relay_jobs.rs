@@ -389,7 +389,7 @@ impl Change {
 /// `$1` the account, `$2` the job, `$3` now.
 const DAMAGED: &str =
     "UPDATE relay_jobs SET state = 'failed', settled_at = $3 WHERE account_id = $1 AND job_id = $2";
-/// What is kept of a reply.
 /// Rows that are forgotten in one transaction.
 const ENDED_AT_ONCE: i64 = 1_000;
+/// What is kept of a reply.
 const REPLY_MAX_CHARS: usize = 300;

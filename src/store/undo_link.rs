@@ -1,7 +1,8 @@
 //! R70a: the links of a digest by which a user takes a filed mail back from the record.
 //!
-//! Nothing of a link is stored: it names account and message, and proves with a key of ours that it was made for the user
-//! whose mail that is. It ends with the 30 days, or with the message.
+//! Nothing of a link is stored: it names account and message, and proves with a key of ours that it was made for the
+//! user whose mail that is. It ends with the 30 days, with the message, and with the user's sync; a mail that a
+//! colleague brought in as well is for the API.
 
 use uuid::Uuid;
 
@@ -49,8 +50,11 @@ impl Store {
         let rows: Vec<Row> = query_as(
             "SELECT m.message_id, m.user_id, m.contact_id, c.name, m.direction, m.received_at FROM messages m
              JOIN contacts c ON c.account_id = m.account_id AND c.contact_id = m.contact_id
+             JOIN users u ON u.account_id = m.account_id AND u.user_id = m.user_id AND u.sync_state = 'on'
              WHERE m.account_id = $1 AND m.message_id >= $2 AND m.received_at > $3 AND m.user_id = $4
-             AND m.content_key IS NOT NULL AND m.kind IN ('forwarded', 'mail') ORDER BY m.message_id DESC LIMIT $5",
+             AND m.content_key IS NOT NULL AND m.kind IN ('forwarded', 'mail')
+             AND NOT EXISTS (SELECT 1 FROM deliveries d WHERE d.account_id = m.account_id
+             AND d.message_id = m.message_id AND d.user_id <> m.user_id) ORDER BY m.message_id DESC LIMIT $5",
         )
         .bind(account.uuid())
         .bind(id_floor(since.plus_days(-1)))
@@ -85,7 +89,10 @@ impl Store {
         let row: Option<Row> = query_as(
             "SELECT m.message_id, m.user_id, m.contact_id, c.name, m.direction, m.received_at FROM messages m
              JOIN contacts c ON c.account_id = m.account_id AND c.contact_id = m.contact_id
-             WHERE m.account_id = $1 AND m.message_id = $2",
+             JOIN users u ON u.account_id = m.account_id AND u.user_id = m.user_id AND u.sync_state = 'on'
+             WHERE m.account_id = $1 AND m.message_id = $2
+             AND NOT EXISTS (SELECT 1 FROM deliveries d WHERE d.account_id = m.account_id
+             AND d.message_id = m.message_id AND d.user_id <> m.user_id)",
         )
         .bind(account.uuid())
         .bind(message)

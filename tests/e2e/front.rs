@@ -3,7 +3,7 @@
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::Path;
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::json;
 use sqlx::Connection;
@@ -99,19 +99,21 @@ async fn r3_s15_who_tries_to_relay_over_the_budget_leaves_no_more_traces_in_any_
     for _ in 0..8 {
         sessions.push(connect().await);
     }
-    let mut traces = 0;
+    let (mut traces, began) = (0, Instant::now());
     for mailer in &mut sessions {
         for _ in 0..20 {
             let answer = mailer.command("RCPT TO:<u@elsewhere.test>").await.unwrap();
             if answer.code == 421 {
-                assert_eq!((answer.trace(), traces), (None, 100), "{}", answer.text);
+                assert_eq!(answer.trace(), None, "{}", answer.text);
                 break;
             }
             assert_refused(&answer, "550 5.7.1");
             traces += 1;
         }
     }
-    assert_eq!(traces, 100);
+    // A hundred an hour; a machine may take its time.
+    let regained = began.elapsed().as_secs() / 36 + 1;
+    assert!((100..=100 + regained).contains(&traces), "{traces}");
 }
 
 #[tokio::test]

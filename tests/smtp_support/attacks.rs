@@ -1,5 +1,5 @@
-//! Rude and hostile peers on sockets: octets of every value in every cut, injection behind STARTTLS, peers that go without
-//! a word, the limits of recipients and connections at the limit and one past it.
+//! Rude and hostile peers on sockets: octets of every value in every cut, injection behind STARTTLS, peers that go
+//! without a word, the limits of recipients and connections at the limit and one past it.
 
 use std::time::Duration;
 

@@ -317,6 +317,7 @@ pub(in crate::http) async fn undo_message(
     message: MessageId,
     once: Once,
 ) -> Answer<Response> {
+    app.store.make_way_for_undo(account, message).await?;
     let mut change = app.store.change().await?;
     let undone = change.undo_message(account, message, &principal.actor().to_string()).await?;
     let shown = Undone {

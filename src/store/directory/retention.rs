@@ -1,8 +1,9 @@
 //! When what is over ends (R3, R35, R36, R60, R61), and how that is reported.
 //!
 //! Every hour each account has its turns, small transactions with a pause after each, so that filing goes first, until
-//! nothing is left that was over at the start. What the settings have ended stands in the audit trail by the transaction that
-//! ended it, and is told by an event once an account and run; where very much ends, after every turn.
+//! nothing is left that was over at the start. What the settings have ended stands in the audit trail by the
+//! transaction that ended it, and is told by an event once an account and run; where very much ends, after every
+//! turn.
 
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
@@ -214,7 +215,8 @@ impl Store {
             }
             tokio::time::sleep(HOUSEKEEPING_PAUSE).await;
         }
-        failed.map_or(Ok(Left::Something), Err)
+        // What failed is tried once a turn, and told when the others are done.
+        Ok(Left::Something)
     }
 
     async fn expire_piece(

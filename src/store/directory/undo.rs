@@ -7,6 +7,7 @@ use serde_json::json;
 use uuid::Uuid;
 
 use crate::id::{AccountId, ContactId, ConversationId, MessageId, UserId};
+use crate::store::Store;
 use crate::store::directory::erase::{Doomed, Erased, Extent, doomed};
 use crate::store::directory::{Change, DirectoryError, Log};
 use crate::store::engine::query_as;
@@ -27,6 +28,28 @@ pub struct Undone {
     pub erased: Erased,
 }
 
+impl Store {
+    /// Erases, before a mail is taken back, the traces of it that one transaction has no room for.
+    ///
+    /// # Errors
+    /// As [`Change::undo_message`].
+    pub async fn make_way_for_undo(
+        &self,
+        account: AccountId,
+        message: MessageId,
+    ) -> Result<(), DirectoryError> {
+        loop {
+            let mut change = self.change().await?;
+            change.found_to_undo(account, message).await?;
+            let gone = change.erase_surplus_traces(account, &[message.uuid()]).await?;
+            change.commit().await?;
+            if gone == 0 {
+                return Ok(());
+            }
+        }
+    }
+}
+
 impl Change {
     /// Takes a filed mail back from the record.
     ///
@@ -38,15 +61,7 @@ impl Change {
         message: MessageId,
         actor: &str,
     ) -> Result<Undone, DirectoryError> {
-        self.refuse_while_importing(account).await?;
-        let keys = self.row_keys(account).await?;
-        let found = doomed(self.on(account).await?, (account, &keys), &[message.uuid()]).await?;
-        let found = found.into_iter().next().ok_or(DirectoryError::NotFound("message"))?;
-        if undo_ends(Timestamp::from_millis(found.received_at)) <= self.now {
-            return Err(DirectoryError::Conflict(format!(
-                "a mail can be taken back for {UNDO_DAYS} days; this one is older: purge it"
-            )));
-        }
+        let found = self.found_to_undo(account, message).await?;
         let erased = self.erase_messages(account, &[message.uuid()], Extent::Everything).await?;
         self.log = Log::Forget;
         let marks = self.end_marks_of(account, message).await?;
@@ -59,6 +74,24 @@ impl Change {
             .await?;
         self.note(account, actor, "undo", format!("messages/{message}"), Some(erased.counts())).await?;
         Ok(Undone { message, contact, conversation, marks, erased })
+    }
+
+    /// The mail, if it may be taken back.
+    async fn found_to_undo(
+        &mut self,
+        account: AccountId,
+        message: MessageId,
+    ) -> Result<Doomed, DirectoryError> {
+        self.refuse_while_importing(account).await?;
+        let keys = self.row_keys(account).await?;
+        let found = doomed(self.on(account).await?, (account, &keys), &[message.uuid()]).await?;
+        let found = found.into_iter().next().ok_or(DirectoryError::NotFound("message"))?;
+        if undo_ends(Timestamp::from_millis(found.received_at)) <= self.now {
+            return Err(DirectoryError::Conflict(format!(
+                "a mail can be taken back for {UNDO_DAYS} days; this one is older: purge it"
+            )));
+        }
+        Ok(found)
     }
 
     /// R29: the marks that it has set.

@@ -194,7 +194,8 @@ async fn own_addresses_of_contact(
     Ok(own)
 }
 
-/// Whether this folded address is not another contact's primary email (R21), nor another user's (R10).
+/// Whether this folded address is not another contact's primary email (R21), nor another user's (R10); who is erased
+/// at the same time is nobody else.
 pub(super) async fn is_nobody_elses(
     connection: &mut Connection,
     (account, keys): (AccountId, &RowKeys),
@@ -202,9 +203,12 @@ pub(super) async fn is_nobody_elses(
     of: Uuid,
 ) -> Result<bool, StoreError> {
     let others: i64 = query_scalar(
-        "SELECT (SELECT COUNT(*) FROM contacts WHERE account_id = $1 AND email_key = $2 AND contact_id <> $3)
-         + (SELECT COUNT(*) FROM user_emails WHERE account_id = $1 AND email_key = $2 AND user_id <> $3
-            AND verified_at IS NOT NULL)",
+        "SELECT (SELECT COUNT(*) FROM contacts c WHERE c.account_id = $1 AND c.email_key = $2 AND c.contact_id <> $3
+            AND NOT EXISTS (SELECT 1 FROM purges p WHERE p.account_id = c.account_id AND p.kind = 'contact'
+            AND p.subject_id = c.contact_id))
+         + (SELECT COUNT(*) FROM user_emails u WHERE u.account_id = $1 AND u.email_key = $2 AND u.user_id <> $3
+            AND u.verified_at IS NOT NULL AND NOT EXISTS (SELECT 1 FROM purges p WHERE p.account_id = u.account_id
+            AND p.kind = 'user' AND p.subject_id = u.user_id))",
     )
     .bind(account.uuid())
     .bind(keys.index(Index::Address, address)?)

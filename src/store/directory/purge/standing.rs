@@ -185,7 +185,10 @@ impl Change {
         let mut names: HashMap<Uuid, Vec<String>> = HashMap::new();
         for person in people {
             let names = names.entry(person.message_id).or_insert_with(|| alone.to_vec());
-            names.push(person.email.to_lowercase());
+            // Somebody who was taken out before has none, and nothing is in every word.
+            if !person.email.is_empty() {
+                names.push(person.email.to_lowercase());
+            }
         }
         let messages: Vec<Uuid> = names.keys().copied().collect();
         let text = "SELECT message_id, delivery_id, steps, mail_from, from_address, rcpt FROM deliveries
