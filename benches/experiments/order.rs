@@ -294,7 +294,7 @@ impl HandshakeLoad {
 }
 
 /// Whether a handshake that trusts this certificate alone succeeds.
-async fn is_served(app: &TestApp, certificate: &CertificateDer<'static>, client: usize) -> bool {
+async fn is_served(app: &TestApp, certificate: &CertificateDer<'static>, number: usize) -> bool {
     let mut roots = rustls::RootCertStore::empty();
     roots.add(certificate.clone()).unwrap();
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
@@ -303,7 +303,7 @@ async fn is_served(app: &TestApp, certificate: &CertificateDer<'static>, client:
         .unwrap()
         .with_root_certificates(roots)
         .with_no_client_auth();
-    let Ok(mut stream) = greeted(app.smtp, client).await else { return false };
+    let Ok(mut stream) = greeted(app.smtp, number).await else { return false };
     ask(&mut stream, b"STARTTLS\r\n").await.unwrap();
     let name = ServerName::try_from("mx.example.test").unwrap();
     let connector = tokio_rustls::TlsConnector::from(Arc::new(client));
