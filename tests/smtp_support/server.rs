@@ -607,7 +607,7 @@ async fn x14_a_message_whose_filing_hangs_is_451_before_the_grace_period_ends() 
 #[tokio::test]
 async fn x11_a_flood_of_handshakes_gets_454_and_mail_in_clear_is_taken() {
     let running = start();
-    let (mut granted, began) = (0, std::time::Instant::now());
+    let (mut granted, began) = (0, Instant::now());
     let last = loop {
         let mut peer = greeted(&running).await;
         let answer = peer.ask("STARTTLS").await;
