@@ -16,12 +16,6 @@ impl Store {
         self.inner.suspects_log.store(true, Ordering::SeqCst);
     }
 
-    /// Whether it may be.
-    #[must_use]
-    pub fn suspects_log(&self) -> bool {
-        self.inner.suspects_log.load(Ordering::SeqCst)
-    }
-
     /// Empties the log if it is suspect; waits for nobody. Returns whether nothing that was erased stands there.
     pub async fn clear_log(&self) -> bool {
         // First: what is erased meanwhile makes it suspect anew.

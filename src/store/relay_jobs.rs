@@ -297,31 +297,29 @@ impl Change {
         now: Timestamp,
         before: Timestamp,
     ) -> Result<u64, DirectoryError> {
-        let jobs = query(
-            "DELETE FROM relay_jobs WHERE account_id = $1 AND job_id IN
-             (SELECT job_id FROM relay_jobs WHERE account_id = $1 AND settled_at < $2 LIMIT $3)",
-        )
-        .bind(account.uuid())
-        .bind(before.as_millis())
-        .bind(ENDED_AT_ONCE)
-        .execute(self.on(account).await?)
-        .await?;
-        let links = query(
-            "DELETE FROM email_confirmations WHERE account_id = $1 AND confirmation_id IN
-             (SELECT confirmation_id FROM email_confirmations WHERE account_id = $1 AND expires_at < $2 LIMIT $3)",
-        )
-        .bind(account.uuid())
-        .bind(now.as_millis())
-        .bind(ENDED_AT_ONCE)
-        .execute(self.on(account).await?)
-        .await?;
+        let mut ended = 0;
+        for (statement, limit) in [
+            (
+                "DELETE FROM relay_jobs WHERE account_id = $1 AND job_id IN
+                 (SELECT job_id FROM relay_jobs WHERE account_id = $1 AND settled_at < $2 LIMIT $3)",
+                before,
+            ),
+            (
+                "DELETE FROM email_confirmations WHERE account_id = $1 AND confirmation_id IN
+                 (SELECT confirmation_id FROM email_confirmations WHERE account_id = $1 AND expires_at < $2 LIMIT $3)",
+                now,
+            ),
+        ] {
+            let statement = query(statement).bind(account.uuid()).bind(limit.as_millis()).bind(ENDED_AT_ONCE);
+            ended += statement.execute(self.on(account).await?).await?;
+        }
         // One a user and day at most.
         let digests = query("DELETE FROM relay_digests WHERE account_id = $1 AND day < $2")
             .bind(account.uuid())
             .bind(day(before))
             .execute(self.on(account).await?)
             .await?;
-        Ok(jobs + links + digests)
+        Ok(ended + digests)
     }
 
     /// A failed or cancelled job waits again, and is tried at once; those of the last 3 days go on being tried.
