@@ -260,16 +260,15 @@ async fn r05_the_traces_of_the_retries_of_a_held_mail_lose_their_addresses_with_
 #[tokio::test]
 async fn r05_held_mail_that_was_sent_again_more_often_than_a_transaction_takes_is_erased_all_the_same() {
     for retries in [RETRIES_AT_ONCE, RETRIES_AT_ONCE + 1] {
-        for is_discarded in [true, false] {
+        for way in ["discarded", "expired", "by the rules", "released"] {
             let server = Server::start().await;
             let account = server.account().await;
-            server.patch(&account, json!({"settings": {"unknown_to": "hold"}})).await.expect(200);
-            let sync = text(&server.user(&account, "bo@practice.test").await["sync"]["sync_address"]);
-            let raw = "From: bo@practice.test\nTo: Ana <ana@patient.test>\nSubject: x\nMessage-ID: <b@practice.test>\n\nx\n";
+            let (user, _) = new_identity(&server, &account).await;
+            let (sync, raw) = (text(&user["sync"]["sync_address"]), NEW.replace('N', "9"));
             let now = Timestamp::now();
-            let held = server.deliver_at(&sync, raw, now).await.decided[0].0;
+            let held = server.deliver_at(&sync, &raw, now).await.decided[0].0;
             let retries = futures_util::stream::iter(0..retries)
-                .map(|_| server.deliver_at(&sync, raw, now))
+                .map(|_| server.deliver_at(&sync, &raw, now))
                 .buffer_unordered(64)
                 .map(|retry| retry.decided[0].0)
                 .collect::<Vec<_>>();
@@ -279,10 +278,25 @@ async fn r05_held_mail_that_was_sent_again_more_often_than_a_transaction_takes_i
             let erasing = first.discard_held(id, held).await.unwrap();
             assert_eq!(erasing == Erasing::Done, retries.len() == RETRIES_AT_ONCE);
             drop(first);
-            if is_discarded {
-                server.post(&format!("{account}/held/{held}:discard"), json!({})).await.expect(204);
-            } else {
-                assert_eq!(server.store.expire(now.plus_days(30)).await.unwrap().held, 1);
+            match way {
+                "discarded" => {
+                    server.post(&format!("{account}/held/{held}:discard"), json!({})).await.expect(204);
+                }
+                "expired" => assert_eq!(server.store.expire(now.plus_days(30)).await.unwrap().held, 3),
+                _ => {
+                    server
+                        .patch(&account, json!({"settings": {"never_log": ["ana@patient.test"]}}))
+                        .await
+                        .expect(200);
+                    if way == "released" {
+                        let emails = format!("{account}/users/{}/emails", text(&user["id"]));
+                        let proven = json!({"address": "bo@private.test", "verified": true});
+                        server.post(&emails, proven).await.expect(201);
+                    } else {
+                        let path = format!("{account}/held/{held}:file");
+                        assert_eq!(server.post(&path, json!({})).await.expect(200)["outcome"], "discarded");
+                    }
+                }
             }
             server.get(&format!("{account}/held/{held}")).await.problem(404);
             for id in retries {

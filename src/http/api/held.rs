@@ -12,6 +12,7 @@ use utoipa::ToSchema;
 use uuid::Uuid;
 
 use crate::address::EmailAddress;
+use crate::filing::Outcome;
 use crate::http::App;
 use crate::http::api::content;
 use crate::http::auth::Shown;
@@ -238,6 +239,9 @@ pub(in crate::http) async fn file_held(
         contact_id: filed.contact.map(ContactId::uuid),
     };
     let answer = once.answer(change, StatusCode::OK, &shown).await?;
+    if filed.outcome == Outcome::Discarded.as_str() {
+        app.store.finish_discarding(account, delivery).await?;
+    }
     if let Some((user, address)) = &filed.accepted {
         release(app, account, *user, address, &by).await;
     }

@@ -18,7 +18,7 @@ use crate::message::{self, Email};
 use crate::smtp::{Client, Envelope, ForwardPath, Recipient};
 use crate::store::batch::Outcome;
 use crate::store::blobs::BlobName;
-use crate::store::directory::review::{Erasing, RETRIES_AT_ONCE, with_steps};
+use crate::store::directory::review::{BY_THE_RULES, Erasing, RETRIES_AT_ONCE, with_steps};
 use crate::store::directory::{Change, CreatedBy, DirectoryError, NewContact};
 use crate::store::engine::{query, query_as, query_scalar};
 use crate::store::facts::Directory;
@@ -199,6 +199,9 @@ impl Store {
         match change.file_held(&held, HeldTarget::AsTheRulesSay, by).await {
             Ok(outcome) => {
                 change.commit().await?;
+                if outcome.outcome == Word::Discarded.as_str() {
+                    self.finish_discarding(account, delivery).await?;
+                }
                 Ok(outcome.outcome == Word::Filed.as_str())
             }
             // It waits on: somebody else has decided on it meanwhile, or the rules refuse it today.
@@ -354,9 +357,10 @@ impl Change {
                 (None, still.contact)
             }
             Decision::Discarded(_) => {
-                let said = "by the rules it is not to be kept";
                 let room = &mut { RETRIES_AT_ONCE };
-                if self.erase_held(held.account, held.delivery, said, room).await? == Erasing::Begun {
+                let erasing = self.erase_held(held.account, held.delivery, BY_THE_RULES, room).await?;
+                // Whoever asked goes on at once; retention does if he cannot.
+                if erasing == Erasing::Begun {
                     self.let_held_end(held.account, held.delivery).await?;
                 }
                 (None, None)

@@ -6,12 +6,35 @@ use uuid::Uuid;
 use crate::address::EmailAddress;
 use crate::filing::{Step, without_names};
 use crate::id::{AccountId, DeliveryId};
+use crate::store::Store;
 use crate::store::blobs::BlobName;
 use crate::store::directory::{Change, DirectoryError, Log};
 use crate::store::effects::{json, steps_json};
 use crate::store::engine::{query, query_as, query_scalar};
 use crate::store::row_keys::RowKeys;
 use crate::wire::AuthView;
+
+impl Store {
+    /// Goes on with the erasure of a held mail that the rules discarded when a person looked at it, until nothing of it
+    /// is left. Nothing to do where one transaction was enough.
+    ///
+    /// # Errors
+    /// If the database fails; the retention goes on then.
+    pub async fn finish_discarding(
+        &self,
+        account: AccountId,
+        delivery: DeliveryId,
+    ) -> Result<(), DirectoryError> {
+        loop {
+            let mut change = self.change().await?;
+            match change.erase_held(account, delivery, BY_THE_RULES, &mut { RETRIES_AT_ONCE }).await {
+                Err(DirectoryError::NotFound(_)) => return Ok(()),
+                erasing => drop(erasing?),
+            }
+            change.commit().await?;
+        }
+    }
+}
 
 impl Change {
     /// Erases a held message on a person's word. Its delivery stays and says so, without addresses (R5). If it was sent
@@ -229,6 +252,8 @@ pub(super) fn with_steps(before: &str, now: &[Step]) -> String {
     Value::from(steps).to_string()
 }
 
+/// What is said of a held mail that the rules discard now.
+pub(super) const BY_THE_RULES: &str = "by the rules it is not to be kept";
 /// Traces of retries that lose their addresses in one transaction.
 pub(super) const RETRIES_AT_ONCE: usize = 500;
 
