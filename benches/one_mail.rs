@@ -115,6 +115,7 @@ fn subject() -> SubjectParts {
         helo: HELO.to_owned(),
         mail_from: EmailAddress::parse(MAIL_FROM),
         opens_journals: true,
+        is_for_postmaster: false,
     }
 }
 

@@ -60,6 +60,8 @@ pub struct SubjectParts {
     pub mail_from: Option<EmailAddress>,
     /// Whether a journal report is opened (R33); mail for the postmaster alone is kept as it came.
     pub opens_journals: bool,
+    /// Whether the postmaster is among the recipients, who reads mail whoever wrote it.
+    pub is_for_postmaster: bool,
 }
 
 impl SubjectParts {
@@ -69,6 +71,7 @@ impl SubjectParts {
             helo: envelope.client.helo.clone(),
             mail_from: envelope.reverse_path.clone(),
             opens_journals: envelope.recipients.iter().any(|to| to.mailbox != Mailbox::Postmaster),
+            is_for_postmaster: envelope.recipients.iter().any(|to| to.mailbox == Mailbox::Postmaster),
         }
     }
 
@@ -110,16 +113,28 @@ pub(crate) async fn examine_while(
         let parsed = started.elapsed();
         // R33: of a journal report it is the reporter who is judged.
         let subject_of_it = subject.with_author(&email, original.as_ref());
-        let hurry = CancellationToken::new();
-        let verifying = authenticator.verify_while(deadline, hurry.clone(), subject_of_it, raw.as_bytes());
-        let verdict = hurried(Box::pin(verifying), crowded, &hurry).await;
+        // SMTP.md S14: refused whatever anybody proves, so nobody is asked. (What a journal reports has another author.)
+        let is_refused = subject_of_it.from.is_none() && journaled.is_none() && !subject.is_for_postmaster;
+        let (verdict, told) = if is_refused {
+            (
+                Verdict::unchecked(),
+                "nothing was looked up: it has no author of whom anything could be proven".to_owned(),
+            )
+        } else {
+            let hurry = CancellationToken::new();
+            let verifying =
+                authenticator.verify_while(deadline, hurry.clone(), subject_of_it, raw.as_bytes());
+            let verdict = hurried(Box::pin(verifying), crowded, &hurry).await;
+            let told = tell_verdict(&verdict);
+            (verdict, told)
+        };
         let (email, inner) = match journaled.filter(|_| subject.opens_journals) {
             Some((inner, octets)) => (inner, Some(octets)),
             None => (email, None),
         };
         let steps = vec![
             timed("MESSAGE", tell_message(&email), parsed),
-            timed("AUTH", tell_verdict(&verdict), started.elapsed() - parsed),
+            timed("AUTH", told, started.elapsed() - parsed),
         ];
         Ok(Examined { email, verdict, inner, steps })
     })

@@ -157,6 +157,8 @@ impl Origin {
             helo: self.helo.clone().unwrap_or_else(|| "localhost".to_owned()),
             mail_from,
             opens_journals: true,
+            // Whoever inspects a mail wants to know all of it.
+            is_for_postmaster: true,
         })
     }
 }

@@ -69,6 +69,7 @@ fn email() -> Email {
         text: "See you on Monday.".into(),
         reply: ReplyText::default(),
         has_html: false,
+        remote_content: 0,
         attachments: Vec::new(),
         kind: Kind::Mail,
         forwarded: None,

@@ -7,7 +7,7 @@ use std::borrow::Cow;
 
 use super::html::{self, Rendered};
 use super::scan::{Part, Shape, Tree};
-use super::{attachment, charset, flowed, protection, tnef};
+use super::{attachment, charset, flowed, protection, remote, tnef};
 
 /// The body of a message.
 #[derive(Debug, Default)]
@@ -17,6 +17,8 @@ pub(super) struct Body {
     /// The HTML parts rendered, where the text does not come from them.
     pub(super) html: Option<Rendered>,
     pub(super) has_html: bool,
+    /// What all HTML parts would load from elsewhere.
+    pub(super) remote_content: usize,
     /// Whether `text` is what `html` says (the marks then fit it).
     pub(super) source: Source,
 }
@@ -111,28 +113,38 @@ fn read_parts(tree: &Tree<'_>) -> Body {
         plain_texts.iter().filter(|(_, text)| !text.trim().is_empty()).map(|(index, _)| *index).collect();
     let mut text = String::new();
     let mut only_html = None;
-    let mut from_html = 0;
+    let (mut from_html, mut remote_content) = (0, 0);
     for (index, role) in &shown {
         match role {
             Role::Text => {
                 let found = plain_texts.iter_mut().find(|(known, _)| known == index);
                 append(&mut text, found.map(|(_, text)| std::mem::take(text)).unwrap_or_default());
             }
-            Role::Html if !has_plain_alternative(tree, *index, &filled) => {
-                let page = html::render(&html_text(tree, *index));
-                from_html += 1;
-                append(&mut text, page.text.clone());
-                only_html = Some(page);
+            Role::Html => {
+                let markup = html_text(tree, *index);
+                remote_content += remote::count(&markup);
+                if !has_plain_alternative(tree, *index, &filled) {
+                    let page = html::render(&markup);
+                    from_html += 1;
+                    append(&mut text, page.text.clone());
+                    only_html = Some(page);
+                }
             }
-            Role::Attachment | Role::Html | Role::Ignored => {}
+            Role::Attachment | Role::Ignored => {}
         }
     }
     if from_html == 1 && filled.is_empty() {
         // The marks' ranges fit the text only if the text is the page and nothing else.
         let page = only_html.unwrap_or_default();
-        return Body { text: page.text.clone(), html: Some(page), has_html, source: Source::Html };
+        return Body {
+            text: page.text.clone(),
+            html: Some(page),
+            has_html,
+            remote_content,
+            source: Source::Html,
+        };
     }
-    Body { text, html: None, has_html, source: Source::Plain }
+    Body { text, html: None, has_html, remote_content, source: Source::Plain }
 }
 
 /// The body that Outlook packed into `winmail.dat`.
@@ -145,8 +157,15 @@ fn wrapped(tree: &Tree<'_>) -> Option<Body> {
     if let Some(text) = contents.text.filter(|text| !text.trim().is_empty()) {
         return Some(Body { text: lines(&text), ..Body::default() });
     }
-    let page = html::render(&contents.html?);
-    Some(Body { text: page.text.clone(), html: Some(page), has_html: false, source: Source::Html })
+    let markup = contents.html?;
+    let (page, remote_content) = (html::render(&markup), remote::count(&markup));
+    Some(Body {
+        text: page.text.clone(),
+        html: Some(page),
+        has_html: false,
+        remote_content,
+        source: Source::Html,
+    })
 }
 
 /// Whether the same alternative holds plain text that says something.

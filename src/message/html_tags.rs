@@ -24,6 +24,8 @@ pub(super) struct Tags<'a> {
     rest: &'a str,
     /// Marks that were looked for in vain: they do not come any more.
     gone: Vec<Closer>,
+    /// Whether the tags of `head` are tokens, too.
+    with_head: bool,
 }
 
 /// A mark that ends something.
@@ -37,7 +39,12 @@ enum Closer {
 
 impl<'a> Tags<'a> {
     pub(super) const fn new(html: &'a str) -> Self {
-        Self { rest: html, gone: Vec::new() }
+        Self { rest: html, gone: Vec::new(), with_head: false }
+    }
+
+    /// The tags inside `head` as well.
+    pub(super) const fn with_head(html: &'a str) -> Self {
+        Self { rest: html, gone: Vec::new(), with_head: true }
     }
 
     /// Moves on by `octets`, which end at a character.
@@ -140,7 +147,7 @@ impl<'a> Iterator for Tags<'a> {
                 (b'<', Some(b'!' | b'?')) => self.skip_declaration(),
                 (b'<', Some(next)) if next.is_ascii_alphabetic() || *next == b'/' => {
                     let tag = self.tag();
-                    if !tag.is_closing && is_unread(&tag.name) {
+                    if !tag.is_closing && is_unread(&tag.name) && !(self.with_head && tag.name == "head") {
                         self.skip_content(&tag.name);
                         continue;
                     }

@@ -38,6 +38,7 @@ mod parse;
 mod plain_bounce;
 mod protection;
 mod quoted_header;
+mod remote;
 mod reply_text;
 mod report;
 mod scan;
@@ -90,6 +91,8 @@ pub struct Email {
     pub reply: ReplyText,
     /// Whether there is an HTML part.
     pub has_html: bool,
+    /// SMTP.md M15: what its HTML would load from elsewhere if it were shown as it is. Nothing is.
+    pub remote_content: usize,
     /// In the order of the parts; `n` counts from 0.
     pub attachments: Vec<Attachment>,
     /// What sort of message it is (R50–R53).

@@ -76,6 +76,7 @@ fn read(tree: &Tree<'_>) -> Email {
         thread_index: top.plain("thread-index").filter(|index| !index.is_empty()),
         reply,
         has_html: body.has_html,
+        remote_content: body.remote_content,
         attachments,
         kind: kind::of(tree, report.as_ref(), &subject, forwarded.as_ref()),
         journal: None,

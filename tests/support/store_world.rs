@@ -354,6 +354,7 @@ pub(crate) fn email(id: &str, from: &str, to: &[&str]) -> Email {
         text: "The whole text".into(),
         reply: ReplyText { new_text: "The new text".into(), quoted: None, signature: None },
         has_html: false,
+        remote_content: 0,
         attachments: Vec::new(),
         kind: Kind::Mail,
         forwarded: None,
