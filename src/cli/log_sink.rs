@@ -9,7 +9,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::time::Duration;
 
+use serde_json::json;
 use tracing_subscriber::fmt::MakeWriter;
+
+use crate::config::LogFormat;
+use crate::time::Timestamp;
 
 /// Makes a writer for each line. Clones share the queue.
 #[derive(Clone, Debug)]
@@ -30,15 +34,15 @@ enum Entry {
 }
 
 impl LogSink {
-    /// Writes to `out` from now on, with at most [`QUEUED_LINES`] waiting.
-    pub(super) fn start(out: impl Write + Send + 'static) -> Self {
+    /// Writes to `out` from now on, with at most [`QUEUED_LINES`] waiting, all of them in `format`.
+    pub(super) fn start(out: impl Write + Send + 'static, format: LogFormat) -> Self {
         let (queue, entries) = sync_channel(QUEUED_LINES);
         let dropped = Arc::new(AtomicU64::new(0));
         let counted = Arc::clone(&dropped);
         // Without a thread there is no log, which is no reason to serve no mail.
         let _started = std::thread::Builder::new()
             .name("log".to_owned())
-            .spawn(move || write_all(&entries, &counted, out));
+            .spawn(move || write_all(&entries, &counted, out, format));
         Self { queue, dropped }
     }
 
@@ -75,14 +79,14 @@ impl Write for LineWriter<'_> {
 }
 
 /// Until nobody can log any more.
-fn write_all(entries: &Receiver<Entry>, dropped: &AtomicU64, mut out: impl Write) {
+fn write_all(entries: &Receiver<Entry>, dropped: &AtomicU64, mut out: impl Write, format: LogFormat) {
     for entry in entries {
         match entry {
             Entry::Line(line) => {
                 let _lost = out.write_all(&line);
                 let lost_before = dropped.swap(0, Ordering::Relaxed);
                 if lost_before > 0 {
-                    let _lost = writeln!(out, "{lost_before} log lines dropped: nobody took them in time");
+                    let _lost = writeln!(out, "{}", told(lost_before, format));
                 }
             }
             Entry::Flush(done) => {
@@ -90,6 +94,19 @@ fn write_all(entries: &Receiver<Entry>, dropped: &AtomicU64, mut out: impl Write
                 let _gone = done.try_send(());
             }
         }
+    }
+}
+
+/// In the shape of the other lines.
+fn told(lost: u64, format: LogFormat) -> String {
+    let now = Timestamp::now().to_rfc3339();
+    let (target, message) = (module_path!(), "log.lines_dropped");
+    match format {
+        LogFormat::Json => {
+            let fields = json!({"message": message, "lines": lost});
+            json!({"timestamp": now, "level": "WARN", "fields": fields, "target": target}).to_string()
+        }
+        LogFormat::Text => format!("{now}  WARN {target}: {message} lines={lost}"),
     }
 }
 
@@ -130,7 +147,10 @@ mod tests {
     fn x28_a_sink_that_takes_nothing_holds_nobody_up_and_what_is_dropped_is_counted() {
         let (release, released) = mpsc::channel();
         let taken = Arc::new(Mutex::new(Vec::new()));
-        let sink = LogSink::start(Blocked { released, is_released: false, taken: Arc::clone(&taken) });
+        let sink = LogSink::start(
+            Blocked { released, is_released: false, taken: Arc::clone(&taken) },
+            LogFormat::Json,
+        );
         let lines = QUEUED_LINES + 100;
         for number in 0..lines {
             sink.make_writer().write_all(format!("line {number}\n").as_bytes()).unwrap();
@@ -141,7 +161,7 @@ mod tests {
         release.send(()).unwrap();
         // The queue may be full for a moment yet.
         let mut tries = 0;
-        while !String::from_utf8_lossy(&taken.lock().unwrap()).contains("log lines dropped") {
+        while !String::from_utf8_lossy(&taken.lock().unwrap()).contains("log.lines_dropped") {
             sink.flush();
             tries += 1;
             assert!(tries < 1000, "the number is said");
@@ -149,5 +169,8 @@ mod tests {
         }
         let text = String::from_utf8(taken.lock().unwrap().clone()).unwrap();
         assert!(text.starts_with("line 0\n"), "what was queued is written in order");
+        let said = text.lines().find(|line| line.contains("log.lines_dropped")).unwrap();
+        let said: serde_json::Value = serde_json::from_str(said).unwrap();
+        assert!(said["fields"]["lines"].as_u64().unwrap() >= 99 && said["level"] == "WARN", "{said}");
     }
 }

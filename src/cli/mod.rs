@@ -228,7 +228,7 @@ fn start_logging(config: &Config) -> LogSink {
     // An endpoint's bad certificate is that webhook's attempt, not an error of ours.
     let filter = filter.with_target("rustls_platform_verifier", tracing_subscriber::filter::LevelFilter::OFF);
     let registry = tracing_subscriber::registry().with(filter);
-    let sink = LogSink::start(std::io::stderr());
+    let sink = LogSink::start(std::io::stderr(), config.log.format);
     // A second start in one process (tests) keeps the first subscriber.
     let _second = match config.log.format {
         LogFormat::Json => {

@@ -91,11 +91,9 @@ impl ByName {
         std::iter::once((None, self.first.as_ref())).chain(named)
     }
 
-    fn of(&self, name: Option<&str>) -> Option<&CertifiedKey> {
-        match name {
-            Some(name) => self.named.get(name).map(AsRef::as_ref),
-            None => Some(&self.first),
-        }
+    /// What is served to whoever asks for a name: a name without one of its own, or none, gets the first.
+    fn served(&self, name: Option<&str>) -> &Arc<CertifiedKey> {
+        name.and_then(|name| self.named.get(name)).unwrap_or(&self.first)
     }
 }
 
@@ -103,8 +101,7 @@ impl ResolvesServerCert for ByName {
     /// RFC 8461 section 5: an unknown name, or none, is no reason to refuse.
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
         let name = hello.server_name().map(str::to_ascii_lowercase);
-        let named = name.and_then(|name| self.named.get(&name));
-        Some(Arc::clone(named.unwrap_or(&self.first)))
+        Some(Arc::clone(self.served(name.as_deref())))
     }
 }
 
@@ -188,19 +185,17 @@ impl Certificates {
 
     fn check_valid_in_place_of_valid(&self, fresh: &InUse, now: Timestamp) -> Result<(), TlsError> {
         let current = self.current();
-        for (name, key) in fresh.keys.all() {
-            // A name that had none of its own was served with the first.
-            let served = current.keys.of(name).or_else(|| current.keys.of(None));
-            let was_valid = served.is_some_and(|key| !has_run_out(key, now));
-            if was_valid && has_run_out(key, now) {
-                let certificate = match name {
-                    Some(name) => self.files.folder.join(name).join(CHAIN_FILE),
-                    None => self.files.first.certificate.clone(),
-                };
-                return Err(TlsError::RunOut { certificate });
-            }
-        }
-        Ok(())
+        // Names that are gone, too: from now on they would be served with the first.
+        let mut names = current.keys.all().chain(fresh.keys.all()).map(|(name, _)| name);
+        let is_worse = |name: &Option<&str>| {
+            !has_run_out(current.keys.served(*name), now) && has_run_out(fresh.keys.served(*name), now)
+        };
+        let Some(name) = names.find(is_worse) else { return Ok(()) };
+        let certificate = match name.filter(|name| fresh.keys.named.contains_key(*name)) {
+            Some(name) => self.files.folder.join(name).join(CHAIN_FILE),
+            None => self.files.first.certificate.clone(),
+        };
+        Err(TlsError::RunOut { certificate })
     }
 
     fn current(&self) -> InUse {
@@ -488,6 +483,26 @@ mod tests {
             assert_eq!(certificates.reload_if_changed().unwrap(), Reloaded::Fresh);
             assert_ne!(served(&certificates, name), before);
         }
+    }
+
+    #[test]
+    fn x16_a_name_that_is_gone_is_not_served_with_a_first_that_has_run_out() {
+        let folder = tempfile::tempdir().unwrap();
+        let named = folder.path().join("certificates/mx.other.test");
+        let (certificate, key) = (folder.path().join("first.pem"), folder.path().join("first-key.pem"));
+        let tls = config::Tls {
+            certificate: Some(certificate.clone()),
+            key: Some(key.clone()),
+            ..config::Tls::default()
+        };
+        write_pair(&certificate, &key, 2021);
+        write_pair(&named.join("fullchain.pem"), &named.join("key.pem"), 2100);
+        let certificates = Certificates::load(&tls, folder.path(), "mx.example.test").unwrap();
+        fs::remove_dir_all(&named).unwrap();
+        let error = certificates.reload().unwrap_err().to_string();
+        assert!(error.starts_with(&certificate.display().to_string()), "{error}");
+        write_pair(&certificate, &key, 2100);
+        certificates.reload().unwrap();
     }
 
     #[test]
