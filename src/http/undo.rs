@@ -51,9 +51,10 @@ pub(super) async fn undo(State(app): State<App>, Path(token): Path<String>) -> R
 }
 
 async fn take_back(app: &App, mail: &Undoable) -> Result<(), DirectoryError> {
-    app.store.make_way_for_undo(mail.account, mail.message).await?;
+    let actor = Actor::User(mail.user).to_string();
+    app.store.make_way_for_undo(mail.account, mail.message, &actor).await?;
     let mut change = app.store.change().await?;
-    change.undo_message(mail.account, mail.message, &Actor::User(mail.user).to_string()).await?;
+    change.undo_message(mail.account, mail.message, &actor).await?;
     Ok(change.commit().await?)
 }
 

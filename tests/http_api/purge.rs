@@ -691,29 +691,50 @@ async fn dry_runs_beside_each_other_leave_readers_for_others() {
 #[tokio::test]
 async fn r60_a_message_with_more_traces_than_a_transaction_takes_is_purged() {
     let scene = Scene::set().await;
+    let (kept, often) = repeated(&scene).await;
+    let purged = scene.purge(json!({"message_id": often})).await;
+    assert_eq!((&purged["messages"], &purged["deliveries"]), (&json!(1), &json!(4_101)));
+    scene.gone(&format!("/messages/{often}")).await;
+    scene.get(&format!("/messages/{kept}")).await;
+}
+
+#[tokio::test]
+async fn r64_r70a_an_undo_of_more_traces_than_a_transaction_takes_is_audited_whole() {
+    let scene = Scene::set().await;
+    let (kept, often) = repeated(&scene).await;
+    scene.server.post(&format!("{}/messages/{often}:undo", scene.account), json!({})).await.expect(200);
+    scene.gone(&format!("/messages/{often}")).await;
+    scene.get(&format!("/messages/{kept}")).await;
+    let trail = scene.get("/audit?limit=200").await;
+    let rows: Vec<_> =
+        trail["items"].as_array().unwrap().iter().filter(|row| row["action"] == "undo").collect();
+    let count = |name: &str| rows.iter().filter_map(|row| row["detail"][name].as_u64()).sum::<u64>();
+    assert_eq!((rows.len(), count("messages"), count("deliveries")), (3, 1, 4_101), "{trail}");
+    assert!(rows.iter().all(|row| row["object"] == format!("messages/{often}")), "{trail}");
+}
+
+/// Two mails; the second has come 4,101 times.
+async fn repeated(scene: &Scene) -> (String, String) {
     let kept = scene.file(&scene.bo, &mail("bo@practice.test", "kept", "")).await;
-    let message = scene.file(&scene.bo, &mail("bo@practice.test", "often", "")).await;
-    let id = message.replace('-', "");
+    let often = scene.file(&scene.bo, &mail("bo@practice.test", "often", "")).await;
+    let id = often.replace('-', "");
     let traces =
         "INSERT INTO deliveries (account_id, delivery_id, message_id, at, peer, helo, size_bytes, outcome,
                   reason, smtp, steps)";
     let texts = [
-            format!(
-                "WITH RECURSIVE many (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM many WHERE n < 4100) {traces}
-                 SELECT (SELECT account_id FROM users LIMIT 1), unhex(printf('01ff0000000070008000%012x', n)),
-                 unhex('{id}'), 1, '', '', 0, 'duplicate', 'duplicate', '', '[]' FROM many"
-            ),
-            format!(
-                "{traces} SELECT (SELECT account_id FROM users LIMIT 1),
-                 CAST('01ff0000-0000-7000-8000-' || lpad(to_hex(n), 12, '0') AS UUID), CAST('{id}' AS UUID), 1, '', '', 0,
-                 'duplicate', 'duplicate', '', '[]' FROM generate_series(1, 4100) n"
-            ),
+        format!(
+            "WITH RECURSIVE many (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM many WHERE n < 4100) {traces}
+             SELECT (SELECT account_id FROM users LIMIT 1), unhex(printf('01ff0000000070008000%012x', n)),
+             unhex('{id}'), 1, '', '', 0, 'duplicate', 'duplicate', '', '[]' FROM many"
+        ),
+        format!(
+            "{traces} SELECT (SELECT account_id FROM users LIMIT 1),
+             CAST('01ff0000-0000-7000-8000-' || lpad(to_hex(n), 12, '0') AS UUID), CAST('{id}' AS UUID), 1, '', '', 0,
+             'duplicate', 'duplicate', '', '[]' FROM generate_series(1, 4100) n"
+        ),
     ];
     scene.fill(&texts[0], &texts[1]).await;
-    let purged = scene.purge(json!({"message_id": message})).await;
-    assert_eq!((&purged["messages"], &purged["deliveries"]), (&json!(1), &json!(4_101)));
-    scene.server.get(&format!("{}/messages/{message}", scene.account)).await.problem(404);
-    scene.get(&format!("/messages/{kept}")).await;
+    (kept, often)
 }
 
 #[tokio::test]

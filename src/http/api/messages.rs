@@ -317,9 +317,10 @@ pub(in crate::http) async fn undo_message(
     message: MessageId,
     once: Once,
 ) -> Answer<Response> {
-    app.store.make_way_for_undo(account, message).await?;
+    let actor = principal.actor().to_string();
+    app.store.make_way_for_undo(account, message, &actor).await?;
     let mut change = app.store.change().await?;
-    let undone = change.undo_message(account, message, &principal.actor().to_string()).await?;
+    let undone = change.undo_message(account, message, &actor).await?;
     let shown = Undone {
         id: undone.message.uuid(),
         contact_id: undone.contact.map(ContactId::uuid),

@@ -29,7 +29,8 @@ pub struct Undone {
 }
 
 impl Store {
-    /// Erases, before a mail is taken back, the traces of it that one transaction has no room for.
+    /// Erases, before a mail is taken back, the traces of it that one transaction has no room for; each piece is noted
+    /// in the audit (R64).
     ///
     /// # Errors
     /// As [`Change::undo_message`].
@@ -37,15 +38,18 @@ impl Store {
         &self,
         account: AccountId,
         message: MessageId,
+        actor: &str,
     ) -> Result<(), DirectoryError> {
         loop {
             let mut change = self.change().await?;
             change.found_to_undo(account, message).await?;
             let gone = change.erase_surplus_traces(account, &[message.uuid()]).await?;
-            change.commit().await?;
             if gone == 0 {
                 return Ok(());
             }
+            let counts = Erased { deliveries: gone, ..Erased::default() }.counts();
+            change.note(account, actor, "undo", format!("messages/{message}"), Some(counts)).await?;
+            change.commit().await?;
         }
     }
 }
