@@ -45,7 +45,20 @@ async fn set(app: &TestApp, desk: &Desk, settings: Value) {
     assert_eq!(status, StatusCode::OK, "{answer}");
 }
 
+/// The text of a letter that is one part, in base64.
+fn body_of(letter: &Got) -> String {
+    let text = letter.text.split("\r\n\r\n").nth(1).unwrap();
+    String::from_utf8(crate::filing::decode_base64(text)).unwrap()
+}
+
 impl World {
+    /// Stops and starts the server, which looks at its start for what there is to do.
+    async fn start_again(&mut self) {
+        self.app.terminate().await;
+        self.app.start_again().await;
+        self.desk = self.desk.clone().at(&self.app);
+    }
+
     async fn anna_writes(&self, id: &str, to: &str, fields: &str) -> Answers {
         let from = "Anna Bergmann <anna.bergmann@web-post.test>";
         let text = "May I come earlier?\r\n";
@@ -437,8 +450,7 @@ async fn r12_a_link_proves_an_address_once_and_sets_free_what_waits() {
     let letter = world.sink.wait_for(1).await;
     assert_eq!((letter.sender.as_str(), letter.recipient.as_str()), ("", new));
     assert_eq!(letter.field("Auto-Submitted"), "auto-generated");
-    let text = letter.text.split("\r\n\r\n").nth(1).unwrap();
-    let text = String::from_utf8(crate::filing::decode_base64(text)).unwrap();
+    let text = body_of(&letter);
     let token = text.split("/confirm/").nth(1).unwrap().split_whitespace().next().unwrap();
     // Mail from it is held meanwhile.
     let sender = crate::mail::Sender { mail_from: new, ..ANNA };
@@ -507,23 +519,17 @@ async fn a_user_is_told_once_a_day_that_mail_waits_and_nothing_of_it() {
     let raw = Draft { id: "held", to, subject: "Blood results", ..Draft::default() }.raw();
     let held = world.app.send(&LENA, &world.desk.sync, &raw).await;
     world.desk.expect(&held, "250 2.0.0", "held", "unknown_contact").await;
-    // It looks at its start, and every ten minutes.
-    world.app.terminate().await;
-    world.app.start_again().await;
-    world.desk = world.desk.at(&world.app);
+    world.start_again().await;
     let letter = world.sink.wait_for(1).await;
     assert_eq!((letter.sender.as_str(), letter.recipient.as_str()), ("", STAFF));
     assert_eq!(letter.field("Subject"), "1 mail waits for your decision");
-    let text = letter.text.split("\r\n\r\n").nth(1).unwrap();
-    let text = String::from_utf8(crate::filing::decode_base64(text)).unwrap();
+    let text = body_of(&letter);
     assert!(text.contains("1 × unknown contact") && !text.contains("Blood"), "{text}");
     assert!(!text.contains("http"), "there is no page to go to: {text}");
     let raw = Draft { id: "held-2", to, ..Draft::default() }.raw();
     let second = world.app.send(&LENA, &world.desk.sync, &raw).await;
     world.desk.expect(&second, "250 2.0.0", "held", "unknown_contact").await;
-    world.app.terminate().await;
-    world.app.start_again().await;
-    world.desk = world.desk.at(&world.app);
+    world.start_again().await;
     world.desk.expect_filed(&world.anna_writes("p1", &world.reply, "").await).await;
     assert_eq!(world.sink.wait_for(2).await.recipient, STAFF);
     assert_eq!(world.jobs().await.iter().filter(|job| job["kind"] == "digest").count(), 1);
@@ -541,13 +547,10 @@ async fn r70a_a_digest_offers_to_take_back_what_was_filed_and_its_link_does() {
     let held = Draft { id: "held", to, ..Draft::default() }.raw();
     let held = world.app.send(&LENA, &world.desk.sync, &held).await;
     world.desk.expect(&held, "250 2.0.0", "held", "unknown_contact").await;
-    world.app.terminate().await;
-    world.app.start_again().await;
-    world.desk = world.desk.at(&world.app);
+    world.start_again().await;
     let letter = world.sink.wait_for(1).await;
     assert_eq!((letter.sender.as_str(), letter.recipient.as_str()), ("", STAFF));
-    let text = letter.text.split("\r\n\r\n").nth(1).unwrap();
-    let text = String::from_utf8(crate::filing::decode_base64(text)).unwrap();
+    let text = body_of(&letter);
     assert!(text.contains("1 × unknown contact") && text.contains(" UTC, to Anna Bergmann"), "{text}");
     assert!(!text.contains("Blood") && !text.contains("Of my own") && !text.contains("tranger"), "{text}");
     let tokens: Vec<&str> =
