@@ -55,15 +55,18 @@ pub(super) async fn evaluate(
         };
         return (Dmarc { result, policy: DmarcPolicy::None }, alignment);
     };
-    let existence = existence(lookups, record, published_at, &from.start).await;
-    let policy = align::applied_policy(record, published_at, &from.start, existence);
+    let policy = existence(lookups, record, published_at, &from.start)
+        .await
+        .map(|existence| align::applied_policy(record, published_at, &from.start, existence));
     let result = match (&alignment, from.state) {
         (Alignment::Aligned { .. }, _) => AuthResult::Pass,
+        // SMTP.md E14: which of two policies holds is not known, so neither is applied.
+        (Alignment::NotAligned, _) if policy.is_err() => AuthResult::TempError,
         (Alignment::NotAligned, WalkState::Complete) => AuthResult::Fail,
         (Alignment::NotAligned, WalkState::Failed) if published_at == from.start => AuthResult::Fail,
         (Alignment::NotAligned, WalkState::Failed) | (Alignment::Unknown, _) => AuthResult::TempError,
     };
-    (Dmarc { result, policy }, alignment)
+    (Dmarc { result, policy: policy.unwrap_or(DmarcPolicy::None) }, alignment)
 }
 
 async fn alignment(lookups: &Lookups<'_>, from: &Walk, candidates: &[Candidate<'_>]) -> Alignment {
@@ -133,11 +136,14 @@ async fn below(lookups: &Lookups<'_>, organization: &str, domain: &str) -> Relat
     }
 }
 
-async fn existence(lookups: &Lookups<'_>, record: &Record, published_at: &str, from: &str) -> Existence {
+/// Whether the From domain exists; one whose policy does not depend on it is taken to.
+async fn existence(
+    lookups: &Lookups<'_>,
+    record: &Record,
+    published_at: &str,
+    from: &str,
+) -> Result<Existence, Failure> {
     let matters = from != published_at && record.nonexistent_policy.is_some();
-    if matters && lookups.exists(from).await == Ok(false) {
-        Existence::DoesNotExist
-    } else {
-        Existence::Exists
-    }
+    let exists = !matters || lookups.exists(from).await?;
+    Ok(if exists { Existence::Exists } else { Existence::DoesNotExist })
 }

@@ -71,10 +71,16 @@ async fn h12_an_address_literal_as_helo_is_none_and_asks_nothing() {
 }
 
 #[tokio::test]
-async fn h13_exists_asks_for_a_whatever_the_client_speaks() {
-    let world = World::new().await;
-    let ip = "2001:db8::1".parse().unwrap();
-    assert_eq!(world.authenticator.check_spf(ip, "h.test", "a@exists.test").await.result, AuthResult::Pass);
+async fn h13_exists_asks_for_a_alone_whatever_the_client_speaks() {
+    for ip in [FRIEND.into(), "2001:db8::1".parse().unwrap()] {
+        let world = World::new().await;
+        for (asked, result) in [("a@exists.test", AuthResult::Pass), ("a@exists6.test", AuthResult::Fail)] {
+            let before = world.server.query_count();
+            let spf = world.authenticator.check_spf(ip, "h.test", asked).await;
+            // The record, and one address.
+            assert_eq!((spf.result, world.server.query_count() - before), (result, 2), "{asked} from {ip}");
+        }
+    }
 }
 
 #[tokio::test]
@@ -140,6 +146,13 @@ async fn e12_subdomains_have_sp_and_what_does_not_exist_has_np() {
         let verdict = world.verify(from, "\r\n").await;
         assert_eq!((verdict.dmarc.result, verdict.dmarc.policy), (AuthResult::Fail, policy), "{from}");
     }
+}
+
+#[tokio::test]
+async fn e14_where_np_cannot_be_told_from_sp_neither_is_applied() {
+    let world = World::with(|zone| zone.servfail("temp.good.test").unwrap()).await;
+    let dmarc = world.verify("ana@temp.good.test", "\r\n").await.dmarc;
+    assert_eq!((dmarc.result, dmarc.policy), (AuthResult::TempError, DmarcPolicy::None));
 }
 
 #[tokio::test]
