@@ -8,6 +8,7 @@ mod batch;
 mod bell;
 mod blobs;
 mod cache;
+mod clock_mark;
 pub mod directory;
 mod effects;
 mod engine;
