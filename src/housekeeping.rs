@@ -143,26 +143,32 @@ async fn believe(store: &Store, started: &mut Option<Clock>, at: Instant, now: T
         Some(clock) => clock,
         None => match store.clock_mark().await {
             Ok(believed) => started.insert(Clock::start(at, now, believed)),
-            Err(error) => {
-                warn!(error = &error as &dyn std::error::Error, "housekeeping.failed");
-                return false;
-            }
+            Err(error) => return tell_failure(&error),
         },
     };
-    let is_believed = clock.is_believed(at, now);
-    metrics::gauge!("syncmx_clock_doubted").set(if is_believed { 0.0 } else { 1.0 });
-    if !is_believed {
-        warn!(
-            clock = now.to_rfc3339(),
-            "the clock has jumped, or is far from where it was before the start: nothing is ended or swept until the server has run with it evenly for a day"
-        );
+    if !clock.is_believed(at, now) {
+        metrics::gauge!("syncmx_clock_doubted").set(1.0);
+        tell_doubt(now);
         return false;
     }
-    if let Err(error) = store.set_clock_mark(now).await {
-        warn!(error = &error as &dyn std::error::Error, "housekeeping.failed");
-        return false;
+    metrics::gauge!("syncmx_clock_doubted").set(0.0);
+    match store.set_clock_mark(now).await {
+        Ok(()) => true,
+        Err(error) => tell_failure(&error),
     }
-    true
+}
+
+/// Nothing is believed then, and tried again in an hour.
+fn tell_failure(error: &StoreError) -> bool {
+    warn!(error = error as &dyn std::error::Error, "housekeeping.failed");
+    false
+}
+
+fn tell_doubt(now: Timestamp) {
+    warn!(
+        clock = now.to_rfc3339(),
+        "the clock has jumped, or is far from where it was before the start: nothing is ended or swept until the server has run with it evenly for a day"
+    );
 }
 
 async fn expire(store: &Store, now: Timestamp, draining: &CancellationToken) {
