@@ -2,7 +2,7 @@
 //! no row names are swept. At the start, every minute, and whenever one is left over: purges under way go on (R60).
 //!
 //! What fails is said and tried again an hour later; nothing here is urgent, and nothing depends on its hour. A clock
-//! that has jumped ends nothing until it has gone evenly for a day: by then somebody has set it right, or it is right.
+//! that cannot be believed ([`Clock`]) ends nothing, and where the store says that it was believed stays as it is.
 
 use std::time::{Duration, Instant};
 
@@ -10,6 +10,7 @@ use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
+use crate::clock::Clock;
 use crate::store::directory::Expired;
 use crate::store::{Store, StoreError};
 use crate::time::Timestamp;
@@ -18,7 +19,7 @@ use crate::time::Timestamp;
 pub(crate) async fn run(store: Store, draining: CancellationToken) {
     let mut hours = tokio::time::interval(HOUR);
     hours.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut clock = Clock::default();
+    let mut started = None;
     let mut sweeps = Sweeps::default();
     for hour in 0.. {
         tokio::select! {
@@ -27,17 +28,21 @@ pub(crate) async fn run(store: Store, draining: CancellationToken) {
         }
         // A command beside us may have erased something, and been killed before the log was emptied.
         // At the start it has been emptied.
-        if clock.seen.is_some() {
+        if hour > 0 {
             store.suspect_log();
         }
-        if !clock.is_steady(Instant::now(), Timestamp::now()) {
-            warn!("the clock has jumped: nothing is ended or swept until it has gone evenly for a day");
+        let (at, now) = (Instant::now(), Timestamp::now());
+        let Some(is_believed) = draining.run_until_cancelled(believe(&store, &mut started, at, now)).await
+        else {
+            return;
+        };
+        if !is_believed {
             continue;
         }
         // Ends with the piece at hand, and reports what it has done.
-        expire(&store, &draining).await;
+        expire(&store, now, &draining).await;
         let tidied = async {
-            tidy_outbox(&store).await;
+            tidy_outbox(&store, now).await;
             if sweeps.is_due(hour) {
                 sweeps.end(hour, store.sweep_blobs().await);
             }
@@ -115,27 +120,6 @@ impl Sweeps {
     }
 }
 
-/// The wall clock, as it goes beside the one that never jumps.
-#[derive(Debug, Default)]
-struct Clock {
-    seen: Option<(Instant, Timestamp)>,
-    jumped: Option<Instant>,
-}
-
-impl Clock {
-    /// A machine that slept has jumped, too.
-    fn is_steady(&mut self, at: Instant, now: Timestamp) -> bool {
-        if let Some((before, then)) = self.seen.replace((at, now)) {
-            let passed = i64::try_from(at.saturating_duration_since(before).as_millis()).unwrap_or(i64::MAX);
-            let expected = then.as_millis().saturating_add(passed);
-            if now.as_millis().abs_diff(expected) > JUMP_MILLIS {
-                self.jumped = Some(at);
-            }
-        }
-        self.jumped.is_none_or(|jumped| at.saturating_duration_since(jumped) >= DAY)
-    }
-}
-
 /// Never ends.
 async fn clear_log(store: &Store) {
     loop {
@@ -153,8 +137,42 @@ async fn erase(store: &Store, begun_before: Timestamp) {
     }
 }
 
-async fn expire(store: &Store, draining: &CancellationToken) {
-    match store.expire_until(Timestamp::now(), draining).await {
+/// Whether something may end by the clock: if so, the store knows of it before anything does.
+async fn believe(store: &Store, started: &mut Option<Clock>, at: Instant, now: Timestamp) -> bool {
+    let clock = match started {
+        Some(clock) => clock,
+        None => match store.clock_mark().await {
+            Ok(believed) => started.insert(Clock::start(at, now, believed)),
+            Err(error) => return tell_failure(&error),
+        },
+    };
+    if !clock.is_believed(at, now) {
+        metrics::gauge!("syncmx_clock_doubted").set(1.0);
+        tell_doubt(now);
+        return false;
+    }
+    metrics::gauge!("syncmx_clock_doubted").set(0.0);
+    match store.set_clock_mark(now).await {
+        Ok(()) => true,
+        Err(error) => tell_failure(&error),
+    }
+}
+
+/// Nothing is believed then, and tried again in an hour.
+fn tell_failure(error: &StoreError) -> bool {
+    warn!(error = error as &dyn std::error::Error, "housekeeping.failed");
+    false
+}
+
+fn tell_doubt(now: Timestamp) {
+    warn!(
+        clock = now.to_rfc3339(),
+        "the clock has jumped, or is far from where it was before the start: nothing is ended or swept until the server has run with it evenly for a day"
+    );
+}
+
+async fn expire(store: &Store, now: Timestamp, draining: &CancellationToken) {
+    match store.expire_until(now, draining).await {
         Ok(Expired { held, traces, messages, marks, tombstones, released }) => {
             info!(held, traces, messages, marks, tombstones, released, "housekeeping.done");
         }
@@ -162,8 +180,8 @@ async fn expire(store: &Store, draining: &CancellationToken) {
     }
 }
 
-async fn tidy_outbox(store: &Store) {
-    match store.tidy_outbox(Timestamp::now()).await {
+async fn tidy_outbox(store: &Store, now: Timestamp) {
+    match store.tidy_outbox(now).await {
         Ok(events) => info!(events, "housekeeping.events_ended"),
         Err(error) => warn!(error = &error as &dyn std::error::Error, "housekeeping.events_not_ended"),
     }
@@ -176,9 +194,6 @@ const LOG_PAUSE: Duration = Duration::from_secs(2);
 /// As long as a request works on the purge that it has begun.
 pub(crate) const PURGE_PATIENCE_MILLIS: i64 = 10_000;
 const HOUR: Duration = Duration::from_secs(60 * 60);
-const DAY: Duration = Duration::from_secs(24 * 60 * 60);
-/// More than time servers ever set right at once, less than what a blob may lie without its row.
-const JUMP_MILLIS: u64 = 10 * 60 * 1000;
 
 #[cfg(test)]
 mod tests {
@@ -195,23 +210,5 @@ mod tests {
             }
         }
         assert_eq!(tried, [1, 2, 26, 50]);
-    }
-
-    #[test]
-    fn a_clock_that_has_jumped_is_not_believed_until_it_has_gone_evenly_for_a_day() {
-        let (began, mut clock) = (Instant::now(), Clock::default());
-        let mut look = |hours: u32, off_millis: i64| {
-            let at = HOUR * hours;
-            let shown = i64::try_from(at.as_millis()).unwrap() + off_millis;
-            clock.is_steady(began + at, Timestamp::from_millis(shown))
-        };
-        let limit = i64::try_from(JUMP_MILLIS).unwrap();
-        assert!(look(0, 0) && look(1, 0));
-        assert!(look(2, limit), "as much as time servers do");
-        assert!(!look(3, 2 * limit + 1) && !look(4, 2 * limit + 1));
-        assert!(!look(26, 2 * limit + 1));
-        assert!(look(27, 2 * limit + 1), "a day after the jump");
-        assert!(!look(28, limit), "back is a jump, too");
-        assert!(!look(51, 0) && look(52, 0));
     }
 }

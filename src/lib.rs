@@ -8,6 +8,7 @@ pub mod app;
 pub mod auth;
 mod certificate;
 pub mod cli;
+mod clock;
 pub mod config;
 mod examine;
 pub mod filing;

@@ -732,6 +732,68 @@ async fn r60_a_blob_whose_row_was_erased_before_a_crash_is_removed_at_the_start(
     assert_eq!(blob_files(&world).len(), 1);
 }
 
+/// A folder stands where the blob of each of these should be: no user may remove it.
+fn cannot_be_removed(world: &World, names: impl Iterator<Item = u32>) -> Vec<String> {
+    let account = world.account.uuid().simple();
+    let names = names.map(|number| format!("{account}/ab/0192f0c123457abc8def0123{number:06}ab"));
+    names
+        .inspect(|name| fs::create_dir_all(blob_folder(&world.folder).join(name).join("in-the-way")).unwrap())
+        .collect()
+}
+
+async fn note_erased(world: &mut World, name: &str) {
+    on!(&mut world.other, |other| sqlx::query("INSERT INTO erased_blobs (account_id, blob) VALUES ($1, $2)")
+        .bind(world.account.uuid())
+        .bind(name)
+        .execute(other)
+        .await
+        .map(|_| ()))
+    .unwrap();
+}
+
+async fn r60_blobs_that_cannot_be_removed_hold_up_no_others(engine: Engine) {
+    let mut world = World::on(engine).await;
+    // One more than are tried at once; in their order, which is not that of their writing.
+    let mut names = cannot_be_removed(&world, (1..502).rev());
+    names.extend(["999998", "000000"].map(|number| {
+        let name = format!("{}/ab/0192f0c123457abc8def0123{number}ab", world.account.uuid().simple());
+        fs::write(blob_folder(&world.folder).join(&name), b"sealed").unwrap();
+        name
+    }));
+    for name in &names {
+        note_erased(&mut world, name).await;
+    }
+    world.store.finish_purges(Timestamp::now()).await.unwrap();
+    assert_eq!(world.count("SELECT count(*) FROM erased_blobs").await, 501);
+    assert_eq!(blob_files(&world), Vec::<std::path::PathBuf>::new());
+
+    // Of the first piece nothing can go: the next call goes on behind it, and the one after that begins anew.
+    let next = names.last().unwrap().replace("000000", "999999");
+    fs::write(blob_folder(&world.folder).join(&next), b"sealed").unwrap();
+    note_erased(&mut world, &next).await;
+    for left in [502, 501] {
+        world.store.finish_purges(Timestamp::now()).await.unwrap();
+        assert_eq!(world.count("SELECT count(*) FROM erased_blobs").await, left);
+    }
+    for name in &names {
+        let in_the_way = blob_folder(&world.folder).join(name);
+        let _ = fs::remove_dir_all(in_the_way);
+    }
+    world.store.finish_purges(Timestamp::now()).await.unwrap();
+    assert_eq!(world.count("SELECT count(*) FROM erased_blobs").await, 0);
+}
+
+async fn when_the_clock_was_last_believed_outlives_the_store_and_may_go_back(engine: Engine) {
+    let world = World::on(engine).await;
+    assert_eq!(world.store.clock_mark().await.unwrap(), None);
+    for millis in [1_795_315_445_120, 1_795_315_445_119] {
+        let at = Timestamp::from_millis(millis);
+        world.store.set_clock_mark(at).await.unwrap();
+        let beside = Store::open(&world.settings, world.keys.clone(), served()).await.unwrap();
+        assert_eq!(beside.clock_mark().await.unwrap(), Some(at));
+    }
+}
+
 #[tokio::test]
 async fn what_keeps_a_sqlite_file_from_opening_is_said_in_one_line() {
     let mut world = World::new().await;
@@ -764,6 +826,8 @@ async fn two_programs_may_use_one_store_at_once(engine: Engine) {
 }
 
 on_both_engines! {
+    r60_blobs_that_cannot_be_removed_hold_up_no_others,
+    when_the_clock_was_last_believed_outlives_the_store_and_may_go_back,
     r2_a_filed_mail_is_there_with_all_that_belongs_to_it,
     concurrent_filings_share_transactions_and_none_is_lost_or_doubled,
     r24_two_mails_of_one_batch_to_the_same_stranger_make_one_contact,

@@ -8,6 +8,7 @@ mod batch;
 mod bell;
 mod blobs;
 mod cache;
+mod clock_mark;
 pub mod directory;
 mod effects;
 mod engine;
@@ -47,12 +48,13 @@ pub mod views;
 mod writer;
 
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
 
 use crate::address::ServedDomains;
 use crate::config::{self, StoreUrl};
@@ -103,6 +105,8 @@ struct Inner {
     sends_alone: bool,
     /// A purge wants to be gone on with.
     purges: Notify,
+    /// Account and name of the blob up to which what is to be removed has been tried.
+    erased_after: Mutex<(Uuid, String)>,
     /// Something may have been erased that still stands in the database's log.
     suspects_log: AtomicBool,
 }
@@ -373,6 +377,7 @@ impl Store {
             relay_domain,
             sends_alone,
             purges: Notify::new(),
+            erased_after: Mutex::default(),
             suspects_log: AtomicBool::new(true),
         };
         Ok(Self { inner: Arc::new(inner) })

@@ -89,6 +89,7 @@ impl Store {
     pub async fn sweep_blobs(&self) -> Result<usize, StoreError> {
         let accounts: Vec<Uuid> =
             query_scalar("SELECT account_id FROM accounts").fetch_all(self.reader()).await?;
+        let accounts: HashSet<Uuid> = accounts.into_iter().collect();
         // A folder of an account that we do not know belongs to another database: hands off.
         let is_ours = |name: &BlobName| ready(accounts.contains(&name.account.uuid()));
         let old = self.inner.blobs.older_than(SWEPT_AFTER).await.try_filter(is_ours);

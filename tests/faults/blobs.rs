@@ -4,7 +4,9 @@
 use std::time::Duration;
 
 use crate::api::Desk;
-use crate::bucket::Bucket;
+use crate::bucket::{Bucket, noise};
+use crate::clock::{ENDED, hold};
+use crate::interpose::Interposer;
 use crate::kill::MANY;
 use crate::ledger::{Client, End, Practices, Sent, Settled, counted, longest};
 use crate::proxy::{Place, Proxy, Trouble};
@@ -47,6 +49,56 @@ impl Rig {
 }
 
 const LARGE: usize = 200 << 10;
+
+/// The sweep comes an hour after the start: for the server it passes at once, its wall clock beside it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_sweep_of_a_bucket_takes_orphans_of_more_than_an_hour_and_nothing_else() {
+    let (Some(interposer), Some(bucket)) = (Interposer::new(), Bucket::start().await) else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let mut environment = interposer.environment(&folder.path().join("data"));
+    environment.extend(bucket.environment().map(str::to_owned));
+    let mut server = Server::start_in(folder, Setup { environment, ..Setup::default() }).await;
+    let practices = Practices::open(&server.api).await;
+    let filed = Client::new(server.smtp).send(practices.mail_of(LARGE)).await;
+    assert_eq!(filed.end, End::Kept);
+    let desk = &practices.desks()[0];
+    hold(&server, desk, &noise(LARGE)).await;
+    assert_eq!(bucket.keys().await.len(), 2, "one filed, one held");
+
+    let account = desk.account.replace('-', "");
+    let orphan = format!("mail/blobs/{account}/ab/0192f0c123457abc8def0123456789ab");
+    bucket.put(&orphan).await;
+    let name = orphan.strip_prefix("mail/blobs/").unwrap();
+    let foreign = name.replace(&account, &"0123456789abcdef".repeat(2));
+    for other in ["", "mail/", "mail/blobs-of-others/", "mail/blobs/mail/blobs/", "other/mail/blobs/"] {
+        bucket.put(&format!("{other}{name}")).await;
+    }
+    for ours_to_leave in [foreign.as_str(), "keep-me.txt", &format!("{account}/ab/keep-me")] {
+        bucket.put(&format!("mail/blobs/{ours_to_leave}")).await;
+    }
+    let all = bucket.keys().await;
+    assert_eq!(all.len(), 11);
+
+    // An hour by the clock of the sweep, less than that by the one that blobs are dated with.
+    server.will_say(ENDED, 1).await;
+    interposer.pass(3660, 540);
+    server.will_say(SWEPT, 1).await;
+    assert_eq!(bucket.keys().await, all, "younger than an hour");
+
+    server.kill();
+    server.start_again().await;
+    server.will_say(ENDED, 3).await;
+    interposer.pass(3660, 0);
+    server.will_say(SWEPT, 2).await;
+    let left: Vec<String> = all.into_iter().filter(|key| *key != orphan).collect();
+    assert_eq!(bucket.keys().await, left);
+    let mut practices = practices;
+    practices.at(&server.api);
+    assert!(practices.check(&[filed], Settled::Yes).await.is_right());
+    report("blobs", "orphans in a bucket", "gone after an hour, nothing else is", true);
+}
+
+const SWEPT: &str = "housekeeping.blobs_swept";
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_bucket_is_slow_or_fails() {

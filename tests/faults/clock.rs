@@ -3,10 +3,15 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use serde_json::json;
+use syncmx::cli::demo::mailer::{Mailer, Security};
+
+use crate::api::Desk;
 use crate::app::postgres::Cluster;
 use crate::interpose::Interposer;
 use crate::kill::MANY;
 use crate::ledger::{Client, Practices, Settled, all_of, counted, longest};
+use crate::mail::{Draft, LENA};
 use crate::server::{Server, Setup};
 use crate::table::{goal, report, scaled, seconds};
 
@@ -46,6 +51,70 @@ async fn the_clock_jumps_a_day_ahead_and_back() {
         seconds(longest(&all))
     );
     report("clock", "the clock jumps a day ahead, two back, a month ahead, and to now", &measured, is_right);
+}
+
+/// One mail to nobody in particular: it waits to be looked at (R24, R36).
+pub(crate) async fn hold(server: &Server, desk: &Desk, text: &str) {
+    let raw =
+        LENA.sign(&Draft { id: "held", to: "undisclosed-recipients:;", text, ..Draft::default() }.raw());
+    let mut mailer = Mailer::connect(server.smtp, LENA.client, LENA.helo, &Security::Plain).await.unwrap();
+    let answers = mailer.send(LENA.mail_from, std::slice::from_ref(&desk.sync), &raw).await.unwrap();
+    desk.expect(&answers, "250 2.0.0", "held", "unknown_contact").await;
+}
+
+async fn held(desks: [&Desk; 2], server: &Server) -> [usize; 2] {
+    let mut counts = [0; 2];
+    for (count, desk) in counts.iter_mut().zip(desks) {
+        let listed = desk.clone().by(server.api.clone()).get("/held").await;
+        *count = listed["items"].as_array().unwrap().len();
+    }
+    counts
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn r36_a_start_with_a_wrong_clock_ends_nothing_before_it_has_run_for_a_day() {
+    let Some(interposer) = Interposer::new() else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let environment = interposer.environment(&folder.path().join("data"));
+    let mut server = Server::start_in(folder, Setup { environment, ..Setup::default() }).await;
+    let (days, month) = (Desk::open_by(server.api.clone()).await, Desk::open_by(server.api.clone()).await);
+    days.patch("", json!({ "settings": { "held_days": 1 } })).await;
+    for desk in [&days, &month] {
+        hold(&server, desk, "One of these days.\r\n").await;
+    }
+    server.will_say(ENDED, 1).await;
+    let (mut ended, mut doubted) = (1, 0);
+    for (hours, is_believed, left) in [
+        (40 * 24, false, [1, 1]),
+        // A restart is no reason to believe it.
+        (40 * 24, false, [1, 1]),
+        (-2, false, [1, 1]),
+        (0, true, [1, 1]),
+        // Off for a day and a half: what has had its time ends at the start, as ever.
+        (36, true, [0, 1]),
+        (40 * 24, false, [0, 1]),
+    ] {
+        server.kill();
+        interposer.set_clock(hours * 3600);
+        server.start_again().await;
+        if is_believed {
+            ended += 1;
+            server.will_say(ENDED, ended).await;
+        } else {
+            doubted += 1;
+            server.will_say(DOUBTED, doubted).await;
+        }
+        assert_eq!(held([&days, &month], &server).await, left, "the clock {hours} hours off");
+    }
+    assert_eq!(server.log().matches(ENDED).count(), ended);
+    interposer.pass(25 * 3600, 0);
+    server.will_say(ENDED, ended + 1).await;
+    assert_eq!(held([&days, &month], &server).await, [0, 0], "a day later it is believed");
+    server.kill();
+    server.start_again().await;
+    server.will_say(ENDED, ended + 2).await;
+    assert_eq!(server.log().matches(DOUBTED).count(), doubted, "and stays so");
+    report("clock", "a start 40 days ahead, and 2 hours back", "held mail is there until a day later", true);
 }
 
 /// Of the first account; its newest.
@@ -110,6 +179,9 @@ async fn x5_every_250_waits_for_its_sync_with_postgres() {
     slow_syncs(&server, &interposer, "PostgreSQL").await;
 }
 
+/// What the hourly work says.
+pub(crate) const ENDED: &str = "housekeeping.done";
+const DOUBTED: &str = "the clock has jumped, or is far from";
 const SLOW_MICROS: u64 = 300_000;
 /// Mails a second, of a release build on a quiet machine.
 const RATE_GOAL: f64 = 500.0;

@@ -2,8 +2,9 @@
  *
  * Every call that changes a file below FAULT_FOLDER is counted; the ones from `first` to `last` fail with `error`, or end
  * the process. With FAULT_JOURNAL it notes what a power cut would take away: each change, what was there before, and
- * each sync. The wall clock is off by `clock_seconds`, and syncs take `sync_micros` longer. FAULT_CONTROL is a file of 80
- * octets that the test writes while the server runs; interpose.rs knows its layout.
+ * each sync. The wall clock is off by `clock_seconds`, the one that never jumps by `passed_seconds`, and syncs take
+ * `sync_micros` longer. FAULT_CONTROL is a file of 88 octets that the test writes while the server runs; interpose.rs
+ * knows its layout.
  */
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -35,6 +36,7 @@ struct control {
     int64_t clock_seconds;
     uint64_t sync_micros;
     uint64_t journal_failed;
+    int64_t passed_seconds;
 };
 
 enum kind { K_WRITE = 1, K_SYNC = 2, K_OPEN = 4, K_RENAME = 8, K_TRUNCATE = 16, K_FOLDER = 32, K_READ = 64 };
@@ -332,6 +334,7 @@ int clock_gettime(clockid_t clock, struct timespec *now) {
     REAL(clock_gettime);
     int done = real(clock, now);
     if (done == 0 && (clock == CLOCK_REALTIME || clock == CLOCK_REALTIME_COARSE)) now->tv_sec += control->clock_seconds;
+    if (done == 0 && clock == CLOCK_MONOTONIC) now->tv_sec += control->passed_seconds;
     return done;
 }
 

@@ -48,7 +48,7 @@ impl Interposer {
             return None;
         };
         let folder = tempfile::tempdir().unwrap();
-        fs::write(folder.path().join("control"), [0; 80]).unwrap();
+        fs::write(folder.path().join("control"), [0; 88]).unwrap();
         let control = File::options().read(true).write(true).open(folder.path().join("control")).unwrap();
         Some(Self { library, folder, control })
     }
@@ -113,6 +113,12 @@ impl Interposer {
 
     pub(crate) fn set_clock(&self, seconds: i64) {
         self.set(CLOCK, seconds.cast_unsigned());
+    }
+
+    /// As if the server had run for so many seconds more; its wall clock shows these, too, but for so many.
+    pub(crate) fn pass(&self, seconds: i64, but_for: i64) {
+        self.set(CLOCK, self.value(CLOCK).wrapping_add((seconds - but_for).cast_unsigned()));
+        self.set(PASSED, self.value(PASSED).wrapping_add(seconds.cast_unsigned()));
     }
 
     pub(crate) fn slow_down_syncs(&self, micros: u64) {
@@ -280,3 +286,4 @@ const HALF: u64 = 6;
 const CLOCK: u64 = 7;
 const SYNC_MICROS: u64 = 8;
 const JOURNAL_FAILED: u64 = 9;
+const PASSED: u64 = 10;

@@ -104,6 +104,18 @@ impl Server {
         std::fs::read_to_string(self.log_path()).unwrap_or_default()
     }
 
+    /// Waits until the log has said this so many times.
+    pub(crate) async fn will_say(&self, words: &str, times: usize) {
+        for _ in 0..3000 {
+            if self.log().matches(words).count() >= times {
+                return;
+            }
+            assert!(!self.log().is_empty(), "there is no log");
+            tokio::time::sleep(Duration::from_millis(40)).await;
+        }
+        panic!("the log has not said `{words}` {times} times:\n{}", self.log());
+    }
+
     fn log_path(&self) -> PathBuf {
         self.setup.log.clone().unwrap_or_else(|| self.folder.path().join(LOG))
     }

@@ -82,6 +82,13 @@ impl Bucket {
         ]
     }
 
+    /// An object that none of our servers has written.
+    pub(crate) async fn put(&self, key: &str) {
+        let client = reqwest::Client::new();
+        let put = client.put(format!("http://{}/post/{key}", self.address)).body("sealed").send().await;
+        assert!(put.unwrap().status().is_success(), "{key}");
+    }
+
     pub(crate) async fn keys(&self) -> Vec<String> {
         let listed = reqwest::get(format!("http://{}/post?list-type=2", self.address)).await.unwrap();
         let text = listed.text().await.unwrap();

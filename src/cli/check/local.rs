@@ -7,6 +7,7 @@ use crate::app;
 use crate::certificate::Facts;
 use crate::cli::check::report::Line;
 use crate::cli::{Failure, one_line};
+use crate::clock::Distance;
 use crate::config::{Config, StoreUrl};
 use crate::keys::{KeyFileError, Keys, MasterKey, Origin};
 use crate::smtp::room;
@@ -22,6 +23,8 @@ pub(super) struct Local {
     pub(super) store: Option<Store>,
     /// The newest of all deliveries.
     pub(super) last_delivery_at: Option<Timestamp>,
+    /// When something was last ended by the clock.
+    pub(super) clock_believed_at: Option<Timestamp>,
 }
 
 /// The configuration has been read, or there would be no check.
@@ -33,7 +36,7 @@ pub(super) fn configuration(file: Option<&Path>) -> Line {
 }
 
 pub(super) async fn check(config: &Config) -> Local {
-    let mut local = Local { lines: Vec::new(), store: None, last_delivery_at: None };
+    let mut local = Local { lines: Vec::new(), store: None, last_delivery_at: None, clock_believed_at: None };
     let schema = Schema::of(&config.store).await;
     local.lines.push(keys(config, &schema));
     let store = store(config, schema).await;
@@ -42,6 +45,7 @@ pub(super) async fn check(config: &Config) -> Local {
         Ok(store) => {
             local.lines.push(writing(&store).await);
             local.last_delivery_at = last_delivery_at(&store).await;
+            local.clock_believed_at = store.clock_mark().await.ok().flatten();
             local.store = Some(store);
         }
     }
@@ -189,9 +193,14 @@ fn disk(folder: &Path, needed: u64) -> Line {
     }
 }
 
-/// The clock against whatever bears a time: this program's file, the certificates, the newest delivery, and the Date of
-/// the web servers that were asked. The DNS tells no time.
-pub(super) fn clock(pairs: &[Surveyed], last_delivery_at: Option<Timestamp>, dates: &[Timestamp]) -> Line {
+/// The clock against whatever bears a time: this program's file, the certificates, the newest delivery, the server's
+/// last work by the clock, and the Date of the web servers that were asked. The DNS tells no time.
+pub(super) fn clock(
+    pairs: &[Surveyed],
+    last_delivery_at: Option<Timestamp>,
+    believed_at: Option<Timestamp>,
+    dates: &[Timestamp],
+) -> Line {
     let now = Timestamp::now();
     let mut earliest: Vec<(&str, Timestamp)> = Vec::new();
     earliest.extend(program_file_at().map(|at| ("this program's file", at)));
@@ -199,6 +208,7 @@ pub(super) fn clock(pairs: &[Surveyed], last_delivery_at: Option<Timestamp>, dat
     let facts = leaves.filter_map(|leaf| Facts::read(leaf).ok());
     earliest.extend(facts.map(|facts| ("the certificate's beginning", facts.not_before)));
     earliest.extend(last_delivery_at.map(|at| ("the newest delivery", at)));
+    earliest.extend(believed_at.map(|at| (LAST_BELIEVED, at)));
     compare(now, &earliest, dates)
 }
 
@@ -211,6 +221,12 @@ fn compare(now: Timestamp, earliest: &[(&str, Timestamp)], dates: &[Timestamp]) 
             let said = format!("{shown} is before {what} ({})", at.to_rfc3339());
             return Line::red("clock", "", said, mend);
         }
+    }
+    let believed = earliest.iter().find(|(what, _)| *what == LAST_BELIEVED);
+    if let Some((what, at)) = believed.filter(|(_, at)| Distance::of(now, *at) == Distance::Ahead) {
+        let said = format!("{shown} is more than two days after {what} ({})", at.to_rfc3339());
+        let mend = "set the clock if it is wrong; if it is right, the server ends nothing before it has run for a day";
+        return Line::warn("clock", "", said, mend);
     }
     let names: Vec<&str> = earliest.iter().map(|(what, _)| *what).collect();
     let apart = dates.iter().map(|date| (millis(*date) - millis(now)).abs()).max();
@@ -239,6 +255,8 @@ fn program_file_at() -> Option<Timestamp> {
     Some(Timestamp::from_millis(i64::try_from(millis).ok()?))
 }
 
+/// Of the store, however many servers it has.
+const LAST_BELIEVED: &str = "the server's last hourly work";
 const MIB: u64 = 1 << 20;
 /// Below so many times what is needed, somebody should look.
 const SCARCE_TIMES: u64 = 4;
@@ -262,6 +280,11 @@ mod tests {
         assert_eq!(state(5 * minutes, minutes), "ok");
         assert_eq!(state(5 * minutes + 1, 0), "red");
         assert_eq!(state(0, -minutes - 1), "warn");
+        let days = 24 * 60 * minutes;
+        let started = |believed: i64| compare(now, &[(LAST_BELIEVED, later(believed))], &[now]).state();
+        assert_eq!(started(-2 * days), "ok");
+        assert_eq!(started(-2 * days - 1), "warn", "nothing is ended by it yet");
+        assert_eq!(started(5 * minutes + 1), "red");
     }
 
     #[test]

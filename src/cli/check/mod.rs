@@ -55,7 +55,7 @@ pub(super) async fn run(
     );
     let mut lines = vec![local::configuration(file)];
     lines.extend(local.lines);
-    lines.push(local::clock(&pairs, local.last_delivery_at, &dates));
+    lines.push(local::clock(&pairs, local.last_delivery_at, local.clock_believed_at, &dates));
     lines.extend(certificates::check(config, &pairs));
     lines.extend(ports);
     lines.extend(scanner);

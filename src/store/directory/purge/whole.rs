@@ -201,6 +201,7 @@ mod tests {
             "accounts",
             "audit",
             "audit_heads",
+            "clock_mark",
             "erased_blobs",
             "purges",
             "row_keys",

@@ -1,5 +1,6 @@
 //! Who carries a purge out: the request that has begun it, for as long as a request may take, then the server.
 
+use std::sync::PoisonError;
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -86,16 +87,27 @@ impl Store {
         }
     }
 
-    /// Blobs whose rows are gone: after a crash, or where the blob store did not answer.
+    /// Blobs whose rows are gone: after a crash, or where the blob store did not answer. A piece of which nothing can
+    /// be removed ends the call, since the blob store may be away; the next call goes on behind it, so that what can
+    /// never be removed holds up nothing else. Behind the last one it begins anew.
     async fn remove_erased_blobs(&self) -> Result<(), StoreError> {
         loop {
-            let names: Vec<(String,)> = query_as("SELECT blob FROM erased_blobs LIMIT $1")
-                .bind(BLOBS_AT_ONCE)
-                .fetch_all(self.reader())
-                .await?;
-            let wanted = names.len();
-            let names = names.iter().filter_map(|(name,)| BlobName::parse(name)).collect();
-            if wanted == 0 || self.remove_noted(names).await? < wanted {
+            let after = self.inner.erased_after.lock().unwrap_or_else(PoisonError::into_inner).clone();
+            let noted: Vec<(Uuid, String)> = query_as(
+                "SELECT account_id, blob FROM erased_blobs WHERE (account_id, blob) > ($1, $2)
+                 ORDER BY account_id, blob LIMIT $3",
+            )
+            .bind(after.0)
+            .bind(after.1)
+            .bind(BLOBS_AT_ONCE)
+            .fetch_all(self.reader())
+            .await?;
+            let names = noted.iter().filter_map(|(_, name)| BlobName::parse(name)).collect();
+            let gone = self.remove_noted(names).await?;
+            let is_last = noted.len() < usize::try_from(BLOBS_AT_ONCE).unwrap_or_default();
+            let next = noted.into_iter().next_back().filter(|_| !is_last).unwrap_or_default();
+            *self.inner.erased_after.lock().unwrap_or_else(PoisonError::into_inner) = next;
+            if is_last || gone == 0 {
                 return Ok(());
             }
         }
