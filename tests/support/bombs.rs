@@ -19,7 +19,7 @@ pub(crate) fn all(octets: usize) -> Vec<Bomb> {
     };
     let wide = b"\x80\x80\x80\x80\x80\x80\r\n".repeat(octets / 8);
     vec![
-        bomb("values of JSON", "Content-Type: text/plain", "{\"a\":[0", ",0,0\r\n"),
+        bomb("values of JSON", "Content-Type: text/plain", "{\"a\":[0", ",0,0,0,0,0,0,0,0\r\n"),
         bomb("lines of a calendar", "Content-Type: text/calendar", "BEGIN:VCALENDAR\r\n", "A:\r\n"),
         bomb("empty lines", "Content-Type: text/plain", "a", "\r\n"),
         bomb("rules across a page", HTML, "", "<hr>\r\n"),
