@@ -37,6 +37,8 @@ struct Page {
     breaks: usize,
     is_space_owed: bool,
     open: Vec<Open>,
+    /// How many of each name of [`TRACKED`] are among them.
+    open_names: [usize; TRACKED.len()],
     preformatted: usize,
     lists: Vec<Option<usize>>,
     /// Open lists beyond [`MAX_DEPTH`].
@@ -50,7 +52,8 @@ struct Page {
 }
 
 struct Open {
-    name: String,
+    /// Its place among [`TRACKED`].
+    name: usize,
     /// An entry of `marks` that ends with the element.
     mark: Option<usize>,
 }
@@ -119,15 +122,16 @@ impl Page {
     fn mark(&mut self, tag: &Tag<'_>) {
         let meaning =
             if marks::may_mean(&tag.name) { marks::of(&tag.name, &Attributes::of(tag.rest)) } else { None };
-        let is_opened = !is_void(&tag.name) && is_tracked(&tag.name) && self.open.len() < MAX_DEPTH;
+        let opened = tracked(&tag.name).filter(|_| self.open.len() < MAX_DEPTH);
         let mark = match meaning {
             Some((mark, reach)) if self.marks.len() < MAX_MARKS && self.says_more(mark) => {
-                self.note(mark, reach, is_opened)
+                self.note(mark, reach, opened.is_some())
             }
             Some(_) | None => None,
         };
-        if is_opened {
-            self.open.push(Open { name: tag.name.clone(), mark });
+        if let Some(name) = opened {
+            self.open.push(Open { name, mark });
+            self.open_names[name] += 1;
         }
     }
 
@@ -198,13 +202,14 @@ impl Page {
             "pre" => self.preformatted = self.preformatted.saturating_sub(1),
             _ => {}
         }
-        if !is_tracked(&tag.name) {
-            return;
-        }
-        let Some(level) = self.open.iter().rposition(|open| open.name == tag.name) else { return };
-        let closed = self.open.split_off(level);
-        for mark in closed.into_iter().filter_map(|open| open.mark) {
-            self.end(mark, self.out.len());
+        // What is looked through is closed, too: nothing is looked through for what is not open.
+        let Some(name) = tracked(&tag.name).filter(|name| self.open_names[*name] > 0) else { return };
+        let Some(level) = self.open.iter().rposition(|open| open.name == name) else { return };
+        for Open { name, mark } in self.open.split_off(level) {
+            self.open_names[name] = self.open_names[name].saturating_sub(1);
+            if let Some(mark) = mark {
+                self.end(mark, self.out.len());
+            }
         }
     }
 
@@ -254,19 +259,9 @@ fn breaks_around(name: &str) -> usize {
     }
 }
 
-fn is_void(name: &str) -> bool {
-    matches!(
-        name,
-        "br" | "hr" | "img" | "meta" | "link" | "input" | "base" | "area" | "col" | "wbr" | "source"
-    )
-}
-
-/// Elements whose end can end a mark.
-fn is_tracked(name: &str) -> bool {
-    matches!(
-        name,
-        "div" | "blockquote" | "span" | "table" | "section" | "p" | "pre" | "font" | "td" | "tr" | "center"
-    )
+/// The place of a name among [`TRACKED`].
+fn tracked(name: &str) -> Option<usize> {
+    TRACKED.iter().position(|known| *known == name)
 }
 
 fn is_collapsible(c: char) -> bool {
@@ -281,6 +276,9 @@ fn plain(c: char) -> char {
     if c == '\u{a0}' { ' ' } else { c }
 }
 
+/// Elements whose end can end a mark.
+const TRACKED: [&str; 11] =
+    ["div", "blockquote", "span", "table", "section", "p", "pre", "font", "td", "tr", "center"];
 /// Deeper elements are read as text without being tracked (SMTP M14).
 const MAX_DEPTH: usize = 256;
 /// Marks of a page that say more than those around them; what nobody marks is new text.
@@ -355,6 +353,15 @@ mod tests {
         assert_eq!([item(MAX_DEPTH - 1), item(MAX_DEPTH)], ["1. a", "- a"]);
         let (opened, closed) = ("<ul>".repeat(MAX_DEPTH), "</ul>".repeat(MAX_DEPTH));
         assert_eq!(render(&format!("<ol>{opened}{closed}<li>a")).text, "1. a");
+    }
+
+    #[test]
+    fn an_end_closes_what_was_opened_inside_and_one_of_nothing_closes_nothing() {
+        let marks = |html: &str| render(html).marks;
+        let quote = "<div id=replySplit>a";
+        assert_eq!(marks(&format!("{quote}<p><td></div>b")), [(Mark::Quote, 0..1)]);
+        assert_eq!(marks(&format!("{quote}</p></tr>b")), [(Mark::Quote, 0..4)]);
+        assert_eq!(marks(&format!("<p>{quote}</p>b</div>c")), [(Mark::Quote, 0..1)]);
     }
 
     #[test]

@@ -22,7 +22,7 @@ pub(crate) fn all(octets: usize) -> Vec<Bomb> {
         bomb("values of JSON", "Content-Type: text/plain", "{\"a\":[0", ",0,0,0,0,0,0,0,0\r\n"),
         bomb("lines of a calendar", "Content-Type: text/calendar", "BEGIN:VCALENDAR\r\n", "A:\r\n"),
         bomb("empty lines", "Content-Type: text/plain", "a", "\r\n"),
-        bomb("rules across a page", HTML, "", "<hr>\r\n"),
+        bomb("rules across a page", HTML, "", "<hr>"),
         bomb("quotes to the end of a page", HTML, "", "<p id=zwchr>a\r\n"),
         bomb("quotes inside each other", HTML, "", "<p class=gmail_quote>a\r\n"),
         bomb("lists inside each other", HTML, "", "<ul>\r\n"),
