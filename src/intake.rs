@@ -23,7 +23,7 @@ use crate::filing::{Outcome, Reason, Step};
 use crate::id::{AccountId, DeliveryId};
 use crate::malware::{Finding, Scanner};
 use crate::message::{self, TooComplex};
-use crate::poison::{Attempt, Poison};
+use crate::poison::{Attempt, Failure, Poison};
 use crate::postmaster::Allowance;
 use crate::smtp::session::Room;
 use crate::smtp::{
@@ -199,17 +199,19 @@ impl Intake {
             ExamineError::TooComplex(limit) => too_complex(limit),
             // Too much to do is no defect.
             ExamineError::NotBegun => unavailable("there was no time to read the message"),
-            // Whether by the machine's fault or the message's, nobody knows.
-            ExamineError::TooSlow => not_read(note_unread(error, received)),
-            ExamineError::Failed => {
-                let (poison, raw) = (Arc::clone(&self.poison), Arc::clone(received));
-                let noting = tokio::task::spawn_blocking(move || poison.failed(raw.as_bytes()));
-                if noting.await.is_err() {
-                    error!("intake.failure_not_noted");
-                }
-                not_read(note_unread(error, received))
-            }
+            ExamineError::TooSlow => self.not_read_by(error, Failure::Slow, received).await,
+            ExamineError::Failed => self.not_read_by(error, Failure::Failed, received).await,
         }
+    }
+
+    /// The reader's own trouble, which is remembered of this message.
+    async fn not_read_by(&self, error: &ExamineError, failure: Failure, received: &Arc<Received>) -> Answer {
+        let (poison, raw) = (Arc::clone(&self.poison), Arc::clone(received));
+        let noting = tokio::task::spawn_blocking(move || poison.failed(raw.as_bytes(), failure));
+        if noting.await.is_err() {
+            error!("intake.failure_not_noted");
+        }
+        not_read(note_unread(error, received))
     }
 
     /// Mail that was not filed in time, or not at all, by our fault: a trace of it is tried for a moment.

@@ -263,6 +263,8 @@ impl Entry<'_> {
         let words = self.words.trim();
         if words.is_empty() && self.angle.is_none() {
             self.comment = None;
+            // Else each comma would look at the blanks of all before it.
+            self.words.clear();
             return;
         }
         if let Some(address) = self.angle.and_then(lenient_spec) {
@@ -398,6 +400,13 @@ const MAX_NAME: usize = 1_000;
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn m10_blanks_before_commas_are_looked_at_once() {
+        // Each time again they would be ten thousand million steps.
+        let list = list_text(&format!("{}a@x.test", " ,".repeat(128 * 1024)));
+        assert_eq!((list.found.len(), list.unreadable), (1, 0));
+    }
     use crate::message::fields::read_block;
 
     fn from_of(header: &str) -> From {

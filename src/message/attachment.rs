@@ -10,7 +10,7 @@ use super::body::{self, Role};
 use super::fields::clean_line;
 use super::file_type::Judged;
 use super::params::{self, Parameterised};
-use super::scan::{Part, Shape, Tree};
+use super::scan::{MAX_PARTS, Part, Shape, Tree};
 use super::{Attachment, charset, digest, file_type, ids, tnef};
 
 impl Part<'_> {
@@ -33,16 +33,22 @@ pub(super) enum Item {
     Tnef(usize, tnef::File),
 }
 
-/// The attachments in order: the n-th is attachment `n`. R57: `winmail.dat` is replaced by the files inside it.
+/// The attachments in order: the n-th is attachment `n`. R57: `winmail.dat` is replaced by the files inside it, as long
+/// as the message has no more than [`MAX_PARTS`] of both; one that holds too many stays as it came.
 pub(super) fn items(tree: &Tree<'_>) -> Vec<Item> {
     let mut out = Vec::new();
-    for (index, _) in body::leaves(tree).into_iter().filter(|(_, role)| *role == Role::Attachment) {
+    let parts: Vec<usize> = body::leaves(tree)
+        .into_iter()
+        .filter(|(_, role)| *role == Role::Attachment)
+        .map(|(index, _)| index)
+        .collect();
+    for (at, index) in parts.iter().copied().enumerate() {
+        let behind = parts.len() - at - 1;
+        let room = MAX_PARTS.saturating_sub(out.len() + behind);
         let files = if is_tnef(&tree.parts[index]) { tnef::read(&tree.decoded(index)) } else { None };
-        match files {
-            Some(contents) if !contents.files.is_empty() => {
-                out.extend(contents.files.into_iter().map(|file| Item::Tnef(index, file)));
-            }
-            Some(_) | None => out.push(Item::Part(index)),
+        match files.map(|contents| contents.files).unwrap_or_default() {
+            files if files.is_empty() || files.len() > room => out.push(Item::Part(index)),
+            files => out.extend(files.into_iter().map(|file| Item::Tnef(index, file))),
         }
     }
     out
@@ -61,14 +67,29 @@ pub(super) fn is_tnef(part: &Part<'_>) -> bool {
 
 /// Describes them all.
 pub(super) fn list(tree: &Tree<'_>, items: &[Item]) -> Vec<Attachment> {
-    items
-        .iter()
-        .enumerate()
-        .map(|(n, item)| match item {
+    list_with(tree, items, |index| tree.decoded(index))
+}
+
+/// The same; a stream of Outlook's is decoded once for all the files in it, which follow each other.
+fn list_with<'a>(
+    tree: &Tree<'_>,
+    items: &[Item],
+    mut decode: impl FnMut(usize) -> Cow<'a, [u8]>,
+) -> Vec<Attachment> {
+    let mut stream: (Option<usize>, Cow<'_, [u8]>) = (None, Cow::Borrowed(&[]));
+    let mut out = Vec::with_capacity(items.len());
+    for (n, item) in items.iter().enumerate() {
+        out.push(match item {
             Item::Part(index) => describe(tree, n, *index),
-            Item::Tnef(index, file) => describe_file(&tree.decoded(*index), n, file),
-        })
-        .collect()
+            Item::Tnef(index, file) => {
+                if stream.0 != Some(*index) {
+                    stream = (Some(*index), decode(*index));
+                }
+                describe_file(&stream.1, n, file)
+            }
+        });
+    }
+    out
 }
 
 /// The octets of attachment `n`.
@@ -254,5 +275,59 @@ mod tests {
         assert_eq!(clean_name(&name(255)).map(|n| n.len()), Some(255));
         let short = clean_name(&name(257)).unwrap_or_default();
         assert!(short.len() <= MAX_NAME_OCTETS && short.ends_with(".pdf"), "{short}");
+    }
+    /// A stream of empty files with a name, in base64.
+    fn stream_of(files: usize) -> String {
+        let mut stream = b"\x78\x9f\x3e\x22\0\0".to_vec();
+        for _ in 0..files {
+            // The record that opens a file, and its title.
+            stream.extend_from_slice(b"\x02\x02\x90\x06\0\0\0\0\0\0\0");
+            stream.extend_from_slice(b"\x02\x10\x80\x01\0\x02\0\0\0a\0\0\0");
+        }
+        String::from_utf8(super::super::encode::base64_lines(&stream)).unwrap()
+    }
+
+    fn mail_of(streams: &[usize]) -> String {
+        let part = |files: &usize| {
+            format!(
+                "--b\r\nContent-Type: application/ms-tnef; name=winmail.dat\r\nContent-Transfer-Encoding: base64\r\n\r\n{}\r\n",
+                stream_of(*files)
+            )
+        };
+        let parts: String = streams.iter().map(part).collect();
+        format!("Content-Type: multipart/mixed; boundary=b\r\n\r\n{parts}--b--\r\n")
+    }
+
+    #[test]
+    fn m9_files_inside_streams_count_as_parts_and_a_stream_over_the_limit_stays_whole() {
+        let names = |streams: &[usize]| {
+            let raw = mail_of(streams);
+            let tree = Tree::scan(raw.as_bytes()).unwrap();
+            let all = list(&tree, &items(&tree));
+            assert!(all.len() <= MAX_PARTS && open(&tree, all.len()).is_none());
+            let last = all.last().unwrap();
+            assert_eq!(open(&tree, last.n).unwrap().len() as u64, last.size);
+            let whole = all.iter().filter(|file| file.filename == "winmail.dat").count();
+            (whole, all.len() - whole)
+        };
+        assert_eq!(names(&[MAX_PARTS]), (0, MAX_PARTS));
+        assert_eq!(names(&[MAX_PARTS + 1]), (1, 0));
+        assert_eq!(names(&[MAX_PARTS * 2]), (1, 0));
+        assert_eq!(names(&[600, 400]), (0, MAX_PARTS));
+        // The second must have room, too, if only as it came.
+        assert_eq!(names(&[600, 401]), (1, 600));
+        assert_eq!(names(&[1, MAX_PARTS, 2]), (1, 3));
+    }
+
+    #[test]
+    fn m10_a_stream_is_decoded_once_for_all_of_its_files() {
+        let raw = mail_of(&[300, 400]);
+        let tree = Tree::scan(raw.as_bytes()).unwrap();
+        let mut decoded = Vec::new();
+        let all = list_with(&tree, &items(&tree), |index| {
+            decoded.push(index);
+            tree.decoded(index)
+        });
+        assert_eq!((all.len(), decoded), (700, vec![1, 2]));
     }
 }

@@ -4,8 +4,10 @@
 //! an attachment, so every part is one of the two and nothing is lost.
 
 use std::borrow::Cow;
+use std::ops::Range;
 
-use super::html::{self, Rendered};
+use super::html;
+use super::marks::Mark;
 use super::scan::{Part, Shape, Tree};
 use super::{attachment, charset, flowed, protection, remote, tnef};
 
@@ -14,21 +16,11 @@ use super::{attachment, charset, flowed, protection, remote, tnef};
 pub(super) struct Body {
     /// Plain text, `\n` line ends, no NUL.
     pub(super) text: String,
-    /// The HTML parts rendered, where the text does not come from them.
-    pub(super) html: Option<Rendered>,
+    /// What the markup marks in `text`, where that is what one page says.
+    pub(super) marks: Vec<(Mark, Range<usize>)>,
     pub(super) has_html: bool,
     /// What all HTML parts would load from elsewhere.
     pub(super) remote_content: usize,
-    /// Whether `text` is what `html` says (the marks then fit it).
-    pub(super) source: Source,
-}
-
-/// Where the text comes from.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) enum Source {
-    Html,
-    #[default]
-    Plain,
 }
 
 /// What a leaf is to the reader.
@@ -112,7 +104,7 @@ fn read_parts(tree: &Tree<'_>) -> Body {
     let filled: Vec<usize> =
         plain_texts.iter().filter(|(_, text)| !text.trim().is_empty()).map(|(index, _)| *index).collect();
     let mut text = String::new();
-    let mut only_html = None;
+    let mut only_page = None;
     let (mut from_html, mut remote_content) = (0, 0);
     for (index, role) in &shown {
         match role {
@@ -126,25 +118,22 @@ fn read_parts(tree: &Tree<'_>) -> Body {
                 if !has_plain_alternative(tree, *index, &filled) {
                     let page = html::render(&markup);
                     from_html += 1;
-                    append(&mut text, page.text.clone());
-                    only_html = Some(page);
+                    let length = page.text.len();
+                    append(&mut text, page.text);
+                    only_page = Some((text.len() - length..text.len(), page.marks));
                 }
             }
             Role::Attachment | Role::Ignored => {}
         }
     }
-    if from_html == 1 && filled.is_empty() {
+    let mut marks = Vec::new();
+    if let Some((page, marked)) = only_page.filter(|_| from_html == 1 && filled.is_empty()) {
         // The marks' ranges fit the text only if the text is the page and nothing else.
-        let page = only_html.unwrap_or_default();
-        return Body {
-            text: page.text.clone(),
-            html: Some(page),
-            has_html,
-            remote_content,
-            source: Source::Html,
-        };
+        text.truncate(page.end);
+        text.drain(..page.start);
+        marks = marked;
     }
-    Body { text, html: None, has_html, remote_content, source: Source::Plain }
+    Body { text, marks, has_html, remote_content }
 }
 
 /// The body that Outlook packed into `winmail.dat`.
@@ -155,17 +144,11 @@ fn wrapped(tree: &Tree<'_>) -> Option<Body> {
         .find(|index| attachment::is_tnef(&tree.parts[*index]))?;
     let contents = tnef::read(&tree.decoded(index))?;
     if let Some(text) = contents.text.filter(|text| !text.trim().is_empty()) {
-        return Some(Body { text: lines(&text), ..Body::default() });
+        return Some(Body { text: lines(Cow::Owned(text)), ..Body::default() });
     }
     let markup = contents.html?;
     let (page, remote_content) = (html::render(&markup), remote::count(&markup));
-    Some(Body {
-        text: page.text.clone(),
-        html: Some(page),
-        has_html: false,
-        remote_content,
-        source: Source::Html,
-    })
+    Some(Body { text: page.text, marks: page.marks, has_html: false, remote_content })
 }
 
 /// Whether the same alternative holds plain text that says something.
@@ -192,9 +175,11 @@ fn append(text: &mut String, more: String) {
 /// A text part as lines with `\n` ends.
 pub(super) fn plain_text(tree: &Tree<'_>, index: usize) -> String {
     let Some(part) = tree.parts.get(index) else { return String::new() };
-    let octets = tree.decoded(index);
-    let decoded = charset::decode(part.content_type.param("charset"), &octets);
-    let text = lines(&decoded);
+    // Each step of a body of 36 MB ends before the next one begins.
+    let text = {
+        let octets = tree.decoded(index);
+        lines(charset::decode(part.content_type.param("charset"), &octets))
+    };
     let is_flowed =
         part.content_type.param("format").is_some_and(|format| format.eq_ignore_ascii_case("flowed"));
     let text = if is_flowed {
@@ -235,12 +220,12 @@ fn meta_charset(octets: &[u8]) -> Option<String> {
 }
 
 /// CRLF and lone CR → LF; no NUL.
-pub(super) fn lines(text: &str) -> String {
+fn lines(text: Cow<'_, str>) -> String {
     if memchr::memchr2(b'\r', 0, text.as_bytes()).is_none() {
-        return text.to_owned();
+        return text.into_owned();
     }
     let mut out = String::with_capacity(text.len());
-    let mut rest = text;
+    let mut rest = text.as_ref();
     while let Some(at) = memchr::memchr2(b'\r', 0, rest.as_bytes()) {
         let (before, behind) = rest.split_at(at);
         out.push_str(before);

@@ -50,7 +50,8 @@ fn attached(tree: &Tree<'_>, items: &[Item]) -> Option<Forwarded> {
 /// A forward printed into the text. The first quote of the text decides: a forward's separator makes one; a plain
 /// header block or attribution does under a forward's subject.
 fn inline(subject: &str, text: &str) -> Option<Forwarded> {
-    let lines: Vec<&str> = lines::split(text).map(|line| line.strip_suffix('\r').unwrap_or(line)).collect();
+    let lines: Vec<&str> =
+        lines::split_bounded(text).map(|line| line.strip_suffix('\r').unwrap_or(line)).collect();
     let has_prefix = has_forward_prefix(subject);
     // Most mail forwards nothing: one look at each line tells.
     if !has_prefix && !lines.iter().any(|line| labels::is_forward_separator(line) || is_title(line)) {
@@ -168,7 +169,8 @@ fn bare_forward(lines: &[&str], behind: usize, subject: &str) -> Option<Forwarde
 
 /// `>>> "Ana" <ana@x.test> 23.11.2026 09:14 >>>` above the text, as `GroupWise` writes it.
 fn framed_forward(lines: &[&str], at: usize, subject: &str) -> Option<Forwarded> {
-    let line = lines.get(at)?.trim().strip_prefix(">>>")?.strip_suffix(">>>")?;
+    let line = lines.get(at).filter(|line| line.len() <= MAX_FRAME)?;
+    let line = line.trim().strip_prefix(">>>")?.strip_suffix(">>>")?;
     attributed(line, subject, lines.get(at + 1..).unwrap_or_default())
 }
 
@@ -180,9 +182,17 @@ fn attributed(line: &str, subject: &str, body: &[&str]) -> Option<Forwarded> {
         cc: Vec::new(),
         subject: Some(without_forward_prefix(subject).to_owned()).filter(|subject| !subject.is_empty()),
         date: date::read(line),
-        text: body.join("\n").trim().to_owned(),
+        text: joined(body),
         attachment: None,
     })
+}
+
+/// The lines as one text, trimmed; it may be a large one.
+fn joined(lines: &[&str]) -> String {
+    let mut text = lines.join("\n");
+    text.truncate(text.trim_end().len());
+    text.drain(..text.len() - text.trim_start().len());
+    text
 }
 
 fn forward_of(lines: &[&str], start: usize, block: Block) -> Forwarded {
@@ -201,7 +211,7 @@ fn forward_of(lines: &[&str], start: usize, block: Block) -> Forwarded {
         cc: block.cc,
         subject: block.subject,
         date: block.date.or_else(|| date_above(above)),
-        text: body.join("\n").trim().to_owned(),
+        text: joined(&body),
         attachment: None,
     }
 }
@@ -295,6 +305,8 @@ const MAX_LABELLED: usize = 4;
 const MAX_MARKED: usize = 3;
 /// Octets of a title between dashes.
 const MAX_TITLE: usize = 160;
+/// Octets of an attribution between angles.
+const MAX_FRAME: usize = 1_000;
 /// Letters of a word that its endings leave alone.
 const STEM: usize = 5;
 
@@ -315,6 +327,29 @@ mod tests {
         // Under another subject nothing is looked for but a separator.
         let text = format!("{}--- Forwarded message ---\n{block}", "zz: b@c.test\n".repeat(100_000));
         assert!(inline("x", &text).is_some());
+    }
+
+    #[test]
+    fn m10_all_of_a_forward_is_told_however_many_lines_it_has() {
+        let block = "---------- Forwarded message ---------\nFrom: Ana <ana@x.test>\nDate: 5 Jan 2026\n\
+            Subject: x\nTo: b@x.test\n\n";
+        for lines in [9, lines::MAX_LINES, lines::MAX_LINES + 9] {
+            let body = format!("a\n{}> b", "\n".repeat(lines));
+            let forward = inline("x", &format!("See below.\n\n{block}{body}\n")).expect("a forward");
+            assert_eq!((forward.from.is_some(), forward.text == body), (true, true), "{lines}");
+        }
+    }
+
+    #[test]
+    fn an_attribution_between_angles_is_read_up_to_its_limit() {
+        let forward = |octets: usize| {
+            let named = "Ana <ana@x.test> 5 Jan 2026 >>>";
+            let line = format!(">>>{:w$}{named}", "", w = octets - 3 - named.len());
+            assert_eq!(line.len(), octets);
+            inline("Fwd: x", &format!("{line}\nText")).map(|forward| forward.text)
+        };
+        assert_eq!(forward(MAX_FRAME).as_deref(), Some("Text"));
+        assert_ne!(forward(MAX_FRAME + 1).as_deref(), Some("Text"));
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! HTML → the text it says, and where its markup says that something is quoted or a signature.
 //!
-//! Not a sanitiser and no DOM: one linear pass over tags, bounded in depth, that never fails. Script, style and
+//! Not a sanitiser and no DOM: one linear pass over tags, bounded in depth and marks, that never fails. Script, style and
 //! head are left out, everything a reader sees stays.
 
 use std::ops::Range;
@@ -37,14 +37,23 @@ struct Page {
     breaks: usize,
     is_space_owed: bool,
     open: Vec<Open>,
-    /// Depth of open elements beyond [`MAX_DEPTH`].
+    /// How many of each name of [`TRACKED`] are among them.
+    open_names: [usize; TRACKED.len()],
     preformatted: usize,
     lists: Vec<Option<usize>>,
+    /// Open lists beyond [`MAX_DEPTH`].
+    deeper_lists: usize,
     marks: Vec<(Mark, Range<usize>)>,
+    /// Marks that hold here, and no end of theirs has come.
+    quotes: usize,
+    signatures: usize,
+    /// Where the last rule stands.
+    rule: Option<usize>,
 }
 
 struct Open {
-    name: String,
+    /// Its place among [`TRACKED`].
+    name: usize,
     /// An entry of `marks` that ends with the element.
     mark: Option<usize>,
 }
@@ -100,8 +109,8 @@ impl Page {
             "img" => self.is_space_owed = true,
             "li" => self.item(),
             "td" | "th" => self.is_space_owed = true,
-            "ul" => self.lists.push(None),
-            "ol" => self.lists.push(Some(0)),
+            "ul" => self.open_list(None),
+            "ol" => self.open_list(Some(0)),
             _ => {}
         }
         self.break_line(breaks_around(&tag.name));
@@ -113,34 +122,93 @@ impl Page {
     fn mark(&mut self, tag: &Tag<'_>) {
         let meaning =
             if marks::may_mean(&tag.name) { marks::of(&tag.name, &Attributes::of(tag.rest)) } else { None };
-        let mark = meaning.map(|(mark, reach)| {
-            let end = if reach == Reach::Element { self.out.len() } else { usize::MAX };
-            self.marks.push((mark, self.out.len()..end));
-            (self.marks.len() - 1, reach)
-        });
-        if !is_void(&tag.name) && is_tracked(&tag.name) && self.open.len() < MAX_DEPTH {
-            let mark = mark.filter(|(_, reach)| *reach == Reach::Element).map(|(index, _)| index);
-            self.open.push(Open { name: tag.name.clone(), mark });
+        let opened = tracked(&tag.name).filter(|_| self.open.len() < MAX_DEPTH);
+        let mark = match meaning {
+            Some((mark, reach)) if self.marks.len() < MAX_MARKS && self.says_more(mark) => {
+                self.note(mark, reach, opened.is_some())
+            }
+            Some(_) | None => None,
+        };
+        if let Some(name) = opened {
+            self.open.push(Open { name, mark });
+            self.open_names[name] += 1;
+        }
+    }
+
+    /// Whether a mark here is not said already by the one that it stands in.
+    fn says_more(&self, mark: Mark) -> bool {
+        match mark {
+            Mark::Quote => self.quotes == 0,
+            Mark::Rule => self.rule != Some(self.out.len()),
+            // What is quoted stays so, signatures too.
+            Mark::Signature => self.quotes == 0 && self.signatures == 0,
+        }
+    }
+
+    /// Begins a mark; answers its number if it is to end with the element.
+    fn note(&mut self, mark: Mark, reach: Reach, is_opened: bool) -> Option<usize> {
+        let start = self.out.len();
+        let end = match (mark, reach) {
+            (Mark::Rule, _) => start,
+            (Mark::Quote | Mark::Signature, Reach::ToTheEnd) => usize::MAX,
+            (Mark::Quote | Mark::Signature, Reach::Element) if is_opened => start,
+            // An element without an end holds nothing.
+            (Mark::Quote | Mark::Signature, Reach::Element) => return None,
+        };
+        self.marks.push((mark, start..end));
+        match mark {
+            Mark::Quote => self.quotes += 1,
+            Mark::Rule => {
+                self.rule = Some(start);
+                return None;
+            }
+            Mark::Signature => self.signatures += 1,
+        }
+        (reach == Reach::Element).then(|| self.marks.len() - 1)
+    }
+
+    /// Ends a mark that ends with its element.
+    fn end(&mut self, mark: usize, end: usize) {
+        let Some((mark, range)) = self.marks.get_mut(mark) else { return };
+        range.end = end;
+        match mark {
+            Mark::Quote => self.quotes = self.quotes.saturating_sub(1),
+            Mark::Rule => {}
+            Mark::Signature => self.signatures = self.signatures.saturating_sub(1),
+        }
+    }
+
+    fn open_list(&mut self, number: Option<usize>) {
+        if self.lists.len() < MAX_DEPTH {
+            self.lists.push(number);
+        } else {
+            self.deeper_lists += 1;
+        }
+    }
+
+    fn close_list(&mut self) {
+        match self.deeper_lists.checked_sub(1) {
+            Some(deeper) => self.deeper_lists = deeper,
+            None => {
+                self.lists.pop();
+            }
         }
     }
 
     fn close(&mut self, tag: &Tag<'_>) {
         self.break_line(breaks_around(&tag.name));
         match tag.name.as_str() {
-            "ul" | "ol" => {
-                self.lists.pop();
-            }
+            "ul" | "ol" => self.close_list(),
             "pre" => self.preformatted = self.preformatted.saturating_sub(1),
             _ => {}
         }
-        if !is_tracked(&tag.name) {
-            return;
-        }
-        let Some(level) = self.open.iter().rposition(|open| open.name == tag.name) else { return };
-        let end = self.out.len();
-        for mark in self.open.drain(level..).filter_map(|open| open.mark) {
-            if let Some((_, range)) = self.marks.get_mut(mark) {
-                range.end = end;
+        // What is looked through is closed, too: nothing is looked through for what is not open.
+        let Some(name) = tracked(&tag.name).filter(|name| self.open_names[*name] > 0) else { return };
+        let Some(level) = self.open.iter().rposition(|open| open.name == name) else { return };
+        for Open { name, mark } in self.open.split_off(level) {
+            self.open_names[name] = self.open_names[name].saturating_sub(1);
+            if let Some(mark) = mark {
+                self.end(mark, self.out.len());
             }
         }
     }
@@ -153,11 +221,11 @@ impl Page {
         self.break_line(1);
         self.settle();
         match self.lists.last_mut() {
-            Some(Some(number)) => {
+            Some(Some(number)) if self.deeper_lists == 0 => {
                 *number += 1;
                 self.out.push_str(&format!("{number}. "));
             }
-            Some(None) | None => self.out.push_str("- "),
+            Some(_) | None => self.out.push_str("- "),
         }
     }
 
@@ -165,16 +233,16 @@ impl Page {
         let length = self.out.trim_end().len();
         self.out.truncate(length);
         // What was still open reaches to the end.
-        for mark in self.open.iter().filter_map(|open| open.mark) {
-            if let Some((_, range)) = self.marks.get_mut(mark) {
-                range.end = usize::MAX;
-            }
+        for mark in std::mem::take(&mut self.open).into_iter().filter_map(|open| open.mark) {
+            self.end(mark, usize::MAX);
         }
         for (_, range) in &mut self.marks {
             range.end = range.end.min(length);
             range.start = range.start.min(range.end);
         }
         self.marks.retain(|(mark, range)| *mark == Mark::Rule || !range.is_empty());
+        // Blanks that were taken back at a line's end may have put one before the one above it.
+        self.marks.sort_by_key(|(_, range)| range.start);
         Rendered { text: self.out, marks: self.marks }
     }
 }
@@ -191,19 +259,9 @@ fn breaks_around(name: &str) -> usize {
     }
 }
 
-fn is_void(name: &str) -> bool {
-    matches!(
-        name,
-        "br" | "hr" | "img" | "meta" | "link" | "input" | "base" | "area" | "col" | "wbr" | "source"
-    )
-}
-
-/// Elements whose end can end a mark.
-fn is_tracked(name: &str) -> bool {
-    matches!(
-        name,
-        "div" | "blockquote" | "span" | "table" | "section" | "p" | "pre" | "font" | "td" | "tr" | "center"
-    )
+/// The place of a name among [`TRACKED`].
+fn tracked(name: &str) -> Option<usize> {
+    TRACKED.iter().position(|known| *known == name)
 }
 
 fn is_collapsible(c: char) -> bool {
@@ -218,8 +276,13 @@ fn plain(c: char) -> char {
     if c == '\u{a0}' { ' ' } else { c }
 }
 
+/// Elements whose end can end a mark.
+const TRACKED: [&str; 11] =
+    ["div", "blockquote", "span", "table", "section", "p", "pre", "font", "td", "tr", "center"];
 /// Deeper elements are read as text without being tracked (SMTP M14).
 const MAX_DEPTH: usize = 256;
+/// Marks of a page that say more than those around them; what nobody marks is new text.
+const MAX_MARKS: usize = 20_000;
 /// An empty page of line breaks is no text.
 const MAX_BREAKS: usize = 4;
 
@@ -259,6 +322,46 @@ mod tests {
             .collect();
         assert_eq!(parts[0], (Mark::Signature, "Ana"));
         assert_eq!(parts[1], (Mark::Quote, "On x wrote\n\nold"));
+    }
+
+    #[test]
+    fn m10_a_mark_inside_another_of_its_kind_is_not_noted_again() {
+        let marks = |html: &str| render(html).marks;
+        let quote = "<blockquote type=cite>a";
+        assert_eq!(marks(&quote.repeat(3)), [(Mark::Quote, 0..7)]);
+        assert_eq!(
+            marks(&format!("{quote}</blockquote>{quote}")),
+            [(Mark::Quote, 0..1), (Mark::Quote, 1..4)]
+        );
+        assert_eq!(marks(&"a<a name=zwchr>b</a>".repeat(100_000)).len(), 1, "the first reaches to the end");
+        assert_eq!(marks(&"<hr>".repeat(100_000)), [(Mark::Rule, 0..0)]);
+        let inside =
+            |outer: &str, inner: &str| marks(&format!("<div id={outer}>a<p id={inner}>b</p>c</div>d"));
+        assert_eq!(inside("replySplit", "Signature"), [(Mark::Quote, 0..7)]);
+        assert_eq!(inside("Signature", "Signature"), [(Mark::Signature, 0..7)]);
+        assert_eq!(inside("Signature", "replySplit"), [(Mark::Signature, 0..7), (Mark::Quote, 1..4)]);
+        // A name without an end holds nothing, deep elements neither.
+        assert!(marks(&"<a name=Signature>a</a>".repeat(9)).is_empty());
+        assert!(marks(&format!("{}<p id=Signature>a", "<div>".repeat(MAX_DEPTH))).is_empty());
+    }
+
+    #[test]
+    fn m10_marks_and_lists_are_held_up_to_their_limits() {
+        let marked = |count: usize| render(&"a<p id=Signature>b</p>".repeat(count)).marks.len();
+        assert_eq!([marked(MAX_MARKS), marked(MAX_MARKS + 1)], [MAX_MARKS, MAX_MARKS]);
+        let item = |outer: usize| render(&format!("{}<ol><li>a", "<ul>".repeat(outer))).text;
+        assert_eq!([item(MAX_DEPTH - 1), item(MAX_DEPTH)], ["1. a", "- a"]);
+        let (opened, closed) = ("<ul>".repeat(MAX_DEPTH), "</ul>".repeat(MAX_DEPTH));
+        assert_eq!(render(&format!("<ol>{opened}{closed}<li>a")).text, "1. a");
+    }
+
+    #[test]
+    fn an_end_closes_what_was_opened_inside_and_one_of_nothing_closes_nothing() {
+        let marks = |html: &str| render(html).marks;
+        let quote = "<div id=replySplit>a";
+        assert_eq!(marks(&format!("{quote}<p><td></div>b")), [(Mark::Quote, 0..1)]);
+        assert_eq!(marks(&format!("{quote}</p></tr>b")), [(Mark::Quote, 0..4)]);
+        assert_eq!(marks(&format!("<p>{quote}</p>b</div>c")), [(Mark::Quote, 0..1)]);
     }
 
     #[test]

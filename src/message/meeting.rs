@@ -1,24 +1,22 @@
 //! R55: what the first event of a `text/calendar` part says.
 //!
-//! Liberal and linear. Zones are taken from the calendar's own VTIMEZONE; where a zone is not described there, the
-//! time counts as UTC. Recurrence is not expanded.
+//! Liberal and linear, and no more than [`MAX_LINES`] lines and [`MAX_OCTETS`] of a calendar are ever held. Zones are
+//! taken from the calendar's own VTIMEZONE above the event; where a zone is not described there, the time counts as UTC.
+//! Recurrence is not expanded.
 
 use jiff::civil::{Date, DateTime, Weekday};
 use jiff::tz::Offset;
 
 use super::fields::clean_line;
-use super::{Meeting, Method};
+use super::{Meeting, Method, lines};
 use crate::time::Timestamp;
 
 /// Reads a calendar.
 pub(super) fn read(calendar: &str) -> Option<Meeting> {
-    let unfolded = calendar.replace("\r\n", "\n").replace("\n ", "").replace("\n\t", "");
-    let lines: Vec<Line<'_>> = unfolded.lines().filter_map(Line::parse).collect();
+    let unfolded = unfold(calendar);
+    let lines = lines_of_event(&unfolded);
     let begin = lines.iter().position(|line| line.is("BEGIN", "VEVENT"))?;
     let event = lines.get(begin + 1..)?;
-    let event = event.get(..event.iter().position(|line| line.is("END", "VEVENT")).unwrap_or(event.len()))?;
-    // An alarm inside has a description and times of its own.
-    let event = event.get(..event.iter().position(|line| line.name == "BEGIN").unwrap_or(event.len()))?;
     let value = |name: &str| event.iter().find(|line| line.name == name);
     let zones = Zone::all(&lines);
     let time = |name: &str| value(name).and_then(|line| timestamp(line, &zones));
@@ -31,6 +29,36 @@ pub(super) fn read(calendar: &str) -> Option<Meeting> {
         organiser: value("ORGANIZER").and_then(|line| address(line.value)),
         join_url: join_url(event),
     })
+}
+
+/// The start of a calendar, its folded lines made whole (RFC 5545 section 3.1).
+fn unfold(calendar: &str) -> String {
+    let start = calendar.get(..calendar.floor_char_boundary(MAX_OCTETS)).unwrap_or_default();
+    let mut out = String::with_capacity(start.len());
+    for (number, line) in lines::split(start).enumerate() {
+        let line = line.strip_suffix('\r').unwrap_or(line);
+        match line.strip_prefix([' ', '\t']).filter(|_| number > 0) {
+            Some(rest) => out.push_str(rest),
+            None => {
+                out.extend((number > 0).then_some('\n'));
+                out.push_str(line);
+            }
+        }
+    }
+    out
+}
+
+/// The lines down to the end of the first event, or to the alarm inside it, which has a description and times of its
+/// own.
+fn lines_of_event(unfolded: &str) -> Vec<Line<'_>> {
+    let mut is_inside = false;
+    let all = lines::split(unfolded).take(MAX_LINES).filter_map(Line::parse);
+    let is_event = |line: &Line<'_>| {
+        let is_over = is_inside && (line.name == "BEGIN" || line.is("END", "VEVENT"));
+        is_inside |= line.is("BEGIN", "VEVENT");
+        !is_over
+    };
+    all.take_while(is_event).collect()
 }
 
 impl Method {
@@ -254,6 +282,10 @@ fn unescape(value: &str) -> String {
     out
 }
 
+/// Lines above the end of the event: zones with all their history have some hundreds.
+const MAX_LINES: usize = 20_000;
+/// Some calendars hold pictures.
+const MAX_OCTETS: usize = 8 * 1024 * 1024;
 const SERVICES: [&str; 6] =
     ["zoom.us", "meet.google.com", "teams.microsoft.com", "teams.live.com", "zoomgov.com", "webex.com"];
 
@@ -296,6 +328,30 @@ mod tests {
         assert_eq!(
             meeting_link("https://evilzoom.us/j https://meet.google.com/abc)"),
             Some("https://meet.google.com/abc".to_owned())
+        );
+    }
+    #[test]
+    fn m10_an_event_is_looked_for_up_to_the_limits_and_not_beyond() {
+        let event = "BEGIN:VEVENT\r\nSUMMARY:x\r\n";
+        let behind = |lines: usize| read(&format!("{}{event}", "X:y\r\n".repeat(lines))).map(|m| m.title);
+        assert_eq!(behind(MAX_LINES - 2).as_deref(), Some("x"));
+        assert_eq!(behind(MAX_LINES - 1).as_deref(), Some(""));
+        assert_eq!(behind(MAX_LINES), None);
+        let within = |octets: usize| {
+            let line = format!("X:{}\n", "y".repeat(octets - "X:\n".len() - event.trim_end().len()));
+            read(&format!("{line}{event}")).map(|m| m.title)
+        };
+        assert_eq!(within(MAX_OCTETS).as_deref(), Some("x"));
+        assert_eq!(within(MAX_OCTETS + 1).as_deref(), Some(""));
+    }
+
+    #[test]
+    fn m10_no_more_of_a_calendar_is_held_than_its_first_event() {
+        let many = "A:\r\n".repeat(MAX_OCTETS);
+        assert!(unfold(&many).len() <= MAX_OCTETS && lines_of_event(&many).len() == MAX_LINES);
+        assert_eq!(
+            lines_of_event(&format!("BEGIN:VEVENT\nSUMMARY:x\nEND:VEVENT\n{}", "A:\n".repeat(9))).len(),
+            2
         );
     }
 }

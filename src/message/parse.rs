@@ -50,10 +50,8 @@ fn read(tree: &Tree<'_>) -> Email {
     let subject = top.readable("subject").unwrap_or_default();
     let date = read_date(top, &mut problems);
     let body = body::read(tree);
-    let marks =
-        body.html.as_ref().filter(|_| body.source == body::Source::Html).map_or(&[][..], |page| &page.marks);
     let text = Text::from(body.text);
-    let reply = reply_text::split(&text, marks);
+    let reply = reply_text::split(&text, &body.marks);
     let items = attachment::items(tree);
     let report = report::read(tree, &subject, &text);
     let forwarded = if report.is_some() { None } else { forwarded::find(tree, &items, &subject, &text) };

@@ -1,7 +1,8 @@
 //! The text of a reply told apart: what is new, what is quoted, what is signature.
 //!
 //! Every line goes to exactly one of the three, so no word is ever lost. Lines are classed by what clients write
-//! (attributions, separators, header blocks, quote marks, footers) and by what the HTML marks. Linear in the text.
+//! (attributions, separators, header blocks, quote marks, footers) and by what the HTML marks. Linear in the text. One of
+//! more than [`lines::MAX_LINES`] lines is a file rather than a letter: all of it is new.
 
 use std::ops::Range;
 
@@ -20,6 +21,9 @@ enum Class {
 
 /// Splits `text`; `marks` are octet ranges of it (empty where the text does not come from HTML).
 pub(super) fn split(text: &Text, marks: &[(Mark, Range<usize>)]) -> ReplyText {
+    if lines::are_too_many(text) {
+        return unsplit(text);
+    }
     let mut finder = Finder::new();
     let lines = lines_of(text, &mut finder);
     let mut classes = vec![Class::New; lines.len()];
@@ -34,6 +38,14 @@ pub(super) fn split(text: &Text, marks: &[(Mark, Range<usize>)]) -> ReplyText {
         classes.iter_mut().for_each(|class| *class = Class::New);
     }
     assemble(text, &lines, &classes)
+}
+
+/// All of the text as new.
+fn unsplit(text: &Text) -> ReplyText {
+    let blank = text.len() - text.trim_start().len();
+    let start = text.get(..blank).and_then(|blank| blank.rfind('\n')).map_or(0, |end| end + 1);
+    let new_text = text.cut(start..text.trim_end().len().max(start)).unwrap_or_default();
+    ReplyText { new_text, quoted: None, signature: None }
 }
 
 /// Whether the text begins as clients begin a quote: its author has written nothing at all.
@@ -70,7 +82,7 @@ fn lines_of<'a>(text: &'a str, finder: &mut Finder) -> Vec<&'a str> {
     lines
 }
 
-/// Classes lines by marks; answers which lines stand below a rule across the page.
+/// Classes lines by marks, which stand in the order of their starts; answers which lines stand below a rule across the page.
 fn apply_marks(lines: &[&str], marks: &[(Mark, Range<usize>)], classes: &mut [Class]) -> Vec<usize> {
     let mut rules = Vec::new();
     if marks.is_empty() {
@@ -82,6 +94,8 @@ fn apply_marks(lines: &[&str], marks: &[(Mark, Range<usize>)], classes: &mut [Cl
         starts.push(at);
         at += line.len() + 1;
     }
+    // Lines above this were marked, if a mark that begins no later than the next one reaches them.
+    let mut reached = 0;
     for (mark, range) in marks {
         let first = starts.partition_point(|start| *start < range.start);
         let last = starts.partition_point(|start| *start < range.end);
@@ -93,9 +107,9 @@ fn apply_marks(lines: &[&str], marks: &[(Mark, Range<usize>)], classes: &mut [Cl
             }
             Mark::Signature => Class::Signature,
         };
-        for known in classes.iter_mut().take(last).skip(first).filter(|known| **known == Class::New) {
-            *known = class;
-        }
+        let rest = classes.get_mut(first.max(reached)..last).unwrap_or_default();
+        rest.iter_mut().filter(|known| **known == Class::New).for_each(|known| *known = class);
+        reached = reached.max(last);
     }
     rules.sort_unstable();
     rules
@@ -358,7 +372,9 @@ fn assemble(text: &Text, lines: &[&str], classes: &[Class]) -> ReplyText {
     let of = |wanted: Class| {
         let kept: Vec<&str> =
             lines.iter().zip(classes).filter(|(_, class)| **class == wanted).map(|(line, _)| *line).collect();
-        trim_blank_lines(&kept).join("\n").trim_end().to_owned()
+        let mut text = trim_blank_lines(&kept).join("\n");
+        text.truncate(text.trim_end().len());
+        text
     };
     let some = |text: String| (!text.trim().is_empty()).then_some(text);
     ReplyText {
@@ -470,7 +486,7 @@ mod tests {
             "\n",
             "a\n> b\n",
         ] {
-            let text = line.repeat(HOSTILE_OCTETS / line.len());
+            let text = line.repeat((HOSTILE_OCTETS / line.len()).min(lines::MAX_LINES / 2 - 1));
             let reply = split(&text.clone().into(), &[]);
             assert!(reply.new_text.len() <= text.len());
         }
@@ -497,6 +513,27 @@ mod tests {
             let reply = split(&text.clone().into(), &[]);
             assert!(reply.new_text.len() <= text.len());
         }
+    }
+
+    #[test]
+    fn m10_a_text_of_as_many_lines_as_are_held_is_split_and_a_longer_one_is_new_as_a_whole() {
+        let text = |lines: usize| format!("\n \nYes\n\n> Really?{}", "\n".repeat(lines - 5));
+        let (held, longer) = (text(lines::MAX_LINES), text(lines::MAX_LINES + 1));
+        check(&held, "Yes", Some("> Really?"), None);
+        check(&longer, "Yes\n\n> Really?", None, None);
+        check(&"\n".repeat(lines::MAX_LINES + 1), "", None, None);
+    }
+
+    /// Each mark alone to the end of the text would be ten thousand million steps.
+    #[test]
+    fn m10_marks_over_each_other_are_walked_once() {
+        let lines = vec!["x"; 100_000];
+        let mut classes = vec![Class::New; lines.len()];
+        let quotes = (0..100_000).map(|n| (Mark::Quote, n + 2..usize::MAX));
+        let marks: Vec<_> = std::iter::once((Mark::Signature, 0..2)).chain(quotes).collect();
+        assert!(apply_marks(&lines, &marks, &mut classes).is_empty());
+        assert_eq!(classes[0], Class::Signature);
+        assert!(classes[1..].iter().all(|class| *class == Class::Quoted));
     }
 
     proptest::proptest! {

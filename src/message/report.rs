@@ -76,19 +76,14 @@ pub(super) fn returned_fields<T>(tree: &Tree<'_>, ask: impl Fn(&Fields<'_>) -> O
     })
 }
 
-/// RFC 3464 section 2.3: blocks of fields, one for each recipient behind the first.
+/// RFC 3464 section 2.3: blocks of fields, one for each recipient behind the first. Each is let go before the next.
 fn delivery_status(octets: &[u8]) -> Vec<ReportedRecipient> {
-    blocks(octets).iter().filter_map(reported).take(MAX_RECIPIENTS).collect()
-}
-
-fn blocks(octets: &[u8]) -> Vec<Fields<'_>> {
     let mut out = Vec::new();
-    let mut at = 0;
-    while at < octets.len() && out.len() <= MAX_RECIPIENTS {
+    let (mut at, mut blocks) = (0, 0);
+    while at < octets.len() && blocks <= MAX_RECIPIENTS && out.len() < MAX_RECIPIENTS {
         let Ok((fields, next)) = read_block(octets, at, |_| false) else { break };
-        if fields.len() > 0 {
-            out.push(fields);
-        }
+        blocks += usize::from(fields.len() > 0);
+        out.extend(reported(&fields));
         at = next;
     }
     out

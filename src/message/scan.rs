@@ -1,7 +1,8 @@
 //! The structure of a message: which parts stand where, found in one linear pass over lines, without recursion.
 //!
 //! Promises that nothing over a structural limit gets further (SMTP H1, M8, M9): header octets, fields, parts,
-//! nesting of multiparts and messages together, those inside base64-coded messages included. All octet ranges
+//! nesting of multiparts and messages together, those inside base64-coded messages included, and what those take of
+//! memory at once. All octet ranges
 //! are ranges of the raw message. The scan and the reader of parts are one and the same, so that no message can
 //! look simple to the guard and deep to the reader.
 
@@ -43,7 +44,8 @@ pub(super) enum Shape {
 impl<'a> Tree<'a> {
     /// Finds all parts, or the limit that is broken.
     pub(super) fn scan(raw: &'a [u8]) -> Result<Self, TooComplex> {
-        let tree = walk(raw, Budget { parts: MAX_PARTS, nesting: MAX_NESTING })?;
+        let octets = MAX_DECODED_OCTETS.max(raw.len().saturating_mul(3));
+        let tree = walk(raw, Budget { parts: MAX_PARTS, nesting: MAX_NESTING, octets })?;
         Ok(Self { raw, parts: tree })
     }
 
@@ -73,6 +75,8 @@ impl<'a> Tree<'a> {
 struct Budget {
     parts: usize,
     nesting: usize,
+    /// Decoded, of all that it stands in.
+    octets: usize,
 }
 
 fn walk(raw: &[u8], budget: Budget) -> Result<Vec<Part<'_>>, TooComplex> {
@@ -184,7 +188,11 @@ impl<'a> Walk<'a> {
                 return Err(TooComplex { what: "nested parts", limit: MAX_NESTING });
             }
             let octets = part.encoding.decode(&self.raw[part.body.clone()]);
-            let inner = walk(&octets, Budget { parts: parts_left, nesting: self.budget.nesting - depth })?;
+            let Some(octets_left) = self.budget.octets.checked_sub(octets.len()) else {
+                return Err(TooComplex { what: MESSAGES_INSIDE, limit: MAX_DECODED_OCTETS });
+            };
+            let nesting = self.budget.nesting - depth;
+            let inner = walk(&octets, Budget { parts: parts_left, nesting, octets: octets_left })?;
             parts_left -= inner.len();
         }
         Ok(())
@@ -252,6 +260,11 @@ fn is_message(content_type: &str) -> bool {
     matches!(content_type, "message/rfc822" | "message/global" | "message/news")
 }
 
+const MESSAGES_INSIDE: &str = "octets of messages inside messages, or three times the message";
+/// Octets of messages behind a transfer encoding inside each other, all of which are in memory at once; three times the
+/// message where that is more. Base64 inside base64 without end comes to no more than that; quoted-printable would to
+/// as many times as there are levels.
+const MAX_DECODED_OCTETS: usize = 16 * 1024 * 1024;
 const TEXT: &str = "text/plain";
 const MESSAGE: &str = "message/rfc822";
 /// M9: parts of one message, those of the messages inside it included.
@@ -314,6 +327,27 @@ mod tests {
     fn m8_messages_inside_base64_count_too() {
         assert_eq!(what(&wrapped_in_base64(MAX_NESTING)), None);
         assert_eq!(what(&wrapped_in_base64(MAX_NESTING + 1)), Some("nested parts"));
+    }
+
+    #[test]
+    fn m8_messages_inside_messages_take_no_more_than_their_octets_at_once() {
+        let wrap = |inner: Vec<u8>| {
+            let head = b"Content-Type: message/rfc822\r\nContent-Transfer-Encoding: quoted-printable\r\n\r\n";
+            [head.as_slice(), &inner].concat()
+        };
+        let one = b"Subject: x\r\n\r\nx".to_vec();
+        let two = wrap(one.clone());
+        let raw = wrap(two.clone());
+        let held = two.len() + one.len();
+        let walked = |octets: usize| walk(&raw, Budget { parts: MAX_PARTS, nesting: MAX_NESTING, octets });
+        assert_eq!(walked(held).map(|parts| parts.len()), Ok(1));
+        let refused = walked(held - 1).err().map(|refused| refused.what);
+        assert_eq!(refused, Some(MESSAGES_INSIDE));
+        // Side by side they are not in memory at once.
+        let head = b"Content-Type: multipart/mixed; boundary=b\r\n\r\n--b\r\n";
+        let both = [&head[..], &two, b"\r\n--b\r\n", &two].concat();
+        let budget = Budget { parts: MAX_PARTS, nesting: MAX_NESTING, octets: one.len() };
+        assert_eq!(walk(&both, budget).map(|parts| parts.len()), Ok(3));
     }
 
     #[test]

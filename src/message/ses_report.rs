@@ -1,4 +1,7 @@
 //! Bounce and complaint notices that Amazon SES sends as JSON through SNS, in the text of a mail.
+//!
+//! Nearly every mail is asked whether it is one, and a value of JSON takes many times the memory of its octets: no more
+//! than [`MAX_NOTICE_OCTETS`] are ever read.
 
 use serde_json::Value;
 
@@ -8,7 +11,8 @@ use super::{Kind, Report, ReportedRecipient};
 pub(super) fn read(text: &str) -> Option<(Kind, Report)> {
     let start =
         text.find('{').filter(|at| text.get(..*at).is_some_and(|before| before.len() < MAX_BEFORE))?;
-    let outer = parse(text.get(start..)?)?;
+    let text = text.get(start..)?;
+    let outer = parse(text.get(..text.floor_char_boundary(MAX_NOTICE_OCTETS))?)?;
     let notice = match outer.get("Message").and_then(Value::as_str) {
         Some(inner) => parse(inner)?,
         None => outer,
@@ -52,6 +56,8 @@ fn recipient(kind: Kind, entry: &Value) -> Option<ReportedRecipient> {
 
 /// The object stands first.
 const MAX_BEFORE: usize = 200;
+/// SES names fifty recipients at most, with a few hundred octets for each, and the header of the message.
+const MAX_NOTICE_OCTETS: usize = 256 * 1024;
 const MAX_RECIPIENTS: usize = 1_000;
 
 #[cfg(test)]
@@ -67,5 +73,16 @@ mod tests {
         assert_eq!((kind, report.original_message_id.as_deref()), (Kind::Bounce, Some("1@acme.test")));
         assert_eq!(report.recipients[0].address, "ana@x.test");
         assert!(read("{ not json").is_none() && read(&"{".repeat(100_000)).is_none());
+    }
+    #[test]
+    fn m10_a_notice_is_read_up_to_its_limit_and_not_beyond() {
+        let notice = |octets: usize| {
+            let start = r#"{"notificationType":"Bounce","bounce":{"bouncedRecipients":[{"emailAddress":"a@x.test"}]},"x":""#;
+            let text = format!("{start}{}\"}}", "y".repeat(octets - start.len() - 2));
+            assert_eq!(text.len(), octets);
+            read(&format!("Hello\n{text}\n-- and a footer"))
+        };
+        assert!(notice(MAX_NOTICE_OCTETS).is_some());
+        assert!(notice(MAX_NOTICE_OCTETS + 1).is_none());
     }
 }

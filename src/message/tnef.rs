@@ -6,6 +6,7 @@
 use std::ops::Range;
 
 use super::charset;
+use super::scan::MAX_PARTS;
 
 /// What a stream holds. Octets are ranges of the stream.
 #[derive(Debug, Default)]
@@ -188,6 +189,10 @@ fn values(cursor: &mut Cursor<'_>, kind: u16) -> Option<Vec<Range<usize>>> {
     };
     let count = if kind & MULTIPLE != 0 || size.is_none() { cursor.u32()?.min(MAX_PROPERTIES) } else { 1 };
     let mut out = Vec::new();
+    // Values without octets are none, however many are announced.
+    if size == Some(0) {
+        return Some(out);
+    }
     for _ in 0..count {
         let length = match size {
             Some(size) => size,
@@ -261,8 +266,8 @@ const UNICODE: u16 = 0x001f;
 const BINARY: u16 = 0x0102;
 const MULTIPLE: u16 = 0x1000;
 const MAX_PROPERTIES: u32 = 10_000;
-/// Files of one stream.
-pub(super) const MAX_FILES: usize = 1_000;
+/// Files that are looked for in one stream: one more than any message may have, to whom it is then too many.
+pub(super) const MAX_FILES: usize = MAX_PARTS + 1;
 /// Messages inside each other.
 const MAX_DEPTH: usize = 4;
 
@@ -297,6 +302,16 @@ mod tests {
             (contents.files[0].name.as_str(), &stream[contents.files[0].octets.clone()]),
             ("a.txt", &b"hello"[..])
         );
+    }
+
+    #[test]
+    fn m10_values_without_octets_are_none_however_many_are_announced() {
+        for kind in [0x0000, 0x0001, MULTIPLE, MULTIPLE | 0x0001] {
+            let announced = u32::MAX.to_le_bytes();
+            let mut cursor = Cursor { stream: &announced, at: 0, end: announced.len() };
+            assert_eq!(values(&mut cursor, kind), Some(Vec::new()), "{kind:#x}");
+            assert_eq!(cursor.at, if kind & MULTIPLE == 0 { 0 } else { 4 });
+        }
     }
 
     #[test]

@@ -13,7 +13,9 @@ use tokio::net::{TcpListener, TcpStream};
 
 use crate::api::{Desk, assert_refused, assert_rule_spoke};
 use crate::app::{TOKEN, TestApp};
+use crate::bombs::{self, base64};
 use crate::mail::{Draft, LENA};
+use crate::memory_of::peak_kib;
 
 /// A mail of Lena's to Anna with this in its body, and these fields of MIME.
 fn mail(id: &str, mime: &str, body: &[u8]) -> Vec<u8> {
@@ -35,20 +37,6 @@ fn with_file(id: &str, content_type: &str, name: &str, octets: &[u8]) -> Vec<u8>
         lines.join("\r\n")
     );
     mail(id, "Content-Type: multipart/mixed; boundary=b", body.as_bytes())
-}
-
-fn base64(octets: &[u8]) -> String {
-    const ALPHABET: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let mut text = String::with_capacity(octets.len() / 3 * 4 + 4);
-    for chunk in octets.chunks(3) {
-        let at = |n: usize| u32::from(chunk.get(n).copied().unwrap_or(0));
-        let bits = at(0) << 16 | at(1) << 8 | at(2);
-        for n in 0..4 {
-            let sixth = usize::try_from(bits >> (18 - 6 * n) & 63).unwrap();
-            text.push(if n <= chunk.len() { char::from(ALPHABET[sixth]) } else { '=' });
-        }
-    }
-    text
 }
 
 async fn metrics(app: &TestApp) -> String {
@@ -274,10 +262,31 @@ async fn m11_archives_are_never_unpacked() {
         let path = format!("/messages/{}/attachments/0", message["id"].as_str().unwrap());
         assert!(desk.bytes(&path).await.1 == octets, "{name}");
     }
-    let status = std::fs::read_to_string(format!("/proc/{}/status", app.pid())).unwrap();
-    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
-    let peak: u64 = peak.trim().trim_end_matches(" kB").parse().unwrap();
+    let peak = peak_kib(app.pid()).unwrap();
     assert!(peak < 512 * 1024, "{peak} KiB");
+}
+
+/// Values of JSON alone took three hundred megabytes once, the quotes a processor for minutes.
+#[tokio::test]
+async fn m10_no_shape_of_a_mail_takes_its_reader_much_memory_or_time() {
+    let app = TestApp::start().await;
+    let desk = Desk::open(&app).await;
+    let shapes = [
+        "values of JSON",
+        "lines of a calendar",
+        "empty lines",
+        "quotes to the end of a page",
+        "quotes inside each other",
+        "files of Outlook",
+    ];
+    for bomb in bombs::all(8_000_000).into_iter().filter(|bomb| shapes.contains(&bomb.name)) {
+        let raw = mail(&bomb.name.replace(' ', "."), bomb.mime, &bomb.body);
+        let (_, message) = desk.expect_filed(&app.send(&LENA, &desk.sync, &raw).await).await;
+        assert_eq!(message["subject"], "odd", "{}", bomb.name);
+        println!("{}: {:?} KiB at the peak", bomb.name, peak_kib(app.pid()));
+    }
+    let peak = peak_kib(app.pid()).unwrap();
+    assert!(peak < 256 * 1024, "{peak} KiB");
 }
 
 /// A zip file of so many empty entries, encrypted as their flag says.

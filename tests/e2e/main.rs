@@ -10,6 +10,8 @@
 mod api;
 mod app;
 mod bad_input;
+#[path = "../support/bombs.rs"]
+mod bombs;
 mod bucket;
 #[path = "../support/bucket.rs"]
 mod bucket_server;
