@@ -234,17 +234,6 @@ impl TestApp {
             .iter()
             .any(|path| memchr::memmem::find(&std::fs::read(path).unwrap(), needle.as_bytes()).is_some())
     }
-
-    /// The same, waited for.
-    pub(crate) async fn will_contain(&self, needle: &str) -> bool {
-        for _ in 0..3_000 {
-            if self.data_contains(needle) {
-                return true;
-            }
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-        false
-    }
 }
 
 impl Drop for TestApp {

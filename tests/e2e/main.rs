@@ -10,6 +10,7 @@
 mod api;
 mod app;
 mod bad_input;
+mod beside;
 mod bucket;
 #[path = "../support/bucket.rs"]
 mod bucket_server;
