@@ -81,8 +81,13 @@ impl TestApp {
 
     /// With the demo's zone and SQLite, on whichever engine the others run: for what is done to its file.
     pub(crate) async fn start_with_sqlite() -> Self {
+        Self::start_on_database(None).await
+    }
+
+    /// With the demo's zone, on PostgreSQL or SQLite.
+    pub(crate) async fn start_on_database(postgres: Option<String>) -> Self {
         let zone = Zone::parse(practice::ZONE).unwrap();
-        Self::begin_on(zone, Extras::default(), None).await
+        Self::begin_on(zone, Extras::default(), postgres).await
     }
 
     /// Another copy with the demo's zone, with this key file, on PostgreSQL or SQLite.

@@ -90,6 +90,11 @@ impl Proxy {
         self.state.met.load(Ordering::SeqCst)
     }
 
+    /// How many pieces came from clients since the trouble was set.
+    pub(crate) fn pieces(&self) -> u64 {
+        self.state.pieces.load(Ordering::SeqCst)
+    }
+
     /// New connections go there; those that are open end.
     pub(crate) fn lead_to(&self, target: Place) {
         *self.state.target.lock().unwrap() = target;
