@@ -33,6 +33,7 @@ mod ledger;
 #[path = "../e2e/mail.rs"]
 mod mail;
 mod proxy;
+mod refusal;
 mod replies;
 mod server;
 mod table;
