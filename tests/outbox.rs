@@ -1,7 +1,8 @@
-//! What the store promises the outbox, on either engine: one process at a time, nothing settled by whoever lost its lease, no event
-//! ended that somebody waits for.
+//! What the store promises the outbox, on either engine: one process at a time, nothing settled by whoever lost its
+//! lease, no event ended that somebody waits for.
 
 #![expect(clippy::unwrap_used, reason = "a test stops where it fails")]
+#![expect(clippy::cognitive_complexity, reason = "a test asserts much, one thing after another")]
 
 #[path = "support/store_world.rs"]
 mod store_world;
