@@ -52,10 +52,10 @@ async fn every_piece(deed: Deed, name: &str) {
         (Trouble::CutAfter, "the answer to the n-th piece is lost"),
         (Trouble::Refuse, "the n-th statement is refused"),
     ] {
-        let step = scaled(1, pieces);
+        let (step, last) = scaled((1, MOST_PIECES), (pieces, pieces));
         // How many pieces there are differs a little.
         let (mut n, mut rounds) = (1 + random_below(step * 3 / 4), 0);
-        while n <= MOST_PIECES {
+        while n <= last {
             let (store, met) = network.begin(&task, trouble(n)).await;
             if met == 0 {
                 break;
