@@ -1,7 +1,8 @@
-//! What the store promises the outbox: one process at a time, nothing settled by whoever lost its lease, no event
-//! ended that somebody waits for.
+//! What the store promises the outbox, on either engine: one process at a time, nothing settled by whoever lost its
+//! lease, no event ended that somebody waits for.
 
 #![expect(clippy::unwrap_used, reason = "a test stops where it fails")]
+#![expect(clippy::cognitive_complexity, reason = "a test asserts much, one thing after another")]
 
 #[path = "support/store_world.rs"]
 mod store_world;
@@ -67,9 +68,8 @@ fn later(now: Timestamp, seconds: i64) -> Timestamp {
     Timestamp::from_millis(now.as_millis() + seconds * 1000)
 }
 
-#[tokio::test]
-async fn a_webhook_is_one_processs_until_its_lease_ends() {
-    let mut world = World::new().await;
+async fn a_webhook_is_one_processs_until_its_lease_ends(engine: Engine) {
+    let mut world = World::on(engine).await;
     let store = world.store.clone();
     world.add_contact("ana@patient.test").await;
     let key = webhook(&store, world.account).await;
@@ -111,9 +111,8 @@ async fn a_webhook_is_one_processs_until_its_lease_ends() {
     assert_eq!(attempts.unwrap().items.len(), 1);
 }
 
-#[tokio::test]
-async fn at_the_start_of_the_only_process_all_leases_end() {
-    let mut world = World::new().await;
+async fn at_the_start_of_the_only_process_all_leases_end(engine: Engine) {
+    let mut world = World::on(engine).await;
     let store = world.store.clone();
     world.add_contact("ana@patient.test").await;
     let key = webhook(&store, world.account).await;
@@ -124,9 +123,8 @@ async fn at_the_start_of_the_only_process_all_leases_end() {
     assert_eq!(store.webhooks_with_work(None, now).await.unwrap(), [key]);
 }
 
-#[tokio::test]
-async fn what_waits_is_due_in_its_order_within_a_conversation() {
-    let mut world = World::new().await;
+async fn what_waits_is_due_in_its_order_within_a_conversation(engine: Engine) {
+    let mut world = World::on(engine).await;
     let store = world.store.clone();
     world.add_contact("ana@patient.test").await;
     let key = webhook(&store, world.account).await;
@@ -166,9 +164,8 @@ async fn what_waits_is_due_in_its_order_within_a_conversation() {
     assert!(store.due_deliveries(key, now, 9).await.unwrap()[0].event.is_none());
 }
 
-#[tokio::test]
-async fn events_end_after_30_days_unless_a_webhook_waits_and_after_90_in_any_case() {
-    let mut world = World::new().await;
+async fn events_end_after_30_days_unless_a_webhook_waits_and_after_90_in_any_case(engine: Engine) {
+    let mut world = World::on(engine).await;
     let store = world.store.clone();
     world.add_contact("ana@patient.test").await;
     let key = webhook(&store, world.account).await;
@@ -211,9 +208,8 @@ async fn events_end_after_30_days_unless_a_webhook_waits_and_after_90_in_any_cas
     assert_eq!(count().await, 0);
 }
 
-#[tokio::test]
-async fn the_newest_ten_thousand_attempts_are_kept() {
-    let mut world = World::new().await;
+async fn the_newest_ten_thousand_attempts_are_kept(engine: Engine) {
+    let mut world = World::on(engine).await;
     let store = world.store.clone();
     let key = webhook(&store, world.account).await;
     let (owner, now) = (Uuid::now_v7(), Timestamp::now());
@@ -229,4 +225,12 @@ async fn the_newest_ten_thousand_attempts_are_kept() {
     let last = Slice { limit: 1, after: Some(syncmx::store::views::Key::of_id(next.uuid())) };
     let page = store.attempts(key.account, key.webhook, &AttemptFilter::default(), last).await.unwrap();
     assert_eq!(page.items, [], "{oldest} is gone");
+}
+
+on_both_engines! {
+    a_webhook_is_one_processs_until_its_lease_ends,
+    at_the_start_of_the_only_process_all_leases_end,
+    what_waits_is_due_in_its_order_within_a_conversation,
+    events_end_after_30_days_unless_a_webhook_waits_and_after_90_in_any_case,
+    the_newest_ten_thousand_attempts_are_kept,
 }

@@ -706,9 +706,8 @@ async fn what_keeps_a_store_from_opening_is_said_in_one_line(engine: Engine) {
     refuses_to_open(&blocked, &world.keys, "cannot use").await;
 }
 
-#[tokio::test]
-async fn r60_a_blob_whose_row_was_erased_before_a_crash_is_removed_at_the_start() {
-    let mut world = World::new().await;
+async fn r60_a_blob_whose_row_was_erased_before_a_crash_is_removed_at_the_start(engine: Engine) {
+    let mut world = World::on(engine).await;
     world.add_contact("ana@patient.test").await;
     for (id, size) in [("gone@praxis.test", 300_000), ("kept@praxis.test", 300_000)] {
         let mail = email(id, USER, &["ana@patient.test"]);
@@ -850,6 +849,7 @@ on_both_engines! {
     a_large_mail_that_is_not_kept_leaves_no_blob,
     the_sweep_takes_old_orphans_and_nothing_else,
     the_sweep_takes_any_number_of_orphans,
+    r60_a_blob_whose_row_was_erased_before_a_crash_is_removed_at_the_start,
     refused_recipients_are_recorded_and_found_by_their_address,
     r64_the_audit_trail_is_only_added_to,
     r64_a_chain_that_is_gone_whole_is_a_fault_but_for_the_operators,

@@ -111,10 +111,12 @@ async fn explain(
     path: &std::path::Path,
 ) -> Result<Result<Fate, String>, Failure> {
     let prepared = read_mail(path).and_then(|raw| Ok((arguments.origin.subject(&raw)?, raw)));
-    let (subject, raw) = match prepared {
+    let (mut subject, raw) = match prepared {
         Ok(prepared) => prepared,
         Err(error) => return Ok(Err(error)),
     };
+    // As the server does: what has no author is looked up for the postmaster alone.
+    subject.is_for_postmaster = *mailbox == Mailbox::Postmaster;
     let raw = Arc::new(Received::from(Vec::from(raw)));
     let examined = match intake::examine(authenticator, &subject, &raw).await {
         Ok(examined) => examined,

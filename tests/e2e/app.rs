@@ -81,8 +81,13 @@ impl TestApp {
 
     /// With the demo's zone and SQLite, on whichever engine the others run: for what is done to its file.
     pub(crate) async fn start_with_sqlite() -> Self {
+        Self::start_on_database(None).await
+    }
+
+    /// With the demo's zone, on PostgreSQL or SQLite.
+    pub(crate) async fn start_on_database(postgres: Option<String>) -> Self {
         let zone = Zone::parse(practice::ZONE).unwrap();
-        Self::begin_on(zone, Extras::default(), None).await
+        Self::begin_on(zone, Extras::default(), postgres).await
     }
 
     /// Another copy with the demo's zone, with this key file, on PostgreSQL or SQLite.
@@ -233,17 +238,6 @@ impl TestApp {
         files_below(self.folder.path())
             .iter()
             .any(|path| memchr::memmem::find(&std::fs::read(path).unwrap(), needle.as_bytes()).is_some())
-    }
-
-    /// The same, waited for.
-    pub(crate) async fn will_contain(&self, needle: &str) -> bool {
-        for _ in 0..3_000 {
-            if self.data_contains(needle) {
-                return true;
-            }
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-        false
     }
 }
 

@@ -808,7 +808,7 @@ async fn an_account_moves_between_stores_whose_rows_are_sealed_and_clear() {
 
 /// How many of these words stand in what the store holds.
 async fn words_below(copy: &TestApp, words: &[&str]) -> usize {
-    let stored = crate::sealed_rows::stored(copy.folder()).await;
+    let stored = crate::beside::stored(copy.folder()).await;
     words.iter().filter(|word| memchr::memmem::find(&stored, word.as_bytes()).is_some()).count()
 }
 

@@ -10,6 +10,7 @@
 mod api;
 mod app;
 mod bad_input;
+mod beside;
 #[path = "../support/bombs.rs"]
 mod bombs;
 mod bucket;

@@ -590,7 +590,7 @@ async fn r70a_a_digest_offers_to_take_back_what_was_filed_and_its_link_does() {
     assert!(trail["items"].as_array().unwrap().iter().any(is_noted), "{trail}");
     // After 30 days it is over.
     let older = "UPDATE messages SET received_at = received_at - 2592000001";
-    crate::sealed_rows::change_by_hand(world.app.folder(), older).await;
+    crate::beside::change_by_hand(world.app.folder(), older).await;
     assert_eq!(client.get(url(tokens[1])).send().await.unwrap().status(), StatusCode::NOT_FOUND);
     assert_eq!(client.post(url(tokens[1])).send().await.unwrap().status(), StatusCode::NOT_FOUND);
     assert_eq!(world.desk.timeline(&world.desk.anna).await.len(), 1);

@@ -15,7 +15,8 @@ use syncmx::message::base64;
 use syncmx::zone::Zone;
 
 use crate::api::Desk;
-use crate::app::{TOKEN, TestApp, files_below, postgres, program};
+use crate::app::{TOKEN, TestApp, postgres, program};
+use crate::beside::{change_by_hand, stands_in, stored};
 use crate::endpoint::{Authority, HookServer};
 use crate::mail::{ANNA, Draft, FORGER, LENA};
 use crate::sink::Sink;
@@ -247,55 +248,6 @@ fn visit(desk: &Desk) -> Vec<u8> {
     .into_bytes()
 }
 
-/// All that is stored: the files of database and blobs, and what PostgreSQL says that it holds.
-pub(crate) async fn stored(folder: &Path) -> Vec<u8> {
-    let mut all = Vec::new();
-    let files = files_below(&folder.join("data"));
-    // The key file holds no words; without it the rest is of no use.
-    for file in files.iter().filter(|file| !file.ends_with("keys.toml")) {
-        all.extend(std::fs::read(file).unwrap());
-    }
-    if let Some(url) = postgres_url(folder) {
-        let mut connection = postgres::connect(&url).await;
-        let tables: Vec<(String,)> = sqlx::query_as(
-            "SELECT table_name::text FROM information_schema.tables WHERE table_schema = 'public'",
-        )
-        .fetch_all(&mut connection)
-        .await
-        .unwrap();
-        assert!(tables.len() > 20, "{tables:?}");
-        for (table,) in tables {
-            let rows: Vec<(String,)> =
-                sqlx::query_as(sqlx::AssertSqlSafe(format!("SELECT t::text FROM {table} t")))
-                    .fetch_all(&mut connection)
-                    .await
-                    .unwrap();
-            rows.iter().for_each(|(row,)| all.extend(row.as_bytes()));
-        }
-    }
-    assert!(all.len() > 20_000, "{} octets are no store", all.len());
-    all
-}
-
-/// None for SQLite.
-fn postgres_url(folder: &Path) -> Option<String> {
-    let config = std::fs::read_to_string(folder.join("syncmx.toml")).unwrap();
-    let url = config.lines().find_map(|line| line.strip_prefix("url = \""))?.trim_end_matches('"').to_owned();
-    Some(url).filter(|url| url.starts_with("postgres"))
-}
-
-/// What nobody but the test does.
-pub(crate) async fn change_by_hand(folder: &Path, text: &'static str) {
-    let changed = if let Some(url) = postgres_url(folder) {
-        sqlx::query(text).execute(&mut postgres::connect(&url).await).await.unwrap().rows_affected()
-    } else {
-        let url = format!("sqlite://{}/data/syncmx.db", folder.display());
-        let mut file = sqlx::SqliteConnection::connect(&url).await.unwrap();
-        sqlx::query(text).execute(&mut file).await.unwrap().rows_affected()
-    };
-    assert!(changed > 0, "{text}");
-}
-
 async fn words_in(folder: &Path) -> Vec<&'static str> {
     let stored = stored(folder).await;
     // It takes a while; connections that are closed meanwhile are to be noticed.
@@ -304,21 +256,7 @@ async fn words_in(folder: &Path) -> Vec<&'static str> {
 
 /// The words that stand there in any of their forms.
 fn found_in(stored: &[u8]) -> Vec<&'static str> {
-    let lower = stored.to_ascii_lowercase();
-    let stands = |word: &str| {
-        let octets = word.to_lowercase().into_bytes();
-        let hex: String = word.bytes().map(|octet| format!("{octet:02x}")).collect();
-        let in_base64 = (0..3).any(|before| {
-            let text = base64(&[vec![0; before], word.as_bytes().to_vec()].concat());
-            let whole = (before + word.len()) * 8 / 6;
-            let inner = text.get([0, 2, 3][before]..whole).unwrap();
-            memchr::memmem::find(stored, inner.as_bytes()).is_some()
-        });
-        in_base64
-            || memchr::memmem::find(&lower, &octets).is_some()
-            || memchr::memmem::find(&lower, hex.as_bytes()).is_some()
-    };
-    WORDS.into_iter().filter(|word| stands(word)).collect()
+    WORDS.into_iter().filter(|word| stands_in(stored, word)).collect()
 }
 
 #[test]

@@ -15,18 +15,35 @@ use tempfile::TempDir;
 use tokio::sync::Mutex;
 
 use crate::api::Desk;
-use crate::app::{TestApp, files_below, program};
+use crate::app::{TestApp, files_below, postgres, program};
+use crate::beside::{octets, postgres_url, rows, stands_in};
 use crate::interpose::{Fault, How, Interposer, SYNCS, WRITES};
 use crate::ledger::NOISE;
 use crate::mail::{ANNA, Draft, LENA};
 use crate::server::{Server, Setup};
 use crate::table::{random_below, report, scaled};
 
+#[derive(Clone, Copy)]
+pub(crate) enum Engine {
+    Postgres,
+    Sqlite,
+}
+
+impl Engine {
+    async fn start(self) -> TestApp {
+        let database = match self {
+            Self::Postgres => Some(postgres::cluster().unwrap().database().await),
+            Self::Sqlite => None,
+        };
+        TestApp::start_on_database(database).await
+    }
+}
+
 /// A store as a day has left it, and what there is to do in it.
-struct Day {
-    folder: TempDir,
-    account: String,
-    neighbour: String,
+pub(crate) struct Day {
+    pub(crate) folder: TempDir,
+    pub(crate) account: String,
+    pub(crate) neighbour: String,
     /// To be purged: their own mail, mail that they are copied on, held mail.
     wanda: String,
     /// To be taken back: it has made its contact.
@@ -36,8 +53,8 @@ struct Day {
 }
 
 impl Day {
-    async fn spend() -> Self {
-        let app = TestApp::start_with_sqlite().await;
+    async fn spend(engine: Engine) -> Self {
+        let app = engine.start().await;
         let (desk, other) = (Desk::open(&app).await, Desk::open(&app).await);
         let wanda = desk.contact("Wanda Weggang", WANDA).await;
         let large = format!("{}\r\n", NOISE.get(..200 << 10).unwrap());
@@ -73,11 +90,10 @@ impl Day {
             until(word, || async { !desk.get(&format!("/search?q={word}")).await["items"][0].is_null() })
                 .await;
         }
-        let folder = copied(app.folder());
+        let folder = left_by(app).await;
         let export = folder.path().join("export");
         let (account, neighbour) = (desk.account, other.account);
         let day = Self { folder, account, neighbour, wanda, zita, export };
-        drop(app);
         succeeds(
             day.folder.path(),
             &["export", "--account", &day.account, "--out", day.export.to_str().unwrap()],
@@ -87,27 +103,33 @@ impl Day {
 }
 
 /// One for all tests that run now; they work on copies.
-async fn day() -> Arc<Day> {
-    static DAY: Mutex<Weak<Day>> = Mutex::const_new(Weak::new());
-    let mut shared = DAY.lock().await;
+pub(crate) async fn day(engine: Engine) -> Arc<Day> {
+    static DAYS: [Mutex<Weak<Day>>; 2] = [const { Mutex::const_new(Weak::new()) }; 2];
+    let mut shared = DAYS[engine as usize].lock().await;
     if let Some(day) = shared.upgrade() {
         return day;
     }
-    let day = Arc::new(Day::spend().await);
+    let day = Arc::new(Day::spend(engine).await);
     *shared = Arc::downgrade(&day);
     day
 }
 
 /// A store of one neighbour, into which the account is imported.
-async fn other_store() -> TempDir {
-    let app = TestApp::start_with_sqlite().await;
+async fn other_store(engine: Engine) -> TempDir {
+    let app = engine.start().await;
     let desk = Desk::open(&app).await;
     desk.expect_filed(&app.send(&LENA, &desk.sync, &Draft::default().raw()).await).await;
-    copied(app.folder())
+    left_by(app).await
 }
 
-/// The data and the configuration, in a folder of its own.
-fn copied(from: &Path) -> TempDir {
+/// What it has stored when it is killed.
+async fn left_by(mut app: TestApp) -> TempDir {
+    app.kill();
+    copied(app.folder()).await
+}
+
+/// The data and the configuration, in a folder of its own, with a database of its own.
+pub(crate) async fn copied(from: &Path) -> TempDir {
     let folder = tempfile::tempdir().unwrap();
     for file in files_below(&from.join("data")) {
         let to = folder.path().join(file.strip_prefix(from).unwrap());
@@ -116,11 +138,15 @@ fn copied(from: &Path) -> TempDir {
     }
     let config = std::fs::read_to_string(from.join("syncmx.toml")).unwrap();
     let (old, new) = (from.display().to_string(), folder.path().display().to_string());
-    std::fs::write(folder.path().join("syncmx.toml"), config.replace(&old, &new)).unwrap();
+    let mut config = config.replace(&old, &new);
+    if let Some(url) = postgres_url(from) {
+        config = config.replace(&url, &postgres::cluster().unwrap().copy_of(&url).await);
+    }
+    std::fs::write(folder.path().join("syncmx.toml"), config).unwrap();
     folder
 }
 
-fn run(folder: &Path, environment: &[String], arguments: &[&str]) -> Output {
+pub(crate) fn run(folder: &Path, environment: &[String], arguments: &[&str]) -> Output {
     let config = folder.join("syncmx.toml");
     let mut command = program(arguments);
     command.args(["--config", config.to_str().unwrap()]);
@@ -146,7 +172,7 @@ async fn until<F: Future<Output = bool>>(what: &str, mut is_so: impl FnMut() -> 
 
 /// What is done, again and again.
 #[derive(Clone, Copy)]
-enum Deed {
+pub(crate) enum Deed {
     Import,
     Purge,
     RotateAccounts,
@@ -155,7 +181,7 @@ enum Deed {
 }
 
 impl Deed {
-    fn arguments(self, day: &Day) -> Vec<String> {
+    pub(crate) fn arguments(self, day: &Day) -> Vec<String> {
         let words: Vec<&str> = match self {
             Self::Import => vec!["import", day.export.to_str().unwrap()],
             Self::Purge => vec!["purge", "--contact", &day.wanda, "--account", &day.account],
@@ -167,16 +193,16 @@ impl Deed {
     }
 
     /// What stands nowhere afterwards.
-    const fn words(self) -> &'static [&'static str] {
+    pub(crate) const fn words(self) -> &'static [&'static str] {
         match self {
             Self::Import | Self::RotateAccounts | Self::RotateMaster => &[],
             Self::Purge => &["wanda", "weggang"],
-            Self::Undo => &["zita", "zurueck"],
+            Self::Undo => &["nehmezurueck", "zurueck"],
         }
     }
 
     /// To its end, after whatever has been.
-    async fn finish(self, day: &Day, folder: TempDir, blobs: Option<usize>) -> TempDir {
+    pub(crate) async fn finish(self, day: &Day, folder: TempDir, blobs: Option<usize>) -> TempDir {
         let wanted = self.arguments(day);
         let wanted: Vec<&str> = wanted.iter().map(String::as_str).collect();
         match self {
@@ -203,14 +229,19 @@ impl Deed {
                 folder
             }
             Self::Purge | Self::Undo => {
-                let server = Server::start_in(folder, Setup::default()).await;
+                let url = postgres_url(folder.path());
+                let setting = url.iter().map(|url| format!("SYNCMX_STORE__URL={url}")).collect();
+                let server =
+                    Server::start_in(folder, Setup { environment: setting, ..Setup::default() }).await;
+                if let Some(url) = url {
+                    name_database(server.folder(), &url);
+                }
                 // It may be done; then there is none such.
                 let again = run(server.folder(), &[], &wanted);
                 assert!(matches!(again.status.code(), Some(0 | 1)), "{again:?}");
-                let data = server.folder().join("data");
                 until("nothing is left on disk", || async {
-                    words_below(&data, self.words()).is_empty()
-                        && blobs.is_none_or(|blobs| files_below(&data.join("blobs")).len() == blobs)
+                    let is_there = |blobs| files_below(&server.folder().join("data/blobs")).len() == blobs;
+                    words_in(server.folder(), self.words()).await.is_empty() && blobs.is_none_or(is_there)
                 })
                 .await;
                 assert!(server.damaged().is_empty());
@@ -225,27 +256,41 @@ fn masters(folder: &Path) -> Vec<Value> {
     said.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
-/// Those that stand in any file, in any case.
-fn words_below(folder: &Path, words: &[&'static str]) -> Vec<&'static str> {
+/// In the place of the one that the configuration names.
+fn name_database(folder: &Path, url: &str) {
+    let path = folder.join("syncmx.toml");
+    let config = std::fs::read_to_string(&path).unwrap();
+    let named = |line: &str| match line.strip_prefix("url = ") {
+        Some(_) => format!("url = \"{url}\"\n"),
+        None => format!("{line}\n"),
+    };
+    std::fs::write(path, config.lines().map(named).collect::<String>()).unwrap();
+}
+
+/// Those that stand in any file of a store, or in any row of PostgreSQL's, in any case.
+pub(crate) async fn words_in(folder: &Path, words: &[&'static str]) -> Vec<&'static str> {
     let mut found = Vec::new();
-    for file in files_below(folder) {
-        // One that goes meanwhile holds nothing.
-        let octets = std::fs::read(file).unwrap_or_default().to_ascii_lowercase();
+    for file in files_below(&folder.join("data")) {
+        let octets = octets(&file).to_ascii_lowercase();
         found.extend(words.iter().filter(|word| memchr::memmem::find(&octets, word.as_bytes()).is_some()));
+    }
+    if let Some(url) = postgres_url(folder) {
+        let rows = rows(&url).await;
+        found.extend(words.iter().filter(|word| stands_in(&rows, word)));
     }
     found
 }
 
 /// What the store says of both accounts, but for times and ids that differ by nature.
 #[derive(PartialEq, Eq)]
-struct Outcome {
+pub(crate) struct Outcome {
     rows: BTreeMap<String, Vec<String>>,
-    blobs: usize,
+    pub(crate) blobs: usize,
 }
 
 impl Outcome {
     /// Everything opens, the trail verifies, and this is what there is.
-    fn of(folder: &Path, accounts: &[&str]) -> Self {
+    pub(crate) fn of(folder: &Path, accounts: &[&str]) -> Self {
         let red = crate::server::red(folder, &[]);
         assert!(red.is_empty(), "{red:?}");
         succeeds(folder, &["audit", "verify"]);
@@ -271,7 +316,7 @@ impl Outcome {
     }
 
     #[track_caller]
-    fn must_be(&self, expected: &Self, n: u64) {
+    pub(crate) fn must_be(&self, expected: &Self, n: u64) {
         assert_eq!(
             self.rows.keys().collect::<Vec<_>>(),
             expected.rows.keys().collect::<Vec<_>>(),
@@ -296,39 +341,71 @@ fn lasting(line: &str) -> String {
     row.to_string()
 }
 
+/// What a deed is done to, and by which words.
+pub(crate) struct Task {
+    pub(crate) deed: Deed,
+    pub(crate) day: Arc<Day>,
+    pub(crate) store: TempDir,
+    wanted: Vec<String>,
+}
+
+impl Task {
+    pub(crate) async fn new(deed: Deed, engine: Engine) -> Self {
+        let day = day(engine).await;
+        let store = match deed {
+            Deed::Import => other_store(engine).await,
+            Deed::Purge | Deed::RotateAccounts | Deed::RotateMaster | Deed::Undo => {
+                copied(day.folder.path()).await
+            }
+        };
+        assert_eq!(words_in(store.path(), deed.words()).await.is_empty(), deed.words().is_empty());
+        let wanted = deed.arguments(&day);
+        Self { deed, day, store, wanted }
+    }
+
+    /// Begins it.
+    pub(crate) fn run(&self, folder: &Path, environment: &[String]) -> Output {
+        let wanted: Vec<&str> = self.wanted.iter().map(String::as_str).collect();
+        run(folder, environment, &wanted)
+    }
+
+    /// To its end; what there is then.
+    pub(crate) async fn finish(&self, folder: TempDir, expected: Option<&Outcome>) -> Outcome {
+        let blobs = expected.filter(|_| !self.deed.words().is_empty()).map(|expected| expected.blobs);
+        let folder = self.deed.finish(&self.day, folder, blobs).await;
+        let accounts = [self.day.account.as_str(), self.day.neighbour.as_str()];
+        let accounts = if matches!(self.deed, Deed::Import) { &accounts[..1] } else { &accounts[..] };
+        let outcome = Outcome::of(folder.path(), accounts);
+        if let Some(url) = postgres_url(folder.path()) {
+            postgres::cluster().unwrap().drop_database(&url).await;
+        }
+        outcome
+    }
+}
+
 /// At each n, or some of them.
 async fn every_call(deed: Deed, name: &str) {
     let Some(interposer) = Interposer::new() else { return };
-    let day = &*day().await;
-    let store = match deed {
-        Deed::Import => other_store().await,
-        Deed::Purge | Deed::RotateAccounts | Deed::RotateMaster | Deed::Undo => copied(day.folder.path()),
-    };
-    let accounts = [day.account.as_str(), day.neighbour.as_str()];
-    let accounts = if matches!(deed, Deed::Import) { &accounts[..1] } else { &accounts[..] };
-    let wanted = deed.arguments(day);
-    let wanted: Vec<&str> = wanted.iter().map(String::as_str).collect();
-    assert_eq!(words_below(&store.path().join("data"), deed.words()).is_empty(), deed.words().is_empty());
+    let task = Task::new(deed, Engine::Sqlite).await;
 
     // Undisturbed.
-    let folder = copied(store.path());
+    let folder = copied(task.store.path()).await;
     let fault = Fault { kinds: WRITES | SYNCS, calls: (u64::MAX, u64::MAX), how: How::Ends };
     interposer.arm(fault);
-    let first = run(folder.path(), &interposer.environment(&folder.path().join("data")), &wanted);
+    let first = task.run(folder.path(), &interposer.environment(&folder.path().join("data")));
     let calls = interposer.calls();
     assert!(first.status.success() && calls > 10, "{calls} {first:?}");
-    let folder = deed.finish(day, folder, None).await;
-    let expected = Outcome::of(folder.path(), accounts);
+    let expected = task.finish(folder, None).await;
 
     for (how, word) in [(How::Ends, "the process ends at"), (How::InputOutput, "EIO at")] {
         let step = scaled(1, calls);
         // How many calls there are differs a little.
         let (mut n, mut rounds) = (1 + random_below(step * 3 / 4), 0);
         loop {
-            let folder = copied(store.path());
+            let folder = copied(task.store.path()).await;
             let fault = Fault { kinds: WRITES | SYNCS, calls: (n, n), how };
             interposer.arm(fault);
-            let ended = run(folder.path(), &interposer.environment(&folder.path().join("data")), &wanted);
+            let ended = task.run(folder.path(), &interposer.environment(&folder.path().join("data")));
             let failed = interposer.failed();
             interposer.disarm();
             let is_sound = ended.status.signal() == Some(9) || matches!(ended.status.code(), Some(0 | 1 | 3));
@@ -336,9 +413,7 @@ async fn every_call(deed: Deed, name: &str) {
             if failed == 0 || n > MOST_CALLS {
                 break;
             }
-            let blobs = (deed.words().len() > 1).then_some(expected.blobs);
-            let folder = deed.finish(day, folder, blobs).await;
-            Outcome::of(folder.path(), accounts).must_be(&expected, n);
+            task.finish(folder, Some(&expected)).await.must_be(&expected, n);
             (n, rounds) = (n + step, rounds + 1);
         }
         let measured = format!("{calls} calls, {rounds} rounds; then run again: as if nothing had been");

@@ -60,6 +60,27 @@ impl Rig {
         self.practices = Some(practices);
         (met, again, found.is_right())
     }
+
+    /// One mail of so many octets with this trouble at the n-th piece, for each n until a mail is not met by it, and once
+    /// more without. What was sent, the last n, and how many were met.
+    async fn every_piece(&self, trouble: fn(u64) -> Trouble, octets: usize) -> (Vec<Sent>, u64, usize) {
+        let practices = self.practices.as_ref().unwrap();
+        let (mut sent, mut n, mut rounds) = (Vec::new(), 1, 0);
+        loop {
+            let mail = practices.mail_of(octets);
+            self.proxy.set(trouble(n));
+            sent.push(Client::new(self.server.smtp).send(mail).await);
+            let met = self.proxy.met();
+            self.proxy.set(Trouble::None);
+            // Also the last one: the connection that the one before it lost may be the one that it was given.
+            sent.extend(practices.retry(self.server.smtp, &sent[sent.len() - 1..]).await);
+            if met == 0 || n > MOST_PIECES {
+                return (sent, n, rounds);
+            }
+            rounds += 1;
+            n += scaled(1, 3);
+        }
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -178,37 +199,32 @@ async fn x3_postgres_behind_a_network_that_swallows_everything() {
 }
 
 /// The connection ends at the n-th piece that goes to the database while one mail is filed, for every n: the piece is
-/// lost, or arrives and its answer is lost.
+/// lost, or arrives and its answer is lost. Or the connection goes on, and the n-th statement is refused.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn anomaly_the_nth_piece_to_postgres_is_the_last() {
+async fn anomaly_the_nth_piece_to_postgres_is_lost_or_refused() {
     let Some(mut rig) = Rig::start().await else { return };
-    let mut practices = rig.practices.take().unwrap();
     for (trouble, what) in [
         (Trouble::CutBefore as fn(u64) -> Trouble, "the n-th piece to PostgreSQL is lost"),
         (Trouble::CutAfter, "the answer to the n-th piece is lost"),
+        (Trouble::Refuse, "the n-th statement is refused"),
     ] {
-        practices.begin_round(&what.replace(' ', "-")).await;
-        let (mut sent, mut n, mut rounds) = (Vec::new(), 1, 0);
-        // Beyond what one mail needs, the mail is not met by it.
-        loop {
-            let mail = practices.mail_of(5 << 10);
-            rig.proxy.set(trouble(n));
-            let mut client = Client::new(rig.server.smtp);
-            sent.push(client.send(mail).await);
-            let met = rig.proxy.met();
-            rig.proxy.set(Trouble::None);
-            // Also the last one: the connection that the one before it lost may be the one that it was given.
-            sent.extend(practices.retry(rig.server.smtp, &sent[sent.len() - 1..]).await);
-            if met == 0 || n > MOST_PIECES {
-                break;
-            }
-            rounds += 1;
-            n += scaled(1, 3);
+        let (mut sent, mut most, mut rounds, mut is_right) = (Vec::new(), 0, 0, true);
+        for octets in [5 << 10, 300 << 10] {
+            let name = format!("{octets} {what}").replace(' ', "-");
+            rig.practices.as_mut().unwrap().begin_round(&name).await;
+            let (these, last, met) = rig.every_piece(trouble, octets).await;
+            is_right &= rig.practices.as_ref().unwrap().check(&these, Settled::Yes).await.is_right();
+            sent.extend(these);
+            (most, rounds) = (most.max(last), rounds + met);
         }
-        let is_right = n <= MOST_PIECES && practices.check(&sent, Settled::Yes).await.is_right();
-        let measured = format!("n = 1 … {n}, {rounds} rounds; {}; lost 0, twice 0", counted(&sent));
+        is_right &= most <= MOST_PIECES && rounds > 1 && rig.server.is_alive();
+        let measured = format!(
+            "n = 1 … {most}, {rounds} rounds with mails of 5 and 300 KiB; {}; lost 0, twice 0",
+            counted(&sent)
+        );
         report("loop", &format!("anomaly loop, PostgreSQL: {what}"), &measured, is_right);
     }
+    assert!(rig.server.damaged().is_empty());
 }
 
 /// A mail needs fewer.

@@ -14,11 +14,15 @@ mod api;
 #[expect(dead_code, reason = "the end-to-end tests use more of it")]
 #[path = "../e2e/app.rs"]
 mod app;
+#[expect(dead_code, reason = "the end-to-end tests use more of it")]
+#[path = "../e2e/beside.rs"]
+mod beside;
 mod blobs;
 #[path = "../support/bucket.rs"]
 mod bucket;
 mod clock;
 mod commands;
+mod commands_cut;
 mod database;
 mod disk;
 mod first_start;
@@ -29,6 +33,7 @@ mod ledger;
 #[path = "../e2e/mail.rs"]
 mod mail;
 mod proxy;
+mod refusal;
 mod replies;
 mod server;
 mod table;

@@ -12,6 +12,8 @@ use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+use crate::refusal::{Frames, refused};
+
 #[derive(Clone)]
 pub(crate) enum Place {
     Folder(PathBuf),
@@ -27,6 +29,8 @@ pub(crate) enum Trouble {
     /// An octet of every larger piece from the service is another.
     Flip,
     None,
+    /// The first statement from the n-th piece on is refused by PostgreSQL with an error, and nothing else.
+    Refuse(u64),
     /// Each piece takes so much longer.
     Slow(Duration),
     /// Nothing is handed on any more, and nobody is told.
@@ -90,6 +94,11 @@ impl Proxy {
         self.state.met.load(Ordering::SeqCst)
     }
 
+    /// How many pieces came from clients since the trouble was set.
+    pub(crate) fn pieces(&self) -> u64 {
+        self.state.pieces.load(Ordering::SeqCst)
+    }
+
     /// New connections go there; those that are open end.
     pub(crate) fn lead_to(&self, target: Place) {
         *self.state.target.lock().unwrap() = target;
@@ -149,10 +158,12 @@ impl State {
         mut service: impl AsyncWrite + Unpin,
         to_client: Arc<tokio::sync::Mutex<impl AsyncWrite + Unpin>>,
     ) {
-        let mut room = vec![0; ROOM];
+        let (mut room, mut frames) = (vec![0; ROOM], Frames::default());
         loop {
             let Ok(count @ 1..) = client.read(&mut room).await else { return };
             let piece = &room[..count];
+            let begins = frames.begin_with(piece);
+            let mut changed = None;
             let number = self.pieces.fetch_add(1, Ordering::SeqCst) + 1;
             match self.trouble() {
                 Trouble::CutBefore(n) if n == number => return self.meet(),
@@ -169,14 +180,22 @@ impl State {
                     let _gone = to_client.lock().await.write_all(said).await;
                     return;
                 }
+                Trouble::Refuse(n) if n <= number && begins && self.met.load(Ordering::SeqCst) == 0 => {
+                    changed = refused(piece);
+                    changed.iter().for_each(|_| self.meet());
+                }
                 Trouble::Slow(pause) => {
                     self.meet();
                     tokio::time::sleep(pause).await;
                 }
                 Trouble::Stall => self.stall().await,
-                Trouble::CutBefore(_) | Trouble::CutAfter(_) | Trouble::Flip | Trouble::None => {}
+                Trouble::CutBefore(_)
+                | Trouble::CutAfter(_)
+                | Trouble::Flip
+                | Trouble::None
+                | Trouble::Refuse(_) => {}
             }
-            if service.write_all(piece).await.is_err() {
+            if service.write_all(changed.as_deref().unwrap_or(piece)).await.is_err() {
                 return;
             }
         }
@@ -202,6 +221,7 @@ impl State {
                 | Trouble::CutAfter(_)
                 | Trouble::Flip
                 | Trouble::None
+                | Trouble::Refuse(_)
                 | Trouble::Slow(_)
                 | Trouble::Unavailable => {}
             }

@@ -68,14 +68,29 @@ impl Cluster {
 
     /// `postgres://…` of a fresh, empty database.
     pub(crate) async fn database(&self) -> String {
+        self.made_of("template0 ENCODING 'UTF8'").await
+    }
+
+    /// `postgres://…` of a copy of a database of ours, which nobody may be using.
+    pub(crate) async fn copy_of(&self, url: &str) -> String {
+        self.made_of(name_in(url)).await
+    }
+
+    async fn made_of(&self, template: &str) -> String {
         let name = format!("t{}", self.databases.fetch_add(1, Ordering::Relaxed));
-        let mut connection = self.connect("postgres").await;
-        sqlx::query(AssertSqlSafe(format!("CREATE DATABASE {name} TEMPLATE template0 ENCODING 'UTF8'")))
-            .execute(&mut connection)
-            .await
-            .unwrap();
-        connection.close().await.unwrap();
+        self.run(format!("CREATE DATABASE {name} TEMPLATE {template}")).await;
         self.url(&name)
+    }
+
+    /// Whoever is still using it is thrown out.
+    pub(crate) async fn drop_database(&self, url: &str) {
+        self.run(format!("DROP DATABASE {} (FORCE)", name_in(url))).await;
+    }
+
+    async fn run(&self, text: String) {
+        let mut connection = self.connect("postgres").await;
+        sqlx::query(AssertSqlSafe(text)).execute(&mut connection).await.unwrap();
+        connection.close().await.unwrap();
     }
 
     /// Holds its socket.
@@ -207,6 +222,11 @@ pub(crate) fn skips(is_left_out: bool, why: &str) -> bool {
         println!("skipped: {why}");
     }
     is_left_out
+}
+
+/// Of the database in a URL of ours.
+pub(crate) fn name_in(url: &str) -> &str {
+    url.rsplit_once('/').unwrap().1
 }
 
 pub(crate) async fn connect(url: &str) -> PgConnection {
