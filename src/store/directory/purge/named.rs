@@ -2,13 +2,12 @@
 //! events. Whatever is there is walked in ranges of ids, a bounded piece in a transaction, so that filing goes on
 //! meanwhile.
 
-use serde_json::Value;
 use uuid::Uuid;
 
 use crate::address::EmailAddress;
 use crate::id::{AccountId, ContactId};
 use crate::store::directory::erase::Erased;
-use crate::store::directory::purge::contact::take_out;
+use crate::store::directory::purge::contact::left_of;
 use crate::store::directory::purge::select::{addresses_of_contact, addresses_of_user};
 use crate::store::directory::purge::{Job, PurgeOf, SMALL_PIECE, Stage, select};
 use crate::store::directory::{Change, DirectoryError};
@@ -194,7 +193,6 @@ impl Change {
         let id = job.of.subject(job.account).to_string();
         // An address that is somebody else's, too, is theirs.
         let alone = self.addresses_of_nobody_else(job).await?;
-        let quoted: Vec<String> = alone.iter().map(|text| Value::from(text.as_str()).to_string()).collect();
         let keys = self.row_keys(job.account).await?;
         let mut gone = Vec::new();
         for (event, conversation, stored) in events {
@@ -204,16 +202,11 @@ impl Change {
                 gone.push(event);
                 continue;
             }
-            let folded = data.to_lowercase();
-            if !quoted.iter().any(|address| folded.contains(address)) {
-                continue;
-            }
-            let mut data: Value = serde_json::from_str(&data).unwrap_or_default();
-            take_out(&mut data, &alone);
+            let Some(data) = left_of(&data, &alone) else { continue };
             query("UPDATE events SET data = $3 WHERE account_id = $1 AND event_id = $2")
                 .bind(job.account.uuid())
                 .bind(event)
-                .bind(keys.hide("events.data", event, data.to_string())?)
+                .bind(keys.hide("events.data", event, data)?)
                 .execute(self.on(job.account).await?)
                 .await?;
         }

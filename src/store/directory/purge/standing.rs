@@ -12,7 +12,7 @@ use uuid::Uuid;
 use crate::address::EmailAddress;
 use crate::id::AccountId;
 use crate::store::directory::erase::read_of;
-use crate::store::directory::purge::contact::without;
+use crate::store::directory::purge::contact::{left_of, without};
 use crate::store::directory::purge::select::is_nobody_elses;
 use crate::store::directory::purge::{Job, PurgeOf, Stage};
 use crate::store::directory::{Change, DirectoryError};
@@ -84,6 +84,9 @@ impl Change {
             return Ok(());
         };
         let alone = self.addresses_of_nobody_else(job).await?;
+        let mut messages: Vec<Uuid> = people.iter().map(|person| person.message_id).collect();
+        messages.dedup();
+        self.take_out_of_meetings(job.account, &messages, &alone).await?;
         let theirs: Vec<Person> = people.into_iter().filter(|person| person.is(job.of, &alone)).collect();
         self.take_out_of_search(job.account, &theirs).await?;
         self.take_out_of_traces(job.account, &theirs, &alone).await?;
@@ -137,6 +140,30 @@ impl Change {
         }
         let keys = self.row_keys(account).await?;
         Ok(people.into_iter().map(|person| person.show(&keys)).collect())
+    }
+
+    /// R55: an organiser is an address alone, and need not be among the people of a message.
+    async fn take_out_of_meetings(
+        &mut self,
+        account: AccountId,
+        messages: &[Uuid],
+        alone: &[String],
+    ) -> Result<(), DirectoryError> {
+        let text = "SELECT message_id, meeting FROM messages WHERE meeting IS NOT NULL AND account_id = ";
+        let meetings: Vec<(Uuid, String)> =
+            read_of(self.on(account).await?, account, text, "message_id", messages).await?;
+        let keys = self.row_keys(account).await?;
+        for (message, stored) in meetings {
+            let meeting = keys.show_or_nothing("messages.meeting", message, stored);
+            let Some(left) = left_of(&meeting, alone) else { continue };
+            query("UPDATE messages SET meeting = $3 WHERE account_id = $1 AND message_id = $2")
+                .bind(account.uuid())
+                .bind(message)
+                .bind(keys.hide("messages.meeting", message, left)?)
+                .execute(self.on(account).await?)
+                .await?;
+        }
+        Ok(())
     }
 
     /// Of the addresses by which the erased one is known: those that are nobody else's.
