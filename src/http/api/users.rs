@@ -158,8 +158,8 @@ impl User {
             }),
             sync: Sync {
                 state: user.sync.as_str(),
-                sync_address: shows.then(|| user.sync_address(served)),
-                auto_address: shows.then(|| user.auto_address(served)),
+                sync_address: user.sync_address(served).filter(|_| shows),
+                auto_address: user.auto_address(served).filter(|_| shows),
             },
             name: user.name,
             role: user.role,

@@ -43,6 +43,7 @@ impl Change {
         for statement in OF_USER {
             self.run(account, statement, user.uuid()).await?;
         }
+        self.hash_sync_addresses(account, user).await?;
         self.forget_answers_with(account, user.uuid()).await
     }
 
@@ -130,7 +131,7 @@ const OF_USER: &[&str] = &[
     "DELETE FROM email_confirmations WHERE account_id = $1 AND user_id = $2",
     "DELETE FROM remembered_signers WHERE account_id = $1 AND user_id = $2",
     "DELETE FROM user_emails WHERE account_id = $1 AND user_id = $2",
-    "UPDATE users SET name = '(erased)', role = '(erased)' WHERE account_id = $1 AND user_id = $2",
+    "UPDATE users SET name = '(erased)', role = '(erased)', sync_local = '' WHERE account_id = $1 AND user_id = $2",
 ];
 const RETIRE: &str = "UPDATE sync_addresses SET state = 'retired' WHERE account_id = $1 AND user_id = $2";
 
