@@ -87,9 +87,9 @@ struct ForwardingConfirmation {
 struct Sync {
     /// `on` or `off`.
     state: &'static str,
-    /// Null for a token without scope `addresses`.
+    /// Null for a token without scope `addresses`, and of a user who is erased.
     sync_address: Option<String>,
-    /// Null for a token without scope `addresses`.
+    /// Null for a token without scope `addresses`, and of a user who is erased.
     auto_address: Option<String>,
 }
 
