@@ -43,6 +43,12 @@ impl ServedDomains {
         all
     }
 
+    /// Every domain of sync addresses.
+    #[must_use]
+    pub fn sync_domains(&self) -> &[String] {
+        &self.sync
+    }
+
     /// The domain of new sync addresses.
     #[must_use]
     pub fn sync_domain(&self) -> &str {

@@ -15,6 +15,20 @@ pub fn local_part(name: &str, random: u64) -> String {
     prefix
 }
 
+/// What stays of a local part, by its keyed hash, when its user is erased. None that was handed out begins like it.
+#[must_use]
+pub fn erased(hash: &[u8; 16]) -> String {
+    format!("{ERASED}{:032x}", u128::from_be_bytes(*hash))
+}
+
+/// Whether it is what stays of an erased one.
+#[must_use]
+pub fn is_erased(local_part: &str) -> bool {
+    local_part.starts_with(ERASED)
+}
+
+const ERASED: &str = "-";
+
 /// The plain letters of a character: `Ü` → `ue`, `é` → `e`; nothing for what has none.
 fn ascii_letters(c: char) -> std::vec::IntoIter<char> {
     let plain: Vec<char> = match c.to_lowercase().next().unwrap_or(c) {
@@ -52,5 +66,14 @@ mod tests {
         assert_eq!(local_part("Ana María Peña", u64::MAX), "anamariapena-zzzzzzzzzzzz");
         assert_eq!(local_part("李", 1), "user-000000000001");
         assert_eq!(local_part(&"x".repeat(99), 31).len(), 33);
+    }
+
+    #[test]
+    fn what_stays_of_an_erased_address_is_no_address_of_anybody() {
+        assert_eq!(erased(&[1; 16]), "-01010101010101010101010101010101");
+        assert!(is_erased(&erased(&[0xff; 16])));
+        for name in ["", "-", "Ana", "---Ana"] {
+            assert!(!is_erased(&local_part(name, 7)), "{name}");
+        }
     }
 }

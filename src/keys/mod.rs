@@ -226,6 +226,13 @@ impl Keys {
         self.hash(&[b"\0message\0", account.uuid().as_bytes(), digest, message_id.as_bytes()])
     }
 
+    /// The keyed hash of the local part of a sync address, which stays of it when its user is erased (R62). The leading
+    /// NUL stands in no address.
+    #[must_use]
+    pub fn sync_address_hash(&self, local_part: &str) -> [u8; 16] {
+        self.hash(&[b"\0sync address\0", local_part.as_bytes()])
+    }
+
     fn hash(&self, parts: &[&[u8]]) -> [u8; 16] {
         let mut context =
             hmac::Context::with_key(&hmac::Key::new(hmac::HMAC_SHA256, self.address_hash.expose()));

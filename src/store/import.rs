@@ -297,8 +297,8 @@ impl Store {
             .collect();
         if !parts.is_empty() {
             let keys = self.operator_row_keys();
-            let index = |part| keys.index(Index::SyncAddress, part);
-            let parts = parts.into_iter().map(index).collect::<Result<Vec<_>, _>>()?;
+            let spelt = parts.into_iter().map(|part| self.sync_address_keys(part));
+            let parts: Vec<String> = spelt.collect::<Result<Vec<_>, _>>()?.into_iter().flatten().collect();
             let mut sql = Builder::new("SELECT local_part FROM sync_addresses WHERE account_id <> ");
             sql.push_bind(account.uuid()).push(" AND local_part IN (").push_list(parts).push(")");
             let found: Option<(String,)> = sql.build().fetch_optional(self.reader()).await?;

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use uuid::Uuid;
 
 use crate::address::token::{ReplyToken, TokenText};
-use crate::address::{Asked, Mailbox, ReplyMailbox, UserMailbox};
+use crate::address::{Asked, Mailbox, ReplyMailbox, UserMailbox, sync};
 use crate::id::{AccountId, ConversationId, UserId};
 use crate::store::cache::Cache;
 use crate::store::engine::query_as;
@@ -101,9 +101,9 @@ impl Store {
     }
 
     async fn read_sync_address(&self, local_part: &str) -> Result<SyncAddress, StoreError> {
-        let key = self.operator_row_keys().index(Index::SyncAddress, local_part)?;
+        let [key, erased] = self.sync_address_keys(local_part)?;
         let found: Option<(Uuid, Uuid, String, String)> =
-            query_as(SYNC_ADDRESS).bind(key).fetch_optional(self.reader()).await?;
+            query_as(SYNC_ADDRESS).bind(key).bind(erased).fetch_optional(self.reader()).await?;
         Ok(match found {
             None => SyncAddress::Unknown,
             Some((account, user, address_state, sync_state)) => {
@@ -115,6 +115,13 @@ impl Store {
                 }
             }
         })
+    }
+
+    /// By which a sync address is found: as it is, and as what stays of it once its user is erased.
+    pub(in crate::store) fn sync_address_keys(&self, local_part: &str) -> Result<[String; 2], StoreError> {
+        let keys = self.operator_row_keys();
+        let erased = sync::erased(&self.inner.keys.sync_address_hash(local_part));
+        Ok([keys.index(Index::SyncAddress, local_part)?, keys.index(Index::SyncAddress, erased)?])
     }
 
     /// R41, R45: the conversation that the token names, or the one it was merged into.
@@ -160,7 +167,7 @@ impl Store {
 /// `active` sorts before `retired`.
 pub(in crate::store) const SYNC_ADDRESS: &str = "SELECT a.account_id, a.user_id, a.state, u.sync_state FROM sync_addresses a \
      JOIN users u ON u.account_id = a.account_id AND u.user_id = a.user_id \
-     WHERE a.local_part = $1 ORDER BY a.state LIMIT 1";
+     WHERE a.local_part IN ($1, $2) ORDER BY a.state LIMIT 1";
 
 pub(in crate::store) const REPLY_CONVERSATION: &str = "WITH RECURSIVE chain (account_id, conversation_id, merged_into, reply_revoked_at, hops) AS ( \
      SELECT account_id, conversation_id, merged_into, reply_revoked_at, 0 FROM conversations \

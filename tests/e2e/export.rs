@@ -96,6 +96,8 @@ struct Practice {
     desk: Desk,
     ben: String,
     retired: String,
+    /// Of a colleague who is erased.
+    left: String,
     reply_address: String,
     first: Vec<u8>,
     erased: Vec<u8>,
@@ -158,7 +160,12 @@ impl Practice {
         let erased = LENA.sign(&Draft { id: "erased", ..Draft::default() }.raw());
         let id = text(&send(&app, &desk, &erased).await["id"]);
         desk.post("/purge", json!({ "message_id": id })).await;
-        Self { app, desk, ben, retired, reply_address, first, erased }
+        let colleague =
+            json!({ "name": "Rosa Ruhl", "emails": ["rosa@praxis-morgenrot.test"], "role": "staff" });
+        let colleague = desk.post("/users", colleague).await;
+        let left = text(&colleague["sync"]["sync_address"]);
+        desk.post("/purge", json!({ "user_id": colleague["id"] })).await;
+        Self { app, desk, ben, retired, left, reply_address, first, erased }
     }
 
     async fn export(&self, target: &Path) {
@@ -281,8 +288,10 @@ async fn goes_on(practice: &Practice, new: &Desk, copy: &TestApp) {
     let routed = Draft { id: "routed", from, to: &practice.reply_address, ..Draft::default() };
     new.expect_filed(&copy.send(&ANNA, &practice.reply_address, &routed.raw()).await).await;
     // R62.
-    let retired = copy.send(&LENA, &practice.retired, &Draft { id: "r", ..Draft::default() }.raw()).await;
-    assert_eq!(retired.decisive().codes(), "550 5.2.1");
+    for retired in [&practice.retired, &practice.left] {
+        let answers = copy.send(&LENA, retired, &Draft { id: "r", ..Draft::default() }.raw()).await;
+        assert_eq!(answers.decisive().codes(), "550 5.2.1", "{retired}");
+    }
     // R60: answered, and not back.
     let count = new.timeline(&new.anna).await.len();
     assert_eq!(copy.send(&sender, &new.sync, &practice.erased).await.decisive().codes(), "250 2.0.0");

@@ -9,6 +9,7 @@ mod contacts;
 mod damaged;
 mod document;
 mod feeds;
+mod forgotten;
 mod guard;
 mod held_on;
 mod mail;

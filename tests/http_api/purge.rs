@@ -23,7 +23,7 @@ impl Scene {
         Self::on(Server::start().await).await
     }
 
-    async fn on(server: Server) -> Self {
+    pub(crate) async fn on(server: Server) -> Self {
         let account = server.account().await;
         let bo = server.user(&account, "bo@practice.test").await;
         let eva = server.user(&account, "eva@practice.test").await;

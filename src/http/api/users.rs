@@ -87,9 +87,9 @@ struct ForwardingConfirmation {
 struct Sync {
     /// `on` or `off`.
     state: &'static str,
-    /// Null for a token without scope `addresses`.
+    /// Null for a token without scope `addresses`, and of a user who is erased.
     sync_address: Option<String>,
-    /// Null for a token without scope `addresses`.
+    /// Null for a token without scope `addresses`, and of a user who is erased.
     auto_address: Option<String>,
 }
 
@@ -158,8 +158,8 @@ impl User {
             }),
             sync: Sync {
                 state: user.sync.as_str(),
-                sync_address: shows.then(|| user.sync_address(served)),
-                auto_address: shows.then(|| user.auto_address(served)),
+                sync_address: user.sync_address(served).filter(|_| shows),
+                auto_address: user.auto_address(served).filter(|_| shows),
             },
             name: user.name,
             role: user.role,

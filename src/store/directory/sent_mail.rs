@@ -204,10 +204,10 @@ fn checked_message_id(given: &str) -> Result<String, DirectoryError> {
     }
 }
 
-/// The user's first verified address; without any address of theirs, the sync address.
+/// The user's first verified address; without any address of theirs, the sync address; of who is erased, none.
 fn author_of(user: &User, served: &ServedDomains) -> String {
     let own = user.emails.iter().find(|email| email.verified_at.is_some()).or(user.emails.first());
-    own.map_or_else(|| user.sync_address(served), |email| email.address.clone())
+    own.map(|email| email.address.clone()).or_else(|| user.sync_address(served)).unwrap_or_default()
 }
 
 /// The mail as our reader sees it, so that a copy of it that comes in by SMTP later has the same digest (R70).

@@ -3,6 +3,7 @@
 
 use uuid::Uuid;
 
+use crate::address::ServedDomains;
 use crate::id::{AccountId, UserId};
 use crate::store::directory::identities::{self, UserEmail, Verification};
 use crate::store::directory::profile::{self, Profile};
@@ -29,7 +30,7 @@ pub struct User {
     pub signers: Vec<RememberedSigner>,
     /// Whether mail to the sync address is filed (R62).
     pub sync: SyncState,
-    /// The local part of the active sync address.
+    /// The local part of the active sync address; empty once they are erased.
     pub sync_local: String,
     /// When they were made.
     pub created_at: Timestamp,
@@ -73,16 +74,16 @@ impl SyncState {
 }
 
 impl User {
-    /// `<prefix>-<secret>@<sync domain>`.
+    /// `<prefix>-<secret>@<sync domain>`; none of a user who is erased.
     #[must_use]
-    pub fn sync_address(&self, served: &crate::address::ServedDomains) -> String {
-        format!("{}@{}", self.sync_local, served.sync_domain())
+    pub fn sync_address(&self, served: &ServedDomains) -> Option<String> {
+        (!self.sync_local.is_empty()).then(|| format!("{}@{}", self.sync_local, served.sync_domain()))
     }
 
-    /// `<prefix>-<secret>+auto@<sync domain>`.
+    /// `<prefix>-<secret>+auto@<sync domain>`; none of a user who is erased.
     #[must_use]
-    pub fn auto_address(&self, served: &crate::address::ServedDomains) -> String {
-        format!("{}+auto@{}", self.sync_local, served.sync_domain())
+    pub fn auto_address(&self, served: &ServedDomains) -> Option<String> {
+        (!self.sync_local.is_empty()).then(|| format!("{}+auto@{}", self.sync_local, served.sync_domain()))
     }
 }
 

@@ -43,6 +43,7 @@ impl Change {
         for statement in OF_USER {
             self.run(account, statement, user.uuid()).await?;
         }
+        self.hash_sync_addresses(account, user).await?;
         self.forget_answers_with(account, user.uuid()).await
     }
 
@@ -64,20 +65,36 @@ impl Change {
     }
 }
 
-/// Empties every person with one of these addresses, wherever they stand.
-pub(super) fn take_out(value: &mut Value, addresses: &[String]) {
+/// Empties every person with one of these addresses, wherever they stand, and takes them away as organisers (R55).
+fn take_out(value: &mut Value, addresses: &[String]) {
     match value {
         Value::Object(fields) => {
-            let email = fields.get("email").and_then(Value::as_str).map(str::to_lowercase);
-            if email.is_some_and(|email| addresses.contains(&email)) {
+            let is_theirs = |field: &str| {
+                let text = fields.get(field).and_then(Value::as_str).map(str::to_lowercase);
+                text.is_some_and(|text| addresses.contains(&text))
+            };
+            let (is_person, is_organiser) = (is_theirs("email"), is_theirs("organiser"));
+            if is_person {
                 fields.insert("email".to_owned(), Value::from(""));
                 fields.insert("name".to_owned(), Value::Null);
+            }
+            if is_organiser {
+                fields.insert("organiser".to_owned(), Value::Null);
             }
             fields.values_mut().for_each(|field| take_out(field, addresses));
         }
         Value::Array(items) => items.iter_mut().for_each(|item| take_out(item, addresses)),
         Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
     }
+}
+
+/// What is left of a JSON text that names one of these folded addresses; none if it names none.
+pub(super) fn left_of(json: &str, addresses: &[String]) -> Option<String> {
+    let folded = json.to_lowercase();
+    let is_named = addresses.iter().any(|text| folded.contains(&Value::from(text.as_str()).to_string()));
+    let mut value: Value = is_named.then(|| serde_json::from_str(json).unwrap_or_default())?;
+    take_out(&mut value, addresses);
+    Some(value.to_string())
 }
 
 /// The words of a step that are or hold one of these addresses say `(address)`.
@@ -114,7 +131,7 @@ const OF_USER: &[&str] = &[
     "DELETE FROM email_confirmations WHERE account_id = $1 AND user_id = $2",
     "DELETE FROM remembered_signers WHERE account_id = $1 AND user_id = $2",
     "DELETE FROM user_emails WHERE account_id = $1 AND user_id = $2",
-    "UPDATE users SET name = '(erased)', role = '(erased)' WHERE account_id = $1 AND user_id = $2",
+    "UPDATE users SET name = '(erased)', role = '(erased)', sync_local = '' WHERE account_id = $1 AND user_id = $2",
 ];
 const RETIRE: &str = "UPDATE sync_addresses SET state = 'retired' WHERE account_id = $1 AND user_id = $2";
 

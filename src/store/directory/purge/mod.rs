@@ -5,6 +5,7 @@
 //! (`purge.done`, and the audit trail), and that another account is never touched.
 
 mod contact;
+mod elsewhere;
 mod named;
 mod plan;
 mod select;
@@ -40,8 +41,8 @@ pub enum PurgeOf {
     Message(MessageId),
     /// What a user's own addresses brought in (R62).
     Mine(UserId),
-    /// A user: what is on record for them, their identities, their name. What remains is their id, and their sync
-    /// addresses, which are refused for ever.
+    /// A user: what is on record for them, their identities, their name. What remains is their id, and a keyed hash of
+    /// each sync address, which is refused for ever.
     User(UserId),
 }
 
@@ -144,7 +145,7 @@ enum Stage {
     Messages,
     /// They are taken out of events.
     Events,
-    /// By what traces are found.
+    /// They are taken out of traces and held mail, and of what came meanwhile: the end.
     Hashes,
 }
 
@@ -453,13 +454,23 @@ async fn read(
 impl Job {
     /// The next part, from its start.
     fn enter(&mut self, stage: Stage) {
-        let late = id_floor(self.begun_at.plus_days(-1));
+        let late = self.late_floor();
         self.stage = stage;
         self.passed = match stage {
             Stage::Theirs => Uuid::nil(),
             Stage::Events | Stage::Hashes | Stage::Messages | Stage::Names if self.is_late => late,
             Stage::Events | Stage::Hashes | Stage::Messages | Stage::Names => self.floor,
         };
+    }
+
+    /// What has a smaller id was there before the purge.
+    fn late_floor(&self) -> Uuid {
+        id_floor(self.begun_at.plus_days(-1))
+    }
+
+    /// Of who ends because the mail that made them is taken back, at once.
+    const fn is_undo(&self) -> bool {
+        self.id.is_nil()
     }
 }
 

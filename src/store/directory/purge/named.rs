@@ -2,17 +2,16 @@
 //! events. Whatever is there is walked in ranges of ids, a bounded piece in a transaction, so that filing goes on
 //! meanwhile.
 
-use serde_json::Value;
 use uuid::Uuid;
 
 use crate::address::EmailAddress;
 use crate::id::{AccountId, ContactId};
 use crate::store::directory::erase::Erased;
-use crate::store::directory::purge::contact::take_out;
+use crate::store::directory::purge::contact::left_of;
 use crate::store::directory::purge::select::{addresses_of_contact, addresses_of_user};
-use crate::store::directory::purge::{Job, PurgeOf, SMALL_PIECE, Stage, select};
+use crate::store::directory::purge::{Job, PurgeOf, Stage, select};
 use crate::store::directory::{Change, DirectoryError};
-use crate::store::engine::{Connection, query, query_as, query_scalar};
+use crate::store::engine::query_as;
 use crate::store::row_keys::position_of;
 use crate::store::views::id_floor;
 use crate::time::Timestamp;
@@ -51,47 +50,45 @@ impl Change {
             Stage::Names => self.gather_names(job).await.map(|()| false),
             Stage::Messages => self.take_out_of_messages(job).await.map(|()| false),
             Stage::Events => self.take_out_of_events(job).await.map(|()| false),
-            Stage::Hashes if self.take_out_of_hashes(job).await? > 0 => Ok(false),
-            Stage::Hashes if self.has_come_since(job).await? => {
-                job.is_late = true;
-                job.enter(Stage::Theirs);
-                Ok(false)
-            }
-            Stage::Hashes => {
-                match job.of {
-                    PurgeOf::Contact(contact) => self.erase_contact(job.account, contact).await?,
-                    PurgeOf::User(user) => {
-                        self.blank_late_ones(job, user.uuid()).await?;
-                        self.erase_user(job.account, user).await?;
-                    }
-                    PurgeOf::All | PurgeOf::Message(_) | PurgeOf::Mine(_) => {}
-                }
-                Ok(true)
-            }
+            Stage::Hashes => self.end_piece(job).await,
         }
     }
 
-    /// Mail of theirs that was filed or held while they were taken out elsewhere. In the transaction of their end:
-    /// nobody files any between the two.
-    async fn has_come_since(&mut self, job: &Job) -> Result<bool, DirectoryError> {
-        if job.id.is_nil() {
+    /// What is found by an address, whenever it came; then, in the transaction of the last of it, the end: nobody files
+    /// any between the two.
+    async fn end_piece(&mut self, job: &mut Job) -> Result<bool, DirectoryError> {
+        let is_undo = job.is_undo();
+        if !is_undo && self.take_out_of_held(job).await? || self.take_out_of_hashes(job).await? {
             return Ok(false);
         }
+        if !is_undo && (self.take_out_of_late_ones(job).await? || self.has_come_since(job).await?) {
+            return Ok(false);
+        }
+        match job.of {
+            PurgeOf::Contact(contact) => self.erase_contact(job.account, contact).await?,
+            PurgeOf::User(user) => self.erase_user(job.account, user).await?,
+            PurgeOf::All | PurgeOf::Message(_) | PurgeOf::Mine(_) => {}
+        }
+        Ok(true)
+    }
+
+    /// Mail of theirs that was filed or held while they were taken out elsewhere: from the start, then.
+    async fn has_come_since(&mut self, job: &mut Job) -> Result<bool, DirectoryError> {
         // What a user had is behind us; a contact's is found by index.
         let after = match job.of {
-            PurgeOf::User(_) => id_floor(job.begun_at.plus_days(-1)),
+            PurgeOf::User(_) => job.late_floor(),
             PurgeOf::All | PurgeOf::Contact(_) | PurgeOf::Message(_) | PurgeOf::Mine(_) => Uuid::nil(),
         };
         let keys = self.row_keys(job.account).await?;
         let connection = self.on(job.account).await?;
-        let has_messages =
-            !select::messages(&mut *connection, job.account, job.of, after, 1).await?.is_empty();
-        let whose = (job.account, &keys);
-        // Once: who is often in copy would keep it going, and the end takes out links and names all the same.
-        if has_messages || !job.is_late && stands_anew(&mut *connection, job).await? {
-            return Ok(true);
+        let messages = select::messages(&mut *connection, job.account, job.of, after, 1).await?;
+        let held = select::held(connection, (job.account, &keys), job.of, Uuid::nil(), 1).await?;
+        let has_come = !messages.is_empty() || !held.is_empty();
+        if has_come {
+            job.is_late = true;
+            job.enter(Stage::Theirs);
         }
-        Ok(!select::held(connection, whose, job.of, Uuid::nil(), 1).await?.is_empty())
+        Ok(has_come)
     }
 
     /// Those on file; and as they stand on messages: an address that has changed since is found too.
@@ -118,7 +115,11 @@ impl Change {
         let (connection, whose) = (self.on(job.account).await?, (job.account, &keys));
         Ok(match job.of {
             PurgeOf::Contact(contact) => addresses_of_contact(connection, whose, contact.uuid()).await?,
-            PurgeOf::User(user) => addresses_of_user(connection, whose, user.uuid()).await?,
+            PurgeOf::User(user) => {
+                let mut own = addresses_of_user(connection, whose, user.uuid()).await?;
+                own.extend(self.sync_addresses_of(job.account, user).await?);
+                own
+            }
             PurgeOf::All | PurgeOf::Message(_) | PurgeOf::Mine(_) => Vec::new(),
         })
     }
@@ -194,7 +195,6 @@ impl Change {
         let id = job.of.subject(job.account).to_string();
         // An address that is somebody else's, too, is theirs.
         let alone = self.addresses_of_nobody_else(job).await?;
-        let quoted: Vec<String> = alone.iter().map(|text| Value::from(text.as_str()).to_string()).collect();
         let keys = self.row_keys(job.account).await?;
         let mut gone = Vec::new();
         for (event, conversation, stored) in events {
@@ -204,71 +204,12 @@ impl Change {
                 gone.push(event);
                 continue;
             }
-            let folded = data.to_lowercase();
-            if !quoted.iter().any(|address| folded.contains(address)) {
-                continue;
-            }
-            let mut data: Value = serde_json::from_str(&data).unwrap_or_default();
-            take_out(&mut data, &alone);
-            query("UPDATE events SET data = $3 WHERE account_id = $1 AND event_id = $2")
-                .bind(job.account.uuid())
-                .bind(event)
-                .bind(keys.hide("events.data", event, data.to_string())?)
-                .execute(self.on(job.account).await?)
-                .await?;
+            let Some(data) = left_of(&data, &alone) else { continue };
+            self.put_event_data(job.account, event, &keys, data).await?;
         }
         self.run_on(job.account, "DELETE FROM events WHERE account_id = ", "event_id", &gone).await?;
         Ok(())
     }
-
-    /// Returns how many there were.
-    async fn take_out_of_hashes(&mut self, job: &Job) -> Result<u64, DirectoryError> {
-        for text in self.addresses_of_nobody_else(job).await? {
-            let Some(address) = EmailAddress::parse(&text) else { continue };
-            let hash = self.store.inner.keys.address_hash(&address).to_vec();
-            let gone = query(
-                "DELETE FROM delivery_addresses WHERE account_id = $1 AND address_hash = $2 AND delivery_id IN
-                 (SELECT delivery_id FROM delivery_addresses WHERE account_id = $1 AND address_hash = $2 LIMIT $3)",
-            )
-            .bind(job.account.uuid())
-            .bind(hash)
-            .bind(SMALL_PIECE)
-            .execute(self.on(job.account).await?)
-            .await?;
-            if gone > 0 {
-                return Ok(gone);
-            }
-        }
-        Ok(0)
-    }
-
-    /// What colleagues had filed while the purge was on its way.
-    async fn blank_late_ones(&mut self, job: &Job, user: Uuid) -> Result<(), DirectoryError> {
-        query(
-            "UPDATE participants SET name = NULL, email = ''
-             WHERE account_id = $1 AND message_id >= $2 AND user_id = $3",
-        )
-        .bind(job.account.uuid())
-        .bind(id_floor(job.begun_at.plus_days(-1)))
-        .bind(user)
-        .execute(self.on(job.account).await?)
-        .await?;
-        Ok(())
-    }
-}
-
-/// Whether mail of others that came meanwhile names a contact who is taken out.
-async fn stands_anew(connection: &mut Connection, job: &Job) -> Result<bool, DirectoryError> {
-    let PurgeOf::Contact(contact) = job.of else { return Ok(false) };
-    let found: Option<Uuid> = query_scalar(
-        "SELECT message_id FROM participants WHERE account_id = $1 AND message_id > $2 AND contact_id = $3 LIMIT 1",
-    )
-    .bind(job.account.uuid())
-    .bind(id_floor(job.begun_at.plus_days(-1)))
-    .bind(contact.uuid())
-    .fetch_optional(connection)
-    .await?;
-    Ok(found.is_some())
 }
 
 /// Messages among which names are looked for at once: a range of keys is read, and nothing written.

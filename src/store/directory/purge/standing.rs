@@ -6,13 +6,13 @@
 
 use std::collections::HashMap;
 
-use serde_json::Value;
 use uuid::Uuid;
 
 use crate::address::EmailAddress;
 use crate::id::AccountId;
 use crate::store::directory::erase::read_of;
-use crate::store::directory::purge::contact::without;
+use crate::store::directory::purge::contact::left_of;
+use crate::store::directory::purge::elsewhere::Trace;
 use crate::store::directory::purge::select::is_nobody_elses;
 use crate::store::directory::purge::{Job, PurgeOf, Stage};
 use crate::store::directory::{Change, DirectoryError};
@@ -22,7 +22,7 @@ use crate::store::search::people_terms;
 
 /// Somebody on a message.
 #[derive(sqlx::FromRow)]
-struct Person {
+pub(super) struct Person {
     message_id: Uuid,
     position: i64,
     email: String,
@@ -49,44 +49,36 @@ impl Person {
     }
 }
 
-#[derive(sqlx::FromRow)]
-struct Trace {
-    message_id: Uuid,
-    delivery_id: Uuid,
-    steps: String,
-    mail_from: Option<String>,
-    from_address: Option<String>,
-    rcpt: Option<String>,
-}
-
-impl Trace {
-    fn show(self, keys: &RowKeys) -> Self {
-        let id = self.delivery_id;
-        Self {
-            message_id: self.message_id,
-            delivery_id: id,
-            steps: keys.show_or_nothing("deliveries.steps", id, self.steps),
-            mail_from: keys.show_some_or_nothing("deliveries.mail_from", id, self.mail_from),
-            from_address: keys.show_some_or_nothing("deliveries.from_address", id, self.from_address),
-            rcpt: keys.show_some_or_nothing("deliveries.rcpt", id, self.rcpt),
-        }
-    }
-}
-
 impl Change {
     /// The next piece of all messages of the account.
     pub(super) async fn take_out_of_messages(&mut self, job: &mut Job) -> Result<(), DirectoryError> {
         // Who ends with an undo stands on no message, and those that name the address did so without them.
-        let is_undo = job.id.is_nil();
-        let people = if is_undo { Vec::new() } else { self.people_behind(job.account, job.passed).await? };
+        let people =
+            if job.is_undo() { Vec::new() } else { self.people_behind(job.account, job.passed).await? };
         let Some(last) = people.last().map(|person| person.message_id) else {
             job.enter(Stage::Events);
             return Ok(());
         };
         let alone = self.addresses_of_nobody_else(job).await?;
-        let theirs: Vec<Person> = people.into_iter().filter(|person| person.is(job.of, &alone)).collect();
+        let mut messages: Vec<Uuid> = people.iter().map(|person| person.message_id).collect();
+        messages.dedup();
+        self.take_out_of_people(job, people, &messages, &alone).await?;
+        job.passed = last;
+        Ok(())
+    }
+
+    /// These messages, with everybody on them: what they, their traces and the search say of who is erased.
+    pub(super) async fn take_out_of_people(
+        &mut self,
+        job: &Job,
+        people: Vec<Person>,
+        messages: &[Uuid],
+        alone: &[String],
+    ) -> Result<(), DirectoryError> {
+        self.take_out_of_meetings(job.account, messages, alone).await?;
+        let theirs: Vec<Person> = people.into_iter().filter(|person| person.is(job.of, alone)).collect();
         self.take_out_of_search(job.account, &theirs).await?;
-        self.take_out_of_traces(job.account, &theirs, &alone).await?;
+        self.take_out_of_traces_of(job.account, &theirs, alone).await?;
         // A contact's own id goes too; a user's stays: what hangs on it is of nobody's name.
         let blank = match job.of {
             PurgeOf::Contact(_) => {
@@ -106,8 +98,21 @@ impl Change {
                 .execute(self.on(job.account).await?)
                 .await?;
         }
-        job.passed = last;
         Ok(())
+    }
+
+    /// Everybody on these messages.
+    pub(super) async fn people_on(
+        &mut self,
+        account: AccountId,
+        messages: &[Uuid],
+    ) -> Result<Vec<Person>, DirectoryError> {
+        let text =
+            "SELECT message_id, position, email, contact_id, user_id FROM participants WHERE account_id = ";
+        let people: Vec<Person> =
+            read_of(self.on(account).await?, account, text, "message_id", messages).await?;
+        let keys = self.row_keys(account).await?;
+        Ok(people.into_iter().map(|person| person.show(&keys)).collect())
     }
 
     /// Everybody on the next few messages, in the order of these; of each message all.
@@ -130,13 +135,35 @@ impl Change {
             // The last message may be cut.
             people.retain(|person| person.message_id != last);
             if people.is_empty() {
-                let text = "SELECT message_id, position, email, contact_id, user_id FROM participants
-                            WHERE account_id = ";
-                people = read_of(self.on(account).await?, account, text, "message_id", &[last]).await?;
+                return self.people_on(account, &[last]).await;
             }
         }
         let keys = self.row_keys(account).await?;
         Ok(people.into_iter().map(|person| person.show(&keys)).collect())
+    }
+
+    /// R55: an organiser is an address alone, and need not be among the people of a message.
+    async fn take_out_of_meetings(
+        &mut self,
+        account: AccountId,
+        messages: &[Uuid],
+        alone: &[String],
+    ) -> Result<(), DirectoryError> {
+        let text = "SELECT message_id, meeting FROM messages WHERE meeting IS NOT NULL AND account_id = ";
+        let meetings: Vec<(Uuid, String)> =
+            read_of(self.on(account).await?, account, text, "message_id", messages).await?;
+        let keys = self.row_keys(account).await?;
+        for (message, stored) in meetings {
+            let meeting = keys.show_or_nothing("messages.meeting", message, stored);
+            let Some(left) = left_of(&meeting, alone) else { continue };
+            query("UPDATE messages SET meeting = $3 WHERE account_id = $1 AND message_id = $2")
+                .bind(account.uuid())
+                .bind(message)
+                .bind(keys.hide("messages.meeting", message, left)?)
+                .execute(self.on(account).await?)
+                .await?;
+        }
+        Ok(())
     }
 
     /// Of the addresses by which the erased one is known: those that are nobody else's.
@@ -176,7 +203,7 @@ impl Change {
         Ok(())
     }
 
-    async fn take_out_of_traces(
+    async fn take_out_of_traces_of(
         &mut self,
         account: AccountId,
         people: &[Person],
@@ -191,38 +218,11 @@ impl Change {
             }
         }
         let messages: Vec<Uuid> = names.keys().copied().collect();
-        let text = "SELECT message_id, delivery_id, steps, mail_from, from_address, rcpt FROM deliveries
-                    WHERE account_id = ";
-        let traces: Vec<Trace> =
-            read_of(self.on(account).await?, account, text, "message_id", &messages).await?;
-        let keys = self.row_keys(account).await?;
-        for trace in traces {
-            let trace = trace.show(&keys);
-            let id = trace.delivery_id;
-            let addresses = names.get(&trace.message_id).map_or(alone, Vec::as_slice);
-            let other = |address: Option<String>| {
-                address.filter(|address| !addresses.contains(&address.to_lowercase()))
-            };
-            let mut said: Vec<Value> = serde_json::from_str(&trace.steps).unwrap_or_default();
-            for text in said.iter_mut().filter_map(|step| step.get_mut("said")) {
-                if let Some(old) = text.as_str() {
-                    *text = Value::from(without(old, addresses));
-                }
-            }
-            query(
-                "UPDATE deliveries SET steps = $3, mail_from = $4, from_address = $5, rcpt = $6
-                 WHERE account_id = $1 AND delivery_id = $2",
-            )
-            .bind(account.uuid())
-            .bind(id)
-            .bind(keys.hide("deliveries.steps", id, Value::from(said).to_string())?)
-            .bind(keys.hide_some("deliveries.mail_from", id, other(trace.mail_from))?)
-            .bind(keys.hide_some("deliveries.from_address", id, other(trace.from_address))?)
-            .bind(keys.hide_some("deliveries.rcpt", id, other(trace.rcpt))?)
-            .execute(self.on(account).await?)
-            .await?;
-        }
-        Ok(())
+        let traces = self.traces(account, "message_id", &messages).await?;
+        let addresses_of = |trace: &Trace| {
+            trace.message_id.and_then(|message| names.get(&message)).map_or(alone, Vec::as_slice)
+        };
+        self.take_out_of_traces(account, traces, addresses_of).await
     }
 }
 
