@@ -266,12 +266,12 @@ impl Broken {
         match self {
             Self::Handshake(_) => "handshake_failed",
             Self::HandshakeTimedOut => "handshake_timed_out",
-            Self::Io(error) => match error.kind() {
-                BrokenPipe | ConnectionAborted | ConnectionReset => "reset",
-                // Inside TLS: it has gone without a close_notify.
-                UnexpectedEof => "peer_closed",
-                _ => "io_error",
-            },
+            Self::Io(error) if matches!(error.kind(), BrokenPipe | ConnectionAborted | ConnectionReset) => {
+                "reset"
+            }
+            // Inside TLS: it has gone without a close_notify.
+            Self::Io(error) if error.kind() == UnexpectedEof => "peer_closed",
+            Self::Io(_) => "io_error",
             Self::WriteTimedOut => "write_timed_out",
         }
     }

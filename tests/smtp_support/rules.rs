@@ -279,8 +279,9 @@ fn s2_an_accepted_message_clears_the_tally() {
     for _ in 0..5 {
         memory.send(&b"XFOO\r\n".repeat(9));
         memory.send(&b"NOOP\r\n".repeat(90));
+        memory.send(b"EHLO c\r\n");
         memory.send(&b"MAIL FROM:<> SIZE=99999999999\r\n".repeat(90));
-        memory.send(b"EHLO c\r\nMAIL FROM:<>\r\nRCPT TO:<ana@sync.example.test>\r\nDATA\r\nx\r\n.\r\n");
+        memory.send(b"MAIL FROM:<>\r\nRCPT TO:<ana@sync.example.test>\r\nDATA\r\nx\r\n.\r\n");
     }
     assert_eq!(memory.recorder.messages.lock().unwrap().len(), 5);
     assert_eq!(memory.state, MemoryState::Receiving);
