@@ -1,6 +1,8 @@
-//! X12, S16: messages made to be large, and what they cost: resident memory at its peak, CPU time of the server.
+//! X12, S16: messages made to be large, or said to be, and what they cost: resident memory at its peak, CPU time of the
+//! server.
 
 use std::fmt::Write as _;
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use tokio::io::AsyncWriteExt;
@@ -10,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::api::Desk;
 use crate::app::TestApp;
-use crate::clients::{ask, greeted, resident_kib};
+use crate::clients::{ask, connect_from, greeted, p99, resident_kib};
 use crate::mail::{Draft, LENA};
 use crate::{Row, Scale};
 
@@ -182,6 +184,103 @@ fn cpu_time(pid: u32) -> Duration {
     let ticks: u64 = fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap();
     // The kernel counts in hundredths of a second for everybody.
     Duration::from_millis(ticks * 10)
+}
+
+/// Row S16: a thousand sessions that announce 26,214,400 octets and are silent; a thousand that each send 24 MB. All from
+/// many addresses, and a good client sends mails meanwhile.
+pub(crate) async fn s16_many_bodies(scale: Scale) -> Vec<Row> {
+    vec![
+        many_bodies(scale, "each `BDAT 26214400` and silent", Bodies::Announced).await,
+        many_bodies(scale, "each 24 MB of DATA", Bodies::Sent).await,
+    ]
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Bodies {
+    Announced,
+    Sent,
+}
+
+async fn many_bodies(scale: Scale, what: &str, bodies: Bodies) -> Row {
+    let app = TestApp::start_with(&[MANY]).await;
+    let desk = Desk::open(&app).await;
+    let count = scale.of(1000);
+    let cost = Cost::start(app.pid());
+    let (over, mut senders) = (CancellationToken::new(), JoinSet::new());
+    for number in 0..count {
+        let (server, over) = (app.smtp, over.clone());
+        // So many addresses that none of them is over its own share.
+        senders.spawn(async move {
+            over.run_until_cancelled(one_body(server, number * 10, bodies)).await.unwrap_or_default()
+        });
+    }
+    let (mut took, mut put_off) = (Vec::new(), 0);
+    while took.len() + put_off < 60 {
+        let mut mailer = app.connect(&LENA).await;
+        for _ in 0..10 {
+            let raw = LENA.sign(&Draft { id: &(took.len() + put_off).to_string(), ..Draft::default() }.raw());
+            let began = Instant::now();
+            let answers = mailer.send(LENA.mail_from, std::slice::from_ref(&desk.sync), &raw).await.unwrap();
+            match answers.decisive().code {
+                250 => took.push(began.elapsed()),
+                452 => put_off += 1,
+                other => panic!("{other} {}", answers.decisive().text),
+            }
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+    }
+    if bodies == Bodies::Announced {
+        over.cancel();
+    }
+    let ends = senders.join_all().await;
+    let (_, cpu, peak, _) = cost.end().await;
+    let of = |code: &str| ends.iter().filter(|end| end.starts_with(code)).count();
+    let (accepted, refused) = (of("250"), of("452"));
+    let (good, served) = (p99(took.clone()), took.len());
+    let is_answered = match bodies {
+        Bodies::Announced => put_off == 0,
+        Bodies::Sent => accepted + refused + of("421") == count,
+    };
+    Row {
+        id: "S16",
+        what: format!("{count} sessions, {what}"),
+        measured: format!(
+            "{accepted} × 250, {refused} × 452; good client: {served} × 250, p99 {:.0} ms, {put_off} × 452; CPU {:.1} s; {peak} \
+             MiB resident at the peak",
+            good.as_secs_f64() * 1e3,
+            cpu.as_secs_f64(),
+        ),
+        passed: is_answered && served > 0 && peak <= 600,
+    }
+}
+
+/// What became of one body; nothing while it is waited for.
+async fn one_body(server: SocketAddr, number: usize, bodies: Bodies) -> String {
+    let sending = async {
+        let mut stream = connect_from(server, number).await?;
+        for command in ["", "EHLO client.test\r\n"] {
+            ask(&mut stream, command.as_bytes()).await?;
+        }
+        for command in ["MAIL FROM:<>\r\n", "RCPT TO:<postmaster@sync.example.test>\r\n"] {
+            let answer = ask(&mut stream, command.as_bytes()).await?;
+            if !answer.starts_with("250 ") {
+                return Ok(answer);
+            }
+        }
+        if bodies == Bodies::Announced {
+            stream.write_all(b"BDAT 26214400\r\nx").await?;
+            std::future::pending::<()>().await;
+        }
+        ask(&mut stream, b"DATA\r\n").await?;
+        stream.write_all(FROM.as_bytes()).await?;
+        stream.write_all(b"\r\n").await?;
+        let line = [&[b'y'; 78][..], b"\r\n"].concat().repeat(1000);
+        for _ in 0..300 {
+            stream.write_all(&line).await?;
+        }
+        ask(&mut stream, b".\r\n").await
+    };
+    sending.await.unwrap_or_else(|error: std::io::Error| error.to_string())
 }
 
 /// Eight sessions with mails of 20 MB without pause: a few lines with a file, and nothing but text.

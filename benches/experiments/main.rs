@@ -85,6 +85,9 @@ async fn main() {
         }
     }
     if wanted("S16") {
+        for row in huge::s16_many_bodies(scale).await {
+            print(&row);
+        }
         for row in huge::s16_large_mails(scale).await {
             print(&row);
         }

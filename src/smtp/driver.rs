@@ -8,7 +8,7 @@ use std::cell::RefCell;
 use std::io;
 use std::mem::MaybeUninit;
 use std::net::IpAddr;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Poll, ready};
 use std::time::Duration;
@@ -47,8 +47,9 @@ pub(super) struct Shared<H> {
 }
 
 impl<H> Shared<H> {
-    fn room(&self) -> Room {
-        if self.budget.is_low() { Room::Scarce } else { self.room.current() }
+    /// For a client there.
+    fn room(&self, ip: IpAddr) -> Room {
+        if self.budget.is_low_for(ip) { Room::Scarce } else { self.room.current() }
     }
 
     /// For those who are connected: who holds a body and does nothing keeps others out as well as who holds a seat.
@@ -64,6 +65,28 @@ impl<H> Shared<H> {
         }
     }
 
+    /// What is left of the time for a transaction or a session now.
+    fn span(&self, span: Duration) -> Duration {
+        match self.load() {
+            Load::Calm => span,
+            Load::Stressed => span / STRESSED_SPAN_DIVISOR,
+        }
+    }
+
+    /// Waits so long for what a client does, and less once there is stress; none if that was not enough.
+    async fn wait_for<T>(&self, wait: Duration, done: impl Future<Output = T>) -> Option<T> {
+        let began = Instant::now();
+        let mut done = pin!(done);
+        loop {
+            let (ends, look) = (began + self.shrunk(wait), Instant::now() + self.patience.stress_look);
+            match timeout_at(ends.min(look), &mut done).await {
+                Ok(done) => return Some(done),
+                Err(_) if ends <= look => return None,
+                Err(_) => {}
+            }
+        }
+    }
+
     /// Whether the client may begin with TLS.
     fn tls_room(&self, session: &Session) -> Room {
         let is_in_envelope = matches!(session.stage(), Stage::Envelope | Stage::NoTransaction);
@@ -71,9 +94,9 @@ impl<H> Shared<H> {
         if !is_in_envelope || session.client().tls.is_some() {
             return Room::Enough;
         }
-        match self.throttle.handshakes(session.client().ip) {
+        match self.throttle.handshakes(session.client().ip, self.load()) {
             Standing::Fine => Room::Enough,
-            Standing::Spent => Room::Scarce,
+            Standing::Spent | Standing::SpentByNeighbours => Room::Scarce,
         }
     }
 }
@@ -121,7 +144,8 @@ pub struct Patience {
     pub recipient: Duration,
     /// For a session as a whole. Only a message that is coming in then may still come in.
     pub session: Duration,
-    /// What is left of any wait for the client while the server is busy (row D21).
+    /// What is left of any wait for the client while the server is busy (rows D21, X7: with [`Self::stress_look`], all
+    /// are gone within half a minute).
     pub stressed: Duration,
     /// How often who waits looks whether the server has become busy.
     pub stress_look: Duration,
@@ -146,8 +170,8 @@ impl Default for Patience {
             proxy_header: Duration::from_secs(5),
             recipient: Duration::from_millis(4_500),
             session: Duration::from_secs(2 * 60 * 60),
-            stressed: Duration::from_secs(30),
-            stress_look: Duration::from_secs(15),
+            stressed: Duration::from_secs(25),
+            stress_look: Duration::from_secs(3),
             transaction: Duration::from_secs(60 * 60),
             write: Duration::from_secs(60),
         }
@@ -175,18 +199,28 @@ pub(super) async fn run<H: Handler>(stream: TcpStream, ip: IpAddr, early: Early,
     } else if shared.refused.iter().any(|network| network.contains(ip)) {
         session.refuse_service();
     }
-    match in_clear(stream, session, &shared).await {
+    hold_to_its_end(stream, session, &shared).await;
+    drop(open);
+}
+
+/// Counts how it ends.
+async fn hold_to_its_end<S: AsyncRead + AsyncWrite + Unpin, H: Handler>(
+    stream: S,
+    session: Session,
+    shared: &Shared<H>,
+) {
+    match in_clear(stream, session, shared).await {
         Ok(end) => {
             let reason = end.map_or("peer_closed", name_of);
             metrics::counter!("syncmx_smtp_closed_total", "reason" => reason).increment(1);
             tracing::debug!(reason, "session closed");
         }
-        Err(error) => {
-            metrics::counter!("syncmx_smtp_closed_total", "reason" => "io_error").increment(1);
-            tracing::debug!(%error, "session broken off");
+        Err(broken) => {
+            let reason = broken.name();
+            metrics::counter!("syncmx_smtp_closed_total", "reason" => reason).increment(1);
+            tracing::debug!(reason, error = &broken as &dyn std::error::Error, "session broken off");
         }
     }
-    drop(open);
 }
 
 /// Whether the client has spoken out of turn already.
@@ -213,13 +247,47 @@ async fn has_talked_early(stream: &TcpStream, patience: Duration) -> bool {
 /// Why the session ended; none if the client went first.
 type End = Option<CloseReason>;
 
+/// Why a session was broken off without a word (row B9: counted by reason).
+#[derive(Debug, thiserror::Error)]
+enum Broken {
+    #[error("the TLS handshake failed")]
+    Handshake(#[source] io::Error),
+    #[error("the TLS handshake took too long")]
+    HandshakeTimedOut,
+    #[error("the connection failed")]
+    Io(#[from] io::Error),
+    #[error("the client takes nothing of what we send")]
+    WriteTimedOut,
+}
+
+impl Broken {
+    fn name(&self) -> &'static str {
+        use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, UnexpectedEof};
+        match self {
+            Self::Handshake(_) => "handshake_failed",
+            Self::HandshakeTimedOut => "handshake_timed_out",
+            Self::Io(error) if matches!(error.kind(), BrokenPipe | ConnectionAborted | ConnectionReset) => {
+                "reset"
+            }
+            // Inside TLS: it has gone without a close_notify.
+            Self::Io(error) if error.kind() == UnexpectedEof => "peer_closed",
+            Self::Io(_) => "io_error",
+            Self::WriteTimedOut => "write_timed_out",
+        }
+    }
+}
+
 /// Where a conversation stops on this stream.
 enum Stop {
     End(End),
     StartTls,
 }
 
-async fn in_clear<H: Handler>(stream: TcpStream, session: Session, shared: &Shared<H>) -> io::Result<End> {
+async fn in_clear<S: AsyncRead + AsyncWrite + Unpin, H: Handler>(
+    stream: S,
+    session: Session,
+    shared: &Shared<H>,
+) -> Result<End, Broken> {
     let mut conversation = Conversation::new(stream, session, shared);
     match conversation.hold().await? {
         Stop::End(end) => Ok(end),
@@ -231,9 +299,14 @@ async fn in_clear<H: Handler>(stream: TcpStream, session: Session, shared: &Shar
     }
 }
 
-async fn in_tls<H: Handler>(stream: TcpStream, mut session: Session, shared: &Shared<H>) -> io::Result<End> {
+async fn in_tls<S: AsyncRead + AsyncWrite + Unpin, H: Handler>(
+    stream: S,
+    mut session: Session,
+    shared: &Shared<H>,
+) -> Result<End, Broken> {
     let handshake = shared.certificates.acceptor().accept(stream);
-    let stream = timeout(shared.shrunk(shared.patience.handshake), handshake).await??;
+    let shaken = shared.wait_for(shared.patience.handshake, handshake).await;
+    let stream = shaken.ok_or(Broken::HandshakeTimedOut)?.map_err(Broken::Handshake)?;
     session.tls_started(tls::describe(stream.get_ref().1));
     metrics::counter!("syncmx_smtp_tls_handshakes_total").increment(1);
     match Conversation::new(stream, session, shared).hold().await? {
@@ -251,7 +324,9 @@ struct Conversation<'a, S, H> {
     waiting: Waiting,
     body: Option<BodyClock>,
     transaction: Begun,
-    ends: Instant,
+    began: Instant,
+    /// Unknown recipients since those of its neighbours have used up the budget of a network (row S15).
+    guesses_beyond: u32,
     told: Told,
 }
 
@@ -298,14 +373,22 @@ enum Told {
 
 impl<'a, S: AsyncRead + AsyncWrite + Unpin, H: Handler> Conversation<'a, S, H> {
     fn new(stream: S, session: Session, shared: &'a Shared<H>) -> Self {
-        let spool = Spool::new(Arc::clone(&shared.budget));
-        let waiting = Waiting { exchanges: None, since: Instant::now() };
-        let transaction = Begun { number: session.mails(), at: Instant::now() };
-        let ends = Instant::now() + shared.patience.session;
-        Self { stream, session, spool, shared, waiting, body: None, transaction, ends, told: Told::Nothing }
+        let began = Instant::now();
+        Self {
+            stream,
+            spool: Spool::new(Arc::clone(&shared.budget), session.client().ip),
+            shared,
+            waiting: Waiting { exchanges: None, since: began },
+            body: None,
+            transaction: Begun { number: session.mails(), at: began },
+            began,
+            guesses_beyond: 0,
+            told: Told::Nothing,
+            session,
+        }
     }
 
-    async fn hold(&mut self) -> io::Result<Stop> {
+    async fn hold(&mut self) -> Result<Stop, Broken> {
         loop {
             match self.session.next_step() {
                 Step::Append(bytes) => {
@@ -355,16 +438,16 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin, H: Handler> Conversation<'a, S, H> {
         }
     }
 
-    async fn ask_recipient(&self, path: &ForwardPath) -> RecipientAnswer {
+    async fn ask_recipient(&mut self, path: &ForwardPath) -> RecipientAnswer {
         let client = self.session.client();
-        let noting = self.shared.throttle.noting(client.ip);
+        let noting = self.shared.throttle.noting(client.ip, self.shared.load());
         let question = self.shared.handler.recipient(client, self.session.reverse_path(), path, noting);
         let answer = timeout(self.shared.patience.recipient, question).await.unwrap_or_else(|_| {
             tracing::warn!("recipient look-up took too long");
             RecipientAnswer::Refused(reply::STORE_UNAVAILABLE)
         });
         match answer {
-            RecipientAnswer::Refused(refusal) if self.standing_after(&refusal) == Standing::Spent => {
+            RecipientAnswer::Refused(refusal) if self.has_spent(&refusal) => {
                 RecipientAnswer::Refused(Reply { trace: refusal.trace, ..reply::TOO_MANY_ERRORS })
             }
             RecipientAnswer::Accepted(_) | RecipientAnswer::Refused(_) => answer,
@@ -372,8 +455,20 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin, H: Handler> Conversation<'a, S, H> {
     }
 
     /// Row S15: a network that tries out addresses has a budget, too; what it asks is answered as ever, but for the
-    /// last time. Who goes on writing to an address that there was, has guessed nothing: its network is not shut out,
-    /// but it has no more traces of us than others.
+    /// last time. Where its neighbours have used it up, one recipient of a session may still be unknown: there may be others
+    /// in the same mail that are not. Who goes on writing to an address that there was, has guessed nothing: its network is
+    /// not shut out, but it has no more traces of us than others.
+    fn has_spent(&mut self, refusal: &Reply) -> bool {
+        match self.standing_after(refusal) {
+            Standing::Fine => false,
+            Standing::Spent => true,
+            Standing::SpentByNeighbours => {
+                self.guesses_beyond += 1;
+                self.guesses_beyond > 1
+            }
+        }
+    }
+
     fn standing_after(&self, refusal: &Reply) -> Standing {
         let (throttle, ip) = (&self.shared.throttle, self.session.client().ip);
         if refusal.code < 500 {
@@ -384,7 +479,7 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin, H: Handler> Conversation<'a, S, H> {
         } else if refusal.enhanced == reply::ADDRESS_OFF.enhanced {
             throttle.traces(ip, 1)
         } else {
-            throttle.unknown_recipient(ip)
+            throttle.unknown_recipient(ip, self.shared.load())
         }
     }
 
@@ -446,7 +541,7 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin, H: Handler> Conversation<'a, S, H> {
             let (session, shared) = (&mut self.session, self.shared);
             let reading = read_some(&mut self.stream, |bytes| {
                 session.set_load(shared.load());
-                session.set_room(shared.room());
+                session.set_room(shared.room(session.client().ip));
                 let tls_room = shared.tls_room(session);
                 session.set_tls_room(tls_room);
                 session.receive(bytes);
@@ -480,18 +575,21 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin, H: Handler> Conversation<'a, S, H> {
         if self.transaction.number != number {
             self.transaction = Begun { number, at: Instant::now() };
         }
-        let transaction = self.transaction.at + self.shared.patience.transaction;
+        let transaction = self.transaction.at + self.shared.span(self.shared.patience.transaction);
+        let session = self.began + self.shared.span(self.shared.patience.session);
         match self.session.stage() {
             Stage::BetweenChunks | Stage::Body => transaction,
-            Stage::Envelope => transaction.min(self.ends),
-            Stage::NoTransaction | Stage::RefusedChunk => self.ends,
+            Stage::Envelope => transaction.min(session),
+            Stage::NoTransaction | Stage::RefusedChunk => session,
         }
     }
 
-    /// By when the client must have spoken: its next command or block, the pace of a body, and `ends`.
+    /// By when the client must have spoken: its next command or block, the pace of a body, and `ends`. The pace is that of
+    /// the message as a whole: between its chunks the clock goes on (rows X7, S16). Stress asks for no faster one, since
+    /// whoever floods us also takes the line from those who have a mail for us.
     fn deadline(&mut self, ends: Instant) -> Instant {
         let next = (self.waiting.since + self.session.read_timeout()).min(ends);
-        if !matches!(self.session.stage(), Stage::Body | Stage::RefusedChunk) {
+        if !matches!(self.session.stage(), Stage::BetweenChunks | Stage::Body | Stage::RefusedChunk) {
             self.body = None;
             return next;
         }
@@ -507,14 +605,14 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin, H: Handler> Conversation<'a, S, H> {
         next.min(body.due)
     }
 
-    async fn send(&mut self, bytes: &[u8]) -> io::Result<()> {
+    async fn send(&mut self, bytes: &[u8]) -> Result<(), Broken> {
         count_replies(bytes);
-        let write = self.shared.shrunk(self.shared.patience.write);
         let sending = async {
             self.stream.write_all(bytes).await?;
             self.stream.flush().await
         };
-        timeout(write, sending).await?
+        let sent = self.shared.wait_for(self.shared.patience.write, sending).await;
+        Ok(sent.ok_or(Broken::WriteTimedOut)??)
     }
 
     /// Says goodbye and waits for the client's FIN for a moment: closing on unread input would send a RST, and
@@ -607,6 +705,8 @@ impl Drop for OpenGauge {
 }
 
 const READ_OCTETS: usize = 16 * 1024;
+/// Under stress a transaction and a session have this part of their time: the largest mail must still come through.
+const STRESSED_SPAN_DIVISOR: u32 = 4;
 
 #[cfg(test)]
 #[path = "driver_tests.rs"]

@@ -1,7 +1,8 @@
-//! One connection in memory: what it holds of the budget for bodies, and how a body's time is counted.
+//! One connection in memory: what it holds of the budget for bodies, how its time is counted, and why it ends.
 
 use std::net::Ipv4Addr;
 
+use metrics_exporter_prometheus::PrometheusBuilder;
 use tokio::io::{AsyncReadExt, DuplexStream};
 
 use super::*;
@@ -11,6 +12,7 @@ use crate::smtp::session::{Settings, TlsPolicy};
 use crate::smtp::{Body, Client, Noting};
 
 const BUDGET: u64 = 1 << 20;
+const HERE: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
 struct Anybody;
 
@@ -84,11 +86,12 @@ async fn ask(client: &mut DuplexStream, said: &[u8], until: &str) {
 async fn s16_a_body_without_a_message_gives_its_budget_back_while_the_session_goes_on() {
     let shared = shared();
     let (mut client, server) = tokio::io::duplex(1 << 16);
-    let session = Session::new(shared.settings.current(), IpAddr::V4(Ipv4Addr::LOCALHOST));
+    let session = Session::new(shared.settings.current(), HERE);
     let mut conversation = Conversation::new(server, session, &shared);
     let talk = async {
         ask(&mut client, b"EHLO c\r\n", "MAILMAX").await;
-        let body = vec![b'x'; 950_000];
+        // Nearly all that one address may have.
+        let body = vec![b'x'; 240_000];
         let too_much = format!("BDAT {BUDGET}\r\n");
         for (ender, answer) in [
             (&b"RSET\r\n"[..], "Transaction dropped"),
@@ -97,18 +100,20 @@ async fn s16_a_body_without_a_message_gives_its_budget_back_while_the_session_go
             (too_much.as_bytes(), ""),
         ] {
             ask(&mut client, b"MAIL FROM:<>\r\nRCPT TO:<postmaster>\r\n", "Recipient ok").await;
-            ask(&mut client, &[b"BDAT 950000\r\n", &body[..]].concat(), "Chunk received").await;
-            assert!(shared.budget.is_low(), "it is kept");
+            ask(&mut client, &[b"BDAT 240000\r\n", &body[..]].concat(), "Chunk received").await;
+            assert!(shared.budget.is_low_for(HERE), "it is kept");
+            assert_eq!((shared.room(HERE), shared.load()), (Room::Scarce, Load::Calm));
+            assert_eq!(shared.room(IpAddr::from([127, 0, 0, 2])), Room::Enough, "others have room");
             ask(&mut client, ender, answer).await;
             // Of a chunk there is no answer before its end.
             let given_back = async {
-                while answer.is_empty() && shared.budget.is_low() {
+                while answer.is_empty() && shared.budget.is_low_for(HERE) {
                     tokio::task::yield_now().await;
                 }
             };
             let waited = timeout(Duration::from_secs(60), given_back).await;
             assert!(waited.is_ok(), "{}", ender.escape_ascii());
-            assert!(!shared.budget.is_low(), "{}", ender.escape_ascii());
+            assert!(!shared.budget.is_low_for(HERE), "{}", ender.escape_ascii());
         }
     };
     tokio::select! {
@@ -121,9 +126,13 @@ async fn s16_a_body_without_a_message_gives_its_budget_back_while_the_session_go
 async fn d21_who_keeps_the_budget_low_makes_waits_shrink() {
     let shared = shared();
     assert_eq!((shared.load(), shared.shrunk(Duration::from_secs(60)).as_secs()), (Load::Calm, 60));
-    let mut spool = Spool::new(Arc::clone(&shared.budget));
-    spool.append(&vec![0; 950_000].into()).await.unwrap();
-    assert_eq!((shared.load(), shared.shrunk(Duration::from_secs(60)).as_secs()), (Load::Stressed, 30));
+    let mut spools = Vec::new();
+    for last in 1..=4 {
+        let mut spool = Spool::new(Arc::clone(&shared.budget), IpAddr::from([127, 0, 0, last]));
+        spool.append(&vec![0; 240_000].into()).await.unwrap();
+        spools.push(spool);
+    }
+    assert_eq!((shared.load(), shared.shrunk(Duration::from_secs(60)).as_secs()), (Load::Stressed, 25));
     assert_eq!(shared.shrunk(Duration::from_secs(2)).as_secs(), 2);
 }
 
@@ -145,6 +154,97 @@ fn x7_a_body_buys_time_at_its_pace_and_a_burst_only_so_much() {
     assert_eq!(clock.due, now + 30 * second, "stress");
     clock.count(u64::MAX, 0, Load::Stressed, latest);
     assert_eq!(clock.due, latest, "no pace at all is one octet a second");
+}
+
+#[tokio::test]
+async fn x7_stress_shortens_transactions_and_sessions_that_have_begun() {
+    let shared = shared();
+    let (_client, server) = tokio::io::duplex(1 << 16);
+    let session = Session::new(shared.settings.current(), HERE);
+    let mut conversation = Conversation::new(server, session, &shared);
+    let minute = Duration::from_secs(60);
+    assert_eq!(conversation.ends() - conversation.began, 120 * minute);
+    let seats = Arc::clone(&shared.busyness.seats).acquire_many_owned(10).await.unwrap();
+    assert_eq!(conversation.ends() - conversation.began, 30 * minute);
+    conversation.session.receive(b"EHLO c\r\nMAIL FROM:<>\r\n");
+    while !matches!(conversation.session.next_step(), Step::Receive) {}
+    assert_eq!(conversation.ends() - conversation.transaction.at, 15 * minute);
+    drop(seats);
+    assert_eq!(conversation.ends() - conversation.transaction.at, 60 * minute);
+}
+
+#[tokio::test]
+async fn x7_stress_reaches_who_does_not_read_and_who_does_not_shake_hands() {
+    let (stressed, stress_look) = (Duration::from_millis(50), Duration::from_millis(5));
+    let patience = Patience { stressed, stress_look, ..Patience::default() };
+    let shared = Shared { patience, ..shared() };
+    let waiting = shared.wait_for(Duration::from_secs(3600), std::future::pending::<()>());
+    let busy = async {
+        tokio::task::yield_now().await;
+        Arc::clone(&shared.busyness.seats).acquire_many_owned(10).await.unwrap()
+    };
+    let both = timeout(Duration::from_secs(60), async { tokio::join!(waiting, busy) }).await;
+    assert!(both.unwrap().0.is_none());
+}
+
+/// How the end of a session is counted whose client has a pipe so wide, says this, and then does that.
+async fn reason(pipe: usize, said: &[u8], then: Then) -> String {
+    let recorder = PrometheusBuilder::new().build_recorder();
+    let counted = recorder.handle();
+    let _counting = metrics::set_default_local_recorder(&recorder);
+    let short = Duration::from_millis(200);
+    let patience = Patience { handshake: short, write: short, ..Patience::default() };
+    let shared = Shared {
+        patience,
+        settings: SettingsSwitch::new(Settings { tls: TlsPolicy::Offered, ..settings() }),
+        ..shared()
+    };
+    let (mut client, server) = tokio::io::duplex(pipe);
+    let session = Session::new(shared.settings.current(), HERE);
+    let client = async {
+        client.write_all(said).await.unwrap();
+        match then {
+            Then::Go => drop(client),
+            Then::Shake(with) => {
+                ask(&mut client, b"STARTTLS\r\n", "Ready").await;
+                client.write_all(with).await.unwrap();
+                // What the alert is, if there is one, is TLS's affair.
+                let _end = client.read_to_end(&mut Vec::new()).await;
+            }
+            Then::Stay => std::future::pending().await,
+            Then::StopTalking => {
+                client.shutdown().await.unwrap();
+                let _end = client.read_to_end(&mut Vec::new()).await;
+            }
+        }
+        std::future::pending::<()>().await;
+    };
+    tokio::select! {
+        () = hold_to_its_end(server, session, &shared) => {}
+        () = client => {}
+    }
+    let said = counted.render();
+    let line = said.lines().find(|line| line.starts_with("syncmx_smtp_closed_total{")).unwrap();
+    line.split('"').nth(1).unwrap().to_owned()
+}
+
+enum Then {
+    Go,
+    Shake(&'static [u8]),
+    Stay,
+    StopTalking,
+}
+
+#[tokio::test]
+async fn b9_how_a_session_is_broken_off_is_counted_by_its_reason() {
+    const WIDE: usize = 1 << 16;
+    assert_eq!(reason(WIDE, b"", Then::Shake(b"EHLO c\r\nMAIL FROM:<>\r\n")).await, "handshake_failed");
+    assert_eq!(reason(WIDE, b"", Then::Shake(b"")).await, "handshake_timed_out");
+    assert_eq!(reason(64, b"EHLO c\r\n", Then::Stay).await, "write_timed_out");
+    assert_eq!(reason(WIDE, b"EHLO c\r\n", Then::Go).await, "reset");
+    assert_eq!(reason(WIDE, b"NOOP\r\n", Then::StopTalking).await, "peer_closed");
+    assert_eq!(reason(WIDE, b"QUIT\r\n", Then::Stay).await, "quit");
+    assert_eq!(Broken::Io(io::ErrorKind::OutOfMemory.into()).name(), "io_error");
 }
 
 #[test]

@@ -242,6 +242,19 @@ mod tests {
     }
 
     #[test]
+    fn s5_a_line_of_107_octets_is_read_and_one_of_108_is_not() {
+        for (octets, is_read) in [(107, true), (108, false)] {
+            let mut line = b"PROXY UNKNOWN ".to_vec();
+            line.resize(octets - 2, b'f');
+            line.extend_from_slice(b"\r\n");
+            check(&line, if is_read { Header::Read(octets, Source::Local) } else { Header::Invalid });
+        }
+        let six = "2001:0db8:ffff:ffff:ffff:ffff:ffff:ffff";
+        let line = format!("PROXY TCP6 {six} {six} 65535 65535\r\n");
+        check(line.as_bytes(), Header::Read(line.len(), client(six)));
+    }
+
+    #[test]
     fn networks_hold_what_cidr_says() {
         let holds = |network: &str, ip: &str| Network::parse(network).unwrap().contains(ip.parse().unwrap());
         assert!(holds("192.0.2.0/24", "192.0.2.255") && !holds("192.0.2.0/24", "192.0.3.0"));

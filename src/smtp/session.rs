@@ -131,13 +131,18 @@ impl Session {
             }
             RecipientAnswer::Refused(refusal) => {
                 transaction.refused_recipients += 1;
-                // Row S15: whoever tries out addresses does not get to try many.
-                if refusal.code >= 500 && self.tally.unknown_recipient(self.load) == Verdict::Spent {
-                    let last = Reply { trace: refusal.trace, ..reply::TOO_MANY_ERRORS };
-                    return self.close_unserved(*transaction, last, CloseReason::Harvesting);
-                }
                 if refusal.code == 421 {
                     return self.close_unserved(*transaction, refusal, CloseReason::Refused);
+                }
+                // Row S15: whoever tries out addresses does not get to try many. Row S2: each answer is a look-up.
+                let (verdict, reason) = if refusal.code >= 500 {
+                    (self.tally.unknown_recipient(self.load), CloseReason::Harvesting)
+                } else {
+                    (self.tally.refusal(self.load), CloseReason::TooManyErrors)
+                };
+                if verdict == Verdict::Spent {
+                    let last = Reply { trace: refusal.trace, ..reply::TOO_MANY_ERRORS };
+                    return self.close_unserved(*transaction, last, reason);
                 }
                 if refusal.code >= 400 { refusal } else { reply::STORE_UNAVAILABLE }
             }
@@ -163,6 +168,11 @@ impl Session {
         let Phase::TraceAsked(after, closing) = self.take_phase() else { return };
         match closing {
             Some(reason) => self.close(answer, reason),
+            // A recipient over the limit has been counted, and a message counts against MAILMAX.
+            None if answer.code < 500 => {
+                self.say(answer);
+                self.phase = *after;
+            }
             None => (self.phase, _) = self.stay(*after, answer),
         }
     }
@@ -523,11 +533,17 @@ impl Session {
         self.replies.extend(sendable(&reply.line()));
     }
 
-    /// Answers and goes on; a refusal counts as a mistake.
+    /// Answers and goes on; a refusal counts, as a mistake if it is one.
     pub(super) fn stay(&mut self, phase: Phase, reply: &Reply) -> (Phase, Option<Step>) {
         // A message that is too large is no mistake of the dialogue.
         let is_mistake = reply.code >= 500 && reply.code != reply::TOO_LARGE.code;
-        let verdict = if is_mistake { self.tally.error(self.load) } else { Verdict::Fine };
+        let verdict = if is_mistake {
+            self.tally.error(self.load)
+        } else if reply.code >= 400 {
+            self.tally.refusal(self.load)
+        } else {
+            Verdict::Fine
+        };
         self.weigh(verdict, phase, reply)
     }
 
@@ -565,13 +581,23 @@ impl Session {
 
     /// Ends a session whose open transaction has recipients of ours already: each of them leaves a trace (R3).
     fn close_unserved(&mut self, transaction: Transaction, reply: Reply, reason: CloseReason) {
+        (self.phase, _) = self.leave_unserved(transaction, reply, reason);
+    }
+
+    /// The same, as the answer to a command.
+    pub(super) fn leave_unserved(
+        &mut self,
+        transaction: Transaction,
+        reply: Reply,
+        reason: CloseReason,
+    ) -> (Phase, Option<Step>) {
         let Transaction { reverse_path, recipients, .. } = transaction;
         if recipients.is_empty() {
-            return self.close(&reply, reason);
+            return self.leave(&reply, reason);
         }
         let recipients = recipients.into_iter().map(|recipient| recipient.path).collect();
         let unserved = Unserved { reverse_path, recipients, cause: Hindrance::SessionSpent, reply };
-        self.phase = Phase::TraceDue(Box::new(unserved), reason);
+        (Phase::TraceDue(Box::new(unserved), reason), None)
     }
 
     /// Says what the handler answered; a 421 closes (RFC 5321 section 3.8).

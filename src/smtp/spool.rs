@@ -1,16 +1,19 @@
 //! The body of the message that is coming in: in memory while there is room, else sealed in a file without a name.
 //!
 //! Promises that octets count against one budget of the whole server as they are received, never as they are
-//! announced, until the last copy of the body is gone, whoever has answered what meanwhile; that bodies in memory
-//! have a share of their own, beyond which small ones go to a file, too; and that nothing outlives its [`Spool`].
+//! announced, until the last copy of the body is gone, whoever has answered what meanwhile; that one network leaves a
+//! part of it to the others; that bodies in memory have a share of their own, beyond which small ones go to a file, too;
+//! and that nothing outlives its [`Spool`].
 
 use std::io;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 
 use crate::smtp::sealed_file::SealedFile;
+use crate::smtp::share::Shares;
 
 /// A larger body leaves a quarter of the memory to smaller ones, and has a buffer there that it never grows out of.
 const SMALL_OCTETS: usize = 256 * 1024;
@@ -25,6 +28,7 @@ const BLOCK_OCTETS: usize = 128 * 1024;
 pub(super) struct Budget {
     left: AtomicU64,
     low_water: u64,
+    shares: Shares,
     /// What of it may be in memory.
     memory_left: AtomicU64,
     /// What of that is for small bodies alone.
@@ -37,6 +41,9 @@ pub(super) enum SpoolError {
     /// Too much is on its way in other sessions.
     #[error("the budget for message bodies is used up")]
     OverBudget,
+    /// Too much is on its way from the client's network.
+    #[error("the network's share of the budget for message bodies is used up")]
+    OverShare,
     /// The temporary file cannot be made or written.
     #[error("cannot write the temporary file of a message body")]
     Unwritable(#[source] io::Error),
@@ -99,6 +106,8 @@ enum Content {
 #[derive(Debug)]
 struct Reservation {
     budget: Arc<Budget>,
+    /// Whose it is.
+    ip: IpAddr,
     octets: u64,
     in_memory: u64,
 }
@@ -185,10 +194,11 @@ impl AsRef<[u8]> for Received {
 
 impl Budget {
     /// So many octets, of which so many in memory.
-    pub(super) const fn new(octets: u64, in_memory: u64) -> Self {
+    pub(super) fn new(octets: u64, in_memory: u64) -> Self {
         Self {
             left: AtomicU64::new(octets),
             low_water: octets / 8,
+            shares: Shares::of(octets),
             memory_left: AtomicU64::new(in_memory),
             memory_for_small: in_memory / 4,
         }
@@ -198,23 +208,32 @@ impl Budget {
     pub(super) fn is_low(&self) -> bool {
         self.left.load(Ordering::Relaxed) < self.low_water
     }
+
+    /// The same for a client there: others may still have room.
+    pub(super) fn is_low_for(&self, ip: IpAddr) -> bool {
+        self.is_low() || self.shares.is_low(ip)
+    }
 }
 
 impl Spool {
-    pub(super) fn new(budget: Arc<Budget>) -> Self {
-        let reserved = Reservation { budget, octets: 0, in_memory: 0 };
+    pub(super) fn new(budget: Arc<Budget>, ip: IpAddr) -> Self {
+        let reserved = Reservation { budget, ip, octets: 0, in_memory: 0 };
         Self { content: Content::Memory(Buffer::default()), reserved }
     }
 
     /// Forgets what is there and begins an empty body.
     pub(super) fn restart(&mut self) {
-        *self = Self::new(Arc::clone(&self.reserved.budget));
+        *self = self.empty();
+    }
+
+    fn empty(&self) -> Self {
+        Self::new(Arc::clone(&self.reserved.budget), self.reserved.ip)
     }
 
     /// Adds to the body.
     ///
     /// # Errors
-    /// Over the budget, or if the file cannot be written. Then nothing is kept any more.
+    /// Over the budget or the network's share of it, or if the file cannot be written. Then nothing is kept any more.
     pub(super) async fn append(&mut self, bytes: &Bytes) -> Result<(), SpoolError> {
         if matches!(self.content, Content::Refused) {
             return Ok(());
@@ -233,7 +252,7 @@ impl Spool {
     /// If the last block cannot be written.
     pub(super) async fn finish(&mut self) -> Result<Body, SpoolError> {
         self.write_out(1).await?;
-        let empty = Self::new(Arc::clone(&self.reserved.budget));
+        let empty = self.empty();
         let Self { content, reserved } = std::mem::replace(self, empty);
         let kept = match content {
             Content::File { file, .. } => Kept::File(file),
@@ -323,7 +342,11 @@ fn moved_to_file(body: &Buffer) -> io::Result<(SealedFile, Vec<u8>)> {
 impl Reservation {
     fn grow(&mut self, octets: usize) -> Result<(), SpoolError> {
         let octets = as_u64(octets);
-        take(&self.budget.left, octets, 0).ok_or(SpoolError::OverBudget)?;
+        self.budget.shares.take(self.ip, octets).ok_or(SpoolError::OverShare)?;
+        if take(&self.budget.left, octets, 0).is_none() {
+            self.budget.shares.give_back(self.ip, octets);
+            return Err(SpoolError::OverBudget);
+        }
         self.octets += octets;
         Ok(())
     }
@@ -347,6 +370,7 @@ impl Reservation {
 impl Drop for Reservation {
     fn drop(&mut self) {
         self.leave_memory();
+        self.budget.shares.give_back(self.ip, self.octets);
         self.budget.left.fetch_add(self.octets, Ordering::Relaxed);
     }
 }
@@ -377,14 +401,17 @@ mod tests {
     use super::*;
 
     const BUDGET: u64 = 1 << 22;
+    /// What one address may have of it.
+    const SHARE: usize = 1 << 20;
+    const HERE: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
 
     fn left(budget: &Budget) -> (u64, u64) {
         (budget.left.load(Ordering::Relaxed), budget.memory_left.load(Ordering::Relaxed))
     }
 
     async fn spooled(octets: usize, in_memory: u64) -> (Received, Arc<Budget>, Vec<u8>, bool) {
-        let budget = Arc::new(Budget::new(BUDGET.max(as_u64(octets)), in_memory));
-        let mut spool = Spool::new(Arc::clone(&budget));
+        let budget = Arc::new(Budget::new(BUDGET.max(4 * as_u64(octets)), in_memory));
+        let mut spool = Spool::new(Arc::clone(&budget), HERE);
         let whole: Vec<u8> = (0..octets).map(|at| u8::try_from(at % 251).unwrap()).collect();
         for piece in whole.chunks(10_000) {
             spool.append(&Bytes::copy_from_slice(piece)).await.unwrap();
@@ -452,14 +479,42 @@ mod tests {
     #[tokio::test]
     async fn s16_the_budget_is_given_back_and_a_refused_body_holds_nothing() {
         let budget = Arc::new(Budget::new(BUDGET, BUDGET));
-        let mut spool = Spool::new(Arc::clone(&budget));
-        let half = Bytes::from(vec![0; 1 << 21]);
-        spool.append(&half).await.unwrap();
-        spool.append(&half).await.unwrap();
+        let (share, one) = (Bytes::from(vec![0; SHARE]), Bytes::from_static(b"x"));
+        let mut spools: Vec<Spool> =
+            (1..=5).map(|last| Spool::new(Arc::clone(&budget), IpAddr::from([127, 0, 0, last]))).collect();
+        for spool in &mut spools[..4] {
+            spool.append(&share).await.unwrap();
+        }
         assert!(budget.is_low());
-        assert!(matches!(spool.append(&Bytes::from_static(b"x")).await, Err(SpoolError::OverBudget)));
+        assert!(matches!(spools[4].append(&one).await, Err(SpoolError::OverBudget)));
+        assert!(spools[4].append(&share).await.is_ok(), "what still comes is dropped");
+        assert!(spools[4].finish().await.is_err());
+        let fifth = IpAddr::from([127, 0, 0, 5]);
+        spools.clear();
         assert_eq!(left(&budget), (BUDGET, BUDGET));
-        assert!(spool.append(&half).await.is_ok(), "what still comes is dropped");
-        assert!(spool.finish().await.is_err());
+        assert!(budget.shares.take(fifth, as_u64(SHARE)).is_some(), "what was refused holds no share either");
+    }
+
+    #[tokio::test]
+    async fn s16_one_address_gets_its_share_and_leaves_the_rest_to_others() {
+        let budget = Arc::new(Budget::new(BUDGET, BUDGET));
+        let (half, one) = (Bytes::from(vec![0; SHARE / 2]), Bytes::from_static(b"x"));
+        // Two messages at once, of one address: each counts against the same share.
+        let mut spools = [(); 2].map(|()| Spool::new(Arc::clone(&budget), HERE));
+        for spool in &mut spools {
+            spool.append(&half).await.unwrap();
+        }
+        assert!(budget.is_low_for(HERE) && !budget.is_low());
+        assert!(matches!(spools[0].append(&one).await, Err(SpoolError::OverShare)));
+        assert!(!budget.is_low_for(HERE), "the refused one is given back");
+        let other = IpAddr::from([127, 0, 0, 2]);
+        assert!(!budget.is_low_for(other));
+        assert!(Spool::new(Arc::clone(&budget), other).append(&half).await.is_ok());
+        let received = spools[1].finish().await.unwrap().read(None).await.unwrap();
+        spools[0].restart();
+        spools[0].append(&half).await.unwrap();
+        assert!(budget.is_low_for(HERE), "a message that is being worked on counts");
+        drop(received);
+        assert!(!budget.is_low_for(HERE));
     }
 }

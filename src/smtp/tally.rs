@@ -1,4 +1,4 @@
-//! The error budget of one session: how many mistakes, idle commands and unknown recipients it has had.
+//! The error budget of one session: how many mistakes, idle commands, unknown recipients and refusals it has had.
 //!
 //! Promises that a client which delivers mail never runs out: an accepted message clears the tally.
 
@@ -18,6 +18,14 @@ pub(super) const MAX_IDLE_COMMANDS_STRESSED: u32 = 25;
 pub(super) const MAX_UNKNOWN_RECIPIENTS: u32 = 20;
 /// The same when the server is busy.
 pub(super) const MAX_UNKNOWN_RECIPIENTS_STRESSED: u32 = 5;
+/// What else was refused, 4yz or `552`, and not for a mistake: MAIL without room or over the size, STARTTLS, recipients
+/// that cannot be asked about (SMTP S2). A whole message that is refused counts against MAILMAX alone.
+pub(super) const MAX_REFUSALS: u32 = 100;
+/// The same when the server is busy.
+pub(super) const MAX_REFUSALS_STRESSED: u32 = 25;
+/// Recipients over the limit of one transaction that count as one refusal; each beyond them counts. Postfix and Exchange
+/// say a whole list at once, and deliver to those that were taken: stress does not make them fewer.
+pub(super) const MAX_RECIPIENTS_OVER: usize = 1000;
 
 /// What has been counted.
 #[derive(Clone, Copy, Debug, Default)]
@@ -25,6 +33,7 @@ pub(super) struct Tally {
     errors: u32,
     idle_commands: u32,
     unknown_recipients: u32,
+    refusals: u32,
 }
 
 /// What follows from one more.
@@ -74,6 +83,16 @@ impl Tally {
         };
         if self.unknown_recipients > most { Verdict::Spent } else { Verdict::Fine }
     }
+
+    /// Something was refused that is no mistake.
+    pub(super) const fn refusal(&mut self, load: Load) -> Verdict {
+        self.refusals += 1;
+        let most = match load {
+            Load::Calm => MAX_REFUSALS,
+            Load::Stressed => MAX_REFUSALS_STRESSED,
+        };
+        if self.refusals > most { Verdict::Spent } else { Verdict::Fine }
+    }
 }
 
 #[cfg(test)]
@@ -93,16 +112,23 @@ mod tests {
     }
 
     #[test]
-    fn the_limit_of_idle_commands_and_unknown_recipients_is_taken_and_one_more_is_not() {
-        for (load, idle, unknown) in [
-            (Load::Calm, MAX_IDLE_COMMANDS, MAX_UNKNOWN_RECIPIENTS),
-            (Load::Stressed, MAX_IDLE_COMMANDS_STRESSED, MAX_UNKNOWN_RECIPIENTS_STRESSED),
+    fn the_limit_of_idle_commands_unknown_recipients_and_refusals_is_taken_and_one_more_is_not() {
+        for (load, idle, unknown, refusals) in [
+            (Load::Calm, MAX_IDLE_COMMANDS, MAX_UNKNOWN_RECIPIENTS, MAX_REFUSALS),
+            (
+                Load::Stressed,
+                MAX_IDLE_COMMANDS_STRESSED,
+                MAX_UNKNOWN_RECIPIENTS_STRESSED,
+                MAX_REFUSALS_STRESSED,
+            ),
         ] {
             let mut tally = Tally::default();
             assert!((0..idle).all(|_| tally.idle_command(load) == Verdict::Fine));
             assert_eq!(tally.idle_command(load), Verdict::Spent);
             assert!((0..unknown).all(|_| tally.unknown_recipient(load) == Verdict::Fine));
             assert_eq!(tally.unknown_recipient(load), Verdict::Spent);
+            assert!((0..refusals).all(|_| tally.refusal(load) == Verdict::Fine));
+            assert_eq!(tally.refusal(load), Verdict::Spent);
         }
     }
 }

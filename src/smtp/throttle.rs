@@ -1,8 +1,8 @@
 //! What one network may do at once and over time: connections, new connections, recipients that do not exist.
 //!
-//! Counts by /32, /26 and /21 of IPv4, by /64, /48 and /32 of IPv6. Promises bounded memory whatever addresses an
-//! attacker has: a full shard forgets networks that were seen once before those that come back, and never one that
-//! is connected. What it does not know, it lets in.
+//! Counts by the networks of [`prefix`]. Promises bounded memory whatever addresses an attacker has: a full shard
+//! forgets networks that were seen once before those that come back, and never one that is connected. What it does not
+//! know, it lets in. What the neighbours of a client have tried out turns nobody away who writes to addresses that are.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -10,13 +10,17 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::smtp::Noting;
+use crate::smtp::prefix::{self, LEVELS, Prefix, counted, is_counted};
 use crate::smtp::session::{Load, Room};
 
 /// New connections a minute from one address, its /26, its /21 (IPv6: /64, /48, /32). Loopback is not counted.
 const CONNECTS_A_MINUTE: [f64; LEVELS] = [600.0, 2400.0, 9600.0];
-/// Unknown recipients an hour, likewise. The widest network is everybody's: not counted.
-const UNKNOWN_AN_HOUR: [f64; LEVELS] = [100.0, 400.0, f64::INFINITY];
-/// Traces a minute of recipients that are not served, unknown ones apart, likewise.
+/// Unknown recipients an hour, likewise (row S15).
+const UNKNOWN_AN_HOUR: [f64; LEVELS] = [100.0, 400.0, 1600.0];
+/// Who goes on trying beyond its budget is counted up to so many times the budget: an hour later all is forgotten.
+const UNKNOWN_AT_MOST: f64 = 2.0;
+/// Traces a minute of recipients that are not served, unknown ones apart, likewise. Stress does not make them fewer: they
+/// are all that a user learns of mail which was put off, and those of one transaction of a hundred recipients must fit.
 const TRACES_A_MINUTE: [f64; LEVELS] = [200.0, 800.0, 3200.0];
 /// TLS handshakes a minute, likewise: they cost us more than the client.
 const HANDSHAKES_A_MINUTE: [f64; LEVELS] = [300.0, 1200.0, 4800.0];
@@ -24,9 +28,8 @@ const HANDSHAKES_A_MINUTE: [f64; LEVELS] = [300.0, 1200.0, 4800.0];
 const OPEN_FACTORS: [usize; LEVELS] = [1, 4, 16];
 /// Under stress a network gets this part of its connections.
 const STRESS_DIVISOR: usize = 4;
-/// And this part of its new connections.
+/// And this part of its new connections, unknown recipients and TLS handshakes.
 const STRESSED_RATE_DIVISOR: f64 = 4.0;
-const LEVELS: usize = 3;
 const SHARDS: usize = 16;
 const NETWORKS_PER_SHARD: usize = 8192;
 /// So many candidates are looked at to forget one.
@@ -35,7 +38,7 @@ const EVICTION_SAMPLE: usize = 16;
 /// The table.
 #[derive(Debug)]
 pub(super) struct Throttle {
-    shards: Vec<Mutex<HashMap<Network, Record>>>,
+    shards: Vec<Mutex<HashMap<Prefix, Record>>>,
     max_open: usize,
     networks_per_shard: usize,
 }
@@ -52,12 +55,8 @@ pub(super) struct Place {
 pub(super) enum Standing {
     Fine,
     Spent,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-struct Network {
-    prefix: u128,
-    level: usize,
+    /// Not by the client's own address (IPv6: /64), but all in all by a wider network.
+    SpentByNeighbours,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -95,13 +94,13 @@ impl Throttle {
             Load::Calm => 1,
             Load::Stressed => STRESS_DIVISOR,
         };
-        for network in networks(ip) {
+        for network in prefix::all(ip) {
             let allowed = (self.max_open.saturating_mul(factor(network.level)) / divisor).max(1);
             if self.with(network, now, |record| record.is_over(network.level, allowed, load, ip, now)) {
                 return None;
             }
         }
-        for network in networks(ip) {
+        for network in prefix::all(ip) {
             self.with(network, now, |record| {
                 record.open += 1;
                 record.visits = record.visits.saturating_add(1);
@@ -112,35 +111,44 @@ impl Throttle {
     }
 
     /// A recipient asked for from there does not exist.
-    pub(super) fn unknown_recipient(&self, ip: IpAddr) -> Standing {
-        self.unknown_recipient_at(ip, Instant::now())
+    pub(super) fn unknown_recipient(&self, ip: IpAddr, load: Load) -> Standing {
+        self.unknown_recipient_at(ip, load, Instant::now())
     }
 
-    fn unknown_recipient_at(&self, ip: IpAddr, now: Instant) -> Standing {
-        let over = counted(ip).map(|network| {
+    fn unknown_recipient_at(&self, ip: IpAddr, load: Load, now: Instant) -> Standing {
+        let standings = counted(ip).map(|network| {
             let most = limit(UNKNOWN_AN_HOUR, network.level);
-            self.with(network, now, |record| record.unknown.add(1.0, HOUR, most, now) > most)
+            let level = self.with(network, now, |record| {
+                record.unknown.add_up_to(UNKNOWN_AT_MOST * most, 1.0, HOUR, most, now)
+            });
+            match (level > shrunk(most, load), network.level) {
+                (false, _) => Standing::Fine,
+                (true, 0) => Standing::Spent,
+                (true, _) => Standing::SpentByNeighbours,
+            }
         });
         // Each of them counts it.
-        if over.fold(false, |any, over| any | over) { Standing::Spent } else { Standing::Fine }
+        standings.fold(Standing::Fine, |narrow, wide| if narrow == Standing::Fine { wide } else { narrow })
     }
 
     /// Which refusals of recipients may still leave a trace for a client there: what the next one counts against has room.
-    pub(super) fn noting(&self, ip: IpAddr) -> Noting {
-        self.noting_at(ip, Instant::now())
+    pub(super) fn noting(&self, ip: IpAddr, load: Load) -> Noting {
+        self.noting_at(ip, load, Instant::now())
     }
 
-    fn noting_at(&self, ip: IpAddr, now: Instant) -> Noting {
-        let room = |limits, span, bucket: fn(&mut Record) -> &mut Leak| {
+    fn noting_at(&self, ip: IpAddr, load: Load, now: Instant) -> Noting {
+        let room = |limits, span, load, bucket: fn(&mut Record) -> &mut Leak| {
             let has_room = counted(ip).all(|network| {
                 let most = limit(limits, network.level);
-                self.with(network, now, |record| bucket(record).now(span, most, now) + 1.0 <= most)
+                self.with(network, now, |record| {
+                    bucket(record).now(span, most, now) + 1.0 <= shrunk(most, load)
+                })
             });
             if has_room { Room::Enough } else { Room::Scarce }
         };
         Noting {
-            guesses: room(UNKNOWN_AN_HOUR, HOUR, |record| &mut record.unknown),
-            others: room(TRACES_A_MINUTE, MINUTE, |record| &mut record.traces),
+            guesses: room(UNKNOWN_AN_HOUR, HOUR, load, |record| &mut record.unknown),
+            others: room(TRACES_A_MINUTE, MINUTE, Load::Calm, |record| &mut record.traces),
         }
     }
 
@@ -166,14 +174,14 @@ impl Throttle {
     }
 
     /// Whether a client there may begin with TLS (row X11).
-    pub(super) fn handshakes(&self, ip: IpAddr) -> Standing {
-        self.handshakes_at(ip, Instant::now())
+    pub(super) fn handshakes(&self, ip: IpAddr, load: Load) -> Standing {
+        self.handshakes_at(ip, load, Instant::now())
     }
 
-    fn handshakes_at(&self, ip: IpAddr, now: Instant) -> Standing {
+    fn handshakes_at(&self, ip: IpAddr, load: Load, now: Instant) -> Standing {
         let is_spent = counted(ip).any(|network| {
             let most = limit(HANDSHAKES_A_MINUTE, network.level);
-            self.with(network, now, |record| record.handshakes.now(MINUTE, most, now) >= most)
+            self.with(network, now, |record| record.handshakes.now(MINUTE, most, now) >= shrunk(most, load))
         });
         if is_spent { Standing::Spent } else { Standing::Fine }
     }
@@ -184,13 +192,13 @@ impl Throttle {
     }
 
     fn handshake_at(&self, ip: IpAddr, now: Instant) {
-        for network in networks(ip) {
+        for network in prefix::all(ip) {
             let most = limit(HANDSHAKES_A_MINUTE, network.level);
             self.with(network, now, |record| record.handshakes.add(1.0, MINUTE, most, now));
         }
     }
 
-    fn with<T>(&self, network: Network, now: Instant, act: impl FnOnce(&mut Record) -> T) -> T {
+    fn with<T>(&self, network: Prefix, now: Instant, act: impl FnOnce(&mut Record) -> T) -> T {
         let mut scratch = Record::new(now);
         let Some(mut shard) = self.shard(network) else { return act(&mut scratch) };
         if !shard.contains_key(&network) && shard.len() >= self.networks_per_shard {
@@ -205,8 +213,8 @@ impl Throttle {
         act(record)
     }
 
-    fn shard(&self, network: Network) -> Option<MutexGuard<'_, HashMap<Network, Record>>> {
-        let mixed = network.prefix.wrapping_mul(0x9E37_79B9_7F4A_7C15_F39C_C060_5CED_C835) >> 64;
+    fn shard(&self, network: Prefix) -> Option<MutexGuard<'_, HashMap<Prefix, Record>>> {
+        let mixed = network.bits.wrapping_mul(0x9E37_79B9_7F4A_7C15_F39C_C060_5CED_C835) >> 64;
         let number = usize::try_from(mixed).unwrap_or_default() % SHARDS;
         Some(self.shards.get(number)?.lock().unwrap_or_else(PoisonError::into_inner))
     }
@@ -214,7 +222,7 @@ impl Throttle {
 
 impl Drop for Place {
     fn drop(&mut self) {
-        for network in networks(self.ip) {
+        for network in prefix::all(self.ip) {
             if let Some(mut shard) = self.throttle.shard(network)
                 && let Some(record) = shard.get_mut(&network)
             {
@@ -244,13 +252,11 @@ impl Record {
         }
         let connects = limit(CONNECTS_A_MINUTE, level);
         let unknown = limit(UNKNOWN_AN_HOUR, level);
-        let most = match load {
-            Load::Calm => connects,
-            Load::Stressed => connects / STRESSED_RATE_DIVISOR,
-        };
         self.open >= allowed
-            || (!ip.is_loopback() && self.connects.now(MINUTE, connects, now) >= most)
-            || self.unknown.now(HOUR, unknown, now) >= unknown
+            || (!ip.is_loopback() && self.connects.now(MINUTE, connects, now) >= shrunk(connects, load))
+            // Row S15: what a neighbour has tried out is seen to when somebody asks for an address that is not. Nor does
+            // stress make old lists of addresses a reason to turn away good mail.
+            || (level == 0 && self.unknown.now(HOUR, unknown, now) >= unknown)
     }
 }
 
@@ -266,6 +272,12 @@ impl Leak {
         self.level
     }
 
+    /// The same, and never beyond `bound`.
+    fn add_up_to(&mut self, bound: f64, amount: f64, span: Duration, most: f64, now: Instant) -> f64 {
+        self.level = self.add(amount, span, most, now).min(bound);
+        self.level
+    }
+
     fn add(&mut self, amount: f64, span: Duration, most: f64, now: Instant) -> f64 {
         self.level = self.now(span, most, now) + amount;
         self.level
@@ -273,7 +285,7 @@ impl Leak {
 }
 
 /// Forgets the least known network that is not connected, of a handful.
-fn forget_one(shard: &mut HashMap<Network, Record>) {
+fn forget_one(shard: &mut HashMap<Prefix, Record>) {
     let idle = shard.iter().filter(|(_, record)| record.open == 0).take(EVICTION_SAMPLE);
     let least = idle.min_by_key(|(_, record)| (record.visits, record.seen)).map(|(network, _)| *network);
     if let Some(network) = least {
@@ -281,32 +293,16 @@ fn forget_one(shard: &mut HashMap<Network, Record>) {
     }
 }
 
-/// The three networks of an address, narrow to wide. IPv4 and IPv6 cannot be mistaken for each other: IPv4 stands
-/// where IPv6 maps it.
-fn networks(ip: IpAddr) -> [Network; LEVELS] {
-    let (bits, widths) = match ip {
-        IpAddr::V4(v4) => (u128::from(v4.to_ipv6_mapped()), [128, 122, 117]),
-        IpAddr::V6(v6) => (u128::from(v6), [64, 48, 32]),
-    };
-    let [narrow, middle, wide] = widths.map(|width: u32| bits & (u128::MAX << (128 - width)));
-    [
-        Network { prefix: narrow, level: 0 },
-        Network { prefix: middle, level: 1 },
-        Network { prefix: wide, level: 2 },
-    ]
-}
-
-fn counted(ip: IpAddr) -> impl Iterator<Item = Network> {
-    networks(ip).into_iter().filter(move |network| is_counted(ip, network.level))
-}
-
-/// Loopback is this machine, not a network that somebody holds: only its single addresses are counted.
-const fn is_counted(ip: IpAddr, level: usize) -> bool {
-    !ip.is_loopback() || level == 0
-}
-
 fn limit(limits: [f64; LEVELS], level: usize) -> f64 {
     limits.get(level).copied().unwrap_or(f64::INFINITY)
+}
+
+/// What is left of a rate now.
+fn shrunk(most: f64, load: Load) -> f64 {
+    match load {
+        Load::Calm => most,
+        Load::Stressed => most / STRESSED_RATE_DIVISOR,
+    }
 }
 
 fn factor(level: usize) -> usize {
@@ -387,7 +383,9 @@ mod tests {
     #[test]
     fn s15_unknown_recipients_have_a_budget_that_recovers_and_spares_the_neighbours() {
         let (throttle, now) = (Arc::new(Throttle::new(5)), Instant::now());
-        let fine = (0..200).filter(|_| throttle.unknown_recipient_at(v4(1), now) == Standing::Fine).count();
+        let fine = (0..200)
+            .filter(|_| throttle.unknown_recipient_at(v4(1), Load::Calm, now) == Standing::Fine)
+            .count();
         assert_eq!(fine, 100);
         assert!(throttle.admit(v4(1), Load::Calm, now).is_none());
         assert!(throttle.admit(v4(2), Load::Calm, now).is_some());
@@ -395,10 +393,59 @@ mod tests {
     }
 
     #[test]
+    fn s15_a_thousand_64s_of_one_32_share_a_budget() {
+        let (throttle, now) = (Arc::new(Throttle::new(5)), Instant::now());
+        let asked = |net: u16, now| {
+            let ip = IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, net, 0, 0, 0, 0, 1));
+            throttle.unknown_recipient_at(ip, Load::Calm, now)
+        };
+        let fine = (0..1000).map(|net| (0..10).filter(|_| asked(net, now) == Standing::Fine).count());
+        assert_eq!(fine.sum::<usize>(), 1600, "each in a /48 of its own");
+        assert_eq!(asked(5000, now), Standing::SpentByNeighbours);
+        // Ten thousand were asked for, and twice the budget is remembered.
+        assert_eq!(asked(5001, now + HOUR + Duration::from_secs(60)), Standing::Fine);
+    }
+
+    #[test]
+    fn s15_a_network_that_is_spent_turns_away_only_the_address_that_spent_its_own() {
+        let (throttle, now) = (Arc::new(Throttle::new(5)), Instant::now());
+        let ask = |last| throttle.unknown_recipient_at(v4(last), Load::Calm, now);
+        for last in 1..=4 {
+            assert!((0..100).all(|_| ask(last) == Standing::Fine));
+        }
+        assert_eq!(ask(5), Standing::SpentByNeighbours, "a /26 has four hundred");
+        assert_eq!(ask(1), Standing::Spent);
+        assert!(throttle.admit(v4(1), Load::Calm, now).is_none());
+        assert!(throttle.admit(v4(5), Load::Calm, now).is_some(), "it may have good mail");
+    }
+
+    #[test]
+    fn under_stress_a_network_gets_a_quarter_of_its_guesses_and_handshakes() {
+        let (throttle, now) = (Arc::new(Throttle::new(5)), Instant::now());
+        let fine = (0..200).filter(|_| {
+            throttle.noting_at(v4(1), Load::Stressed, now).guesses == Room::Enough
+                && throttle.unknown_recipient_at(v4(1), Load::Stressed, now) == Standing::Fine
+        });
+        assert_eq!(fine.count(), 25);
+        assert!(throttle.admit(v4(1), Load::Stressed, now).is_some(), "old lists do not shut out good mail");
+        let shaken = (0..200).filter(|_| {
+            let standing = throttle.handshakes_at(v4(1), Load::Stressed, now);
+            throttle.handshake_at(v4(1), now);
+            standing == Standing::Fine
+        });
+        assert_eq!(shaken.count(), 75);
+        let traces = (0..300).filter(|_| {
+            throttle.noting_at(v4(1), Load::Stressed, now).others == Room::Enough
+                && throttle.traces_at(v4(1), 1, now) == Standing::Fine
+        });
+        assert_eq!(traces.count(), 200, "as ever");
+    }
+
+    #[test]
     fn x11_tls_handshakes_have_a_budget_that_recovers_and_spares_connections_in_clear() {
         let (throttle, now) = (Arc::new(Throttle::new(5)), Instant::now());
         let shake = |ip, now| {
-            let standing = throttle.handshakes_at(ip, now);
+            let standing = throttle.handshakes_at(ip, Load::Calm, now);
             if standing == Standing::Fine {
                 throttle.handshake_at(ip, now);
             }
@@ -428,18 +475,18 @@ mod tests {
         let (throttle, now) = (Arc::new(Throttle::new(5)), Instant::now());
         let noting = |guesses, others| Noting { guesses, others };
         for _ in 0..100 {
-            assert_eq!(throttle.noting_at(v4(1), now), noting(Room::Enough, Room::Enough));
-            assert_eq!(throttle.unknown_recipient_at(v4(1), now), Standing::Fine);
+            assert_eq!(throttle.noting_at(v4(1), Load::Calm, now), noting(Room::Enough, Room::Enough));
+            assert_eq!(throttle.unknown_recipient_at(v4(1), Load::Calm, now), Standing::Fine);
         }
-        assert_eq!(throttle.noting_at(v4(1), now), noting(Room::Scarce, Room::Enough));
-        assert_eq!(throttle.noting_at(v4(2), now), noting(Room::Enough, Room::Enough));
+        assert_eq!(throttle.noting_at(v4(1), Load::Calm, now), noting(Room::Scarce, Room::Enough));
+        assert_eq!(throttle.noting_at(v4(2), Load::Calm, now), noting(Room::Enough, Room::Enough));
         for _ in 0..200 {
-            assert_eq!(throttle.noting_at(v4(1), now).others, Room::Enough);
+            assert_eq!(throttle.noting_at(v4(1), Load::Calm, now).others, Room::Enough);
             assert_eq!(throttle.traces_at(v4(1), 1, now), Standing::Fine);
         }
-        assert_eq!(throttle.noting_at(v4(1), now), noting(Room::Scarce, Room::Scarce));
+        assert_eq!(throttle.noting_at(v4(1), Load::Calm, now), noting(Room::Scarce, Room::Scarce));
         let later = now + Duration::from_secs(1);
-        assert_eq!(throttle.noting_at(v4(1), later), noting(Room::Scarce, Room::Enough));
+        assert_eq!(throttle.noting_at(v4(1), Load::Calm, later), noting(Room::Scarce, Room::Enough));
     }
 
     #[test]
@@ -447,7 +494,8 @@ mod tests {
         // Time comes in as `Instant`, which no clock setting moves; a reading from before the last one leaks nothing.
         let (throttle, now) = (Arc::new(Throttle::new(5)), Instant::now() + HOUR);
         let spend = |now| {
-            let fine = (0..200).filter(|_| throttle.unknown_recipient_at(v4(1), now) == Standing::Fine);
+            let fine =
+                (0..200).filter(|_| throttle.unknown_recipient_at(v4(1), Load::Calm, now) == Standing::Fine);
             fine.count()
         };
         assert_eq!((spend(now), spend(now - HOUR), spend(now)), (100, 0, 0));
@@ -470,7 +518,7 @@ mod tests {
         }
         let size: usize = throttle.shards.iter().map(|shard| shard.lock().unwrap().len()).sum();
         assert!(size <= 64 * SHARDS, "{size}");
-        let visits = |ip| throttle.with(networks(ip)[0], now, |record| (record.visits, record.open));
+        let visits = |ip| throttle.with(prefix::all(ip)[0], now, |record| (record.visits, record.open));
         assert_eq!(visits(ours), (20, 0), "ours is remembered");
         assert_eq!(visits(v4(9)), (1, 1), "a connected one, too");
         drop(connected);

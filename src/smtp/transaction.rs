@@ -8,6 +8,7 @@ use crate::smtp::command::Mail;
 use crate::smtp::data::{Chunk, ChunkPosition, DataReader, FLOOD_FACTOR, Progress, take_counted};
 use crate::smtp::session::{Holding, MAX_MAILS, Session};
 use crate::smtp::step::{CloseReason, Room, Step, TlsPolicy};
+use crate::smtp::tally::{MAX_RECIPIENTS_OVER, Verdict};
 use crate::smtp::{BodyDefect, Envelope, ForwardPath, Hindrance, Recipient, Reply, Unserved, reply};
 
 #[derive(Debug)]
@@ -75,6 +76,8 @@ pub(super) struct Transaction {
     pub(super) requiretls: bool,
     pub(super) recipients: Vec<Recipient>,
     pub(super) refused_recipients: usize,
+    /// Those that were put off because there are so many already.
+    pub(super) recipients_over: usize,
     /// Why the body could not be kept, if so: our trouble, not the client's.
     pub(super) refusal: Option<Reply>,
 }
@@ -116,6 +119,7 @@ impl Session {
             requiretls: parameters.requiretls,
             recipients: Vec::new(),
             refused_recipients: 0,
+            recipients_over: 0,
             refusal: None,
         };
         self.stay(Phase::InTransaction(Box::new(transaction)), &reply::SENDER_OK)
@@ -132,6 +136,13 @@ impl Session {
             // Row C20: said twice, delivered once.
             return self.idle(Phase::InTransaction(transaction), &reply::RECIPIENT_OK);
         } else if transaction.recipients.len() >= self.settings.max_recipients {
+            transaction.recipients_over += 1;
+            let counts =
+                transaction.recipients_over == 1 || transaction.recipients_over > MAX_RECIPIENTS_OVER;
+            if counts && self.tally.refusal(self.load) == Verdict::Spent {
+                let reason = CloseReason::TooManyErrors;
+                return self.leave_unserved(*transaction, reply::TOO_MANY_ERRORS, reason);
+            }
             (Hindrance::TooManyRecipients, reply::TOO_MANY_RECIPIENTS)
         } else {
             let question = Step::AskRecipient(path.clone());

@@ -83,5 +83,9 @@ dialogues! {
     s7_handler_text_cannot_inject: "s7-handler-text-cannot-inject.txt",
     bare_newline_is_refused_after_the_true_end: "bare-newline-is-refused-after-the-true-end.txt",
     s2_error_budget: "s2-error-budget.txt",
+    s2_recipients_over_the_limit: "s2-recipients-over-the-limit.txt",
+    s2_recipients_put_off: "s2-recipients-put-off.txt",
+    s2_size_at_mail: "s2-size-at-mail.txt",
+    s2_starttls_that_is_not_there: "s2-starttls-that-is-not-there.txt",
     s3_tls_client_hello: "s3-tls-client-hello.txt",
 }

@@ -228,12 +228,60 @@ fn s2_idle_commands_have_a_budget_and_mistakes_slow_down_and_end() {
 }
 
 #[test]
+fn s2_refusals_that_are_no_mistakes_have_a_budget_of_their_own() {
+    let mut session = fresh();
+    session.set_room(Room::Scarce);
+    session.receive(&[b"EHLO c\r\n", &b"MAIL FROM:<>\r\n".repeat(101)[..]].concat());
+    let said = steps(&mut session).concat();
+    assert_eq!(said.matches("452 4.3.1 ").count(), 100);
+    assert!(said.contains("421 4.7.0 ") && said.ends_with("close TooManyErrors"), "{said}");
+    assert!(!said.contains("pause"), "they are not slowed down either");
+    let mut session = fresh();
+    session.set_load(Load::Stressed);
+    session.receive(&[b"EHLO c\r\n", &b"MAIL FROM:<> SIZE=9999\r\n".repeat(26)[..]].concat());
+    let said = steps(&mut session).concat();
+    assert_eq!(said.matches("552 5.3.4 ").count(), 25);
+    assert!(said.ends_with("close TooManyErrors"), "{said}");
+}
+
+#[test]
+fn s2_c19_who_says_a_thousand_recipients_at_once_is_not_cut_off_whatever_becomes_of_the_mail() {
+    let more: String = (0..1100).map(|number| format!("RCPT TO:<r{number}@sync.example.test>\r\n")).collect();
+    for sender in ["a", "refused", "deferred"] {
+        let mut memory = Memory::new(&smtp_config(&Script::default()), TlsPolicy::Offered);
+        memory.send(b"EHLO c\r\n");
+        for _ in 0..20 {
+            memory.send(format!("MAIL FROM:<{sender}@client.example>\r\n").as_bytes());
+            memory.said();
+            memory.send(more.as_bytes());
+            let said = String::from_utf8(memory.said()).unwrap();
+            assert_eq!((said.matches("250 2.1.5").count(), said.matches("452 4.5.3").count()), (100, 1000));
+            memory.send(b"DATA\r\nx\r\n.\r\n");
+            assert!(memory.said().starts_with(b"354 "));
+        }
+        assert_eq!(memory.state, MemoryState::Receiving, "{sender}");
+        assert_eq!(memory.recorder.messages.lock().unwrap().len(), 20);
+    }
+}
+
+#[test]
+fn s2_r3_a_session_that_is_closed_for_its_refusals_leaves_a_trace_for_those_it_had() {
+    let mut memory = Memory::new(&smtp_config(&Script::default()), TlsPolicy::Offered);
+    memory.send(b"EHLO c\r\nMAIL FROM:<>\r\nRCPT TO:<ana@sync.example.test>\r\n");
+    memory.send(&b"RCPT TO:<down@sync.example.test>\r\n".repeat(101));
+    assert_eq!(memory.state, MemoryState::Closed);
+    assert_eq!(*memory.recorder.traces.lock().unwrap(), ["SessionSpent to=<ana@sync.example.test>"]);
+}
+
+#[test]
 fn s2_an_accepted_message_clears_the_tally() {
     let mut memory = Memory::new(&smtp_config(&Script::default()), TlsPolicy::Offered);
     for _ in 0..5 {
         memory.send(&b"XFOO\r\n".repeat(9));
         memory.send(&b"NOOP\r\n".repeat(90));
-        memory.send(b"EHLO c\r\nMAIL FROM:<>\r\nRCPT TO:<ana@sync.example.test>\r\nDATA\r\nx\r\n.\r\n");
+        memory.send(b"EHLO c\r\n");
+        memory.send(&b"MAIL FROM:<> SIZE=99999999999\r\n".repeat(90));
+        memory.send(b"MAIL FROM:<>\r\nRCPT TO:<ana@sync.example.test>\r\nDATA\r\nx\r\n.\r\n");
     }
     assert_eq!(memory.recorder.messages.lock().unwrap().len(), 5);
     assert_eq!(memory.state, MemoryState::Receiving);
@@ -458,7 +506,8 @@ fn half_a_command_does_not_prolong_the_wait() {
 
 #[test]
 fn x14_a_stopping_server_says_421_at_safe_points_and_finishes_messages() {
-    for input in [&b""[..], b"EHLO c\r\n", b"EHLO c\r\nMAIL FROM:<>\r\n"] {
+    let half_a_command = b"EHLO c\r\nMAIL FR";
+    for input in [&b""[..], b"EHLO c\r\n", b"EHLO c\r\nMAIL FROM:<>\r\n", half_a_command] {
         let mut memory = Memory::new(&smtp_config(&Script::default()), TlsPolicy::Offered);
         memory.send(input);
         memory.said();

@@ -68,6 +68,11 @@ impl Script {
             "S-clear:" if security == Security::Clear => self.events.push(Event::Server(rest.to_owned())),
             "S-tls:" if security == Security::Tls => self.events.push(Event::Server(rest.to_owned())),
             "S-clear:" | "S-tls:" => {}
+            times if times.starts_with("S*") => {
+                let count = times[2..].trim_end_matches(':').parse().unwrap();
+                let line = Event::Server(rest.to_owned());
+                self.events.extend(std::iter::repeat_n(line, count));
+            }
             "CLOSED" => self.events.push(Event::Closed),
             "TLS" => self.events.push(Event::Handshake),
             "M:" => self.messages.push(unescape(rest)),

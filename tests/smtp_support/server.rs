@@ -185,11 +185,15 @@ async fn a2_over_the_cap_of_connections_a_client_is_turned_away_at_once() {
 async fn x14_shutdown_finishes_the_message_on_its_way_and_turns_idle_clients_away() {
     let running = start();
     let mut idle = greeted(&running).await;
+    let mut mid_command = greeted(&running).await;
+    mid_command.send(b"MAIL FROM:<a@cl", Cut::Whole).await;
     let mut busy = in_data(&running, "a@client.example").await;
     busy.send(b"x\r\n", Cut::Whole).await;
     running.shutdown.cancel();
-    assert!(idle.reply().await.starts_with("421 4.3.2 "));
-    assert_eq!(idle.line().await, None);
+    for peer in [&mut idle, &mut mid_command] {
+        assert!(peer.reply().await.starts_with("421 4.3.2 "));
+        assert_eq!(peer.line().await, None);
+    }
     busy.send(b"y\r\n.\r\n", Cut::Whole).await;
     assert!(busy.reply().await.starts_with("250 2.0.0 "));
     assert!(busy.reply().await.starts_with("421 4.3.2 "));
@@ -363,13 +367,31 @@ async fn x7_a_burst_does_not_pay_for_silence() {
 }
 
 #[tokio::test]
-async fn d21_between_chunks_a_client_has_the_time_of_a_command() {
-    let patience = Patience { body_grace: SHORT, ..Patience::default() };
+async fn s16_x7_chunks_that_drip_are_closed_as_data_is_and_so_is_silence_between_them() {
+    let patience = Patience { body_grace: LONG, body_octets_per_second: 1000, ..Patience::default() };
     let running = serve(&config(), TlsPolicy::Offered, patience);
-    let mut peer = between_chunks(&running).await;
-    tokio::time::sleep(3 * SHORT).await;
-    peer.send(b"BDAT 1 LAST\r\nd", Cut::Whole).await;
-    assert!(peer.reply().await.starts_with("250 2.0.0 Message "));
+    let (mut silent, mut dripping, mut paced) =
+        (between_chunks(&running).await, between_chunks(&running).await, between_chunks(&running).await);
+    let (begun, mut pace) = (Instant::now(), tokio::time::interval(Duration::from_millis(20)));
+    let piece = [&b"BDAT 100\r\n"[..], &[b'x'; 100]].concat();
+    let mut chunks = 0;
+    while begun.elapsed() < LONG + 2 * SHORT {
+        pace.tick().await;
+        dripping.send(b"BDAT 1\r\nx", Cut::Whole).await;
+        paced.send(&piece, Cut::Whole).await;
+        chunks += 1;
+    }
+    assert!(silent.reply().await.starts_with("421 4.4.2 "));
+    let mut last = dripping.reply().await;
+    while last.starts_with("250 2.0.0 Chunk ") {
+        last = dripping.reply().await;
+    }
+    assert!(last.starts_with("421 4.4.2 "), "{last}");
+    paced.send(b"BDAT 0 LAST\r\n", Cut::Whole).await;
+    for _ in 0..chunks {
+        assert!(paced.reply().await.starts_with("250 2.0.0 Chunk "));
+    }
+    assert!(paced.reply().await.starts_with("250 2.0.0 Message "));
     stop(running).await;
 }
 
@@ -423,6 +445,48 @@ async fn s15_who_tries_to_relay_has_the_budget_of_those_who_try_out_addresses() 
         "{noted} traces of {refused}: what is over is not noted"
     );
     assert!(Peer::connect(running.address).await.reply().await.starts_with("421 4.7.0 "));
+    stop(running).await;
+}
+
+/// Through a balancer, from this address of a stranger; up to the answer to MAIL.
+async fn stranger(running: &Running, last: u8) -> Option<Peer> {
+    let mut peer = Peer::connect(running.address).await;
+    peer.send(format!("PROXY TCP4 192.0.2.{last} 192.0.2.200 1000 25\r\n").as_bytes(), Cut::Whole).await;
+    if !peer.reply().await.starts_with("220 ") {
+        return None;
+    }
+    assert!(peer.ask("EHLO c").await.starts_with("250"));
+    assert!(peer.ask("MAIL FROM:<a@client.example>").await.starts_with("250 "));
+    Some(peer)
+}
+
+#[tokio::test]
+async fn s15_a_network_that_tries_out_addresses_ends_its_sessions_and_its_good_senders_are_served() {
+    let config = config::Smtp { max_connections_per_ip: 50, ..behind_a_balancer() };
+    let patience = Patience { greeting: Duration::ZERO, ..Patience::default() };
+    let running = serve(&config, TlsPolicy::Offered, patience);
+    let unknown = "RCPT TO:<unknown@sync.example.test>";
+    // Five addresses of a /26, which has four hundred: the fifth is closed though it has had few of its own.
+    let mut answered = [0_usize; 6];
+    for last in 1..=5 {
+        'address: while let Some(mut peer) = stranger(&running, last).await {
+            for _ in 0..20 {
+                if !peer.ask(unknown).await.starts_with("550 5.1.1 ") {
+                    break 'address;
+                }
+                answered[usize::from(last)] += 1;
+                assert!(answered[usize::from(last)] < 150, "there is a limit");
+            }
+        }
+    }
+    assert!(answered[1] >= 100 && answered[4] > 90, "{answered:?}");
+    assert!(answered[5] < 60, "{answered:?}");
+    // A neighbour whose recipient is: served, and one old address among its recipients does not end it.
+    let mut good = stranger(&running, 6).await.expect("let in");
+    assert!(good.ask("RCPT TO:<ana@sync.example.test>").await.starts_with("250 2.1.5 "));
+    assert!(good.ask(unknown).await.starts_with("550 5.1.1 "));
+    assert!(good.ask("DATA").await.starts_with("354 "));
+    assert!(good.ask("x\r\n.").await.starts_with("250 2.0.0 "));
     stop(running).await;
 }
 
