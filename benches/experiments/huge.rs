@@ -1,6 +1,7 @@
 //! X12, S16: messages made to be large, or said to be, and what they cost: resident memory at its peak, CPU time of the
 //! server.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -208,10 +209,10 @@ async fn many_bodies(scale: Scale, what: &str, bodies: Bodies) -> Row {
     let cost = Cost::start(app.pid());
     let (over, mut senders) = (CancellationToken::new(), JoinSet::new());
     for number in 0..count {
-        let (server, over) = (app.smtp, over.clone());
+        let (server, over, rcpt) = (app.smtp, over.clone(), desk.sync.clone());
         // So many addresses that none of them is over its own share.
         senders.spawn(async move {
-            over.run_until_cancelled(one_body(server, number * 10, bodies)).await.unwrap_or_default()
+            over.run_until_cancelled(one_body(server, number * 10, &rcpt, bodies)).await.unwrap_or_default()
         });
     }
     let (mut took, mut put_off) = (Vec::new(), 0);
@@ -220,10 +221,15 @@ async fn many_bodies(scale: Scale, what: &str, bodies: Bodies) -> Row {
         for _ in 0..10 {
             let raw = LENA.sign(&Draft { id: &(took.len() + put_off).to_string(), ..Draft::default() }.raw());
             let began = Instant::now();
-            let answers = mailer.send(LENA.mail_from, std::slice::from_ref(&desk.sync), &raw).await.unwrap();
+            let sent = mailer.send(LENA.mail_from, std::slice::from_ref(&desk.sync), &raw).await;
+            // It pipelines, and what follows a MAIL that is put off is out of order: under stress it is soon closed.
+            let Ok(answers) = sent else {
+                put_off += 1;
+                break;
+            };
             match answers.decisive().code {
                 250 => took.push(began.elapsed()),
-                452 => put_off += 1,
+                400..=499 => put_off += 1,
                 other => panic!("{other} {}", answers.decisive().text),
             }
             tokio::time::sleep(Duration::from_millis(200)).await;
@@ -234,19 +240,25 @@ async fn many_bodies(scale: Scale, what: &str, bodies: Bodies) -> Row {
     }
     let ends = senders.join_all().await;
     let (_, cpu, peak, _) = cost.end().await;
-    let of = |code: &str| ends.iter().filter(|end| end.starts_with(code)).count();
-    let (accepted, refused) = (of("250"), of("452"));
+    let mut answers = BTreeMap::<&str, usize>::new();
+    for end in &ends {
+        *answers.entry(end.get(..9).unwrap_or("none")).or_default() += 1;
+    }
+    let is_reply = |answer: &&str| answer.starts_with(['4', '5']);
+    let replied: usize = answers.iter().filter(|(answer, _)| is_reply(answer)).map(|(_, count)| count).sum();
+    let answers: Vec<String> = answers.iter().map(|(answer, count)| format!("{count} × {answer}")).collect();
     let (good, served) = (p99(took.clone()), took.len());
     let is_answered = match bodies {
         Bodies::Announced => put_off == 0,
-        Bodies::Sent => accepted + refused + of("421") == count,
+        // They are nobody's senders: refused once they have come, or put off before.
+        Bodies::Sent => replied == count,
     };
     Row {
         id: "S16",
         what: format!("{count} sessions, {what}"),
         measured: format!(
-            "{accepted} × 250, {refused} × 452; good client: {served} × 250, p99 {:.0} ms, {put_off} × 452; CPU {:.1} s; {peak} \
-             MiB resident at the peak",
+            "{}; good client: {served} × 250, p99 {:.0} ms, {put_off} put off; CPU {:.1} s; {peak} MiB resident at the peak",
+            answers.join(", "),
             good.as_secs_f64() * 1e3,
             cpu.as_secs_f64(),
         ),
@@ -255,14 +267,14 @@ async fn many_bodies(scale: Scale, what: &str, bodies: Bodies) -> Row {
 }
 
 /// What became of one body; nothing while it is waited for.
-async fn one_body(server: SocketAddr, number: usize, bodies: Bodies) -> String {
+async fn one_body(server: SocketAddr, number: usize, rcpt: &str, bodies: Bodies) -> String {
     let sending = async {
         let mut stream = connect_from(server, number).await?;
         for command in ["", "EHLO client.test\r\n"] {
             ask(&mut stream, command.as_bytes()).await?;
         }
-        for command in ["MAIL FROM:<>\r\n", "RCPT TO:<postmaster@sync.example.test>\r\n"] {
-            let answer = ask(&mut stream, command.as_bytes()).await?;
+        for command in ["MAIL FROM:<>", &format!("RCPT TO:<{rcpt}>")] {
+            let answer = ask(&mut stream, format!("{command}\r\n").as_bytes()).await?;
             if !answer.starts_with("250 ") {
                 return Ok(answer);
             }
