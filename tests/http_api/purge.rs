@@ -713,6 +713,51 @@ async fn r64_r70a_an_undo_of_more_traces_than_a_transaction_takes_is_audited_who
     assert!(rows.iter().all(|row| row["object"] == format!("messages/{often}")), "{trail}");
 }
 
+/// A user's few among many of others: more than one look goes through, and each look is a transaction of its own.
+#[tokio::test]
+async fn r60_a_users_mail_and_traces_are_found_behind_thousands_of_others() {
+    for of in ["user_id", "mine"] {
+        let scene = Scene::set().await;
+        repeated(&scene).await;
+        let evas = scene.file(&scene.eva, &mail("eva@practice.test", "eva", "")).await;
+        let id = evas.replace('-', "");
+        let (columns, copied) = (
+            "account_id, message_id, conversation_id, contact_id, user_id, direction, kind, sender, subject, sent_at,
+             received_at, message_id_header, text, new_text, has_html, flags, attachments, digest, size_bytes",
+            "m.conversation_id, m.contact_id, m.user_id, m.direction, m.kind, m.sender, m.subject, m.sent_at,
+             m.received_at, 'copy-' || n, m.text, m.new_text, m.has_html, m.flags, '[]', m.digest, m.size_bytes",
+        );
+        let texts = [
+            format!(
+                "WITH RECURSIVE many (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM many WHERE n < 4100)
+                 INSERT INTO messages ({columns}) SELECT m.account_id, unhex(printf('0100000000007000800%013x', n)), {copied}
+                 FROM messages m, many WHERE m.message_id = unhex('{id}')"
+            ),
+            format!(
+                "INSERT INTO messages ({columns})
+                 SELECT m.account_id, CAST('01000000-0000-7000-8000-' || lpad(to_hex(n), 12, '0') AS UUID), {copied}
+                 FROM messages m, generate_series(1, 4100) n WHERE m.message_id = CAST('{id}' AS UUID)"
+            ),
+        ];
+        scene.fill(&texts[0], &texts[1]).await;
+        let theirs = scene.file(&scene.bo, &mail("bo@practice.test", "behind", "")).await;
+        let bo = text(&scene.bo["id"]);
+        if of == "mine" {
+            let body = json!({"purge": "mine"});
+            scene.server.post(&format!("{}/users/{bo}/sync:disconnect", scene.account), body).await.expect(200);
+        } else {
+            let planned = scene.purge(json!({"user_id": bo, "dry_run": true})).await;
+            let mut purged = scene.purge(json!({"user_id": bo})).await;
+            // Bo's were `kept`, the one that came often, and this.
+            assert_eq!(purged["messages"], 3);
+            purged["done"] = json!(false);
+            assert_eq!(planned, purged);
+        }
+        scene.gone(&format!("/messages/{theirs}")).await;
+        scene.get(&format!("/messages/{evas}")).await;
+    }
+}
+
 /// Two mails; the second has come 4,101 times.
 async fn repeated(scene: &Scene) -> (String, String) {
     let kept = scene.file(&scene.bo, &mail("bo@practice.test", "kept", "")).await;

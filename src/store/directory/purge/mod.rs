@@ -137,7 +137,7 @@ struct Job {
 /// How far the end of a contact or user has come: they are taken out of what stays, part by part.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Stage {
-    /// What is theirs: messages, held mail, traces.
+    /// What is theirs: messages and held mail.
     Theirs,
     /// As what they stand on the messages of others.
     Names,
@@ -147,10 +147,14 @@ enum Stage {
     Events,
     /// They are taken out of traces and held mail, and of what came meanwhile: the end.
     Hashes,
+    /// Behind [`Self::Theirs`]: traces of theirs, of what was refused or discarded.
+    Traces,
 }
 
 impl Stage {
-    const ALL: [Self; 5] = [Self::Theirs, Self::Names, Self::Messages, Self::Events, Self::Hashes];
+    /// By their numbers in the store.
+    const ALL: [Self; 6] =
+        [Self::Theirs, Self::Names, Self::Messages, Self::Events, Self::Hashes, Self::Traces];
 
     /// The word of the store.
     fn number(self) -> i64 {
@@ -267,9 +271,9 @@ impl Change {
             return self.take_out_piece(job).await;
         }
         let after = job.passed;
-        let mut ids =
+        let (mut ids, next) =
             select::messages(self.on(job.account).await?, job.account, job.of, after, PIECE).await?;
-        if let Some(last) = ids.last().copied() {
+        if let Some(last) = next.or(ids.last().copied()) {
             job.erased.deliveries += self.spare_what_others_brought(job.account, job.of, &mut ids).await?;
             let surplus = self.erase_surplus_traces(job.account, &ids).await?;
             job.erased.deliveries += surplus;
@@ -296,23 +300,26 @@ impl Change {
                 self.empty_account(account, erased).await
             }
             PurgeOf::Contact(_) | PurgeOf::User(_) => {
-                if !self.erase_traces(job).await? {
-                    job.enter(if job.is_late { Stage::Messages } else { Stage::Names });
-                }
+                job.enter(Stage::Traces);
                 Ok(false)
             }
             PurgeOf::Message(_) | PurgeOf::Mine(_) => Ok(true),
         }
     }
 
-    /// Of what was refused or discarded. Returns whether there was any.
-    async fn erase_traces(&mut self, job: &mut Job) -> Result<bool, DirectoryError> {
+    /// Of what was refused or discarded.
+    async fn erase_traces(&mut self, job: &mut Job) -> Result<(), DirectoryError> {
         let (account, keys) = (job.account, self.store.inner.keys.clone());
         let rows = self.row_keys(account).await?;
         let hashes = select::hashes_of(self.on(account).await?, (account, &rows), job.of, &keys).await?;
-        let traces = select::traces(self.on(account).await?, account, job.of, &hashes, SMALL_PIECE).await?;
+        let (connection, after) = (self.on(account).await?, job.passed);
+        let (traces, next) = select::traces(connection, account, job.of, &hashes, after, SMALL_PIECE).await?;
         job.erased.deliveries += self.erase_deliveries(account, &traces).await?;
-        Ok(!traces.is_empty())
+        match next {
+            Some(next) => job.passed = next,
+            None => job.enter(if job.is_late { Stage::Messages } else { Stage::Names }),
+        }
+        Ok(())
     }
 
     async fn finish_purge(&mut self, job: &Job) -> Result<(), DirectoryError> {
@@ -457,7 +464,9 @@ impl Job {
         let late = self.late_floor();
         self.stage = stage;
         self.passed = match stage {
-            Stage::Theirs => Uuid::nil(),
+            // A contact's are found by index.
+            Stage::Theirs | Stage::Traces if self.is_late && matches!(self.of, PurgeOf::User(_)) => late,
+            Stage::Theirs | Stage::Traces => Uuid::nil(),
             Stage::Events | Stage::Hashes | Stage::Messages | Stage::Names if self.is_late => late,
             Stage::Events | Stage::Hashes | Stage::Messages | Stage::Names => self.floor,
         };

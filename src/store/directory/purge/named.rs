@@ -47,6 +47,7 @@ impl Change {
     pub(super) async fn take_out_piece(&mut self, job: &mut Job) -> Result<bool, DirectoryError> {
         match job.stage {
             Stage::Theirs => Ok(false),
+            Stage::Traces => self.erase_traces(job).await.map(|()| false),
             Stage::Names => self.gather_names(job).await.map(|()| false),
             Stage::Messages => self.take_out_of_messages(job).await.map(|()| false),
             Stage::Events => self.take_out_of_events(job).await.map(|()| false),
@@ -75,15 +76,20 @@ impl Change {
     /// Mail of theirs that was filed or held while they were taken out elsewhere: from the start, then.
     async fn has_come_since(&mut self, job: &mut Job) -> Result<bool, DirectoryError> {
         // What a user had is behind us; a contact's is found by index.
-        let after = match job.of {
+        let mut after = match job.of {
             PurgeOf::User(_) => job.late_floor(),
             PurgeOf::All | PurgeOf::Contact(_) | PurgeOf::Message(_) | PurgeOf::Mine(_) => Uuid::nil(),
         };
         let keys = self.row_keys(job.account).await?;
         let connection = self.on(job.account).await?;
-        let messages = select::messages(&mut *connection, job.account, job.of, after, 1).await?;
-        let held = select::held(connection, (job.account, &keys), job.of, Uuid::nil(), 1).await?;
-        let has_come = !messages.is_empty() || !held.is_empty();
+        let held = select::held(&mut *connection, (job.account, &keys), job.of, Uuid::nil(), 1).await?;
+        let mut has_come = !held.is_empty();
+        while !has_come {
+            let (messages, next) = select::messages(&mut *connection, job.account, job.of, after, 1).await?;
+            has_come = !messages.is_empty();
+            let Some(next) = next else { break };
+            after = next;
+        }
         if has_come {
             job.is_late = true;
             job.enter(Stage::Theirs);

@@ -36,11 +36,17 @@ impl Store {
             Plan { keys, erased: Erased::default(), traces: HashSet::new(), until, is_more: false };
         self.plan_messages(&mut reader, account, of, &mut plan).await?;
         plan.held(&mut reader, account, of).await?;
-        if !plan.is_over() {
-            let hashes = select::hashes_of(&mut reader, (account, &plan.keys), of, &self.inner.keys).await?;
-            let traces = select::traces(&mut reader, account, of, &hashes, TRACES_MAX).await?;
-            plan.is_more |= traces.len() as u64 >= TRACES_MAX.unsigned_abs();
+        let hashes = select::hashes_of(&mut reader, (account, &plan.keys), of, &self.inner.keys).await?;
+        let mut after = Uuid::nil();
+        while !plan.is_over() {
+            let (traces, next) = select::traces(&mut reader, account, of, &hashes, after, TRACES_MAX).await?;
             plan.traces.extend(traces);
+            let Some(next) = next else { break };
+            after = next;
+            if plan.traces.len() as u64 >= TRACES_MAX.unsigned_abs() {
+                plan.is_more = true;
+                break;
+            }
         }
         plan.erased.deliveries = plan.traces.len() as u64;
         if of == PurgeOf::All && !plan.is_over() {
@@ -71,13 +77,13 @@ impl Store {
         };
         let mut after = Uuid::nil();
         while !plan.is_over() {
-            let mut ids = select::messages(reader, account, of, after, PAGE).await?;
-            let Some(last) = ids.last() else { return Ok(()) };
-            after = *last;
+            let (mut ids, next) = select::messages(reader, account, of, after, PAGE).await?;
             let spared = select::brought_by_others(reader, (account, &plan.keys), of, &ids, is_reply).await?;
             ids.retain(|id| !spared.messages.contains_key(id));
             plan.traces.extend(spared.own_ways);
             plan.messages(reader, account, of, &ids).await?;
+            let Some(next) = next else { return Ok(()) };
+            after = next;
         }
         Ok(())
     }

@@ -27,14 +27,23 @@ impl PurgeOf {
     }
 }
 
-/// The next messages behind `after`, in the order of their ids.
+/// The next messages behind `after`, in the order of their ids, and behind which id the next look goes on; none when
+/// there is nothing more to look at.
 pub(super) async fn messages(
     connection: &mut Connection,
     account: AccountId,
     of: PurgeOf,
     after: Uuid,
     limit: i64,
-) -> Result<Vec<Uuid>, sqlx::Error> {
+) -> Result<(Vec<Uuid>, Option<Uuid>), sqlx::Error> {
+    let end = match of {
+        PurgeOf::Mine(_) | PurgeOf::User(_) => {
+            let text = "SELECT message_id FROM messages WHERE account_id = $1 AND message_id > $2
+                        ORDER BY message_id LIMIT 1 OFFSET $3";
+            look_ends(connection, account, text, after).await?
+        }
+        PurgeOf::All | PurgeOf::Contact(_) | PurgeOf::Message(_) => None,
+    };
     let mut sql = Builder::new("SELECT m.message_id FROM messages m WHERE m.account_id = ");
     sql.push_bind(account.uuid());
     match of {
@@ -57,9 +66,33 @@ pub(super) async fn messages(
         }
     }
     sql.push(" AND m.message_id > ").push_bind(after);
+    if let Some(end) = end {
+        sql.push(" AND m.message_id <= ").push_bind(end);
+    }
     sql.push(" ORDER BY m.message_id LIMIT ").push_bind(limit);
-    ids(sql, connection).await
+    Ok(looked(ids(sql, connection).await?, limit, end))
 }
+
+/// What was found, and behind which the next look goes on.
+fn looked(found: Vec<Uuid>, limit: i64, end: Option<Uuid>) -> (Vec<Uuid>, Option<Uuid>) {
+    let is_full = found.len() as u64 >= limit.unsigned_abs();
+    let next = if is_full { found.last().copied() } else { end };
+    (found, next)
+}
+
+/// What is a user's is found by no index, which every filing would have to keep: it is looked for among so many rows at
+/// a time, so that filing goes on between. Where such a look ends; none where it goes to the end.
+async fn look_ends(
+    connection: &mut Connection,
+    account: AccountId,
+    text: &'static str,
+    after: Uuid,
+) -> Result<Option<Uuid>, sqlx::Error> {
+    query_scalar(text).bind(account.uuid()).bind(after).bind(LOOKED_AT - 1).fetch_optional(connection).await
+}
+
+/// Rows of one look.
+const LOOKED_AT: i64 = 2_000;
 
 /// The next held mails behind `after`.
 pub(super) async fn held(
@@ -127,15 +160,18 @@ async fn held_of_contact(
 /// Held mails that are looked at together.
 const HELD_AT_ONCE: i64 = 500;
 
-/// Traces about the contact or user that belong to no held mail: of what was refused or discarded; and of a user, by
-/// which way a message has come that stays, because it is somebody else's.
+/// Traces about the contact or user that belong to no held mail: of what was refused or discarded; and of a user, the
+/// next behind `after`, also by which way a message has come that stays, because it is somebody else's. And behind which
+/// the next look goes on; none where these are all.
 pub(super) async fn traces(
     connection: &mut Connection,
     account: AccountId,
     of: PurgeOf,
     hashes: &[Vec<u8>],
+    after: Uuid,
     limit: i64,
-) -> Result<Vec<Uuid>, sqlx::Error> {
+) -> Result<(Vec<Uuid>, Option<Uuid>), sqlx::Error> {
+    let mut end = None;
     let mut sql = Builder::new("SELECT d.delivery_id FROM deliveries d WHERE d.account_id = ");
     sql.push_bind(account.uuid());
     sql.push(
@@ -159,12 +195,20 @@ pub(super) async fn traces(
             sql.push(")");
         }
         PurgeOf::User(user) => {
+            let text = "SELECT delivery_id FROM deliveries WHERE account_id = $1 AND delivery_id > $2
+                        ORDER BY delivery_id LIMIT 1 OFFSET $3";
+            end = look_ends(connection, account, text, after).await?;
             sql.push(" AND d.user_id = ").push_bind(user.uuid());
+            sql.push(" AND d.delivery_id > ").push_bind(after);
+            if let Some(end) = end {
+                sql.push(" AND d.delivery_id <= ").push_bind(end);
+            }
+            sql.push(" ORDER BY d.delivery_id");
         }
-        PurgeOf::All | PurgeOf::Message(_) | PurgeOf::Mine(_) => return Ok(Vec::new()),
+        PurgeOf::All | PurgeOf::Message(_) | PurgeOf::Mine(_) => return Ok((Vec::new(), None)),
     }
     sql.push(" LIMIT ").push_bind(limit);
-    ids(sql, connection).await
+    Ok(looked(ids(sql, connection).await?, limit, end))
 }
 
 /// By which the traces of a contact are found (R5).
