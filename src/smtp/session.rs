@@ -39,6 +39,9 @@ pub struct Session {
     pub(super) load: Load,
     pub(super) tls_room: Room,
     pub(super) tally: Tally,
+    /// Something of this transaction was refused for now, or was too large: what a client that pipelines has sent behind
+    /// it stands in the wrong order by our doing.
+    pub(super) is_put_off: bool,
     /// To be made before the replies go out.
     pub(super) pause: Option<Duration>,
     pub(super) body: Holding,
@@ -89,6 +92,7 @@ impl Session {
             load: Load::Calm,
             tls_room: Room::Enough,
             tally: Tally::default(),
+            is_put_off: false,
             pause: None,
             body: Holding::Nothing,
             body_octets: 0,
@@ -530,13 +534,16 @@ impl Session {
     }
 
     pub(super) fn say(&mut self, reply: &Reply) {
+        self.is_put_off |= (400..500).contains(&reply.code) || reply.code == reply::TOO_LARGE.code;
         self.replies.extend(sendable(&reply.line()));
     }
 
     /// Answers and goes on; a refusal counts, as a mistake if it is one.
     pub(super) fn stay(&mut self, phase: Phase, reply: &Reply) -> (Phase, Option<Step>) {
-        // A message that is too large is no mistake of the dialogue.
-        let is_mistake = reply.code >= 500 && reply.code != reply::TOO_LARGE.code;
+        // A message that is too large is no mistake of the dialogue, nor what a client has pipelined behind a refusal.
+        let is_too_large = reply.code == reply::TOO_LARGE.code;
+        let follows = self.is_put_off && matches!(reply.code, 503 | 554);
+        let is_mistake = reply.code >= 500 && !is_too_large && !follows;
         let verdict = if is_mistake {
             self.tally.error(self.load)
         } else if reply.code >= 400 {

@@ -113,6 +113,7 @@ impl Session {
             return self.stay(Phase::Ready, &reply::INSUFFICIENT_STORAGE);
         }
         self.mails += 1;
+        self.is_put_off = false;
         let transaction = Transaction {
             reverse_path,
             smtputf8: parameters.smtputf8,

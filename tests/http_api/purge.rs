@@ -744,7 +744,11 @@ async fn r60_a_users_mail_and_traces_are_found_behind_thousands_of_others() {
         let bo = text(&scene.bo["id"]);
         if of == "mine" {
             let body = json!({"purge": "mine"});
-            scene.server.post(&format!("{}/users/{bo}/sync:disconnect", scene.account), body).await.expect(200);
+            scene
+                .server
+                .post(&format!("{}/users/{bo}/sync:disconnect", scene.account), body)
+                .await
+                .expect(200);
         } else {
             let planned = scene.purge(json!({"user_id": bo, "dry_run": true})).await;
             let mut purged = scene.purge(json!({"user_id": bo})).await;

@@ -85,6 +85,7 @@ dialogues! {
     s2_error_budget: "s2-error-budget.txt",
     s2_recipients_over_the_limit: "s2-recipients-over-the-limit.txt",
     s2_recipients_put_off: "s2-recipients-put-off.txt",
+    s2_what_follows_a_put_off: "s2-what-follows-a-put-off.txt",
     s2_size_at_mail: "s2-size-at-mail.txt",
     s2_starttls_that_is_not_there: "s2-starttls-that-is-not-there.txt",
     s3_tls_client_hello: "s3-tls-client-hello.txt",
