@@ -104,6 +104,8 @@ async fn dialogue(config: &Config, stream: &mut TcpStream) -> Result<Certificate
 
 async fn goodbye<S: AsyncRead + AsyncWrite + Unpin>(stream: &mut S) -> io::Result<()> {
     stream.write_all(b"QUIT\r\n").await?;
+    // What TLS keeps for want of room, nobody else sends.
+    stream.flush().await?;
     reply(stream).await?;
     stream.shutdown().await
 }
