@@ -187,8 +187,8 @@ fn cpu_time(pid: u32) -> Duration {
     Duration::from_millis(ticks * 10)
 }
 
-/// Row S16: a thousand sessions that announce 26,214,400 octets and are silent; a thousand that each send 24 MB. All from
-/// many addresses, and a good client sends mails meanwhile.
+/// Row S16: a thousand sessions that announce 26,214,400 octets and are silent; a thousand that each send 24 MB. All
+/// from many addresses, and a good client sends mails meanwhile.
 pub(crate) async fn s16_many_bodies(scale: Scale) -> Vec<Row> {
     vec![
         many_bodies(scale, "each `BDAT 26214400` and silent", Bodies::Announced).await,

@@ -1,7 +1,7 @@
 //! HTML → the text it says, and where its markup says that something is quoted or a signature.
 //!
-//! Not a sanitiser and no DOM: one linear pass over tags, bounded in depth and marks, that never fails. Script, style and
-//! head are left out, everything a reader sees stays.
+//! Not a sanitiser and no DOM: one linear pass over tags, bounded in depth and marks, that never fails. Script, style
+//! and head are left out, everything a reader sees stays.
 
 use std::ops::Range;
 

@@ -1,8 +1,8 @@
 //! The text of a reply told apart: what is new, what is quoted, what is signature.
 //!
 //! Every line goes to exactly one of the three, so no word is ever lost. Lines are classed by what clients write
-//! (attributions, separators, header blocks, quote marks, footers) and by what the HTML marks. Linear in the text. One of
-//! more than [`lines::MAX_LINES`] lines is a file rather than a letter: all of it is new.
+//! (attributions, separators, header blocks, quote marks, footers) and by what the HTML marks. Linear in the text.
+//! One of more than [`lines::MAX_LINES`] lines is a file rather than a letter: all of it is new.
 
 use std::ops::Range;
 
@@ -82,7 +82,8 @@ fn lines_of<'a>(text: &'a str, finder: &mut Finder) -> Vec<&'a str> {
     lines
 }
 
-/// Classes lines by marks, which stand in the order of their starts; answers which lines stand below a rule across the page.
+/// Classes lines by marks, which stand in the order of their starts; answers which lines stand below a rule across
+/// the page.
 fn apply_marks(lines: &[&str], marks: &[(Mark, Range<usize>)], classes: &mut [Class]) -> Vec<usize> {
     let mut rules = Vec::new();
     if marks.is_empty() {

@@ -19,8 +19,9 @@ const CONNECTS_A_MINUTE: [f64; LEVELS] = [600.0, 2400.0, 9600.0];
 const UNKNOWN_AN_HOUR: [f64; LEVELS] = [100.0, 400.0, 1600.0];
 /// Who goes on trying beyond its budget is counted up to so many times the budget: an hour later all is forgotten.
 const UNKNOWN_AT_MOST: f64 = 2.0;
-/// Traces a minute of recipients that are not served, unknown ones apart, likewise. Stress does not make them fewer: they
-/// are all that a user learns of mail which was put off, and those of one transaction of a hundred recipients must fit.
+/// Traces a minute of recipients that are not served, unknown ones apart, likewise. Stress does not make them fewer:
+/// they are all that a user learns of mail which was put off, and those of one transaction of a hundred recipients
+/// must fit.
 const TRACES_A_MINUTE: [f64; LEVELS] = [200.0, 800.0, 3200.0];
 /// TLS handshakes a minute, likewise: they cost us more than the client.
 const HANDSHAKES_A_MINUTE: [f64; LEVELS] = [300.0, 1200.0, 4800.0];

@@ -1,7 +1,7 @@
-//! The anomaly loop of what is not filing, on PostgreSQL: the connection of a purge, an undo, an import, or a rotation of
-//! the accounts' keys ends at the n-th piece that goes to the database, for every n: the piece is lost, or arrives and
-//! its answer is lost. Or the connection goes on, and the n-th statement is refused. The deed is done again, or taken up by
-//! the server; afterwards all is as if nothing had been.
+//! The anomaly loop of what is not filing, on PostgreSQL: the connection of a purge, an undo, an import, or a
+//! rotation of the accounts' keys ends at the n-th piece that goes to the database, for every n: the piece is lost,
+//! or arrives and its answer is lost. Or the connection goes on, and the n-th statement is refused. The deed is done
+//! again, or taken up by the server; afterwards all is as if nothing had been.
 
 use crate::app::postgres::{self, name_in};
 use crate::beside::postgres_url;

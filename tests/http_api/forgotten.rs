@@ -144,6 +144,27 @@ async fn r63_who_is_erased_is_taken_out_of_the_held_mail_of_others() {
     }
 }
 
+/// It came by the address of a colleague, who is erased: whose it is has not changed.
+#[tokio::test]
+async fn r36_held_mail_that_came_by_the_address_of_who_is_erased_can_be_filed_all_the_same() {
+    for scene in scenes().await {
+        scene.server.patch(&scene.account, json!({"settings": {"unknown_to": "hold"}})).await.expect(200);
+        let raw =
+            mail("bo@practice.test", "waits", "").replace("Ana <ana@patient.test>", "Zoe <zoe@else.test>");
+        let held = scene.deliver(&scene.eva, &raw).await;
+        assert!(matches!(held.decided[0].1, Decision::Held(_)), "{held:?}");
+        scene.purge(json!({"user_id": scene.eva["id"]})).await;
+        let items = scene.get("/held").await["items"].as_array().unwrap().clone();
+        assert_eq!((items.len(), &items[0]["user_id"]), (1, &scene.bo["id"]));
+        let path = format!("{}/held/{}:file", scene.account, text(&items[0]["id"]));
+        let body = json!({"create_contact": {"name": "Zoe", "email": "zoe@else.test"}});
+        let filed = scene.server.post(&path, body).await.expect(200);
+        assert_eq!(filed["outcome"], "filed");
+        let shown = scene.get(&format!("/messages/{}", text(&filed["message_id"]))).await;
+        assert_eq!(shown["user_id"], scene.bo["id"]);
+    }
+}
+
 /// What belongs to somebody else with the same address is not taken from them.
 #[tokio::test]
 async fn r63_held_mail_that_names_an_address_of_two_people_stays_as_it_is() {
@@ -203,6 +224,41 @@ async fn r60_mail_of_others_that_comes_while_somebody_is_erased_names_them_no_mo
         assert!(late > 12, "a purge has more steps: {late}");
         assert!(scene.told().await.contains("yan@else.test"));
     }
+}
+
+/// As it would have been if it had come before.
+#[tokio::test]
+async fn r60_mail_that_waits_for_a_contact_is_erased_with_them_whenever_it_comes() {
+    let scene = Scene::set().await;
+    let emails = format!("{}/users/{}/emails", scene.account, text(&scene.eva["id"]));
+    scene.server.post(&emails, json!({"address": "eva@private.test", "verified": false})).await.expect(201);
+    let mut late = 0;
+    for n in 0..12 {
+        let address = format!("cleo{n}@patient.test");
+        let id = scene.server.contact(&scene.account, "Cleo", &address).await;
+        let mut change = scene.server.store.change().await.unwrap();
+        let of = PurgeOf::Contact(id.parse().unwrap());
+        let purge = change.begin_purge(scene.account_id(), of, "x").await.unwrap();
+        change.commit().await.unwrap();
+        for step in 0.. {
+            if step == n {
+                let raw =
+                    mail("eva@private.test", &format!("late{n}"), "").replace("ana@patient.test", &address);
+                let held = scene.deliver(&scene.eva, &raw).await;
+                assert!(matches!(held.decided[0].1, Decision::Held(_)), "{held:?}");
+                late += 1;
+            }
+            match scene.server.store.work_off(purge, Instant::now()).await.unwrap() {
+                PurgeStep::Last(change, _) => {
+                    change.commit().await.unwrap();
+                    break;
+                }
+                PurgeStep::More(_) => assert!(step < 100, "it never ends"),
+            }
+        }
+        assert_eq!(scene.count("/held").await, 0, "step {n}");
+    }
+    assert!(late > 6, "a purge has more steps: {late}");
 }
 
 impl Scene {

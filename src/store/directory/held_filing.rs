@@ -35,7 +35,8 @@ pub struct OpenedHeld {
     delivery: DeliveryId,
     email: Arc<Email>,
     mailbox: Mailbox,
-    rcpt: EmailAddress,
+    /// None where it was the sync address of somebody who is erased.
+    rcpt: Option<EmailAddress>,
 }
 
 /// Whose record held mail goes on.
@@ -111,8 +112,10 @@ impl Store {
         .await?;
         let Some((user, rcpt)) = row else { return Ok(None) };
         let rcpt = self.row_keys(account).await?.show_some("deliveries.rcpt", delivery.uuid(), rcpt)?;
-        let Some(rcpt) = rcpt.as_deref().and_then(EmailAddress::parse) else { return Ok(None) };
-        let Some(mailbox) = self.mailbox_of_held(account, user, &rcpt).await? else { return Ok(None) };
+        let rcpt = rcpt.as_deref().and_then(EmailAddress::parse);
+        let Some(mailbox) = self.mailbox_of_held(account, user, rcpt.as_ref()).await? else {
+            return Ok(None);
+        };
         let reading = tokio::task::spawn_blocking(move || message::parse(&raw));
         let email = reading.await.map_err(|_| StoreError::Defect("reading panicked"))?;
         let email = email.map_err(|_| StoreError::Defect("a held message breaks a limit"))?;
@@ -124,16 +127,18 @@ impl Store {
         &self,
         account: AccountId,
         user: Option<Uuid>,
-        rcpt: &EmailAddress,
+        rcpt: Option<&EmailAddress>,
     ) -> Result<Option<Mailbox>, StoreError> {
-        let asked = self.inner.served.classify(&ForwardPath::Address(rcpt.clone()));
-        if let Lookup::Found(mailbox) = self.mailbox(&asked).await?
+        let asked = rcpt.map(|rcpt| self.inner.served.classify(&ForwardPath::Address(rcpt.clone())));
+        if let Some(asked) = &asked
+            && let Lookup::Found(mailbox) = self.mailbox(asked).await?
             && mailbox.account() == account
         {
             return Ok(Some(mailbox));
         }
         let of = user.map(|user| UserMailbox { account, user: UserId::from_uuid(user) });
-        Ok(of.map(|of| if matches!(asked, Asked::Auto(_)) { Mailbox::Auto(of) } else { Mailbox::Sync(of) }))
+        let is_auto = matches!(asked, Some(Asked::Auto(_)));
+        Ok(of.map(|of| if is_auto { Mailbox::Auto(of) } else { Mailbox::Sync(of) }))
     }
 
     /// R12, R36: decides anew on everything that was held because its author was not yet proven to be this user.
@@ -261,7 +266,7 @@ impl Change {
         let said = format!("it was held ({}); {by} decided on it", reason.as_str());
         trace.steps.insert(0, Step { rule: "R36", said: said.into(), took_us: 0 });
         let copy = prepared.own_copy(held.delivery);
-        let rcpt = held.rcpt.as_str().to_owned();
+        let rcpt = held.rcpt.as_ref().map(|rcpt| rcpt.as_str().to_owned()).unwrap_or_default();
         // Whoever decided has read it; a forged staff mail must not go on to a contact by a click (R47).
         let (relay, seen_by) = (None, None);
         let delivery = held.delivery;
@@ -487,7 +492,8 @@ fn prepared(held: &OpenedHeld, row: &Row) -> Result<Prepared, StoreError> {
     }
     let client =
         Client { ip: IpAddr::V4(Ipv4Addr::UNSPECIFIED), helo: String::new(), is_esmtp: true, tls: None };
-    let path = ForwardPath::Address(held.rcpt.clone());
+    // Decided on by its mailbox: the path itself is looked at no more.
+    let path = held.rcpt.clone().map_or(ForwardPath::Postmaster, ForwardPath::Address);
     let envelope = Envelope {
         client,
         reverse_path: None,

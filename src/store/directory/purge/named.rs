@@ -59,10 +59,11 @@ impl Change {
     /// any between the two.
     async fn end_piece(&mut self, job: &mut Job) -> Result<bool, DirectoryError> {
         let is_undo = job.is_undo();
-        if !is_undo && self.take_out_of_held(job).await? || self.take_out_of_hashes(job).await? {
+        // First: what is taken out of held mail would hide that it waits for them.
+        if !is_undo && (self.has_come_since(job).await? || self.take_out_of_held(job).await?) {
             return Ok(false);
         }
-        if !is_undo && (self.take_out_of_late_ones(job).await? || self.has_come_since(job).await?) {
+        if self.take_out_of_hashes(job).await? || !is_undo && self.take_out_of_late_ones(job).await? {
             return Ok(false);
         }
         match job.of {
