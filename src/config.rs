@@ -369,6 +369,12 @@ impl Config {
         if self.smtp.listen.is_empty() {
             return Err(ConfigError("smtp.listen: at least one address".to_owned()));
         }
+        if self.smtp.max_message_size > MOST_MESSAGE_SIZE {
+            let most = MOST_MESSAGE_SIZE / MIB;
+            return Err(ConfigError(format!(
+                "smtp.max_message_size: at most {most}MiB, which one address may send at once"
+            )));
+        }
         Ok(self)
     }
 }
@@ -440,6 +446,8 @@ impl Default for Log {
 
 const KIB: u64 = 1024;
 const MIB: u64 = 1024 * KIB;
+/// Within the share of one address of all bodies on their way: it could never be delivered otherwise.
+const MOST_MESSAGE_SIZE: u64 = 200 * MIB;
 
 /// A size as people write it: `36MiB`, `25MB`, `512`.
 fn size_bytes<'de, D: Deserializer<'de>>(input: D) -> Result<u64, D::Error> {
@@ -732,6 +740,14 @@ mod tests {
         let error = Config::load(Some(&path), []).unwrap_err().to_string();
         assert!(!error.contains('\n'), "{error}");
         assert!(error.contains(expected), "{error} does not contain {expected}");
+    }
+
+    #[test]
+    fn a_message_may_be_as_large_as_one_address_may_send_and_no_larger() {
+        let most = format!("[smtp]\nmax_message_size = {MOST_MESSAGE_SIZE}\n");
+        assert_eq!(Config::parse(&most, "x").unwrap().checked().unwrap().smtp.max_message_size, 200 * MIB);
+        let over = format!("[smtp]\nmax_message_size = {}\n", MOST_MESSAGE_SIZE + 1);
+        refused(&over, "smtp.max_message_size: at most 200MiB");
     }
 
     #[test]

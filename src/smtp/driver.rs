@@ -404,6 +404,10 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin, H: Handler> Conversation<'a, S, H> {
                 }
                 Step::AskMessage(envelope) => {
                     let answer = self.ask_message(*envelope).await;
+                    if answer.code < 300 {
+                        // Each mail that is taken may have had its stale recipient.
+                        self.guesses_beyond = 0;
+                    }
                     self.session.answer_message(answer);
                 }
                 Step::AskRecipient(path) => {
