@@ -245,8 +245,12 @@ mod tests {
 
     #[tokio::test]
     async fn m10_a_large_message_that_has_no_time_left_is_not_waited_for() {
-        let raw = format!("From: a@x.test\r\n\r\n{}", "a line..\r\n".repeat(READ_IN_PLACE_OCTETS));
-        let read = read(Arc::new(Received::from(raw.into_bytes())), Instant::now()).await;
-        assert!(matches!(read.err(), Some(ExamineError::NotBegun)));
+        let raw = format!("From: a@x.test\r\n\r\n{}", "a line..\r\n".repeat(16 * READ_IN_PLACE_OCTETS));
+        let raw = Arc::new(Received::from(raw.into_bytes()));
+        // None, and too little to say that the message is to blame.
+        for left in [Duration::ZERO, Duration::from_millis(1)] {
+            let read = read(Arc::clone(&raw), Instant::now() + left).await;
+            assert!(matches!(read.err(), Some(ExamineError::NotBegun)), "{left:?}");
+        }
     }
 }

@@ -27,12 +27,11 @@ pub fn tell_message(email: &Email) -> String {
     if email.meeting.is_some() {
         said.push_str(" and a meeting");
     }
-    match email.remote_content {
-        0 => {}
-        1 => said.push_str("; it would load 1 thing from elsewhere if it were shown, and nothing loads it"),
-        count => said.push_str(&format!(
-            "; it would load {count} things from elsewhere if it were shown, and nothing loads them"
-        )),
+    if email.remote_content > 0 {
+        said.push_str(&format!(
+            "; what it names to be loaded from elsewhere, and is not: {}",
+            email.remote_content
+        ));
     }
     if email.protection.is_encrypted {
         said.push_str("; a part of it is encrypted");

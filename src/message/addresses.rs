@@ -400,6 +400,7 @@ const MAX_NAME: usize = 1_000;
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::message::fields::read_block;
 
     #[test]
     fn m10_blanks_before_commas_are_looked_at_once() {
@@ -407,7 +408,6 @@ mod tests {
         let list = list_text(&format!("{}a@x.test", " ,".repeat(128 * 1024)));
         assert_eq!((list.found.len(), list.unreadable), (1, 0));
     }
-    use crate::message::fields::read_block;
 
     fn from_of(header: &str) -> From {
         author(&read_block(header.as_bytes(), 0, |_| false).expect("within limits").0)

@@ -276,6 +276,7 @@ mod tests {
         let short = clean_name(&name(257)).unwrap_or_default();
         assert!(short.len() <= MAX_NAME_OCTETS && short.ends_with(".pdf"), "{short}");
     }
+
     /// A stream of empty files with a name, in base64.
     fn stream_of(files: usize) -> String {
         let mut stream = b"\x78\x9f\x3e\x22\0\0".to_vec();

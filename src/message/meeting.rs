@@ -324,6 +324,7 @@ mod tests {
             Some("https://meet.google.com/abc".to_owned())
         );
     }
+
     #[test]
     fn m10_an_event_is_looked_for_up_to_the_limits_and_not_beyond() {
         let event = "BEGIN:VEVENT\r\nSUMMARY:x\r\n";

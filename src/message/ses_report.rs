@@ -74,6 +74,7 @@ mod tests {
         assert_eq!(report.recipients[0].address, "ana@x.test");
         assert!(read("{ not json").is_none() && read(&"{".repeat(100_000)).is_none());
     }
+
     #[test]
     fn m10_a_notice_is_read_up_to_its_limit_and_not_beyond() {
         let notice = |octets: usize| {

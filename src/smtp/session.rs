@@ -542,7 +542,8 @@ impl Session {
     pub(super) fn stay(&mut self, phase: Phase, reply: &Reply) -> (Phase, Option<Step>) {
         // A message that is too large is no mistake of the dialogue, nor what a client has pipelined behind a refusal.
         let is_too_large = reply.code == reply::TOO_LARGE.code;
-        let follows = self.is_put_off && matches!(reply.code, 503 | 554);
+        let behind = [reply::BAD_SEQUENCE.code, reply::NO_VALID_RECIPIENTS.code];
+        let follows = self.is_put_off && behind.contains(&reply.code);
         let is_mistake = reply.code >= 500 && !is_too_large && !follows;
         let verdict = if is_mistake {
             self.tally.error(self.load)

@@ -67,32 +67,28 @@ impl Tally {
     /// A command that brings no mail nearer.
     pub(super) const fn idle_command(&mut self, load: Load) -> Verdict {
         self.idle_commands += 1;
-        let most = match load {
-            Load::Calm => MAX_IDLE_COMMANDS,
-            Load::Stressed => MAX_IDLE_COMMANDS_STRESSED,
-        };
-        if self.idle_commands > most { Verdict::Spent } else { Verdict::Fine }
+        judged(self.idle_commands, load, MAX_IDLE_COMMANDS, MAX_IDLE_COMMANDS_STRESSED)
     }
 
     /// A recipient does not exist.
     pub(super) const fn unknown_recipient(&mut self, load: Load) -> Verdict {
         self.unknown_recipients += 1;
-        let most = match load {
-            Load::Calm => MAX_UNKNOWN_RECIPIENTS,
-            Load::Stressed => MAX_UNKNOWN_RECIPIENTS_STRESSED,
-        };
-        if self.unknown_recipients > most { Verdict::Spent } else { Verdict::Fine }
+        judged(self.unknown_recipients, load, MAX_UNKNOWN_RECIPIENTS, MAX_UNKNOWN_RECIPIENTS_STRESSED)
     }
 
     /// Something was refused that is no mistake.
     pub(super) const fn refusal(&mut self, load: Load) -> Verdict {
         self.refusals += 1;
-        let most = match load {
-            Load::Calm => MAX_REFUSALS,
-            Load::Stressed => MAX_REFUSALS_STRESSED,
-        };
-        if self.refusals > most { Verdict::Spent } else { Verdict::Fine }
+        judged(self.refusals, load, MAX_REFUSALS, MAX_REFUSALS_STRESSED)
     }
+}
+
+const fn judged(count: u32, load: Load, calm: u32, stressed: u32) -> Verdict {
+    let most = match load {
+        Load::Calm => calm,
+        Load::Stressed => stressed,
+    };
+    if count > most { Verdict::Spent } else { Verdict::Fine }
 }
 
 #[cfg(test)]

@@ -454,16 +454,22 @@ mod tests {
         fs::write(key, made.serialize_pem()).unwrap();
     }
 
+    /// A first pair in files of this folder, and its certificate and key.
+    fn configured(folder: &Path) -> (config::Tls, PathBuf, PathBuf) {
+        let (certificate, key) = (folder.join("first.pem"), folder.join("first-key.pem"));
+        let (named, its_key) = (Some(certificate.clone()), Some(key.clone()));
+        (config::Tls { certificate: named, key: its_key, ..config::Tls::default() }, certificate, key)
+    }
+
     #[test]
     fn x16_a_certificate_that_has_run_out_does_not_take_the_place_of_one_that_has_not() {
         let folder = tempfile::tempdir().unwrap();
         let named = folder.path().join("certificates/mx.other.test");
-        let first = (folder.path().join("first.pem"), folder.path().join("first-key.pem"));
+        let (tls, certificate, key) = configured(folder.path());
         let pairs = [
-            (None, first.clone()),
+            (None, (certificate, key)),
             (Some("mx.other.test"), (named.join("fullchain.pem"), named.join("key.pem"))),
         ];
-        let tls = config::Tls { certificate: Some(first.0), key: Some(first.1), ..config::Tls::default() };
         for (_, (certificate, key)) in &pairs {
             write_pair(certificate, key, 2100);
         }
@@ -489,12 +495,7 @@ mod tests {
     fn x16_a_name_that_is_gone_is_not_served_with_a_first_that_has_run_out() {
         let folder = tempfile::tempdir().unwrap();
         let named = folder.path().join("certificates/mx.other.test");
-        let (certificate, key) = (folder.path().join("first.pem"), folder.path().join("first-key.pem"));
-        let tls = config::Tls {
-            certificate: Some(certificate.clone()),
-            key: Some(key.clone()),
-            ..config::Tls::default()
-        };
+        let (tls, certificate, key) = configured(folder.path());
         write_pair(&certificate, &key, 2021);
         write_pair(&named.join("fullchain.pem"), &named.join("key.pem"), 2100);
         let certificates = Certificates::load(&tls, folder.path(), "mx.example.test").unwrap();
@@ -508,12 +509,7 @@ mod tests {
     #[test]
     fn x16_where_the_one_in_use_has_run_out_any_other_is_as_good() {
         let folder = tempfile::tempdir().unwrap();
-        let (certificate, key) = (folder.path().join("first.pem"), folder.path().join("first-key.pem"));
-        let tls = config::Tls {
-            certificate: Some(certificate.clone()),
-            key: Some(key.clone()),
-            ..config::Tls::default()
-        };
+        let (tls, certificate, key) = configured(folder.path());
         write_pair(&certificate, &key, 2021);
         let certificates = Certificates::load(&tls, folder.path(), "mx.example.test").unwrap();
         write_pair(&certificate, &key, 2022);
