@@ -2,8 +2,8 @@
 //!
 //! What ends is gone for good, so a clock that may be wrong ends nothing. It may be wrong if it jumped beside the one
 //! that never jumps, or if it stands, at the start, far from where it stood when it was last believed, which the store
-//! remembers. It is believed again once it has gone evenly for a day of running: by then somebody has set it right, or
-//! it is right, and a server that was off for long ends everything a day later.
+//! remembers. It is believed again once it has gone evenly for a day of running, restarts included: by then somebody has
+//! set it right, or it is right, and a server that was off for long ends everything a day later.
 
 use std::time::{Duration, Instant};
 
@@ -13,7 +13,26 @@ use crate::time::Timestamp;
 #[derive(Debug)]
 pub(crate) struct Clock {
     seen: (Instant, Timestamp),
-    doubted: Option<Instant>,
+    /// How long it has gone evenly while it is doubted.
+    even: Option<Duration>,
+}
+
+/// What the store remembers of the clock.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ClockMark {
+    /// What it showed when it was last believed.
+    pub believed_at: Timestamp,
+    /// Since then it has been doubted.
+    pub doubt: Option<ClockDoubt>,
+}
+
+/// A clock that is doubted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ClockDoubt {
+    /// What it showed last.
+    pub at: Timestamp,
+    /// How long it has gone evenly.
+    pub even: Duration,
 }
 
 /// How a clock stands to when it was last believed.
@@ -41,21 +60,27 @@ impl Distance {
 
 impl Clock {
     /// At the start of the server. Nothing has ended yet in a store whose clock was never believed.
-    pub(crate) fn start(at: Instant, now: Timestamp, believed: Option<Timestamp>) -> Self {
-        let is_far = believed.is_some_and(|believed| Distance::of(now, believed) != Distance::Near);
-        Self { seen: (at, now), doubted: is_far.then_some(at) }
+    pub(crate) fn start(at: Instant, now: Timestamp, mark: Option<ClockMark>) -> Self {
+        let far = mark.filter(|mark| Distance::of(now, mark.believed_at) != Distance::Near);
+        let even = far.map(|mark| {
+            // The same doubtful clock goes on where it was.
+            let known = mark.doubt.filter(|doubt| Distance::of(now, doubt.at) == Distance::Near);
+            known.map(|doubt| doubt.even).unwrap_or_default()
+        });
+        Self { seen: (at, now), even }
     }
 
-    /// A machine that slept has jumped, too.
-    pub(crate) fn is_believed(&mut self, at: Instant, now: Timestamp) -> bool {
+    /// The doubt, if it is not to be believed. A machine that slept has jumped, too.
+    pub(crate) fn doubt(&mut self, at: Instant, now: Timestamp) -> Option<ClockDoubt> {
         let (before, then) = std::mem::replace(&mut self.seen, (at, now));
-        let passed = i64::try_from(at.saturating_duration_since(before).as_millis()).unwrap_or(i64::MAX);
-        let expected = then.as_millis().saturating_add(passed);
-        if now.as_millis().abs_diff(expected) > JUMP_MILLIS {
-            self.doubted = Some(at);
-        }
-        self.doubted = self.doubted.filter(|doubted| at.saturating_duration_since(*doubted) < GRACE);
-        self.doubted.is_none()
+        let passed = at.saturating_duration_since(before);
+        let millis = i64::try_from(passed.as_millis()).unwrap_or(i64::MAX);
+        self.even = if now.as_millis().abs_diff(then.as_millis().saturating_add(millis)) > JUMP_MILLIS {
+            Some(Duration::ZERO)
+        } else {
+            self.even.map(|even| even.saturating_add(passed)).filter(|even| *even < GRACE)
+        };
+        self.even.map(|even| ClockDoubt { at: now, even })
     }
 }
 
@@ -75,6 +100,8 @@ mod tests {
     const HOUR: Duration = Duration::from_secs(60 * 60);
     const NOON: Timestamp = Timestamp::from_millis(1_795_315_445_120);
 
+    const BELIEVED: ClockMark = ClockMark { believed_at: NOON, doubt: None };
+
     fn later(millis: i64) -> Timestamp {
         Timestamp::from_millis(NOON.as_millis() + millis)
     }
@@ -85,7 +112,7 @@ mod tests {
         let mut clock = Clock::start(began, NOON, None);
         let mut look = |hours: u32, off_millis: i64| {
             let at = HOUR * hours;
-            clock.is_believed(began + at, later(i64::try_from(at.as_millis()).unwrap() + off_millis))
+            clock.doubt(began + at, later(i64::try_from(at.as_millis()).unwrap() + off_millis)).is_none()
         };
         let limit = i64::try_from(JUMP_MILLIS).unwrap();
         assert!(look(0, 0) && look(1, 0));
@@ -101,10 +128,10 @@ mod tests {
     fn a_start_far_from_the_last_one_is_not_believed_before_it_has_run_for_a_day() {
         let is_believed = |off_millis: i64, hours: u32| {
             let (began, shown) = (Instant::now(), later(off_millis));
-            let mut clock = Clock::start(began, shown, Some(NOON));
+            let mut clock = Clock::start(began, shown, Some(BELIEVED));
             (0..=hours).map(|hour| HOUR * hour).fold(false, |_, at| {
                 let passed = i64::try_from(at.as_millis()).unwrap();
-                clock.is_believed(began + at, Timestamp::from_millis(shown.as_millis() + passed))
+                clock.doubt(began + at, Timestamp::from_millis(shown.as_millis() + passed)).is_none()
             })
         };
         for near in [0, AHEAD_MILLIS, -BEHIND_MILLIS] {
@@ -120,18 +147,39 @@ mod tests {
     fn a_doubtful_clock_that_is_set_right_has_its_day_anew() {
         let began = Instant::now();
         let month = 15 * AHEAD_MILLIS;
-        let mut clock = Clock::start(began, later(month), Some(NOON));
-        assert!(!clock.is_believed(began, later(month)));
+        let mut clock = Clock::start(began, later(month), Some(BELIEVED));
+        assert!(clock.doubt(began, later(month)).is_some());
         let hours = |hours: u32| i64::try_from((HOUR * hours).as_millis()).unwrap();
-        assert!(!clock.is_believed(began + HOUR * 5, later(hours(5))));
-        assert!(!clock.is_believed(began + HOUR * 28, later(hours(28))));
-        assert!(clock.is_believed(began + HOUR * 29, later(hours(29))));
+        assert!(clock.doubt(began + HOUR * 5, later(hours(5))).is_some());
+        assert!(clock.doubt(began + HOUR * 28, later(hours(28))).is_some());
+        assert!(clock.doubt(began + HOUR * 29, later(hours(29))).is_none());
+    }
+
+    #[test]
+    fn a_restart_goes_on_with_the_doubt_of_the_same_clock_and_of_no_other() {
+        let month = 15 * AHEAD_MILLIS;
+        let doubt = ClockDoubt { at: later(month), even: HOUR * 23 };
+        let mark = ClockMark { believed_at: NOON, doubt: Some(doubt) };
+        let an_hour_later = |shown: Timestamp| {
+            let at = Instant::now();
+            let mut clock = Clock::start(at, shown, Some(mark));
+            clock.doubt(at + HOUR, Timestamp::from_millis(shown.as_millis() + 60 * 60 * 1000))
+        };
+        assert_eq!(an_hour_later(later(month)), None, "23 hours, and this one");
+        assert_eq!(an_hour_later(later(month + AHEAD_MILLIS)), None);
+        for other in [later(month + AHEAD_MILLIS + 1), later(month - BEHIND_MILLIS - 1)] {
+            assert_eq!(an_hour_later(other).map(|doubt| doubt.even), Some(HOUR));
+        }
+        assert_eq!(an_hour_later(NOON), None, "it was set right: nothing was far");
     }
 
     #[test]
     fn the_first_start_of_all_believes_its_clock_and_any_number_can_be_compared() {
         let at = Instant::now();
-        assert!(Clock::start(at, Timestamp::from_millis(0), None).is_believed(at, Timestamp::from_millis(0)));
+        assert_eq!(
+            Clock::start(at, Timestamp::from_millis(0), None).doubt(at, Timestamp::from_millis(0)),
+            None
+        );
         let (least, most) = (Timestamp::from_millis(i64::MIN), Timestamp::from_millis(i64::MAX));
         assert_eq!(Distance::of(most, least), Distance::Ahead);
         assert_eq!(Distance::of(least, most), Distance::Behind);

@@ -142,17 +142,17 @@ async fn believe(store: &Store, started: &mut Option<Clock>, at: Instant, now: T
     let clock = match started {
         Some(clock) => clock,
         None => match store.clock_mark().await {
-            Ok(believed) => started.insert(Clock::start(at, now, believed)),
+            Ok(mark) => started.insert(Clock::start(at, now, mark)),
             Err(error) => return tell_failure(&error),
         },
     };
-    if !clock.is_believed(at, now) {
+    if let Some(doubt) = clock.doubt(at, now) {
         metrics::gauge!("syncmx_clock_doubted").set(1.0);
         tell_doubt(now);
-        return false;
+        return store.doubt_clock(doubt).await.map_or_else(|error| tell_failure(&error), |()| false);
     }
     metrics::gauge!("syncmx_clock_doubted").set(0.0);
-    match store.set_clock_mark(now).await {
+    match store.believe_clock(now).await {
         Ok(()) => true,
         Err(error) => tell_failure(&error),
     }

@@ -8,7 +8,7 @@ pub mod app;
 pub mod auth;
 mod certificate;
 pub mod cli;
-mod clock;
+pub mod clock;
 pub mod config;
 mod examine;
 pub mod filing;

@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 use store_world::*;
 use syncmx::address::token::ReplyToken;
 use syncmx::address::{EmailAddress, Mailbox};
+use syncmx::clock::{ClockDoubt, ClockMark};
 use syncmx::config;
 use syncmx::filing::{Arrival, Decision, FreshIds, Outcome, Reason};
 use syncmx::id::{AccountId, ContactId, ConversationId, DeliveryId, MessageId, UserId};
@@ -784,12 +785,20 @@ async fn r60_blobs_that_cannot_be_removed_hold_up_no_others(engine: Engine) {
 
 async fn when_the_clock_was_last_believed_outlives_the_store_and_may_go_back(engine: Engine) {
     let world = World::on(engine).await;
-    assert_eq!(world.store.clock_mark().await.unwrap(), None);
+    let doubt = ClockDoubt { at: Timestamp::now(), even: Duration::ZERO };
+    world.store.doubt_clock(doubt).await.unwrap();
+    assert_eq!(world.store.clock_mark().await.unwrap(), None, "never believed, nothing to doubt");
     for millis in [1_795_315_445_120, 1_795_315_445_119] {
         let at = Timestamp::from_millis(millis);
-        world.store.set_clock_mark(at).await.unwrap();
+        world.store.believe_clock(at).await.unwrap();
         let beside = Store::open(&world.settings, world.keys.clone(), served()).await.unwrap();
-        assert_eq!(beside.clock_mark().await.unwrap(), Some(at));
+        assert_eq!(beside.clock_mark().await.unwrap(), Some(ClockMark { believed_at: at, doubt: None }));
+        let doubt = ClockDoubt { at: at.plus_days(40), even: Duration::from_secs(60 * 60) };
+        world.store.doubt_clock(doubt).await.unwrap();
+        assert_eq!(
+            beside.clock_mark().await.unwrap(),
+            Some(ClockMark { believed_at: at, doubt: Some(doubt) })
+        );
     }
 }
 

@@ -45,7 +45,7 @@ pub(super) async fn check(config: &Config) -> Local {
         Ok(store) => {
             local.lines.push(writing(&store).await);
             local.last_delivery_at = last_delivery_at(&store).await;
-            local.clock_believed_at = store.clock_mark().await.ok().flatten();
+            local.clock_believed_at = store.clock_mark().await.ok().flatten().map(|mark| mark.believed_at);
             local.store = Some(store);
         }
     }
