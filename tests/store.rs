@@ -19,6 +19,7 @@ use syncmx::config;
 use syncmx::filing::{Arrival, Decision, FreshIds, Outcome, Reason};
 use syncmx::id::{AccountId, ContactId, ConversationId, DeliveryId, MessageId, UserId};
 use syncmx::keys::Keys;
+use syncmx::message::Email;
 use syncmx::smtp::reply;
 use syncmx::store::audit::{Act, Actor};
 use syncmx::store::{Lookup, Refusal, Store, StoreError};
@@ -275,6 +276,40 @@ async fn r70_a_retry_changes_nothing_and_a_second_recipient_is_a_duplicate_of_th
             .await,
         3
     );
+}
+
+async fn r70_r71_among_many_of_one_message_id_each_is_known_again(engine: Engine) {
+    let mut world = World::on(engine).await;
+    let mail =
+        |digest: u8| Email { digest: [digest; 32], ..email("1@praxis.test", USER, &["ana@patient.test"]) };
+    let mut messages = Vec::new();
+    for digest in [7, 1, 9, 4] {
+        messages.push((digest, world.file(mail(digest)).await.unwrap().decided[0].0.uuid()));
+    }
+    for (digest, message) in messages {
+        let again = world.file(mail(digest)).await.unwrap();
+        assert_eq!(again.decided[0].1, Decision::Duplicate(MessageId::from_uuid(message)), "{digest}");
+    }
+    assert_eq!(world.count("SELECT count(*) FROM messages").await, 4);
+    let reused = "SELECT count(*) FROM messages WHERE flags LIKE '%message_id_reused%'";
+    assert_eq!(world.count(reused).await, 3, "all but the first");
+}
+
+async fn r41_a_reference_of_very_many_contacts_is_remembered_for_64_of_them(engine: Engine) {
+    let mut world = World::on(engine).await;
+    let answer = |number: u32, to: &str, contact: u32| {
+        let contact = format!("contact-{contact}@patient.test");
+        answer_to(to, email(&format!("{number}@praxis.test"), USER, &[&contact]))
+    };
+    for contact in 0..70 {
+        world.file(answer(contact, "mailing@praxis.test", contact)).await.unwrap();
+    }
+    let remembered = "SELECT count(*) FROM thread_ids WHERE message_id_header = 'mailing@praxis.test'";
+    assert_eq!(world.count(remembered).await, 64);
+    assert_eq!(world.count("SELECT count(*) FROM conversations").await, 70);
+    world.file(answer(70, "mailing@praxis.test", 63)).await.unwrap();
+    world.file(answer(71, "69@praxis.test", 69)).await.unwrap();
+    assert_eq!(world.count("SELECT count(*) FROM conversations").await, 70, "both are known");
 }
 
 async fn r43_a_mail_without_message_id_is_known_again_by_its_digest(engine: Engine) {
@@ -846,6 +881,8 @@ on_both_engines! {
     a_store_that_is_opened_again_has_everything,
     a_closed_store_has_written_what_was_waiting_and_takes_no_more,
     r70_a_retry_changes_nothing_and_a_second_recipient_is_a_duplicate_of_the_first,
+    r70_r71_among_many_of_one_message_id_each_is_known_again,
+    r41_a_reference_of_very_many_contacts_is_remembered_for_64_of_them,
     r43_a_mail_without_message_id_is_known_again_by_its_digest,
     r4_the_same_mail_is_filed_in_each_account_under_its_own_key,
     r70_mail_that_waits_already_is_not_held_again,

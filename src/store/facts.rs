@@ -39,9 +39,9 @@ pub(in crate::store) struct Directory {
     pub(in crate::store) conversations: HashMap<(AccountId, ConversationId), KnownConversation>,
     /// The conversations that a Message-ID leads to.
     pub(in crate::store) threads: HashMap<(AccountId, String), Vec<ThreadEntry>>,
-    /// By Message-ID.
+    /// By Message-ID: the message itself, and one other at least, if there are others.
     pub(in crate::store) messages: HashMap<(AccountId, String), Vec<ExistingMessage>>,
-    /// By Message-ID.
+    /// By Message-ID: those of the same digest.
     pub(in crate::store) held: HashMap<(AccountId, String), Vec<HeldTwin>>,
     /// R60: hashes of what was erased.
     pub(in crate::store) tombstones: HashSet<(AccountId, Vec<u8>)>,
@@ -125,11 +125,11 @@ impl Directory {
     fn references(&self, account: AccountId, email: &Email) -> Vec<KnownReference> {
         let mut references: Vec<KnownReference> = Vec::new();
         for key in thread_keys(email) {
+            let before = references.len();
             for entry in self.threads.get(&(account, key.text().to_owned())).into_iter().flatten() {
                 let Some(conversation) = self.conversation(account, entry.conversation) else { continue };
-                let is_listed =
-                    |known: &KnownReference| known.key == key && known.conversation.id == conversation.id;
-                if !references.iter().any(is_listed) {
+                let is_listed = |known: &KnownReference| known.conversation.id == conversation.id;
+                if !references.iter().skip(before).any(is_listed) {
                     references.push(KnownReference { key: key.clone(), conversation });
                 }
             }

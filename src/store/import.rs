@@ -575,7 +575,10 @@ impl Importer {
         for message in messages.iter() {
             names.insert(message.message_id, stored(message)?);
         }
-        let keys = names.values().map(|(header, _)| queries::Text(account, header.clone())).collect();
+        let keys = names
+            .values()
+            .map(|(header, digest)| queries::Message(account, header.clone(), digest.clone()))
+            .collect();
         type Found = (Uuid, String, Uuid, Vec<u8>, Uuid);
         let found: Vec<Found> = select(connection, &MESSAGES, keys).await.map_err(StoreError::from)?;
         let mut ids: HashSet<Uuid> = found.iter().map(|(_, _, id, ..)| *id).collect();

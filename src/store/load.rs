@@ -23,8 +23,8 @@ use crate::store::facts::{
     sort_entries, tombstone,
 };
 use crate::store::queries::{
-    ACCOUNTS, CONTACTS_BY_EMAIL, CONTACTS_BY_ID, CONVERSATIONS, HELD, Hash16, IDENTITIES, MESSAGES, OWNERS,
-    OfDay, One, SIGNERS, THREADS, TOMBSTONES, Text, Two,
+    self, ACCOUNTS, CONTACTS_BY_EMAIL, CONTACTS_BY_ID, CONVERSATIONS, HELD, Hash16, IDENTITIES, MESSAGES,
+    OWNERS, OfDay, One, SIGNERS, THREADS, TOMBSTONES, Text, Two,
 };
 use crate::store::row_keyring::RowKeySet;
 use crate::store::row_keys::{Index, RowKeys};
@@ -65,7 +65,7 @@ impl Directory {
         let erased: HashSet<_> = arrivals.iter().map(|arrival| tombstone(arrival, keys)).collect();
         let erased = erased.into_iter().map(|(account, hash)| Hash16(account.uuid(), hash)).collect();
         let addresses = texts(&wanted.addresses, rows, Index::Address)?;
-        let message_ids = texts(&wanted.message_ids, rows, Index::MessageId)?;
+        let own = messages(&wanted.messages, rows)?;
 
         let mut reads = Reads::new(connection.engine());
         let data_version = reads.data_version();
@@ -74,8 +74,8 @@ impl Directory {
         let signers = reads.select(&SIGNERS, texts(&wanted.authors, rows, Index::Address)?);
         let contacts = reads.select(&CONTACTS_BY_EMAIL, addresses);
         let threads = reads.select(&THREADS, texts(&wanted.references, rows, Index::MessageId)?);
-        let messages = reads.select(&MESSAGES, message_ids.clone());
-        let held = reads.select(&HELD, message_ids);
+        let messages = reads.select(&MESSAGES, own.clone());
+        let held = reads.select(&HELD, own);
         let erased = reads.select(&TOMBSTONES, erased);
         let conversations = reads.select(&CONVERSATIONS, wanted.conversations.into_iter().collect());
         let owners = reads.select(&OWNERS, wanted.owners.users.into_iter().collect());
@@ -334,7 +334,8 @@ struct Wanted {
     /// From.
     authors: HashSet<(AccountId, String)>,
     references: HashSet<(AccountId, String)>,
-    message_ids: HashSet<(AccountId, String)>,
+    /// By Message-ID and digest.
+    messages: HashSet<(AccountId, (String, [u8; 32]))>,
     conversations: HashSet<Two>,
     owners: OwnersWanted,
 }
@@ -368,7 +369,7 @@ impl Wanted {
             references: each(arrivals, |arrival| {
                 thread_keys(arrival.email).iter().map(|key| key.text().to_owned()).collect()
             }),
-            message_ids: each(arrivals, |arrival| vec![own_message_id(arrival.email)]),
+            messages: each(arrivals, |arrival| vec![(own_message_id(arrival.email), arrival.email.digest)]),
             conversations,
             owners,
         }
@@ -395,6 +396,18 @@ fn texts(
         Ok(Text(account.uuid(), rows.of(*account)?.index(index, key.as_str())?))
     };
     keys.iter().map(text).collect::<Result<_, _>>().map_err(unreadable)
+}
+
+fn messages(
+    wanted: &HashSet<(AccountId, (String, [u8; 32]))>,
+    rows: &RowKeySet,
+) -> Result<Vec<queries::Message>, sqlx::Error> {
+    let message = |(account, (header, digest)): &(AccountId, (String, [u8; 32]))| {
+        let keys = rows.of(*account)?;
+        let header = keys.index(Index::MessageId, header.as_str())?;
+        Ok(queries::Message(account.uuid(), header, keys.index_octets(Index::Digest, digest)?))
+    };
+    wanted.iter().map(message).collect::<Result<_, StoreError>>().map_err(unreadable)
 }
 
 fn shown_header(rows: &RowKeySet, account: Uuid, header: String) -> Result<String, sqlx::Error> {

@@ -64,17 +64,22 @@ pub(in crate::store) static THREADS: Statement = Statement::new(
 );
 
 pub(in crate::store) static HELD: Statement = Statement::new(
-    "WITH w(a, k) AS (VALUES",
-    2,
+    "WITH w(a, k, d) AS (VALUES",
+    3,
     ") SELECT t.account_id, t.message_id_header, t.delivery_id, t.digest, t.user_id FROM w CROSS JOIN held t \
-     WHERE t.account_id = w.a AND t.message_id_header = w.k",
+     WHERE t.account_id = w.a AND t.message_id_header = w.k AND t.digest = w.d",
 );
 
+/// The message itself, and one that has its Message-ID: there may be any number of those.
 pub(in crate::store) static MESSAGES: Statement = Statement::new(
-    "WITH w(a, k) AS (VALUES",
-    2,
+    "WITH w(a, k, d) AS (VALUES",
+    3,
     ") SELECT t.account_id, t.message_id_header, t.message_id, t.digest, t.contact_id FROM w CROSS JOIN messages t \
-     WHERE t.account_id = w.a AND t.message_id_header = w.k",
+     WHERE t.account_id = w.a AND t.message_id_header = w.k AND t.digest = w.d \
+     UNION ALL \
+     SELECT t.account_id, t.message_id_header, t.message_id, t.digest, t.contact_id FROM w CROSS JOIN messages t \
+     WHERE t.account_id = w.a AND t.message_id_header = w.k AND t.digest <> w.d AND t.digest = \
+     (SELECT o.digest FROM messages o WHERE o.account_id = w.a AND o.message_id_header = w.k ORDER BY o.digest LIMIT 1)",
 );
 
 pub(in crate::store) static TOMBSTONES: Statement = Statement::new(
@@ -168,6 +173,14 @@ pub(in crate::store) struct Two(pub(in crate::store) Uuid, pub(in crate::store) 
 #[derive(Clone)]
 pub(in crate::store) struct Text(pub(in crate::store) Uuid, pub(in crate::store) String);
 
+/// An account, a Message-ID and a digest (R70).
+#[derive(Clone)]
+pub(in crate::store) struct Message(
+    pub(in crate::store) Uuid,
+    pub(in crate::store) String,
+    pub(in crate::store) Vec<u8>,
+);
+
 /// An account and a hash.
 pub(in crate::store) struct Hash16(pub(in crate::store) Uuid, pub(in crate::store) Vec<u8>);
 
@@ -196,6 +209,14 @@ impl Row for Text {
     fn bind(self, values: &mut Vec<Value>) {
         values.push(self.0.into());
         values.push(self.1.into());
+    }
+}
+
+impl Row for Message {
+    fn bind(self, values: &mut Vec<Value>) {
+        values.push(self.0.into());
+        values.push(self.1.into());
+        values.push(self.2.into());
     }
 }
 

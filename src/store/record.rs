@@ -3,7 +3,7 @@
 use uuid::Uuid;
 
 use crate::filing::{Filing, FilingContact, Mark, Role, remembered_keys};
-use crate::id::{ContactId, UserId};
+use crate::id::{ContactId, ConversationId, UserId};
 use crate::message::{Attachment, Email, From as Author, Text};
 use crate::store::batch::Outcome;
 use crate::store::effects::{json, octets};
@@ -172,7 +172,10 @@ fn thread_ids(rows: &mut Rows, prepared: &Prepared, outcome: &Outcome<'_>, filin
             .find(|contact| contact.id == *id)
             .and_then(|contact| contact.email.as_ref()),
     };
-    let remembered = remembered_keys(&prepared.email, contact).into_iter().map(|id| (id, false));
+    let remembered = remembered_keys(&prepared.email, contact)
+        .into_iter()
+        .filter(|id| may_remember(outcome, filing.thread.id(), id))
+        .map(|id| (id, false));
     rows.thread_ids.extend(own.chain(remembered).map(|(message_id_header, is_own)| ThreadIdRow {
         account_id,
         message_id_header,
@@ -184,6 +187,12 @@ fn thread_ids(rows: &mut Rows, prepared: &Prepared, outcome: &Outcome<'_>, filin
         merged: merged.uuid(),
         into: conversation_id,
     }));
+}
+
+/// Each conversation of an id is read for each message that refers to it.
+fn may_remember(outcome: &Outcome<'_>, conversation: ConversationId, id: &str) -> bool {
+    let known = || outcome.facts.references.iter().filter(|known| known.key.text() == id);
+    known().count() < MAX_CONVERSATIONS_OF_AN_ID || known().any(|known| known.conversation.id == conversation)
 }
 
 /// Those that the filing sets (R29), and the one by which it came, which is now known to be live (R35).
@@ -215,3 +224,7 @@ pub(in crate::store) fn author(email: &Email) -> Option<PersonView> {
 
 /// No message names so many people.
 const BEHIND_ALL: i64 = 1 << 32;
+
+/// A mailing may have one reference for all of its contacts. Beyond this many conversations only a message's own id is
+/// remembered.
+const MAX_CONVERSATIONS_OF_AN_ID: usize = 64;
