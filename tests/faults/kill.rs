@@ -65,7 +65,7 @@ async fn rounds(mut server: Server, cluster: Option<&Cluster>, victim: Victim, c
         practices.begin_round(&round.to_string()).await;
         let shared = Arc::new(practices);
         let load = shared.load(server.smtp, scaled(200, 12));
-        let pause = Duration::from_millis(100 + random_below(scaled(4900, 1400)));
+        let pause = Duration::from_millis(100 + random_below(scaled(1900, 1400)));
         tokio::time::sleep(pause).await;
         if let (Some(cluster), Victim::Both | Victim::Database) = (cluster, victim) {
             cluster.signal("KILL");
