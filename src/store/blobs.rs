@@ -225,7 +225,8 @@ pub(in crate::store) fn create_folder(folder: &Path) -> Result<(), StoreError> {
 }
 
 /// Hardly anybody reads a large message at once: its pages go to the next one, and push none of the database out.
-/// A server that takes 20 MB mails without pause is a quarter faster by it, where the system has to ask its host for pages.
+/// A server that takes 20 MB mails without pause is a quarter faster by it, where the system has to ask its host for
+/// pages.
 fn leave_the_page_cache(path: &Path) {
     #[cfg(target_os = "linux")]
     if let Ok(file) = fs::File::open(path) {
