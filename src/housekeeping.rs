@@ -32,12 +32,14 @@ pub(crate) async fn run(store: Store, draining: CancellationToken) {
             store.suspect_log();
         }
         let (at, now) = (Instant::now(), Timestamp::now());
-        let Some(is_believed) = draining.run_until_cancelled(believe(&store, &mut started, at, now)).await
-        else {
-            return;
-        };
-        if !is_believed {
-            continue;
+        match draining.run_until_cancelled(believe(&store, &mut started, at, now)).await {
+            None => return,
+            Some(Ok(true)) => {}
+            Some(Ok(false)) => continue,
+            Some(Err(error)) => {
+                warn!(error = &error as &dyn std::error::Error, "housekeeping.failed");
+                continue;
+            }
         }
         // Ends with the piece at hand, and reports what it has done.
         expire(&store, now, &draining).await;
@@ -138,30 +140,26 @@ async fn erase(store: &Store, begun_before: Timestamp) {
 }
 
 /// Whether something may end by the clock: if so, the store knows of it before anything does.
-async fn believe(store: &Store, started: &mut Option<Clock>, at: Instant, now: Timestamp) -> bool {
+async fn believe(
+    store: &Store,
+    started: &mut Option<Clock>,
+    at: Instant,
+    now: Timestamp,
+) -> Result<bool, StoreError> {
     let clock = match started {
         Some(clock) => clock,
-        None => match store.clock_mark().await {
-            Ok(mark) => started.insert(Clock::start(at, now, mark)),
-            Err(error) => return tell_failure(&error),
-        },
+        None => started.insert(Clock::start(at, now, store.clock_mark().await?)),
     };
-    if let Some(doubt) = clock.doubt(at, now) {
-        metrics::gauge!("syncmx_clock_doubted").set(1.0);
-        tell_doubt(now);
-        return store.doubt_clock(doubt).await.map_or_else(|error| tell_failure(&error), |()| false);
+    let doubt = clock.doubt(at, now);
+    metrics::gauge!("syncmx_clock_doubted").set(if doubt.is_some() { 1.0 } else { 0.0 });
+    match doubt {
+        Some(doubt) => {
+            tell_doubt(now);
+            store.doubt_clock(doubt).await?;
+        }
+        None => store.believe_clock(now).await?,
     }
-    metrics::gauge!("syncmx_clock_doubted").set(0.0);
-    match store.believe_clock(now).await {
-        Ok(()) => true,
-        Err(error) => tell_failure(&error),
-    }
-}
-
-/// Nothing is believed then, and tried again in an hour.
-fn tell_failure(error: &StoreError) -> bool {
-    warn!(error = error as &dyn std::error::Error, "housekeeping.failed");
-    false
+    Ok(doubt.is_none())
 }
 
 fn tell_doubt(now: Timestamp) {

@@ -231,6 +231,11 @@ async fn r60_a_user_is_purged_but_not_what_a_colleague_brought_in_too() {
     assert_eq!(scene.count("/sync-marks").await, 1);
     let path = syncmx::smtp::ForwardPath::Address(syncmx::address::EmailAddress::parse(&sync).unwrap());
     assert!(matches!(scene.server.mailbox(&path).await, syncmx::store::Lookup::Off(_)));
+    // What the CRM sent in his name before comes late: it is on the record, and names nobody.
+    let late = json!({"message_id_header": "<late@practice.test>", "contact_id": scene.ana, "user_id": bo,
+        "subject": "From the CRM", "sent_at": "2026-11-22T02:44:05Z", "text": "x"});
+    let late = scene.server.post(&format!("{}/messages", scene.account), late).await.expect(201);
+    assert_eq!((&late["from"]["email"], &late["from"]["name"]), (&json!(""), &json!("(erased)")), "{late}");
     let body = json!({"name": "Bo again", "emails": ["bo@practice.test"], "role": "staff"});
     scene.server.post(&format!("{}/users", scene.account), body).await.expect(201);
 }
