@@ -396,6 +396,26 @@ async fn a_role_that_does_not_own_the_tables_does_all_but_sort_the_search_index(
     assert!(refused.is_forbidden(), "{}", refused.one_line());
 }
 
+/// Else it takes the first index that begins with the account, and reads all contacts of that for each mail.
+#[tokio::test]
+async fn postgres_is_made_to_count_the_contacts_that_filing_looks_for() {
+    if !Engine::Postgres.is_there() {
+        return;
+    }
+    let mut world = World::on(Engine::Postgres).await;
+    world.add_contact("ana@patient.test").await;
+    world
+        .run(
+            "INSERT INTO contacts (account_id, contact_id, name, name_key, email, email_key, other_emails, created_by, created_at)
+             SELECT account_id, gen_random_uuid(), name, name_key, n || email, n || email_key, other_emails, created_by, created_at
+             FROM contacts, generate_series(1, 299) AS n",
+        )
+        .await;
+    world.file(email("1@praxis.test", USER, &["ana@patient.test"])).await.unwrap();
+    let counted = "SELECT reltuples::bigint FROM pg_class WHERE oid = 'contacts'::regclass";
+    assert_eq!(world.count(counted).await, 300);
+}
+
 #[tokio::test]
 async fn an_export_outlasts_a_message_that_takes_longer_to_read_than_a_transaction_may_be_idle() {
     if !Engine::Postgres.is_there() {

@@ -27,6 +27,7 @@ mod notices;
 pub mod outbox;
 mod outbox_tidy;
 mod queries;
+mod queue;
 mod read;
 mod record;
 mod relay;

@@ -1,9 +1,9 @@
 //! In which order waiting jobs are written: the accounts take turns, and within an account first come is first served.
 //!
 //! Promises that an account which floods us waits for itself, and others hardly for it (SMTP.md X27), and that a mail
-//! is never written before an earlier one of its account: it may build on it.
+//! is never written before an earlier one of its account, nor beside it: it may build on it.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 
 use crate::id::AccountId;
 
@@ -11,45 +11,67 @@ use crate::id::AccountId;
 #[derive(Debug)]
 pub(in crate::store) struct Turns<T> {
     lanes: HashMap<AccountId, VecDeque<T>>,
-    /// The accounts that have something waiting, the next one first.
+    /// The accounts that have something waiting and are not with a writer, the next one first.
     order: VecDeque<AccountId>,
-    len: usize,
+    taken: HashSet<AccountId>,
 }
+
+/// The accounts that are with one writer.
+#[derive(Debug, Default)]
+pub(in crate::store) struct Taken(Vec<AccountId>);
 
 impl<T> Turns<T> {
     pub(in crate::store) fn new() -> Self {
-        Self { lanes: HashMap::new(), order: VecDeque::new(), len: 0 }
+        Self { lanes: HashMap::new(), order: VecDeque::new(), taken: HashSet::new() }
     }
 
-    pub(in crate::store) const fn len(&self) -> usize {
-        self.len
+    /// Whether there is something that a writer who has nothing could take.
+    pub(in crate::store) fn has_any(&self) -> bool {
+        !self.order.is_empty()
     }
 
-    pub(in crate::store) const fn is_empty(&self) -> bool {
-        self.len == 0
-    }
-
-    pub(in crate::store) fn push(&mut self, account: AccountId, job: T) {
+    /// Whether its account is not with a writer.
+    pub(in crate::store) fn push(&mut self, account: AccountId, job: T) -> bool {
+        let is_free = !self.taken.contains(&account);
         let lane = self.lanes.entry(account).or_default();
-        if lane.is_empty() {
+        if lane.is_empty() && is_free {
             self.order.push_back(account);
         }
         lane.push_back(job);
-        self.len += 1;
+        is_free
     }
 
-    /// The next one; its account then waits behind all others.
-    pub(in crate::store) fn pop(&mut self) -> Option<T> {
-        let account = self.order.pop_front()?;
-        let lane = self.lanes.get_mut(&account)?;
-        let job = lane.pop_front();
-        if lane.is_empty() {
-            self.lanes.remove(&account);
-        } else {
-            self.order.push_back(account);
+    /// The next ones, at most `limit`, one of each account in turn; of accounts that are with another writer, none.
+    pub(in crate::store) fn take(&mut self, limit: usize, by: &mut Taken) -> Vec<T> {
+        self.queue_up(&by.0);
+        let mut jobs = Vec::new();
+        while jobs.len() < limit
+            && let Some(account) = self.order.pop_front()
+        {
+            let Some(lane) = self.lanes.get_mut(&account) else { continue };
+            jobs.extend(lane.pop_front());
+            if self.taken.insert(account) {
+                by.0.push(account);
+            }
+            if lane.is_empty() {
+                self.lanes.remove(&account);
+            } else {
+                self.order.push_back(account);
+            }
         }
-        self.len -= usize::from(job.is_some());
-        job
+        self.order.retain(|account| !self.taken.contains(account));
+        jobs
+    }
+
+    /// The writer is done with them; they wait behind all others.
+    pub(in crate::store) fn give_back(&mut self, by: &mut Taken) {
+        let accounts = std::mem::take(&mut by.0);
+        self.taken.retain(|account| !accounts.contains(account));
+        self.queue_up(&accounts);
+    }
+
+    fn queue_up(&mut self, accounts: &[AccountId]) {
+        self.order.extend(accounts.iter().filter(|account| self.lanes.contains_key(account)));
     }
 }
 
@@ -60,19 +82,42 @@ mod tests {
     #[test]
     fn x27_an_account_that_floods_waits_for_itself() {
         let (flood, quiet, other) = (AccountId::generate(), AccountId::generate(), AccountId::generate());
-        let mut turns = Turns::new();
+        let (mut turns, mut writer) = (Turns::new(), Taken::default());
         for number in 0..1000 {
             turns.push(flood, ("flood", number));
         }
         turns.push(quiet, ("quiet", 0));
         turns.push(other, ("other", 0));
         turns.push(quiet, ("quiet", 1));
-        assert_eq!(turns.len(), 1003);
-        let first: Vec<_> = (0..6).filter_map(|_| turns.pop()).collect();
+        let first = turns.take(6, &mut writer);
         let expected = [("flood", 0), ("quiet", 0), ("other", 0), ("flood", 1), ("quiet", 1), ("flood", 2)];
         assert_eq!(first, expected);
-        let rest: Vec<_> = std::iter::from_fn(|| turns.pop()).collect();
-        assert!(rest.iter().map(|(_, number)| *number).eq(3..1000), "in their order, and all of them");
-        assert!(turns.is_empty() && turns.lanes.is_empty() && turns.order.is_empty());
+        turns.give_back(&mut writer);
+        turns.push(other, ("other", 1));
+        assert_eq!(turns.take(2, &mut writer), [("flood", 3), ("other", 1)]);
+        turns.give_back(&mut writer);
+        let rest = turns.take(2000, &mut writer);
+        assert!(rest.iter().map(|(_, number)| *number).eq(4..1000), "in their order, and all of them");
+        turns.give_back(&mut writer);
+        assert!(turns.lanes.is_empty() && turns.order.is_empty() && turns.taken.is_empty());
+    }
+
+    #[test]
+    fn an_account_is_with_one_writer_at_a_time() {
+        let (busy, quiet) = (AccountId::generate(), AccountId::generate());
+        let (mut turns, mut one, mut two) = (Turns::new(), Taken::default(), Taken::default());
+        turns.push(busy, 0);
+        turns.push(busy, 1);
+        assert_eq!(turns.take(1, &mut one), [0]);
+        turns.push(busy, 2);
+        assert!(!turns.has_any() && turns.take(9, &mut two).is_empty());
+        turns.push(quiet, 10);
+        assert_eq!(turns.take(9, &mut two), [10]);
+        assert_eq!(turns.take(1, &mut one), [1], "whoever has it may take more of it");
+        turns.give_back(&mut one);
+        assert_eq!(turns.take(9, &mut two), [2]);
+        turns.give_back(&mut two);
+        turns.push(busy, 3);
+        assert_eq!(turns.take(9, &mut one), [3]);
     }
 }

@@ -12,10 +12,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::runtime::{self, Runtime, RuntimeFlavor};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, MissedTickBehavior};
-use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::id::AccountId;
@@ -27,9 +26,9 @@ use crate::store::bell::Bell;
 use crate::store::engine::{self, Fault, Pool};
 use crate::store::keyring::Keyring;
 use crate::store::mailbox::Addresses;
+use crate::store::queue::{Queue, Seat};
 use crate::store::row_keyring::RowVault;
 use crate::store::submission::{Filed, Prepared, Refusal};
-use crate::store::turns::Turns;
 
 /// What the writer works with.
 #[derive(Debug)]
@@ -79,32 +78,9 @@ impl Counters {
 #[derive(Debug)]
 pub(in crate::store) struct Handle {
     counters: Arc<Counters>,
-    jobs: mpsc::Sender<Job>,
-    stop: CancellationToken,
+    queue: Arc<Queue<Job>>,
     tasks: Mutex<Vec<JoinHandle<()>>>,
     threads: Option<Runtime>,
-}
-
-/// What the writers take their jobs from. While one waits there for work, the others wait behind it.
-type Queue = tokio::sync::Mutex<Waiting>;
-
-#[derive(Debug)]
-struct Waiting {
-    arriving: mpsc::Receiver<Job>,
-    /// Behind the channel, so that an account that floods it waits for itself.
-    turns: Turns<Job>,
-}
-
-impl Waiting {
-    /// The next jobs, at most `limit`.
-    fn take(&mut self, limit: usize) -> Vec<Job> {
-        while self.turns.len() < MAX_WAITING
-            && let Ok(job) = self.arriving.try_recv()
-        {
-            self.turns.push(job.work.account(), job);
-        }
-        std::iter::from_fn(|| self.turns.pop()).take(limit).collect()
-    }
 }
 
 /// Jobs that are to be tried together.
@@ -186,20 +162,14 @@ impl Handle {
     pub(in crate::store) fn start(desk: Desk) -> io::Result<Self> {
         let is_alone = runtime::Handle::current().runtime_flavor() == RuntimeFlavor::CurrentThread;
         let threads = if is_alone { None } else { Some(threads(desk.filing.writers())?) };
-        let (jobs, waiting) = mpsc::channel(MAX_WAITING);
-        let stop = CancellationToken::new();
-        let counters = desk.counters.clone();
-        let (desk, queue) =
-            (Arc::new(desk), Arc::new(Queue::new(Waiting { arriving: waiting, turns: Turns::new() })));
-        let write = |_| {
-            let writing = desk.clone().run(queue.clone(), stop.clone());
-            match &threads {
-                Some(threads) => threads.spawn(writing),
-                None => tokio::spawn(writing),
-            }
+        let (queue, seats) = Queue::new(MAX_WAITING, desk.filing.writers());
+        let (counters, desk) = (desk.counters.clone(), Arc::new(desk));
+        let write = |seat| match &threads {
+            Some(threads) => threads.spawn(desk.clone().run(seat)),
+            None => tokio::spawn(desk.clone().run(seat)),
         };
-        let tasks = (0..desk.filing.writers()).map(write).collect();
-        Ok(Self { counters, jobs, stop, tasks: Mutex::new(tasks), threads })
+        let tasks = seats.into_iter().map(write).collect();
+        Ok(Self { counters, queue, tasks: Mutex::new(tasks), threads })
     }
 
     pub(in crate::store) fn batches(&self) -> Batches {
@@ -210,16 +180,19 @@ impl Handle {
     }
 
     pub(in crate::store) fn is_closed(&self) -> bool {
-        self.jobs.is_closed()
+        self.queue.is_closed()
     }
 
     /// Hands a job over and waits for its answer. A job that is taken before the deadline is waited for.
     pub(in crate::store) async fn ask(&self, work: Work, deadline: Instant) -> Result<Answer, StoreError> {
         let (answer, mut answered) = oneshot::channel();
         let ticket = Arc::new(Ticket::default());
-        let place = tokio::time::timeout_at(deadline, self.jobs.reserve()).await;
-        let place = place.map_err(|_| StoreError::TimedOut)?.map_err(|_| StoreError::Closed)?;
-        place.send(Job { work, ticket: ticket.clone(), answer });
+        let place = tokio::time::timeout_at(deadline, self.queue.place()).await;
+        let place = place.map_err(|_| StoreError::TimedOut)?.ok_or(StoreError::Closed)?;
+        let account = work.account();
+        if !self.queue.push(account, Job { work, ticket: ticket.clone(), answer }, place) {
+            return Err(StoreError::Closed);
+        }
         let withdrawn_on_drop = WithdrawnOnDrop(ticket);
         let in_time = tokio::time::timeout_at(deadline, &mut answered).await;
         let answer = match in_time {
@@ -232,7 +205,7 @@ impl Handle {
 
     /// Writes what is waiting and stops.
     pub(in crate::store) async fn close(&self) {
-        self.stop.cancel();
+        self.queue.close();
         let tasks = std::mem::take(&mut *self.tasks.lock().unwrap_or_else(PoisonError::into_inner));
         for task in tasks {
             let _ = task.await;
@@ -257,33 +230,23 @@ impl Drop for Handle {
 }
 
 impl Desk {
-    async fn run(self: Arc<Self>, queue: Arc<Queue>, stop: CancellationToken) {
+    async fn run(self: Arc<Self>, mut seat: Seat<Job>) {
         let mut idle = tokio::time::interval(IDLE_LOOK);
         idle.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
-            let mut waiting = queue.lock().await;
-            let Waiting { arriving, turns } = &mut *waiting;
-            if turns.is_empty() {
-                tokio::select! {
-                    biased;
-                    () = stop.cancelled(), if !arriving.is_closed() => arriving.close(),
-                    arrived = arriving.recv() => match arrived {
-                        Some(job) => turns.push(job.work.account(), job),
-                        None => break,
-                    },
-                    _ = idle.tick() => self.look_for_changes().await,
-                }
-            }
-            let batch = waiting.take(self.filing.batch());
-            drop(waiting);
-            if !batch.is_empty() {
-                self.turn(&queue, batch).await;
+            tokio::select! {
+                biased;
+                jobs = seat.next(self.filing.batch()) => match jobs {
+                    Some(jobs) => self.turn(&mut seat, jobs).await,
+                    None => break,
+                },
+                _ = idle.tick() => self.look_for_changes().await,
             }
         }
     }
 
     /// One batch. Its jobs may be given up by their sessions until a transaction is ours.
-    async fn turn(&self, queue: &Queue, mut jobs: Vec<Job>) {
+    async fn turn(&self, seat: &mut Seat<Job>, mut jobs: Vec<Job>) {
         let mut transaction = match self.filing.begin_writing().await {
             Ok(transaction) => transaction,
             Err(error) => return answer_all(jobs, &Arc::new(error)),
@@ -293,10 +256,7 @@ impl Desk {
         {
             return answer_all(jobs, &Arc::new(error));
         }
-        // Where another writer waits for jobs, there are none.
-        if let Ok(mut waiting) = queue.try_lock() {
-            jobs.extend(waiting.take(self.filing.batch().saturating_sub(jobs.len())));
-        }
+        jobs.extend(seat.more(self.filing.batch().saturating_sub(jobs.len())));
         jobs.retain(|job| job.ticket.take());
         if jobs.is_empty() {
             return;
@@ -390,7 +350,6 @@ fn plans_are_old(batch: u64) -> bool {
     batch.checked_ilog2().is_some_and(|power| batch - (1 << power) < CONNECTIONS)
 }
 
-/// The next jobs that are still wanted.
 fn work_deadline(ends: Instant) -> Instant {
     ends.min(Instant::now() + WORK_LIMIT)
 }
@@ -412,8 +371,8 @@ const WITHDRAWN: u8 = 2;
 
 /// Of the engine's filing pool, and more.
 const CONNECTIONS: u64 = 4;
-/// Sessions that wait for a place beyond this many wait in front of the queue.
-const MAX_WAITING: usize = 1024;
+/// Sessions beyond this many wait in front of the queue.
+const MAX_WAITING: usize = 2048;
 /// For everything between begin and commit; a healthy batch takes a hundredth of it.
 const WORK_LIMIT: Duration = Duration::from_secs(4);
 /// For a batch and the pieces it is split into: well before the sessions give up.
@@ -424,16 +383,10 @@ const IDLE_LOOK: Duration = Duration::from_secs(1);
 mod tests {
     use super::*;
 
-    fn desk_without_writer() -> (Handle, mpsc::Receiver<Job>) {
-        let (jobs, waiting) = mpsc::channel(1);
-        let handle = Handle {
-            counters: Arc::default(),
-            jobs,
-            stop: CancellationToken::new(),
-            tasks: Mutex::default(),
-            threads: None,
-        };
-        (handle, waiting)
+    fn desk_without_writer() -> (Handle, Seat<Job>) {
+        let (queue, mut seats) = Queue::new(1, 1);
+        let handle = Handle { counters: Arc::default(), queue, tasks: Mutex::default(), threads: None };
+        (handle, seats.remove(0))
     }
 
     fn soon() -> Instant {
@@ -448,19 +401,19 @@ mod tests {
 
     #[tokio::test]
     async fn a_job_that_was_given_up_can_no_longer_be_taken() {
-        let (handle, mut waiting) = desk_without_writer();
+        let (handle, mut seat) = desk_without_writer();
         let answer = handle.ask(Work::Record(Vec::new()), soon()).await;
         assert!(matches!(answer, Err(StoreError::TimedOut)));
-        let job = waiting.recv().await.unwrap();
+        let job = seat.next(1).await.unwrap().remove(0);
         assert!(!job.ticket.take(), "it must not enter a batch any more");
     }
 
     #[tokio::test]
     async fn a_job_that_was_taken_in_time_is_waited_for() {
-        let (handle, mut waiting) = desk_without_writer();
+        let (handle, mut seat) = desk_without_writer();
         let deadline = soon();
         let late_writer = async {
-            let job = waiting.recv().await.unwrap();
+            let job = seat.next(1).await.unwrap().remove(0);
             assert!(job.ticket.take());
             tokio::time::sleep_until(deadline + Duration::from_millis(20)).await;
             assert!(!job.ticket.withdraw(), "nobody can take it back");
