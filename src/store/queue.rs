@@ -1,8 +1,9 @@
 //! Where jobs wait: sessions bring them, each writer takes what it can write together.
 //!
-//! Promises that no two writers have jobs of one account, that no more wait than there are places, and that a job which
+//! Promises that no two writers have jobs that came under one account, that no more wait than there are places, and that a job which
 //! was let in is taken, or dropped with the last writer.
 
+use std::collections::HashSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
@@ -86,7 +87,7 @@ impl<T> Seat<T> {
     /// Gives back the accounts of the jobs before, and waits for the next ones, at most `limit`. None once the queue is
     /// closed and has nothing for this writer.
     pub(in crate::store) async fn next(&mut self, limit: usize) -> Option<Vec<T>> {
-        self.queue.waiting().turns.give_back(&mut self.taken);
+        self.keep(&HashSet::new());
         loop {
             let queue = self.queue.clone();
             let mut changed = std::pin::pin!(queue.changed.notified());
@@ -99,6 +100,15 @@ impl<T> Seat<T> {
                 return None;
             }
             changed.await;
+        }
+    }
+
+    /// Gives back the accounts of all jobs but those of these.
+    pub(in crate::store) fn keep(&mut self, accounts: &HashSet<AccountId>) {
+        let mut waiting = self.queue.waiting();
+        waiting.turns.give_back(&mut self.taken, accounts);
+        if !accounts.is_empty() && waiting.turns.has_any() {
+            self.queue.changed.notify_one();
         }
     }
 
@@ -116,7 +126,7 @@ impl<T> Seat<T> {
 impl<T> Drop for Seat<T> {
     fn drop(&mut self) {
         let mut waiting = self.queue.waiting();
-        waiting.turns.give_back(&mut self.taken);
+        waiting.turns.give_back(&mut self.taken, &HashSet::new());
         waiting.writers -= 1;
         if waiting.writers == 0 {
             waiting.turns = Turns::new();

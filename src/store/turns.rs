@@ -1,7 +1,8 @@
 //! In which order waiting jobs are written: the accounts take turns, and within an account first come is first served.
 //!
 //! Promises that an account which floods us waits for itself, and others hardly for it (SMTP.md X27), and that a mail
-//! is never written before an earlier one of its account, nor beside it: it may build on it.
+//! is never written before an earlier one of its account, nor beside it: it may build on it. A job has one account
+//! here; where it has others too, the engine's locks keep it from theirs.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 
@@ -63,11 +64,12 @@ impl<T> Turns<T> {
         jobs
     }
 
-    /// The writer is done with them; they wait behind all others.
-    pub(in crate::store) fn give_back(&mut self, by: &mut Taken) {
-        let accounts = std::mem::take(&mut by.0);
-        self.taken.retain(|account| !accounts.contains(account));
-        self.queue_up(&accounts);
+    /// The writer is done with all but these; they wait behind all others.
+    pub(in crate::store) fn give_back(&mut self, by: &mut Taken, but: &HashSet<AccountId>) {
+        let (kept, done) = by.0.drain(..).partition(|account| but.contains(account));
+        by.0 = kept;
+        self.taken.retain(|account| !done.contains(account));
+        self.queue_up(&done);
     }
 
     fn queue_up(&mut self, accounts: &[AccountId]) {
@@ -92,13 +94,13 @@ mod tests {
         let first = turns.take(6, &mut writer);
         let expected = [("flood", 0), ("quiet", 0), ("other", 0), ("flood", 1), ("quiet", 1), ("flood", 2)];
         assert_eq!(first, expected);
-        turns.give_back(&mut writer);
+        turns.give_back(&mut writer, &HashSet::new());
         turns.push(other, ("other", 1));
         assert_eq!(turns.take(2, &mut writer), [("flood", 3), ("other", 1)]);
-        turns.give_back(&mut writer);
+        turns.give_back(&mut writer, &HashSet::new());
         let rest = turns.take(2000, &mut writer);
         assert!(rest.iter().map(|(_, number)| *number).eq(4..1000), "in their order, and all of them");
-        turns.give_back(&mut writer);
+        turns.give_back(&mut writer, &HashSet::new());
         assert!(turns.lanes.is_empty() && turns.order.is_empty() && turns.taken.is_empty());
     }
 
@@ -114,10 +116,19 @@ mod tests {
         turns.push(quiet, 10);
         assert_eq!(turns.take(9, &mut two), [10]);
         assert_eq!(turns.take(1, &mut one), [1], "whoever has it may take more of it");
-        turns.give_back(&mut one);
+        turns.give_back(&mut one, &HashSet::new());
         assert_eq!(turns.take(9, &mut two), [2]);
-        turns.give_back(&mut two);
+        turns.give_back(&mut two, &HashSet::new());
         turns.push(busy, 3);
-        assert_eq!(turns.take(9, &mut one), [3]);
+        turns.push(quiet, 11);
+        assert_eq!(turns.take(9, &mut one), [3, 11]);
+        for job in [12, 13] {
+            turns.push(quiet, job);
+            turns.push(busy, job);
+        }
+        turns.give_back(&mut one, &HashSet::from([busy]));
+        assert_eq!(turns.take(9, &mut two), [12, 13], "what is done with is free, though the rest goes on");
+        turns.give_back(&mut one, &HashSet::new());
+        assert_eq!(turns.take(9, &mut one), [12, 13]);
     }
 }

@@ -223,6 +223,7 @@ fn threads(count: usize) -> io::Result<Runtime> {
 
 impl Drop for Handle {
     fn drop(&mut self) {
+        self.queue.close();
         if let Some(threads) = self.threads.take() {
             threads.shutdown_background();
         }
@@ -247,13 +248,16 @@ impl Desk {
 
     /// One batch. Its jobs may be given up by their sessions until a transaction is ours.
     async fn turn(&self, seat: &mut Seat<Job>, mut jobs: Vec<Job>) {
+        let plans_are_old = plans_are_old(self.counters.begin());
+        if plans_are_old {
+            // For speed alone: without it the first minute is slower.
+            let _looked = self.filing.look_at_small_tables().await;
+        }
         let mut transaction = match self.filing.begin_writing().await {
             Ok(transaction) => transaction,
             Err(error) => return answer_all(jobs, &Arc::new(error)),
         };
-        if plans_are_old(self.counters.begin())
-            && let Err(error) = transaction.plan_anew().await
-        {
+        if plans_are_old && let Err(error) = transaction.plan_anew().await {
             return answer_all(jobs, &Arc::new(error));
         }
         jobs.extend(seat.more(self.filing.batch().saturating_sub(jobs.len())));
@@ -266,6 +270,9 @@ impl Desk {
         let mut pieces = Vec::new();
         self.settle(Piece { jobs, decided_anew: false }, written, &mut pieces, ends);
         while let Some(piece) = pieces.pop() {
+            // Whoever has been answered waits for no other's second try.
+            let unanswered = pieces.iter().chain([&piece]).flat_map(|piece| &piece.jobs);
+            seat.keep(&unanswered.map(|job| job.work.account()).collect());
             let written = match self.filing.begin_writing().await {
                 Ok(transaction) => self.write_batch(transaction, &piece.jobs, work_deadline(ends)).await,
                 Err(error) => {

@@ -12,7 +12,7 @@ use sqlx::{Either, Executor, PgPool, Row as _, SqlStr, Sqlite, SqliteConnection}
 
 use crate::id::AccountId;
 use crate::store::engine::Engine;
-use crate::store::engine::postgres::{ALLOW_PAUSES, CHANGED, LOOK_AT_SMALL_TABLES, PG_WRITERS, PgHeld};
+use crate::store::engine::postgres::{ALLOW_PAUSES, CHANGED, PG_WRITERS, PgHeld};
 use crate::store::engine::query::{Fetched, Found, query};
 use crate::store::engine::search::SORT_TERMS_IN;
 use crate::store::engine::sqlite;
@@ -115,6 +115,15 @@ impl Pool {
         }
     }
 
+    /// Has the engine count what is in tables that it may know nothing about yet, before a batch is planned. SQLite
+    /// never looks at that.
+    pub(in crate::store) async fn look_at_small_tables(&self) -> Result<(), sqlx::Error> {
+        match self {
+            Self::Postgres(pool) => Box::pin(PgHeld::look_at_small_tables(pool)).await,
+            Self::Sqlite(_) => Ok(()),
+        }
+    }
+
     pub(in crate::store) async fn close(&self) {
         match self {
             Self::Postgres(pool) => pool.close().await,
@@ -173,10 +182,7 @@ impl Connection {
     /// Forgets how statements were to be run: tables may have grown since. SQLite never looks at that.
     pub(in crate::store) async fn plan_anew(&mut self) -> Result<(), sqlx::Error> {
         match self {
-            Self::Postgres(_) => {
-                query(LOOK_AT_SMALL_TABLES).execute(&mut *self).await?;
-                query("DISCARD PLANS").execute(self).await.map(|_| ())
-            }
+            Self::Postgres(held) => Box::pin(held.plan_anew()).await,
             Self::Sqlite(_) => Ok(()),
         }
     }

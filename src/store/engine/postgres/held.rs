@@ -13,7 +13,7 @@ use sqlx::{Arguments as _, PgPool, Postgres, SqlSafeStr, SqlStr};
 
 use crate::id::AccountId;
 use crate::store::engine::Fault;
-use crate::store::engine::postgres::fault;
+use crate::store::engine::postgres::{LOOK_AT_SMALL_TABLES, fault};
 use crate::store::engine::query::Fetched;
 
 /// A connection out of its pool.
@@ -48,6 +48,16 @@ impl PgHeld {
         within(BEGIN_LIMIT, held.simple(begin)).await?;
         held.state = State::Begun;
         Ok(held)
+    }
+
+    /// As [`Pool::look_at_small_tables`](crate::store::engine::Pool::look_at_small_tables).
+    pub(in crate::store::engine) async fn look_at_small_tables(pool: &PgPool) -> Result<(), sqlx::Error> {
+        let mut held = Self::acquire(pool).await?;
+        within(LOOK_LIMIT, held.simple(LOOK_AT_SMALL_TABLES)).await
+    }
+
+    pub(in crate::store::engine) async fn plan_anew(&mut self) -> Result<(), sqlx::Error> {
+        within(BEGIN_LIMIT, self.simple("DISCARD PLANS")).await
     }
 
     pub(in crate::store::engine) async fn execute(
@@ -182,6 +192,8 @@ async fn within<T>(
 
 const LOCK: &str = "SELECT pg_advisory_xact_lock(key) FROM unnest($1) AS key";
 const BEGIN_LIMIT: Duration = Duration::from_secs(4);
+/// A few small tables take milliseconds.
+const LOOK_LIMIT: Duration = Duration::from_secs(1);
 /// A healthy commit takes milliseconds, a checkpoint's disk a second.
 const COMMIT_LIMIT: Duration = Duration::from_secs(8);
 const ROLLBACK_LIMIT: Duration = Duration::from_secs(5);
