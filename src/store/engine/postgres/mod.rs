@@ -212,20 +212,23 @@ const BY_KEYS: &[(&str, &str)] = &[
 /// that; where one is large, it guesses well enough, and in one of a page there is little to read. The server's own look
 /// may be a minute away. In a transaction of its own: half of what is counted stays when that is rolled back.
 pub(super) const LOOK_AT_SMALL_TABLES: &str = "DO $$
-DECLARE small regclass;
+DECLARE
+    page bigint := current_setting('block_size');
+    small record;
 BEGIN
     PERFORM set_config('client_min_messages', 'error', true);
-    FOR small IN SELECT c.oid FROM pg_class c CROSS JOIN pg_relation_size(c.oid) AS octets
-        CROSS JOIN LATERAL (SELECT current_setting('block_size')::bigint AS page) AS p
+    FOR small IN SELECT c.oid::regclass AS name, c.reltuples, c.relpages, pg_relation_size(c.oid) AS octets FROM pg_class c
         WHERE c.relnamespace = (SELECT a.relnamespace FROM pg_class a WHERE a.oid = to_regclass('accounts'))
         AND c.relname IN ('contacts', 'conversations', 'daily_filings', 'held', 'messages', 'relay_jobs',
                           'remembered_signers', 'sync_marks', 'thread_ids', 'tombstones', 'user_emails', 'users')
-        AND c.relkind = 'r' AND pg_has_role(c.relowner, 'USAGE') AND octets > page
-        AND CASE WHEN c.reltuples < 0 OR c.relpages = 0 THEN octets <= 32 * page
-                 ELSE c.relpages <= 32 AND octets > c.relpages * page AND octets <= 1024 * page END
+        AND c.relkind = 'r' AND pg_has_role(c.relowner, 'USAGE')
     LOOP
+        CONTINUE WHEN small.octets <= page;
+        CONTINUE WHEN small.reltuples <= 0 AND small.octets > 32 * page;
+        CONTINUE WHEN small.reltuples > 0 AND (small.relpages > 32 OR small.octets > 1024 * page);
+        CONTINUE WHEN small.octets <= small.relpages * page;
         BEGIN
-            EXECUTE format('ANALYZE (SKIP_LOCKED) %s', small);
+            EXECUTE format('ANALYZE (SKIP_LOCKED) %s', small.name);
         EXCEPTION WHEN OTHERS THEN NULL;
         END;
     END LOOP;
