@@ -12,7 +12,7 @@ use crate::api::Desk;
 use crate::kill::MANY;
 use crate::mail::{Draft, LENA};
 use crate::server::{Server, Setup};
-use crate::table::{report, scaled};
+use crate::table::{goal, report, scaled};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn x27_one_account_floods_and_the_others_do_not_wait_for_it() {
@@ -26,12 +26,17 @@ async fn x27_one_account_floods_and_the_others_do_not_wait_for_it() {
     let before = times(&server, &desks[1..], "before", count).await;
     let is_over = Arc::new(AtomicBool::new(false));
     let mut flood = JoinSet::new();
-    for session in 0..scaled(64, 16) {
+    let sessions = scaled(64_u32, 16);
+    for session in 0..sessions {
         let (smtp, sync, is_over) = (server.smtp, desks[0].sync.clone(), Arc::clone(&is_over));
         flood.spawn(async move {
             let mut mailer = Mailer::connect(smtp, LENA.client, LENA.helo, &Security::Plain).await.unwrap();
             let mut sent = 0_u32;
+            // One after the other, not all at once.
+            let first = tokio::time::Instant::now() + session * EACH;
+            let mut pace = tokio::time::interval_at(first, sessions * EACH);
             while !is_over.load(Ordering::Relaxed) && sent < 900 {
+                pace.tick().await;
                 let id = format!("flood-{session}-{sent}");
                 let raw = Draft { id: &id, subject: &id, ..Draft::default() }.raw();
                 let answers = mailer.send(LENA.mail_from, std::slice::from_ref(&sync), &raw).await.unwrap();
@@ -49,16 +54,19 @@ async fn x27_one_account_floods_and_the_others_do_not_wait_for_it() {
     let flooded: u32 = flood.join_all().await.into_iter().sum();
     let ratio = during.as_secs_f64() / before.as_secs_f64();
     let measured = format!(
-        "{} accounts, one with {:.0} mails/s; p99 of the others, MAIL to 250: {:.0} ms before, {:.0} ms during ({ratio:.1} times, the goal is under 2); all 250",
+        "{} accounts, one with {:.0} mails/s; p99 of the others, MAIL to 250: {:.0} ms before, {:.0} ms during ({ratio:.1} times); all 250",
         desks.len(),
         f64::from(flooded) / took,
         before.as_secs_f64() * 1e3,
         during.as_secs_f64() * 1e3,
     );
-    // How much slower a machine with two cores is when it is busy is told, not asked; that nobody waits for the flood
-    // is.
+    // A debug build that shares its machine is asked for no more than that nobody waits for the flood.
     report("X27", "one account floods", &measured, during < Duration::from_secs(10));
+    goal("X27", "one account floods: the others' p99 is less than twice what it was", &measured, ratio < 2.0);
 }
+
+/// 500 mails a second are tried.
+const EACH: Duration = Duration::from_millis(2);
 
 /// One mail each to one account after the other; the 99th of a hundred.
 async fn times(server: &Server, desks: &[Desk], name: &str, count: usize) -> Duration {
