@@ -13,9 +13,10 @@ use std::time::{Duration, Instant};
 use sqlx::migrate::Migrator;
 use store_world::postgres as server;
 use store_world::*;
+use syncmx::address::{Mailbox, UserMailbox};
 use syncmx::config::{self, StoreUrl};
 use syncmx::filing::{Decision, Outcome};
-use syncmx::id::{AccountId, ContactId, EventId};
+use syncmx::id::{AccountId, ContactId, EventId, UserId};
 use syncmx::store::directory::MarkState;
 use syncmx::store::lines::Kind;
 use syncmx::store::search::{Piece, SearchQuery};
@@ -130,6 +131,12 @@ async fn a_migration_keeps_the_data_of_every_version_before(engine: Engine) {
 
 /// What has to be there of an account after the upgrade from this version.
 async fn expect_filled(world: &mut World, version: i64, account: AccountId) {
+    for (since, kept) in KEPT {
+        assert_eq!(world.count(kept).await, i64::from(version >= *since), "{kept}, of {version}");
+    }
+    let user = Mailbox::Sync(UserMailbox { account, user: UserId::from_uuid(account.uuid()) });
+    let found = world.store.mailbox(&ask("earlier-zzzzzzzzzzzz@sync.example.test")).await.unwrap();
+    assert_eq!(found, Lookup::Found(user), "the sync address of {version}");
     let waiting = world.count("SELECT count(*) FROM search_waiting").await;
     assert_eq!(waiting, if version < SEARCH { 3 } else { 1 }, "wait after {version}");
     let audit = world.count("SELECT count(*) FROM audit WHERE seq = 1 AND action = 'earlier'").await;
@@ -196,6 +203,8 @@ async fn fill(other: &mut Other, version: i64, account: Uuid) {
 const EARLIER: [(Uuid, &str); 3] =
     [(Uuid::from_u128(1), "old"), (Uuid::from_u128(2), "done"), (Uuid::from_u128(3), "gone")];
 const ALL: &[&str] = &["old", "done", "gone"];
+const WEBHOOKS: i64 = 4;
+const RELAY: i64 = 6;
 const PURGES: i64 = 10;
 const AUDIT: i64 = 11;
 const SEARCH: i64 = 12;
@@ -213,6 +222,108 @@ const EARLIER_ACCOUNT: &[(i64, &str)] = &[
         "INSERT INTO audit (account_id, seq, at, actor, action, object, hash) VALUES ($1, 1, 0, 'operator', 'earlier', 'contacts', $2)",
     ),
     (AUDIT, "INSERT INTO audit_heads (account_id, seq, hash) VALUES ($1, 1, $2)"),
+    (
+        1,
+        "INSERT INTO users (account_id, user_id, name, role, sync_state, sync_local, created_at)
+         SELECT $1, $1, 'Earlier user', 'doctor', 'on', 'earlier-zzzzzzzzzzzz', 7 WHERE length($2) = 32",
+    ),
+    (
+        1,
+        "INSERT INTO sync_addresses (account_id, local_part, user_id, state, created_at)
+         SELECT $1, 'earlier-zzzzzzzzzzzz', $1, 'active', 7 WHERE length($2) = 32",
+    ),
+    (
+        1,
+        "INSERT INTO user_emails (account_id, email_key, user_id, address, verified_at)
+         SELECT $1, 'earlier@praxis.test', $1, 'Earlier@praxis.test', 7 WHERE length($2) = 32",
+    ),
+    (
+        1,
+        "INSERT INTO thread_ids (account_id, message_id_header, conversation_id, is_own)
+         SELECT $1, 'earlier@praxis.test', $1, TRUE WHERE length($2) = 32",
+    ),
+    (
+        1,
+        "INSERT INTO daily_filings (account_id, user_id, day, filings) SELECT $1, $1, 7, 9 WHERE length($2) = 32",
+    ),
+    (
+        1,
+        "INSERT INTO deliveries (account_id, delivery_id, at, peer, helo, size_bytes, outcome, reason, smtp, steps)
+         SELECT $1, $1, 7, '192.0.2.7', 'earlier.test', 9, 'held', 'earlier', '250 2.1.5', '[]' WHERE length($2) = 32",
+    ),
+    (
+        1,
+        "INSERT INTO delivery_addresses (account_id, address_hash, role, delivery_id) VALUES ($1, $2, 'from', $1)",
+    ),
+    (
+        1,
+        "INSERT INTO held (account_id, delivery_id, at, reason, why, expires_at, headers, size_bytes, content_key, raw,
+         message_id_header, digest) VALUES ($1, $1, 7, 'earlier', 'why', 9, '{}', 9, $2, $2, 'earlier@praxis.test', $2)",
+    ),
+    (
+        1,
+        "INSERT INTO events (account_id, event_id, type, at, delivery_id, data)
+         SELECT $1, $1, 'earlier', 7, $1, '{}' WHERE length($2) = 32",
+    ),
+    (
+        1,
+        "INSERT INTO tokens (account_id, token_id, name, scopes, token_hash, created_at) VALUES ($1, $1, 'earlier', '[]', $2, 7)",
+    ),
+    (
+        1,
+        "INSERT INTO idempotency_keys (account_id, key, request_hash, status, response, created_at)
+         VALUES ($1, 'earlier', $2, 201, '{}', 7)",
+    ),
+    (
+        WEBHOOKS,
+        "INSERT INTO webhooks (account_id, webhook_id, url, events, detail, state, secret_key, secret, passed, leased_until, created_at)
+         VALUES ($1, $1, 'https://earlier.test/', '[]', 'meta', 'off', $2, $2, $1, 0, 7)",
+    ),
+    (
+        WEBHOOKS,
+        "INSERT INTO webhook_deliveries (account_id, webhook_id, event_id, state, failed, due_at)
+         SELECT $1, $1, $1, 'dead', 3, 7 WHERE length($2) = 32",
+    ),
+    (
+        RELAY,
+        "INSERT INTO relay_jobs (account_id, job_id, kind, state, attempts, next_at, created_at, last_reply)
+         SELECT $1, $1, 'digest', 'sent', 1, 7, 7, 'earlier' WHERE length($2) = 32",
+    ),
+];
+
+/// What was in the account that no migration changes.
+const KEPT: &[(i64, &str)] = &[
+    (
+        1,
+        "SELECT count(*) FROM users WHERE name = 'Earlier user' AND role = 'doctor' AND sync_state = 'on' AND created_at = 7",
+    ),
+    (1, "SELECT count(*) FROM user_emails WHERE address = 'Earlier@praxis.test' AND verified_at = 7"),
+    (1, "SELECT count(*) FROM thread_ids WHERE message_id_header = 'earlier@praxis.test' AND is_own"),
+    (1, "SELECT count(*) FROM daily_filings WHERE day = 7 AND filings = 9"),
+    (
+        1,
+        "SELECT count(*) FROM deliveries WHERE helo = 'earlier.test' AND at = 7 AND size_bytes = 9 AND steps = '[]'",
+    ),
+    (1, "SELECT count(*) FROM delivery_addresses WHERE length(address_hash) = 32 AND role = 'from'"),
+    (
+        1,
+        "SELECT count(*) FROM held WHERE reason = 'earlier' AND length(raw) = 32 AND length(digest) = 32 AND expires_at = 9",
+    ),
+    (1, "SELECT count(*) FROM events WHERE type = 'earlier' AND data = '{}' AND delivery_id IS NOT NULL"),
+    (1, "SELECT count(*) FROM tokens WHERE name = 'earlier' AND length(token_hash) = 32"),
+    (
+        1,
+        "SELECT count(*) FROM idempotency_keys WHERE key = 'earlier' AND status = 201 AND length(request_hash) = 32",
+    ),
+    (
+        WEBHOOKS,
+        "SELECT count(*) FROM webhooks WHERE url = 'https://earlier.test/' AND state = 'off' AND length(secret) = 32",
+    ),
+    (WEBHOOKS, "SELECT count(*) FROM webhook_deliveries WHERE state = 'dead' AND failed = 3"),
+    (
+        RELAY,
+        "SELECT count(*) FROM relay_jobs WHERE last_reply = 'earlier' AND state = 'sent' AND message_id IS NULL",
+    ),
 ];
 
 /// Of which versions and which messages.

@@ -196,6 +196,64 @@ async fn a_damaged_page_of_the_server_fails_the_mail_that_needs_it_alone() {
     }
 }
 
+/// SQLite has one writer, and nobody else is in the middle of an account while it writes.
+#[tokio::test]
+async fn an_account_that_somebody_else_has_holds_up_no_other_of_its_batch() {
+    if !Engine::Postgres.is_there() {
+        return;
+    }
+    let mut world = World::on(Engine::Postgres).await;
+    let (account, user) = (AccountId::generate(), UserId::generate());
+    world.add_account(account, user, "weber-zzzzzzzzzzzz", USER).await;
+    let elsewhere = Mailbox::Sync(syncmx::address::UserMailbox { account, user });
+    let mail = |n: usize| email(&format!("{n}@praxis.test"), USER, &["ana@patient.test"]);
+    let free = |n: usize| submission(mail(n), vec![elsewhere.clone()], b"raw".to_vec());
+    warm_up(&world).await;
+    world.store.file(free(0)).await.unwrap();
+    let store = world.store.clone();
+    world.hold_up().await;
+    let mut waits: Vec<_> =
+        [world.submit(mail(1)), world.submit(mail(2))].map(|mail| Box::pin(store.file(mail))).into();
+    let mut others: Vec<_> = (3..6).map(|n| Box::pin(store.file(free(n)))).collect();
+    for file in waits.iter_mut().chain(&mut others) {
+        tokio::select! { biased; early = file => panic!("{early:?}"), () = std::future::ready(()) => {} }
+    }
+    for other in others {
+        other.await.unwrap();
+    }
+    for file in &mut waits {
+        tokio::select! { biased; early = file => panic!("{early:?}"), () = std::future::ready(()) => {} }
+    }
+    world.let_go().await;
+    for (n, file) in [1, 2].into_iter().zip(waits) {
+        if file.await.is_err() {
+            // This machine took its time: it comes again.
+            world.file(mail(n)).await.unwrap();
+        }
+    }
+    // Nobody waits without end, and whoever waited in vain comes again.
+    world.hold_up().await;
+    assert!(matches!(world.file(mail(7)).await, Err(StoreError::TimedOut)));
+    world.store.file(free(8)).await.unwrap();
+    world.let_go().await;
+    world.file(mail(7)).await.unwrap();
+}
+
+/// A statement that takes very long is ended, so that its locks hold up nobody's second try.
+#[tokio::test]
+async fn a_filing_that_is_slow_in_the_server_fails_alone() {
+    if !Engine::Postgres.is_there() {
+        return;
+    }
+    let mut world = World::on(Engine::Postgres).await;
+    world.run("CREATE FUNCTION slowly() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN PERFORM pg_sleep(30); RETURN NEW; END'").await;
+    world.run("CREATE TRIGGER slowly BEFORE INSERT ON messages FOR EACH ROW WHEN (NEW.message_id_header = '99@praxis.test') EXECUTE FUNCTION slowly()").await;
+    let batch =
+        ["99", "1"].map(|n| world.submit(email(&format!("{n}@praxis.test"), USER, &["ana@patient.test"])));
+    let filed = in_one_batch(&mut world, batch).await;
+    assert_eq!(filed.iter().map(Result::is_ok).collect::<Vec<_>>(), [false, true], "{filed:?}");
+}
+
 async fn e5_r72_where_one_recipient_cannot_be_written_nothing_of_the_transaction_is(engine: Engine) {
     let mut world = World::on(engine).await;
     let known = world.submit(email("0@praxis.test", USER, &["ana@patient.test"]));

@@ -1,13 +1,14 @@
 //! Where log lines go: to standard error, by a thread of their own behind a bounded queue.
 //!
-//! Promises that whoever logs never waits (row X28: the other end of the pipe does not read, the disk hangs): a line
-//! that finds the queue full is dropped and counted, and the number is said when lines get through again.
+//! Promises that whoever logs never waits (row X28: the other end of the pipe does not read, the disk hangs or is full):
+//! a line that finds the queue full, or cannot be written, is dropped and counted, and the number is said when lines get
+//! through again.
 
 use std::io::{self, Write};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
-use std::time::Duration;
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::time::{Duration, Instant};
 
 use serde_json::json;
 use tracing_subscriber::fmt::MakeWriter;
@@ -40,18 +41,25 @@ impl LogSink {
         let dropped = Arc::new(AtomicU64::new(0));
         let counted = Arc::clone(&dropped);
         // Without a thread there is no log, which is no reason to serve no mail.
-        let _started = std::thread::Builder::new()
-            .name("log".to_owned())
-            .spawn(move || write_all(&entries, &counted, out, format));
+        let _started = std::thread::Builder::new().name("log".to_owned()).spawn(move || {
+            Log { out, format, dropped: counted, lines: Vec::new(), is_torn: false }.write_all(&entries)
+        });
         Self { queue, dropped }
     }
 
     /// Waits a moment until what is queued is written.
     pub(super) fn flush(&self) {
         let (done, is_done) = sync_channel(1);
-        if self.queue.try_send(Entry::Flush(done)).is_ok() {
-            let _late = is_done.recv_timeout(FLUSH_LIMIT);
+        let ends = Instant::now() + FLUSH_LIMIT;
+        let mut flush = Entry::Flush(done);
+        while let Err(TrySendError::Full(full)) = self.queue.try_send(flush) {
+            if Instant::now() >= ends {
+                return;
+            }
+            flush = full;
+            std::thread::sleep(GATHERING);
         }
+        let _late = is_done.recv_timeout(ends.saturating_duration_since(Instant::now()));
     }
 }
 
@@ -67,8 +75,7 @@ impl Write for LineWriter<'_> {
     /// The subscriber writes each line whole.
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
         if self.0.queue.try_send(Entry::Line(line.to_vec())).is_err() {
-            self.0.dropped.fetch_add(1, Ordering::Relaxed);
-            metrics::counter!("syncmx_log_lines_dropped_total").increment(1);
+            count(&self.0.dropped, 1);
         }
         Ok(line.len())
     }
@@ -78,38 +85,85 @@ impl Write for LineWriter<'_> {
     }
 }
 
-/// Until nobody can log any more. A line is written at once, those that follow it together: whoever logs need not wake
-/// this thread for each.
-fn write_all(entries: &Receiver<Entry>, dropped: &AtomicU64, mut out: impl Write, format: LogFormat) {
-    let mut lines = Vec::new();
-    while let Ok(first) = entries.recv() {
-        for entry in std::iter::once(first).chain(entries.try_iter()) {
-            match entry {
-                Entry::Line(line) => lines.extend_from_slice(&line),
-                Entry::Flush(done) => {
-                    write_lines(&mut lines, dropped, &mut out, format);
-                    let _lost = out.flush();
-                    let _gone = done.try_send(());
+/// The thread's end.
+struct Log<W> {
+    out: W,
+    format: LogFormat,
+    dropped: Arc<AtomicU64>,
+    /// Gathered, and not yet written.
+    lines: Vec<u8>,
+    /// Whether only a part of the last line got out.
+    is_torn: bool,
+}
+
+impl<W: Write> Log<W> {
+    /// Until nobody can log any more. A line is written at once, those that follow it together: whoever logs need not
+    /// wake this thread for each.
+    fn write_all(mut self, entries: &Receiver<Entry>) {
+        while let Ok(first) = entries.recv() {
+            for entry in std::iter::once(first).chain(entries.try_iter()) {
+                match entry {
+                    Entry::Line(line) => self.lines.extend_from_slice(&line),
+                    Entry::Flush(done) => {
+                        self.write_lines();
+                        let _lost = self.out.flush();
+                        let _gone = done.try_send(());
+                    }
+                }
+                if self.lines.len() >= WRITTEN_AT_ONCE {
+                    self.write_lines();
                 }
             }
-            if lines.len() >= WRITTEN_AT_ONCE {
-                write_lines(&mut lines, dropped, &mut out, format);
+            self.write_lines();
+            std::thread::sleep(GATHERING);
+        }
+    }
+
+    /// And how many were dropped before, which is forgotten only when it has been said.
+    fn write_lines(&mut self) {
+        let mut lines = std::mem::take(&mut self.lines);
+        let dropped = self.dropped.load(Ordering::Relaxed);
+        if dropped > 0 {
+            lines.extend_from_slice(told(dropped, self.format).as_bytes());
+            lines.push(b'\n');
+        }
+        if self.is_torn && !lines.is_empty() {
+            self.is_torn = self.write_some(b"\n") == 0;
+        }
+        let taken = if self.is_torn { 0 } else { self.write_some(&lines) };
+        let (written, rest) = lines.split_at(taken);
+        if let Some(last) = written.last() {
+            self.is_torn = *last != b'\n';
+        }
+        if rest.is_empty() {
+            self.dropped.fetch_sub(dropped, Ordering::Relaxed);
+        } else {
+            let lost = rest.iter().filter(|octet| **octet == b'\n').count();
+            count(&self.dropped, lost.saturating_sub(usize::from(dropped > 0)) as u64);
+        }
+        lines.clear();
+        self.lines = lines;
+    }
+
+    /// How many octets got out.
+    fn write_some(&mut self, octets: &[u8]) -> usize {
+        let mut written = 0;
+        while let Some(rest @ [_, ..]) = octets.get(written..) {
+            match self.out.write(rest) {
+                Ok(0) => break,
+                Ok(more) => written += more,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => std::thread::sleep(GATHERING),
+                Err(_) => break,
             }
         }
-        write_lines(&mut lines, dropped, &mut out, format);
-        std::thread::sleep(GATHERING);
+        written
     }
 }
 
-/// And empties them.
-fn write_lines(lines: &mut Vec<u8>, dropped: &AtomicU64, out: &mut impl Write, format: LogFormat) {
-    let lost_before = dropped.swap(0, Ordering::Relaxed);
-    if lost_before > 0 {
-        lines.extend_from_slice(told(lost_before, format).as_bytes());
-        lines.push(b'\n');
-    }
-    let _lost = out.write_all(lines);
-    lines.clear();
+fn count(dropped: &AtomicU64, lines: u64) {
+    dropped.fetch_add(lines, Ordering::Relaxed);
+    metrics::counter!("syncmx_log_lines_dropped_total").increment(lines);
 }
 
 /// In the shape of the other lines.
@@ -135,6 +189,7 @@ const GATHERING: Duration = Duration::from_millis(5);
 #[cfg(test)]
 mod tests {
     use std::sync::Mutex;
+    use std::sync::atomic::AtomicBool;
     use std::sync::mpsc;
 
     use super::*;
@@ -178,18 +233,68 @@ mod tests {
         let dropped = sink.dropped.load(Ordering::Relaxed);
         assert!(dropped >= 100, "{dropped}");
         release.send(()).unwrap();
-        // The queue may be full for a moment yet.
-        let mut tries = 0;
-        while !String::from_utf8_lossy(&taken.lock().unwrap()).contains("log.lines_dropped") {
-            sink.flush();
-            tries += 1;
-            assert!(tries < 1000, "the number is said");
-            std::thread::sleep(Duration::from_millis(10));
-        }
+        sink.flush();
         let text = String::from_utf8(taken.lock().unwrap().clone()).unwrap();
         assert!(text.starts_with("line 0 "), "what was queued is written in order");
-        let said = text.lines().find(|line| line.contains("log.lines_dropped")).unwrap();
-        let said: serde_json::Value = serde_json::from_str(said).unwrap();
-        assert!(said["fields"]["lines"].as_u64().unwrap() >= 100 && said["level"] == "WARN", "{said}");
+        let said = text.lines().filter(|line| line.contains("log.lines_dropped")).map(|said| {
+            let said: serde_json::Value = serde_json::from_str(said).unwrap();
+            assert_eq!(said["level"], "WARN");
+            said["fields"]["lines"].as_u64().unwrap()
+        });
+        assert_eq!(said.sum::<u64>(), dropped, "{text}");
+        assert_eq!(
+            text.lines().filter(|line| line.starts_with("line ")).count() as u64,
+            lines as u64 - dropped
+        );
+    }
+
+    /// A disk that has room for so many octets, until there is more.
+    struct Disk {
+        room: usize,
+        has_more: Arc<AtomicBool>,
+        taken: Arc<Mutex<Vec<u8>>>,
+    }
+
+    impl Write for Disk {
+        fn write(&mut self, octets: &[u8]) -> io::Result<usize> {
+            if self.has_more.load(Ordering::Relaxed) {
+                self.room = usize::MAX;
+            }
+            let taken = octets.len().min(self.room);
+            if taken == 0 {
+                return Err(io::ErrorKind::StorageFull.into());
+            }
+            self.room -= taken;
+            self.taken.lock().unwrap().extend_from_slice(&octets[..taken]);
+            Ok(taken)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn x28_what_could_not_be_written_is_counted_and_the_number_outlives_another_failure() {
+        let (has_more, taken) = (Arc::new(AtomicBool::new(false)), Arc::new(Mutex::new(Vec::new())));
+        let disk = Disk { room: 9, has_more: Arc::clone(&has_more), taken: Arc::clone(&taken) };
+        let sink = LogSink::start(disk, LogFormat::Text);
+        for number in 0..5 {
+            sink.make_writer().write_all(format!("line {number}\n").as_bytes()).unwrap();
+            if number % 2 == 0 {
+                sink.flush();
+            }
+        }
+        has_more.store(true, Ordering::Relaxed);
+        sink.make_writer().write_all(b"line 5\n").unwrap();
+        sink.flush();
+        let text = String::from_utf8(taken.lock().unwrap().clone()).unwrap();
+        let (torn, whole) = text.split_at(9);
+        assert_eq!(torn, "line 0\nli");
+        let mut lines: Vec<&str> = whole.trim_start().lines().collect();
+        lines.sort_unstable();
+        assert!(lines[0].ends_with("log.lines_dropped lines=4"), "{text}");
+        assert_eq!(lines[1..], ["line 5"], "{text}");
+        assert_eq!(sink.dropped.load(Ordering::Relaxed), 0);
     }
 }

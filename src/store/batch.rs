@@ -2,7 +2,6 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use tokio::time::Instant;
 use uuid::Uuid;
 
 use crate::filing::{self, Arrival, Decision, Facts, Relay, Trace};
@@ -30,12 +29,23 @@ pub(in crate::store) enum Failure {
     Statement(sqlx::Error),
     /// It took too long, and was rolled back.
     TimedOut,
+    /// Somebody else has an account that it needs.
+    Locked,
 }
 
 impl From<sqlx::Error> for Failure {
     fn from(error: sqlx::Error) -> Self {
         Self::Statement(error)
     }
+}
+
+/// What is to be committed.
+#[derive(Debug)]
+pub(in crate::store) struct Written {
+    /// To each job.
+    pub(in crate::store) answers: Vec<Answer>,
+    /// The accounts that have new ones.
+    pub(in crate::store) with_events: Vec<AccountId>,
 }
 
 /// What was decided for one recipient, and on what.
@@ -56,36 +66,13 @@ pub(in crate::store) struct Outcome<'a> {
 }
 
 impl Desk {
-    /// Writes all jobs or none. Everything up to the commit is bounded by `deadline`; the commit itself is waited
-    /// for, since nobody could tell what became of it.
-    pub(in crate::store) async fn write_batch(
-        &self,
-        mut transaction: Transaction,
-        jobs: &[Job],
-        deadline: Instant,
-    ) -> Result<Vec<Answer>, Failure> {
-        if Instant::now() >= deadline {
-            return Err(Failure::TimedOut);
-        }
-        let writing = self.decide_and_write(&mut transaction, jobs);
-        let written = tokio::time::timeout_at(deadline, writing).await;
-        let (answers, with_events) = written.map_err(|_| Failure::TimedOut)??;
-        transaction.commit().await?;
-        self.bell.ring(with_events);
-        Ok(answers)
-    }
-
-    /// The answers, and the accounts that have new events.
-    async fn decide_and_write(
+    /// Their accounts are locked.
+    pub(in crate::store) async fn decide_and_write(
         &self,
         transaction: &mut Transaction,
         jobs: &[Job],
-    ) -> Result<(Vec<Answer>, Vec<AccountId>), Failure> {
+    ) -> Result<Written, Failure> {
         let arrivals: Vec<Arrival<'_>> = jobs.iter().flat_map(Job::arrivals).collect();
-        // All at once: two writers that took them one after the other would wait for each other.
-        let accounts = arrivals.iter().map(|arrival| arrival.mailbox.account());
-        let accounts: Vec<AccountId> = accounts.chain(jobs.iter().flat_map(Job::noted)).collect();
-        transaction.lock_accounts(&accounts).await?;
         let row_keys = self.row_keys_of(transaction, jobs).await?;
         let mut directory = if arrivals.is_empty() {
             Directory { data_version: transaction.data_version().await?, ..Directory::default() }
@@ -120,7 +107,7 @@ impl Desk {
         let with_events = rows.events.iter().map(|event| AccountId::from_uuid(event.account_id)).collect();
         rows.write(transaction, &row_keys).await?;
         audit::append(transaction, noted).await?;
-        Ok((answers, with_events))
+        Ok(Written { answers, with_events })
     }
 
     fn not_now(&self, index: usize, answer: Result<Answer, StoreError>) -> Failure {
@@ -151,13 +138,14 @@ impl Desk {
 }
 
 impl Job {
-    /// R64: the accounts in whose audit trail it writes.
-    fn noted(&self) -> impl Iterator<Item = AccountId> {
-        let acts = match &self.work {
-            Work::Note(acts) => acts.as_slice(),
-            Work::File(_) | Work::Record(_) => &[],
-        };
-        acts.iter().map(|act| act.account)
+    /// Into which nobody else may write meanwhile.
+    pub(in crate::store) fn locks(&self) -> Vec<AccountId> {
+        match &self.work {
+            Work::File(_) => self.arrivals().map(|arrival| arrival.mailbox.account()).collect(),
+            // R64.
+            Work::Note(acts) => acts.iter().map(|act| act.account).collect(),
+            Work::Record(_) => Vec::new(),
+        }
     }
 
     /// Whose rows it writes.

@@ -26,6 +26,7 @@ mod mailbox;
 mod notices;
 pub mod outbox;
 mod outbox_tidy;
+mod pieces;
 mod queries;
 mod queue;
 mod read;
@@ -360,6 +361,7 @@ impl Store {
             bell: bell.clone(),
             data_version: AtomicI64::new(version),
             counters: Arc::default(),
+            patience: writer::Patience::default(),
         })
         .map_err(sqlx::Error::Io)?;
         let inner = Inner {

@@ -2,9 +2,10 @@
 //! one transaction, commits once, answers all.
 //!
 //! There is no artificial delay: while one batch is written, the next one gathers. Nobody else writes to the accounts
-//! of a batch from its first read to its commit, so that two messages at once cannot miss each other. A batch that
-//! fails because of what it holds is split until the bad filing fails alone; one that was beaten by somebody else is
-//! decided anew, once. A job that its session gave up is never written.
+//! of a batch from its first read to its commit, so that two messages at once cannot miss each other. What needs an
+//! account that somebody else has is waited for when the rest is written. A batch that fails because of what it holds
+//! is split until the bad filing fails alone; one that was beaten by somebody else is decided anew, once. A job that
+//! its session gave up is never written.
 
 use std::io;
 use std::sync::atomic::{AtomicI64, AtomicU8, AtomicU64, Ordering};
@@ -21,11 +22,12 @@ use crate::id::AccountId;
 use crate::keys::Keys;
 use crate::store::StoreError;
 use crate::store::audit::Act;
-use crate::store::batch::Failure;
+use crate::store::batch::{Failure, Written};
 use crate::store::bell::Bell;
-use crate::store::engine::{self, Fault, Pool};
+use crate::store::engine::{self, Fault, LockWait, Pool, Transaction};
 use crate::store::keyring::Keyring;
 use crate::store::mailbox::Addresses;
+use crate::store::pieces::{Piece, Pieces, Waits};
 use crate::store::queue::{Queue, Seat};
 use crate::store::row_keyring::RowVault;
 use crate::store::submission::{Filed, Prepared, Refusal};
@@ -45,6 +47,25 @@ pub(in crate::store) struct Desk {
     /// As last seen; another process has committed when it changes.
     pub(in crate::store) data_version: AtomicI64,
     pub(in crate::store) counters: Arc<Counters>,
+    pub(in crate::store) patience: Patience,
+}
+
+/// How long a writer waits for accounts that somebody else has. Everybody waits with it: where it was in vain a moment
+/// ago, no longer than a healthy node needs for a batch.
+#[derive(Debug, Default)]
+pub(in crate::store) struct Patience {
+    lost: Mutex<Option<Instant>>,
+}
+
+impl Patience {
+    fn now(&self) -> LockWait {
+        let lost = *self.lost.lock().unwrap_or_else(PoisonError::into_inner);
+        if lost.is_none_or(|at| at.elapsed() > REGAINED_AFTER) { LockWait::Long } else { LockWait::Short }
+    }
+
+    fn lose(&self) {
+        *self.lost.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+    }
 }
 
 /// How the writer has grouped its work since the start.
@@ -81,14 +102,6 @@ pub(in crate::store) struct Handle {
     queue: Arc<Queue<Job>>,
     tasks: Mutex<Vec<JoinHandle<()>>>,
     threads: Option<Runtime>,
-}
-
-/// Jobs that are to be tried together.
-#[derive(Debug)]
-struct Piece {
-    jobs: Vec<Job>,
-    /// Somebody else was at the same rows at the same time, and these were decided anew.
-    decided_anew: bool,
 }
 
 /// One thing to write, whole or not at all.
@@ -132,7 +145,7 @@ pub(in crate::store) enum Answer {
 
 /// Whose turn it is: the session may withdraw a job until the writer takes it, and never after.
 #[derive(Debug, Default)]
-struct Ticket(AtomicU8);
+pub(in crate::store) struct Ticket(AtomicU8);
 
 impl Ticket {
     fn take(&self) -> bool {
@@ -185,12 +198,10 @@ impl Handle {
 
     /// Hands a job over and waits for its answer. A job that is taken before the deadline is waited for.
     pub(in crate::store) async fn ask(&self, work: Work, deadline: Instant) -> Result<Answer, StoreError> {
-        let (answer, mut answered) = oneshot::channel();
-        let ticket = Arc::new(Ticket::default());
+        let (job, ticket, mut answered) = Job::new(work);
         let place = tokio::time::timeout_at(deadline, self.queue.place()).await;
         let place = place.map_err(|_| StoreError::TimedOut)?.ok_or(StoreError::Closed)?;
-        let account = work.account();
-        if !self.queue.push(account, Job { work, ticket: ticket.clone(), answer }, place) {
+        if !self.queue.push(job.account(), job, place) {
             return Err(StoreError::Closed);
         }
         let withdrawn_on_drop = WithdrawnOnDrop(ticket);
@@ -266,22 +277,83 @@ impl Desk {
             return;
         }
         let ends = Instant::now() + TURN_LIMIT;
-        let written = self.write_batch(transaction, &jobs, work_deadline(ends)).await;
-        let mut pieces = Vec::new();
-        self.settle(Piece { jobs, decided_anew: false }, written, &mut pieces, ends);
+        let mut pieces = Pieces::default();
+        let first = Piece { jobs, decided_anew: false, waits: Waits::No };
+        self.write(transaction, first, &mut pieces, ends).await;
         while let Some(piece) = pieces.pop() {
             // Whoever has been answered waits for no other's second try.
-            let unanswered = pieces.iter().chain([&piece]).flat_map(|piece| &piece.jobs);
-            seat.keep(&unanswered.map(|job| job.work.account()).collect());
-            let written = match self.filing.begin_writing().await {
-                Ok(transaction) => self.write_batch(transaction, &piece.jobs, work_deadline(ends)).await,
+            let unanswered = pieces.jobs().chain(&piece.jobs);
+            seat.keep(&unanswered.map(Job::account).collect());
+            if Instant::now() >= ends {
+                let rest = piece.jobs.into_iter().chain(pieces.into_jobs());
+                return rest.for_each(|job| job.send(Err(StoreError::TimedOut)));
+            }
+            match self.filing.begin_writing().await {
+                Ok(transaction) => self.write(transaction, piece, &mut pieces, ends).await,
                 Err(error) => {
                     // It is away: the rest need not find out one by one.
-                    let rest = std::iter::once(piece).chain(pieces).flat_map(|piece| piece.jobs);
+                    let rest = piece.jobs.into_iter().chain(pieces.into_jobs());
                     return answer_all(rest, &Arc::new(error));
                 }
-            };
-            self.settle(piece, written, &mut pieces, ends);
+            }
+        }
+    }
+
+    /// Writes all jobs or none, but for those that are set aside. Everything up to the commit is bounded. Answers what is
+    /// done, and puts what is to be tried again on `pieces`.
+    async fn write(
+        &self,
+        mut transaction: Transaction,
+        mut piece: Piece,
+        pieces: &mut Pieces,
+        ends: Instant,
+    ) {
+        let deadline = ends.min(Instant::now() + WORK_LIMIT);
+        let writing = async {
+            self.lock(&mut transaction, &mut piece, pieces).await?;
+            self.decide_and_write(&mut transaction, &piece.jobs).await
+        };
+        let written = tokio::time::timeout_at(deadline, writing).await.unwrap_or(Err(Failure::TimedOut));
+        let written = match written {
+            Ok(written) => self.commit(transaction, written).await,
+            Err(failure) => {
+                // The second try is not to find the accounts locked by the first.
+                transaction.roll_back().await;
+                Err(failure)
+            }
+        };
+        self.settle(piece, written, pieces, ends);
+    }
+
+    /// However long it takes: nobody could tell what became of it.
+    async fn commit(&self, transaction: Transaction, written: Written) -> Result<Vec<Answer>, Failure> {
+        transaction.commit().await?;
+        self.bell.ring(written.with_events);
+        Ok(written.answers)
+    }
+
+    /// Keeps others out of the accounts until the transaction ends. What somebody else has is set aside; what was set
+    /// aside before is waited for.
+    async fn lock(
+        &self,
+        transaction: &mut Transaction,
+        piece: &mut Piece,
+        pieces: &mut Pieces,
+    ) -> Result<(), Failure> {
+        // All at once: two writers that took them one after the other would wait for each other.
+        let accounts: Vec<AccountId> = piece.jobs.iter().flat_map(Job::locks).collect();
+        let wait = match piece.waits {
+            Waits::No => {
+                let busy = transaction.try_lock_accounts(&accounts).await?;
+                pieces.set_aside(piece, busy);
+                return if piece.jobs.is_empty() { Err(Failure::Locked) } else { Ok(()) };
+            }
+            Waits::Together => self.patience.now(),
+            Waits::Alone => LockWait::Short,
+        };
+        match transaction.wait_for_accounts(&accounts, wait).await {
+            Err(error) if engine::is_lock_timeout(&error) => Err(Failure::Locked),
+            locked => Ok(locked?),
         }
     }
 
@@ -289,38 +361,43 @@ impl Desk {
     /// build on an earlier one.
     fn settle(
         &self,
-        piece: Piece,
+        mut piece: Piece,
         written: Result<Vec<Answer>, Failure>,
-        pieces: &mut Vec<Piece>,
+        pieces: &mut Pieces,
         ends: Instant,
     ) {
-        let Piece { mut jobs, decided_anew } = piece;
-        let may_split = jobs.len() > 1 && Instant::now() < ends;
+        let may_split = piece.jobs.len() > 1 && Instant::now() < ends;
         match written {
             Ok(answers) => {
                 self.counters.add(answers.len());
-                for (job, answer) in jobs.into_iter().zip(answers) {
+                for (job, answer) in piece.jobs.into_iter().zip(answers) {
                     job.send(Ok(answer));
                 }
             }
             Err(Failure::Job(index, answer)) => {
-                if index < jobs.len() {
-                    jobs.remove(index).send(answer);
+                if index < piece.jobs.len() {
+                    piece.jobs.remove(index).send(answer);
                 }
-                if !jobs.is_empty() {
-                    pieces.push(Piece { jobs, decided_anew });
+                if !piece.jobs.is_empty() {
+                    pieces.push(piece);
                 }
             }
-            Err(Failure::Statement(error)) if engine::is_race(&error) && !decided_anew => {
-                pieces.push(Piece { jobs, decided_anew: true });
+            Err(Failure::Statement(error)) if engine::is_race(&error) && !piece.decided_anew => {
+                pieces.push(Piece { decided_anew: true, ..piece });
+            }
+            Err(Failure::Locked) if piece.waits == Waits::Together => {
+                self.patience.lose();
+                pieces.separate(piece);
             }
             Err(Failure::Statement(error)) if may_split && engine::fault(&error) == Fault::Rows => {
-                split(jobs, decided_anew, pieces);
+                pieces.split(piece);
             }
-            Err(Failure::Statement(error)) => answer_all(jobs, &Arc::new(error)),
+            Err(Failure::Statement(error)) => answer_all(piece.jobs, &Arc::new(error)),
             // One slow filing must not fail its neighbours; a slow disk fails them all, when the turn ends.
-            Err(Failure::TimedOut) if may_split => split(jobs, decided_anew, pieces),
-            Err(Failure::TimedOut) => jobs.into_iter().for_each(|job| job.send(Err(StoreError::TimedOut))),
+            Err(Failure::TimedOut) if may_split => pieces.split(piece),
+            Err(Failure::Locked | Failure::TimedOut) => {
+                piece.jobs.into_iter().for_each(|job| job.send(Err(StoreError::TimedOut)));
+            }
         }
     }
 
@@ -345,6 +422,20 @@ impl Desk {
 }
 
 impl Job {
+    /// With what withdraws it, and what waits for its answer.
+    pub(in crate::store) fn new(
+        work: Work,
+    ) -> (Self, Arc<Ticket>, oneshot::Receiver<Result<Answer, StoreError>>) {
+        let (answer, answered) = oneshot::channel();
+        let ticket = Arc::new(Ticket::default());
+        (Self { work, ticket: ticket.clone(), answer }, ticket, answered)
+    }
+
+    /// Under which it waits.
+    pub(in crate::store) fn account(&self) -> AccountId {
+        self.work.account()
+    }
+
     /// The session may be gone; what was written stays, and a retry is a duplicate (R70).
     fn send(self, answer: Result<Answer, StoreError>) {
         let _ = self.answer.send(answer);
@@ -355,15 +446,6 @@ impl Job {
 /// that were all but empty.
 fn plans_are_old(batch: u64) -> bool {
     batch.checked_ilog2().is_some_and(|power| batch - (1 << power) < CONNECTIONS)
-}
-
-fn work_deadline(ends: Instant) -> Instant {
-    ends.min(Instant::now() + WORK_LIMIT)
-}
-
-fn split(mut jobs: Vec<Job>, decided_anew: bool, pieces: &mut Vec<Piece>) {
-    let later = jobs.split_off(jobs.len() / 2);
-    pieces.extend([later, jobs].map(|jobs| Piece { jobs, decided_anew }));
 }
 
 fn answer_all(jobs: impl IntoIterator<Item = Job>, error: &Arc<sqlx::Error>) {
@@ -385,6 +467,8 @@ const WORK_LIMIT: Duration = Duration::from_secs(4);
 /// For a batch and the pieces it is split into: well before the sessions give up.
 const TURN_LIMIT: Duration = Duration::from_secs(20);
 const IDLE_LOOK: Duration = Duration::from_secs(1);
+/// A server that hangs in the middle of a batch gives its accounts back after 15 seconds.
+const REGAINED_AFTER: Duration = Duration::from_secs(10);
 
 #[cfg(test)]
 mod tests {

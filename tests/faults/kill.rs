@@ -65,7 +65,7 @@ async fn rounds(mut server: Server, cluster: Option<&Cluster>, victim: Victim, c
         practices.begin_round(&round.to_string()).await;
         let shared = Arc::new(practices);
         let load = shared.load(server.smtp, scaled(200, 12));
-        let pause = Duration::from_millis(100 + random_below(scaled(1900, 1400)));
+        let pause = pause();
         tokio::time::sleep(pause).await;
         if let (Some(cluster), Victim::Both | Victim::Database) = (cluster, victim) {
             cluster.signal("KILL");
@@ -99,6 +99,12 @@ async fn rounds(mut server: Server, cluster: Option<&Cluster>, victim: Victim, c
     }
     sum.is_right &= server.damaged().is_empty();
     sum
+}
+
+/// 0.1 to 5 seconds, more often soon: half of them end within 0.7.
+fn pause() -> Duration {
+    let of_whole = random_below(1_000_000) as f64 / 1e6;
+    Duration::from_millis(100) + Duration::from_millis(scaled(4900, 1400)).mul_f64(of_whole.powi(3))
 }
 
 /// The cluster's keeper starts it again.

@@ -11,12 +11,12 @@ use sqlx::sqlite::SqlitePool;
 use sqlx::{Either, Executor, PgPool, Row as _, SqlStr, Sqlite, SqliteConnection};
 
 use crate::id::AccountId;
-use crate::store::engine::Engine;
 use crate::store::engine::postgres::{ALLOW_PAUSES, CHANGED, PG_WRITERS, PgHeld};
 use crate::store::engine::query::{Fetched, Found, query};
 use crate::store::engine::search::SORT_TERMS_IN;
 use crate::store::engine::sqlite;
 use crate::store::engine::value::Value;
+use crate::store::engine::{Engine, LockWait};
 
 /// Connections that wait for work.
 #[derive(Clone, Debug)]
@@ -161,6 +161,29 @@ impl Connection {
         }
     }
 
+    /// As [`Self::lock_accounts`], with a limit of its own.
+    pub(in crate::store) async fn wait_for_accounts(
+        &mut self,
+        accounts: &[AccountId],
+        wait: LockWait,
+    ) -> Result<(), sqlx::Error> {
+        match self {
+            Self::Postgres(held) => held.wait_for(accounts, wait).await,
+            Self::Sqlite(_) => Ok(()),
+        }
+    }
+
+    /// As [`Self::lock_accounts`], but for those that somebody else has, which it gives.
+    pub(in crate::store) async fn try_lock_accounts(
+        &mut self,
+        accounts: &[AccountId],
+    ) -> Result<Vec<AccountId>, sqlx::Error> {
+        match self {
+            Self::Postgres(held) => held.try_lock(accounts).await,
+            Self::Sqlite(_) => Ok(Vec::new()),
+        }
+    }
+
     /// Tells other nodes, with the commit, that remembered addresses and keys may be wrong. With SQLite they look at
     /// the data version.
     pub(in crate::store) async fn announce_change(&mut self) -> Result<(), sqlx::Error> {
@@ -262,6 +285,14 @@ impl Transaction {
             Connection::Postgres(held) => held.commit().await,
             Connection::Sqlite(SqliteHeld::Begun(transaction)) => transaction.commit().await,
             Connection::Sqlite(SqliteHeld::Idle(_)) => Ok(()),
+        }
+    }
+
+    /// Now, so that the next one does not find what this one has locked. SQLite's next one waits for it anyway.
+    pub(in crate::store) async fn roll_back(self) {
+        match self.0 {
+            Connection::Postgres(held) => held.roll_back().await,
+            Connection::Sqlite(held) => drop(held),
         }
     }
 }

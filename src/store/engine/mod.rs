@@ -69,6 +69,15 @@ pub(in crate::store) enum Engine {
     Sqlite,
 }
 
+/// How long an account that somebody else has is waited for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::store) enum LockWait {
+    /// Seconds.
+    Long,
+    /// A part of a second.
+    Short,
+}
+
 /// Whose fault a failed statement is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::store) enum Fault {
@@ -106,6 +115,12 @@ pub(in crate::store) fn is_damage(error: &sqlx::Error) -> bool {
 pub(in crate::store) fn is_forbidden(error: &sqlx::Error) -> bool {
     let sqlx::Error::Database(error) = error else { return false };
     error.try_downcast_ref::<PgDatabaseError>().is_some_and(postgres::is_forbidden)
+}
+
+/// Whether a lock that was waited for did not come in time. With SQLite nobody is there when a transaction has begun.
+pub(in crate::store) fn is_lock_timeout(error: &sqlx::Error) -> bool {
+    let sqlx::Error::Database(error) = error else { return false };
+    error.try_downcast_ref::<PgDatabaseError>().is_some_and(postgres::is_lock_timeout)
 }
 
 /// Whether the same may work when it is tried again, because somebody else was at it at the same time. With SQLite

@@ -12,9 +12,9 @@ use sqlx::postgres::{PgArguments, PgConnection, PgDatabaseError, PgRow};
 use sqlx::{Arguments as _, PgPool, Postgres, SqlSafeStr, SqlStr};
 
 use crate::id::AccountId;
-use crate::store::engine::Fault;
 use crate::store::engine::postgres::{LOOK_AT_SMALL_TABLES, fault};
 use crate::store::engine::query::Fetched;
+use crate::store::engine::{Fault, LockWait};
 
 /// A connection out of its pool.
 #[derive(Debug)]
@@ -108,12 +108,35 @@ impl PgHeld {
         let mut accounts = accounts.to_vec();
         accounts.sort_by_key(|account| (*account == AccountId::OPERATOR, account.uuid()));
         accounts.dedup();
-        // The low half of a UUIDv7 is random: accounts that share a lock only wait for each other.
-        let keys: Vec<i64> =
-            accounts.iter().map(|account| account.uuid().as_u64_pair().1.cast_signed()).collect();
-        let mut values = PgArguments::default();
-        values.add(keys).map_err(sqlx::Error::Encode)?;
-        self.execute(LOCK.into_sql_str(), values).await.map(|_| ())
+        self.execute(LOCK.into_sql_str(), keys_of(&accounts)?).await.map(|_| ())
+    }
+
+    /// The shorter limit holds until the transaction ends.
+    pub(in crate::store::engine) async fn wait_for(
+        &mut self,
+        accounts: &[AccountId],
+        wait: LockWait,
+    ) -> Result<(), sqlx::Error> {
+        if wait == LockWait::Short {
+            self.simple(WAIT_SHORT).await?;
+        }
+        self.lock(accounts).await
+    }
+
+    /// Nobody waits, so the order is all the same.
+    pub(in crate::store::engine) async fn try_lock(
+        &mut self,
+        accounts: &[AccountId],
+    ) -> Result<Vec<AccountId>, sqlx::Error> {
+        if accounts.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut accounts = accounts.to_vec();
+        accounts.sort_unstable();
+        accounts.dedup();
+        let busy = self.fetch_all::<(i64,)>(TRY_LOCK.into_sql_str(), keys_of(&accounts)?).await?;
+        accounts.retain(|account| busy.contains(&(lock_key(*account),)));
+        Ok(accounts)
     }
 
     /// What an answer that does not come in time has done is not known: whoever asked is told that it failed, and
@@ -125,6 +148,18 @@ impl PgHeld {
         within(COMMIT_LIMIT, self.simple("COMMIT")).await?;
         self.state = State::Idle;
         Ok(())
+    }
+
+    pub(in crate::store::engine) async fn roll_back(mut self) {
+        if matches!(self.state, State::Begun | State::Failed) {
+            self.end_transaction().await;
+        }
+    }
+
+    /// If it does not work, the connection goes.
+    async fn end_transaction(&mut self) {
+        let rolled_back = within(ROLLBACK_LIMIT, self.simple("ROLLBACK")).await;
+        self.state = if rolled_back.is_ok() { State::Idle } else { State::Unknown };
     }
 
     /// Without a prepared statement.
@@ -162,7 +197,11 @@ impl Drop for PgHeld {
         match self.state {
             State::Idle => drop(connection),
             State::Begun | State::Failed => match tokio::runtime::Handle::try_current() {
-                Ok(runtime) => drop(runtime.spawn(roll_back(connection))),
+                Ok(runtime) => {
+                    // A runtime that is going down may drop this before it has begun.
+                    let mut held = Self { connection: Some(connection), state: State::Unknown };
+                    drop(runtime.spawn(async move { held.end_transaction().await }));
+                }
                 Err(_) => drop(connection.detach()),
             },
             State::Unknown => drop(connection.detach()),
@@ -170,16 +209,22 @@ impl Drop for PgHeld {
     }
 }
 
+/// The low half of a `UUIDv7` is random: accounts that share a lock only wait for each other.
+fn lock_key(account: AccountId) -> i64 {
+    account.uuid().as_u64_pair().1.cast_signed()
+}
+
+fn keys_of(accounts: &[AccountId]) -> Result<PgArguments, sqlx::Error> {
+    let keys: Vec<i64> = accounts.iter().copied().map(lock_key).collect();
+    let mut values = PgArguments::default();
+    values.add(keys).map_err(sqlx::Error::Encode)?;
+    Ok(values)
+}
+
 /// The server said no, and is there for the next statement. One that is going down, or has become a replica, is not.
 fn is_answer(error: &sqlx::Error) -> bool {
     let sqlx::Error::Database(error) = error else { return false };
     error.try_downcast_ref::<PgDatabaseError>().is_some_and(|error| fault(error) == Fault::Rows)
-}
-
-async fn roll_back(connection: PoolConnection<Postgres>) {
-    let mut held = PgHeld { connection: Some(connection), state: State::Idle };
-    // If it does not work, the connection goes.
-    let _rolled_back = within(ROLLBACK_LIMIT, held.simple("ROLLBACK")).await;
 }
 
 async fn within<T>(
@@ -191,6 +236,9 @@ async fn within<T>(
 }
 
 const LOCK: &str = "SELECT pg_advisory_xact_lock(key) FROM unnest($1) AS key";
+const TRY_LOCK: &str = "SELECT key FROM unnest($1) AS key WHERE NOT pg_try_advisory_xact_lock(key)";
+/// A batch of another node takes a tenth of it.
+const WAIT_SHORT: &str = "SET LOCAL lock_timeout = '200ms'";
 const BEGIN_LIMIT: Duration = Duration::from_secs(4);
 /// A few small tables take milliseconds.
 const LOOK_LIMIT: Duration = Duration::from_secs(1);

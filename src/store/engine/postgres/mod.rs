@@ -72,7 +72,7 @@ pub(super) async fn connect(url: &PostgresUrl) -> Result<Pools, StoreError> {
     check_server(url, &read).await?;
     let packing = if packs_fast(url, &read).await? { PACKED_FAST } else { &[] };
     let write = pool(url, CHANGES, CHANGE_WAIT, &[WRITING, packing].concat());
-    let filing = trusting(url, FILERS, FILER_WAIT, &[WRITING, BY_KEYS, packing].concat());
+    let filing = trusting(url, FILERS, FILER_WAIT, &[FILING, packing].concat());
     migrations::check(&filing, url).await?;
     let [read, write, filing] = [read, write, filing].map(Pool::Postgres);
     Ok(Pools { read, write, filing })
@@ -179,6 +179,11 @@ pub(super) fn is_race(error: &PgDatabaseError) -> bool {
     matches!(error.code(), UNIQUE_VIOLATION | SERIALIZATION_FAILURE | DEADLOCK_DETECTED)
 }
 
+/// Of a statement that only locks: for one lock, or for all of them, it took too long.
+pub(super) fn is_lock_timeout(error: &PgDatabaseError) -> bool {
+    matches!(error.code(), LOCK_NOT_AVAILABLE | QUERY_CANCELED)
+}
+
 pub(super) fn is_forbidden(error: &PgDatabaseError) -> bool {
     error.code() == INSUFFICIENT_PRIVILEGE
 }
@@ -196,11 +201,13 @@ const INDEX_CORRUPTED: &str = "XX002";
 const ALWAYS: &[(&str, &str)] = &[("idle_in_transaction_session_timeout", "15s")];
 /// Of an export, which holds no lock that anybody waits for.
 pub(super) const ALLOW_PAUSES: &str = "SET LOCAL idle_in_transaction_session_timeout = '10min'";
-/// A batch takes milliseconds.
 const WRITING: &[(&str, &str)] = &[("statement_timeout", "10s"), ("lock_timeout", "2s")];
-/// Of a batch: each statement goes by its keys, also where the server still takes a table for small, and is planned
-/// once.
-const BY_KEYS: &[(&str, &str)] = &[
+/// Of a batch, which takes milliseconds: a statement ends before the batch is given up, or soon after, since until then
+/// the server keeps its accounts from the second try (a commit has no such limit). Each goes by its keys, also where the
+/// server still takes a table for small, and is planned once.
+const FILING: &[(&str, &str)] = &[
+    ("statement_timeout", "3s"),
+    ("lock_timeout", "2s"),
     ("plan_cache_mode", "force_generic_plan"),
     ("enable_seqscan", "off"),
     ("enable_hashjoin", "off"),
@@ -249,7 +256,7 @@ const READER_WAIT: Duration = Duration::from_secs(4);
 /// Changes to the directory at once.
 const CHANGES: u32 = 4;
 const CHANGE_WAIT: Duration = Duration::from_secs(10);
-/// Each has accounts of its own: a filing that waits for a lock holds up those of its account alone.
+/// Each has accounts of its own: a filing that waits for a lock holds up one of them, once it has written the rest.
 pub(super) const PG_WRITERS: usize = 2;
 /// As many as there are writers, and one for the start.
 const FILERS: u32 = 3;
