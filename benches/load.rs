@@ -409,7 +409,7 @@ async fn run(server: &Server, plan: &Plan, security: &Security, first: usize) ->
     })
 }
 
-/// Every `sessions`-th mail, in sessions of `per_session`; the times, and the last trace id.
+/// Every `sessions`-th mail, in sessions of `per_session`; the times.
 async fn send_share(
     smtp: SocketAddr,
     sync: &str,

@@ -218,9 +218,12 @@ async fn an_account_that_somebody_else_has_holds_up_no_other_of_its_batch() {
     for file in waits.iter_mut().chain(&mut others) {
         tokio::select! { biased; early = file => panic!("{early:?}"), () = std::future::ready(()) => {} }
     }
+    let before = store.batches();
     for other in others {
         other.await.unwrap();
     }
+    let after = store.batches();
+    assert_eq!((after.committed - before.committed, after.jobs - before.jobs), (1, 3), "they shared a batch");
     for file in &mut waits {
         tokio::select! { biased; early = file => panic!("{early:?}"), () = std::future::ready(()) => {} }
     }

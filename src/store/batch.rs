@@ -27,7 +27,7 @@ pub(in crate::store) enum Failure {
     Job(usize, Result<Answer, StoreError>),
     /// A statement failed.
     Statement(sqlx::Error),
-    /// It took too long, and was rolled back.
+    /// It took too long, and will not be committed.
     TimedOut,
     /// Somebody else has an account that it needs.
     Locked,

@@ -22,10 +22,27 @@ pub(in crate::store) struct Piece {
 pub(in crate::store) enum Waits {
     /// What needs one is set aside.
     No,
-    /// It was set aside.
-    Together,
-    /// They were waited for in vain, and each is tried by itself: this is of one, and of those whose mails it shares.
-    Alone,
+    /// It was set aside, and waits.
+    Yes,
+    /// It waited in vain: what needs one is put off.
+    InVain,
+}
+
+impl Piece {
+    /// Takes out what needs one of the accounts that somebody else has, and whatever comes behind that in its accounts,
+    /// which are added to them.
+    pub(in crate::store) fn take_out(&mut self, busy: &mut HashSet<AccountId>) -> Vec<Job> {
+        let (taken, left) = self.jobs.drain(..).partition(|job| {
+            let locks = job.locks();
+            let needs_one = locks.iter().any(|account| busy.contains(account));
+            if needs_one {
+                busy.extend(locks);
+            }
+            needs_one
+        });
+        self.jobs = left;
+        taken
+    }
 }
 
 /// The next one on top. Never more jobs than a batch has.
@@ -46,49 +63,21 @@ impl Pieces {
         self.0.extend([later, piece]);
     }
 
-    /// Takes from the piece, and from all that come after it, what needs one of the accounts that somebody else has,
-    /// and whatever comes behind that in its accounts.
-    pub(in crate::store) fn set_aside(&mut self, piece: &mut Piece, busy: Vec<AccountId>) {
+    /// Takes from the piece, and from all that come after it, what needs one of the accounts that somebody else has, and
+    /// whatever comes behind that: a piece beneath all others.
+    pub(in crate::store) fn set_aside(&mut self, piece: &mut Piece, mut busy: HashSet<AccountId>) {
         if busy.is_empty() {
             return;
         }
-        let mut busy: HashSet<AccountId> = busy.into_iter().collect();
-        let mut aside = Vec::new();
-        let waiting = self.0.iter_mut().filter(|piece| piece.waits == Waits::No).rev();
-        for piece in std::iter::once(piece).chain(waiting) {
-            let (waits, goes_on) = piece.jobs.drain(..).partition(|job| {
-                let locks = job.locks();
-                let waits = locks.iter().any(|account| busy.contains(account));
-                if waits {
-                    busy.extend(locks);
-                }
-                waits
-            });
-            piece.jobs = goes_on;
-            aside.extend::<Vec<Job>>(waits);
+        let mut aside = piece.take_out(&mut busy);
+        for later in self.0.iter_mut().filter(|piece| piece.waits == Waits::No).rev() {
+            aside.extend(later.take_out(&mut busy));
         }
         self.0.retain(|piece| !piece.jobs.is_empty());
         match self.0.first_mut() {
-            Some(piece) if piece.waits == Waits::Together => piece.jobs.extend(aside),
-            _ => self.0.insert(0, Piece { jobs: aside, decided_anew: false, waits: Waits::Together }),
+            Some(piece) if piece.waits == Waits::Yes => piece.jobs.extend(aside),
+            _ => self.0.insert(0, Piece { jobs: aside, decided_anew: false, waits: Waits::Yes }),
         }
-    }
-
-    /// A piece for each account, beneath all others.
-    pub(in crate::store) fn separate(&mut self, piece: Piece) {
-        let mut lanes: Vec<(AccountId, Vec<Job>)> = Vec::new();
-        for job in piece.jobs {
-            match lanes.iter_mut().find(|(account, _)| *account == job.account()) {
-                Some((_, jobs)) => jobs.push(job),
-                None => lanes.push((job.account(), vec![job])),
-            }
-        }
-        let pieces = lanes.into_iter().rev().map(|(_, jobs)| Piece {
-            jobs,
-            decided_anew: piece.decided_anew,
-            waits: Waits::Alone,
-        });
-        self.0.splice(0..0, pieces);
     }
 
     pub(in crate::store) fn jobs(&self) -> impl Iterator<Item = &Job> {
@@ -139,20 +128,16 @@ mod tests {
         let jobs = [(free, 0), (busy, 1), (shared, 2)].map(|(account, number)| job(&[account], number));
         let mut first = piece(jobs.into());
         first.jobs.extend([job(&[shared, busy], 3), job(&[shared], 4), job(&[free], 5)]);
-        pieces.set_aside(&mut first, vec![busy]);
+        pieces.set_aside(&mut first, HashSet::from([busy]));
         assert_eq!(numbers(&first.jobs), [0, 2, 5]);
         let mut second = pieces.pop().unwrap();
         assert_eq!((numbers(&second.jobs), second.waits), (vec![8, 9], Waits::No));
-        pieces.set_aside(&mut second, vec![late]);
+        pieces.set_aside(&mut second, HashSet::from([late]));
         assert_eq!(numbers(&second.jobs), [8]);
-        let aside = pieces.pop().unwrap();
-        assert_eq!((numbers(&aside.jobs), aside.waits), (vec![1, 3, 4, 7, 9], Waits::Together));
-        pieces.push(piece(vec![job(&[free], 10)]));
-        pieces.separate(aside);
-        let order: Vec<_> =
-            std::iter::from_fn(|| pieces.pop()).map(|piece| (numbers(&piece.jobs), piece.waits)).collect();
-        let lanes = [vec![1, 7], vec![3, 4], vec![9]].map(|jobs| (jobs, Waits::Alone));
-        assert_eq!(order[0], (vec![10], Waits::No));
-        assert_eq!(order[1..], lanes);
+        let mut aside = pieces.pop().unwrap();
+        assert_eq!((numbers(&aside.jobs), aside.waits), (vec![1, 3, 4, 7, 9], Waits::Yes));
+        assert!(pieces.pop().is_none());
+        let put_off = aside.take_out(&mut HashSet::from([shared]));
+        assert_eq!((numbers(&put_off), numbers(&aside.jobs)), (vec![3, 4, 7], vec![1, 9]));
     }
 }

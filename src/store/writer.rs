@@ -332,8 +332,8 @@ impl Desk {
         Ok(written.answers)
     }
 
-    /// Keeps others out of the accounts until the transaction ends. What somebody else has is set aside; what was set
-    /// aside before is waited for.
+    /// Keeps others out of the accounts until the transaction ends. What somebody else has is set aside, then waited for,
+    /// then put off.
     async fn lock(
         &self,
         transaction: &mut Transaction,
@@ -342,19 +342,18 @@ impl Desk {
     ) -> Result<(), Failure> {
         // All at once: two writers that took them one after the other would wait for each other.
         let accounts: Vec<AccountId> = piece.jobs.iter().flat_map(Job::locks).collect();
-        let wait = match piece.waits {
-            Waits::No => {
-                let busy = transaction.try_lock_accounts(&accounts).await?;
-                pieces.set_aside(piece, busy);
-                return if piece.jobs.is_empty() { Err(Failure::Locked) } else { Ok(()) };
+        match piece.waits {
+            Waits::No => pieces.set_aside(piece, transaction.try_lock_accounts(&accounts).await?),
+            Waits::Yes => match transaction.wait_for_accounts(&accounts, self.patience.now()).await {
+                Err(error) if engine::is_lock_timeout(&error) => return Err(Failure::Locked),
+                locked => locked?,
+            },
+            Waits::InVain => {
+                let put_off = piece.take_out(&mut transaction.try_lock_accounts(&accounts).await?);
+                put_off.into_iter().for_each(|job| job.send(Err(StoreError::TimedOut)));
             }
-            Waits::Together => self.patience.now(),
-            Waits::Alone => LockWait::Short,
-        };
-        match transaction.wait_for_accounts(&accounts, wait).await {
-            Err(error) if engine::is_lock_timeout(&error) => Err(Failure::Locked),
-            locked => Ok(locked?),
         }
+        if piece.jobs.is_empty() { Err(Failure::Locked) } else { Ok(()) }
     }
 
     /// Answers what is done, and puts what is to be tried again on `pieces`, the earlier on top: a later mail may
@@ -385,9 +384,9 @@ impl Desk {
             Err(Failure::Statement(error)) if engine::is_race(&error) && !piece.decided_anew => {
                 pieces.push(Piece { decided_anew: true, ..piece });
             }
-            Err(Failure::Locked) if piece.waits == Waits::Together => {
+            Err(Failure::Locked) if piece.waits == Waits::Yes => {
                 self.patience.lose();
-                pieces.separate(piece);
+                pieces.push(Piece { waits: Waits::InVain, ..piece });
             }
             Err(Failure::Statement(error)) if may_split && engine::fault(&error) == Fault::Rows => {
                 pieces.split(piece);

@@ -101,7 +101,7 @@ async fn rounds(mut server: Server, cluster: Option<&Cluster>, victim: Victim, c
     sum
 }
 
-/// 0.1 to 5 seconds, more often soon: half of them end within 0.7.
+/// In full 0.1 to 5 seconds, more often soon: half of them within 0.7.
 fn pause() -> Duration {
     let of_whole = random_below(1_000_000) as f64 / 1e6;
     Duration::from_millis(100) + Duration::from_millis(scaled(4900, 1400)).mul_f64(of_whole.powi(3))

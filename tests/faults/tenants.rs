@@ -1,5 +1,6 @@
 //! X27: one account is flooded, the others do not wait for it.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::{Duration, Instant};
@@ -44,13 +45,16 @@ async fn one_floods(fault: &str, mut environment: Vec<String>) {
         let (smtp, sync) = (server.smtp, desks[0].sync.clone());
         let (is_over, filed) = (Arc::clone(&is_over), Arc::clone(&filed));
         flood.spawn(async move {
-            let mut mailer = Mailer::connect(smtp, LENA.client, LENA.helo, &Security::Plain).await.unwrap();
-            let mut sent = 0_u32;
+            let mut mailer = connect(smtp).await;
+            let mut sent = 0;
             // One after the other, not all at once.
             let first = tokio::time::Instant::now() + session * EACH;
             let mut pace = tokio::time::interval_at(first, sessions * EACH);
-            while !is_over.load(Ordering::Relaxed) && sent < 900 {
+            while !is_over.load(Ordering::Relaxed) {
                 pace.tick().await;
+                if sent % PER_SESSION == PER_SESSION - 1 {
+                    mailer = connect(smtp).await;
+                }
                 let id = format!("flood-{session}-{sent}");
                 let raw = Draft { id: &id, subject: &id, ..Draft::default() }.raw();
                 let answers = mailer.send(LENA.mail_from, std::slice::from_ref(&sync), &raw).await.unwrap();
@@ -67,6 +71,7 @@ async fn one_floods(fault: &str, mut environment: Vec<String>) {
     let took = began.elapsed().as_secs_f64();
     is_over.store(true, Ordering::Relaxed);
     flood.join_all().await;
+    assert!(flooded > 0, "the flood is not taken");
     let ratio = during.as_secs_f64() / before.as_secs_f64();
     let measured = format!(
         "{} accounts, one with {:.0} mails/s filed; p99 of the others, MAIL to 250: {:.0} ms before, {:.0} ms during ({ratio:.1} times); all 250",
@@ -84,11 +89,21 @@ async fn one_floods(fault: &str, mut environment: Vec<String>) {
 /// 500 mails a second are tried.
 const EACH: Duration = Duration::from_millis(2);
 
+async fn connect(smtp: SocketAddr) -> Mailer {
+    Mailer::connect(smtp, LENA.client, LENA.helo, &Security::Plain).await.unwrap()
+}
+
+/// A session ends after a thousand.
+const PER_SESSION: usize = 500;
+
 /// One mail each to one account after the other; the 99th of a hundred.
 async fn times(server: &Server, desks: &[Desk], name: &str, count: usize) -> Duration {
     let mut took = Vec::new();
-    let mut mailer = Mailer::connect(server.smtp, LENA.client, LENA.helo, &Security::Plain).await.unwrap();
+    let mut mailer = connect(server.smtp).await;
     for number in 0..count {
+        if number % PER_SESSION == PER_SESSION - 1 {
+            mailer = connect(server.smtp).await;
+        }
         let id = format!("{name}-{number}");
         let raw = Draft { id: &id, subject: &id, ..Draft::default() }.raw();
         let began = Instant::now();

@@ -3,6 +3,7 @@
 //! Promises that a transaction which is dropped is rolled back, and that a connection whose state is not known is
 //! never used again.
 
+use std::collections::HashSet;
 use std::ops::{Deref, DerefMut};
 
 use futures_util::TryStreamExt as _;
@@ -177,10 +178,10 @@ impl Connection {
     pub(in crate::store) async fn try_lock_accounts(
         &mut self,
         accounts: &[AccountId],
-    ) -> Result<Vec<AccountId>, sqlx::Error> {
+    ) -> Result<HashSet<AccountId>, sqlx::Error> {
         match self {
             Self::Postgres(held) => held.try_lock(accounts).await,
-            Self::Sqlite(_) => Ok(Vec::new()),
+            Self::Sqlite(_) => Ok(HashSet::new()),
         }
     }
 

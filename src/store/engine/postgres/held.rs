@@ -4,6 +4,7 @@
 //! not put back, so that a server that hangs never fills the pool with dead ones. What the server has not been told
 //! to commit it rolls back when it finds the connection gone.
 
+use std::collections::HashSet;
 use std::io;
 use std::time::Duration;
 
@@ -127,16 +128,15 @@ impl PgHeld {
     pub(in crate::store::engine) async fn try_lock(
         &mut self,
         accounts: &[AccountId],
-    ) -> Result<Vec<AccountId>, sqlx::Error> {
+    ) -> Result<HashSet<AccountId>, sqlx::Error> {
         if accounts.is_empty() {
-            return Ok(Vec::new());
+            return Ok(HashSet::new());
         }
         let mut accounts = accounts.to_vec();
         accounts.sort_unstable();
         accounts.dedup();
         let busy = self.fetch_all::<(i64,)>(TRY_LOCK.into_sql_str(), keys_of(&accounts)?).await?;
-        accounts.retain(|account| busy.contains(&(lock_key(*account),)));
-        Ok(accounts)
+        Ok(accounts.into_iter().filter(|account| busy.contains(&(lock_key(*account),))).collect())
     }
 
     /// What an answer that does not come in time has done is not known: whoever asked is told that it failed, and

@@ -202,11 +202,11 @@ const ALWAYS: &[(&str, &str)] = &[("idle_in_transaction_session_timeout", "15s")
 /// Of an export, which holds no lock that anybody waits for.
 pub(super) const ALLOW_PAUSES: &str = "SET LOCAL idle_in_transaction_session_timeout = '10min'";
 const WRITING: &[(&str, &str)] = &[("statement_timeout", "10s"), ("lock_timeout", "2s")];
-/// Of a batch, which takes milliseconds: a statement ends before the batch is given up, or soon after, since until then
-/// the server keeps its accounts from the second try (a commit has no such limit). Each goes by its keys, also where the
-/// server still takes a table for small, and is planned once.
+/// Of a batch, which takes milliseconds: when it is given up in the middle of a statement, the server keeps its accounts
+/// from the second try no longer than that waits (a commit has no such limit). Each statement goes by its keys, also
+/// where the server still takes a table for small, and is planned once.
 const FILING: &[(&str, &str)] = &[
-    ("statement_timeout", "3s"),
+    ("statement_timeout", "2s"),
     ("lock_timeout", "2s"),
     ("plan_cache_mode", "force_generic_plan"),
     ("enable_seqscan", "off"),
