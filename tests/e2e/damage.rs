@@ -241,6 +241,40 @@ async fn a_page_that_was_overwritten_is_found_and_named() {
     assert!(lines.iter().any(|line| line["subject"] == named.as_str()), "{lines:#?}");
 }
 
+/// What lay in the part that is gone is an error or put off; nothing else is harmed, and the server goes on.
+#[tokio::test]
+async fn a_database_that_is_torn_under_a_running_server_is_said_and_named() {
+    let app = TestApp::start_with_sqlite().await;
+    let desk = Desk::open(&app).await;
+    let text = noise(40 << 10);
+    let mut ids = Vec::new();
+    for number in 0..8 {
+        let raw = Draft { id: &number.to_string(), text: &text, ..Draft::default() }.raw();
+        let (_, message) = desk.expect_filed(&app.send(&LENA, &desk.sync, &raw).await).await;
+        ids.push(message["id"].as_str().unwrap().to_owned());
+    }
+    database(&app, "PRAGMA wal_checkpoint(TRUNCATE)").await;
+    let file = std::fs::File::options().write(true).open(app.folder().join("data/syncmx.db")).unwrap();
+    file.set_len(file.metadata().unwrap().len() * 3 / 4).unwrap();
+    let mut lost = 0;
+    for id in &ids {
+        let path = format!("/accounts/{}/messages/{id}/raw", desk.account);
+        let (status, problem) = app.api.call(Method::GET, &path, None).await;
+        if !status.is_success() {
+            assert_eq!(status, 500, "{problem}");
+            assert!(problem["detail"].as_str().unwrap().contains("damaged"), "{problem}");
+            lost += 1;
+        }
+    }
+    assert!((1..ids.len()).contains(&lost), "{lost} of {} are lost", ids.len());
+    let next = Draft { id: "next", ..Draft::default() }.raw();
+    let answer = app.send(&LENA, &desk.sync, &next).await;
+    assert_ne!(answer.decisive().code / 100, 5, "its trouble is ours: {}", answer.decisive().text);
+    let (code, lines) = checked(&app, &["--blobs"]).await;
+    assert_eq!(code, 1);
+    assert!(lines.iter().any(|line| line["check"] == "database" && line["state"] == "red"), "{lines:#?}");
+}
+
 #[tokio::test]
 async fn r60_a_purge_that_cannot_go_on_holds_up_no_other() {
     let mut app = TestApp::start_with_sqlite().await;
