@@ -84,7 +84,7 @@ mutants() {
         's/^            state: State::LineStart,/            state: State::Text,/'
     mutant 'reply before commit' src/smtp/transaction.rs 'smtp_session the_reply_after_the_last_byte d1_handler_refuses' \
         's/^        let client = self.client.clone();/        self.say(\&reply::MESSAGE_ACCEPTED); let client = self.client.clone();/'
-    mutant 'the store answers before its commit' src/store/batch.rs 'store sqlite::r2_' \
+    mutant 'the store answers before its commit' src/store/writer.rs 'store sqlite::r2_' \
         's/^        transaction.commit().await?;/        tokio::spawn(async move { tokio::time::sleep(std::time::Duration::from_millis(100)).await; let _late = transaction.commit().await; });/'
     mutant 'From count unchecked' src/message/addresses.rs 'message_corpora our_own_mails' \
         's/^        (Some(_), Some(_)) => From::Bad("more than one From field"),/        (Some(field), Some(_)) => strict(field.value).map_or_else(From::Bad, From::One),/'
