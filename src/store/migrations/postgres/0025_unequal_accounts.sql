@@ -1,6 +1,6 @@
--- Where most accounts have a row or two in a table, the server takes every account for so small that any index that begins
--- with the account will do, and reads all of the one that has a hundred thousand. It is told that there are a hundred
--- accounts, whatever it counts: then it goes by all of a key.
+-- Where most accounts have a row or two in a table, the server takes every account for so small that any index will do
+-- which begins with the account, and reads all of the one that has a hundred thousand. It is told that there is one
+-- account, whatever it counts: then it goes by the whole key.
 DO $$
 DECLARE
     unequal record;
@@ -12,7 +12,7 @@ BEGIN
         AND a.attrelid = c.oid AND a.attname = 'account_id'
         AND i.indrelid = c.oid AND i.indisprimary AND i.indnatts > 1
     LOOP
-        EXECUTE format('ALTER TABLE %s ALTER COLUMN account_id SET (n_distinct = 100)', unequal.name);
+        EXECUTE format('ALTER TABLE %s ALTER COLUMN account_id SET (n_distinct = 1)', unequal.name);
         IF unequal.octets > 0 THEN
             EXECUTE format('ANALYZE %s', unequal.name);
         END IF;
