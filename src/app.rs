@@ -289,6 +289,25 @@ async fn http_listener(
 /// # Errors
 /// [`Failure::Unreachable`] with one line.
 pub async fn open_store(config: &Config) -> Result<(Arc<Keys>, Store), Failure> {
+    let keys = open_keys(config).await?;
+    let relays = if config.relay.is_some() { Relays::Yes } else { Relays::No };
+    let store = Store::open_with(&config.store, Arc::clone(&keys), served_domains(config), relays)
+        .await
+        .map_err(|error| Failure::unreachable(&error))?;
+    Ok((keys, store))
+}
+
+/// Opens what is left of a damaged store, to be read.
+///
+/// # Errors
+/// [`Failure::Unreachable`] with one line.
+pub async fn open_torn_store(config: &Config) -> Result<Store, Failure> {
+    let keys = open_keys(config).await?;
+    let store = Store::open_torn(&config.store, keys, served_domains(config)).await;
+    store.map_err(|error| Failure::unreachable(&error))
+}
+
+async fn open_keys(config: &Config) -> Result<Arc<Keys>, Failure> {
     // Fresh keys would not fit, and would look as if they did.
     let has_keys = config.keys.file.exists();
     if !has_keys && Schema::has_accounts(&config.store).await.unwrap_or(false) {
@@ -298,12 +317,7 @@ pub async fn open_store(config: &Config) -> Result<(Arc<Keys>, Store), Failure> 
         )));
     }
     let keys = Keys::open(&config.keys).map_err(|error| Failure::unreachable(&error))?;
-    let keys = Arc::new(keys);
-    let relays = if config.relay.is_some() { Relays::Yes } else { Relays::No };
-    let store = Store::open_with(&config.store, Arc::clone(&keys), served_domains(config), relays)
-        .await
-        .map_err(|error| Failure::unreachable(&error))?;
-    Ok((keys, store))
+    Ok(Arc::new(keys))
 }
 
 /// The first administrator's token: given, or made and written to `admin-token` in the data folder, mode 0600.

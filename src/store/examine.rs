@@ -121,7 +121,8 @@ impl Store {
         Ok(at.map(Timestamp::from_millis))
     }
 
-    /// The next contents of an account behind `after`, in the order of their ids.
+    /// The next contents of an account behind `after`, in the order of their ids; also messages that have none (of a
+    /// CRM). SQLite reads the index alone: a row on a damaged page is listed all the same.
     ///
     /// # Errors
     /// If the database fails.
@@ -150,7 +151,7 @@ impl Store {
             }
             ContentKind::Messages => {
                 "SELECT message_id FROM messages WHERE account_id = $1 AND message_id > $2 \
-                 AND content_key IS NOT NULL ORDER BY message_id LIMIT $3"
+                 ORDER BY message_id LIMIT $3"
             }
         };
         let ids: Vec<Uuid> = query_scalar(statement)

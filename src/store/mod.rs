@@ -87,6 +87,28 @@ pub struct Store {
     inner: Arc<Inner>,
 }
 
+/// What is remembered of the database until somebody changes it.
+#[derive(Clone, Debug)]
+struct Remembered {
+    addresses: Arc<Addresses>,
+    keyring: Arc<Keyring>,
+}
+
+impl Remembered {
+    fn new() -> Self {
+        Self { addresses: Arc::new(Addresses::new()), keyring: Arc::new(Keyring::new()) }
+    }
+
+    /// What makes it forget.
+    fn forgetting(&self) -> impl Fn() + Clone + Send + Sync + 'static {
+        let remembered = self.clone();
+        move || {
+            remembered.addresses.forget();
+            remembered.keyring.forget();
+        }
+    }
+}
+
 #[derive(Debug)]
 struct Inner {
     read: Pool,
@@ -326,30 +348,51 @@ impl Store {
         served: ServedDomains,
         relays: Relays,
     ) -> Result<Self, StoreError> {
+        create_data_folder(&config.url)?;
+        let remembered = Remembered::new();
+        let pools = engine::connect(&config.url, remembered.forgetting()).await?;
+        Self::on(pools, remembered, config, keys, served, relays).await
+    }
+
+    /// What is left of a damaged database: each read tells what it misses, and nothing can be written.
+    ///
+    /// # Errors
+    /// If too little is left.
+    pub async fn open_torn(
+        config: &config::Store,
+        keys: Arc<Keys>,
+        served: ServedDomains,
+    ) -> Result<Self, StoreError> {
+        let pools = engine::connect_torn(&config.url).await?;
+        Self::on(pools, Remembered::new(), config, keys, served, Relays::No).await
+    }
+
+    async fn on(
+        pools: Pools,
+        remembered: Remembered,
+        config: &config::Store,
+        keys: Arc<Keys>,
+        served: ServedDomains,
+        relays: Relays,
+    ) -> Result<Self, StoreError> {
+        let Pools { read, write, filing } = pools;
         let relay_domain = (relays == Relays::Yes).then(|| served.reply_domain().to_owned());
         let sends_alone = matches!(config.url, StoreUrl::Sqlite(_));
-        create_data_folder(&config.url)?;
         let blobs = Blobs::open(&config.blobs)?;
-        let (addresses, keyring) = (Arc::new(Addresses::new()), Arc::new(Keyring::new()));
-        let stale = (addresses.clone(), keyring.clone());
-        let changed = move || {
-            stale.0.forget();
-            stale.1.forget();
-        };
-        let Pools { read, write, filing } = engine::connect(&config.url, changed.clone()).await?;
         let vault = Vault::new(keys.master.clone());
         let rows_as = if config.seal_rows { RowsAs::Sealed } else { RowsAs::Clear };
         keyring::check_master(&write, &vault, &config.url, rows_as).await?;
         let rows = RowVault::open(&write, &vault, &config.url, rows_as).await?;
         let (bell, closed) = (Bell::new(), CancellationToken::new());
         if let StoreUrl::Postgres(url) = &config.url {
-            engine::listen(url.clone(), changed, closed.clone()).await?;
+            engine::listen(url.clone(), remembered.forgetting(), closed.clone()).await?;
         }
         // Nothing is remembered yet: what others wrote before is no reason to forget.
         let version = match filing.has_data_version() {
             true => filing.acquire().await?.data_version().await?.unwrap_or_default(),
             false => 0,
         };
+        let Remembered { addresses, keyring } = remembered;
         let writer = writer::Handle::start(writer::Desk {
             filing,
             rows: rows.clone(),

@@ -21,6 +21,8 @@ pub(super) struct Local {
     pub(super) lines: Vec<Line>,
     /// Open, if it can be opened.
     pub(super) store: Option<Store>,
+    /// A part of its database is gone.
+    pub(super) is_torn: bool,
     /// The newest of all deliveries.
     pub(super) last_delivery_at: Option<Timestamp>,
     /// When something was last ended by the clock.
@@ -36,8 +38,14 @@ pub(super) fn configuration(file: Option<&Path>) -> Line {
 }
 
 pub(super) async fn check(config: &Config) -> Local {
-    let mut local = Local { lines: Vec::new(), store: None, last_delivery_at: None, clock_believed_at: None };
     let schema = Schema::of(&config.store).await;
+    let mut local = Local {
+        lines: Vec::new(),
+        store: None,
+        is_torn: matches!(schema, Err(StoreError::Corrupt { .. })),
+        last_delivery_at: None,
+        clock_believed_at: None,
+    };
     local.lines.push(keys(config, &schema));
     let store = store(config, schema).await;
     match store {
@@ -131,7 +139,7 @@ const fn mending(error: &StoreError) -> &'static str {
             "let store.seal_rows say how the rows are, or change them with `syncmx migrate`"
         }
         StoreError::Corrupt { .. } | StoreError::Damaged { .. } => {
-            "put the database back from its backup, with its -wal file"
+            "put the database back from its backup, with its -wal file; `check --blobs` names what is lost"
         }
         StoreError::Locked { .. } | StoreError::TimedOut => "end the other program that holds the database",
         StoreError::Closed

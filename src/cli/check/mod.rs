@@ -19,6 +19,7 @@ use std::time::Duration;
 
 use clap::Args;
 
+use crate::app;
 use crate::auth::Probe;
 use crate::cli::Failure;
 use crate::config::Config;
@@ -62,7 +63,17 @@ pub(super) async fn run(
     lines.extend(names);
     report::print(&lines, arguments.json);
     let mut is_red = lines.iter().any(Line::is_red);
-    if let Some(store) = local.store {
+    let store = match local.store {
+        None if arguments.blobs && local.is_torn => {
+            let left = app::open_torn_store(config).await.ok();
+            if left.is_none() {
+                content::nothing_is_left(arguments.json);
+            }
+            left
+        }
+        store => store,
+    };
+    if let Some(store) = store {
         if arguments.blobs {
             is_red |= content::check(&store, arguments.json).await;
         }

@@ -46,6 +46,14 @@ pub(in crate::store) async fn connect(
     }
 }
 
+/// Opens what is left of a damaged database, to be read. Of PostgreSQL's the server sees to it.
+pub(in crate::store) async fn connect_torn(url: &StoreUrl) -> Result<Pools, StoreError> {
+    match url {
+        StoreUrl::Postgres(url) => postgres::connect(url).await,
+        StoreUrl::Sqlite(path) => sqlite::connect_torn(path).await,
+    }
+}
+
 /// One clear line for what goes wrong at the start.
 pub(in crate::store) fn explain(error: sqlx::Error, url: &StoreUrl) -> StoreError {
     match url {

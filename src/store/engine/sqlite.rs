@@ -78,6 +78,25 @@ pub(super) async fn connect(
     Ok(Pools { read: Pool::Sqlite(read), write: write.clone(), filing: write })
 }
 
+/// Opens a file of which a part is gone, to read what is left. Nothing is written, and no schema brought up to date.
+pub(super) async fn connect_torn(path: &Path) -> Result<Pools, StoreError> {
+    let options = SqliteConnectOptions::new()
+        .filename(path)
+        .read_only(true)
+        .busy_timeout(BUSY_TIMEOUT)
+        // Else SQLite refuses the whole of a file that is shorter than its header says.
+        .pragma("writable_schema", "ON")
+        .disable_statement_logging();
+    let pool = SqlitePoolOptions::new()
+        .max_connections(READERS)
+        .acquire_timeout(READER_WAIT)
+        .connect_with(options)
+        .await
+        .map_err(|error| explain(error, path))?;
+    let pool = Pool::Sqlite(pool);
+    Ok(Pools { read: pool.clone(), write: pool.clone(), filing: pool })
+}
+
 /// SQLite ends a transaction by itself when the disk is full; sqlx then still counts it as open, and the connection
 /// would refuse every later one.
 async fn is_usable(connection: &mut SqliteConnection) -> Result<bool, sqlx::Error> {
