@@ -197,22 +197,21 @@ const QUERY_CANCELED: &str = "57014";
 const DATA_CORRUPTED: &str = "XX001";
 const INDEX_CORRUPTED: &str = "XX002";
 
-/// Of every connection: one whose other end hangs in the middle of a transaction gives its locks back.
-const ALWAYS: &[(&str, &str)] = &[("idle_in_transaction_session_timeout", "15s")];
+/// Of every connection: one whose other end hangs in the middle of a transaction gives its locks back. Each statement
+/// goes by its keys, also where the server takes a table for small or an account for all of it.
+const ALWAYS: &[(&str, &str)] =
+    &[("idle_in_transaction_session_timeout", "15s"), ("enable_seqscan", "off"), ("jit", "off")];
 /// Of an export, which holds no lock that anybody waits for.
 pub(super) const ALLOW_PAUSES: &str = "SET LOCAL idle_in_transaction_session_timeout = '10min'";
 const WRITING: &[(&str, &str)] = &[("statement_timeout", "10s"), ("lock_timeout", "2s")];
 /// Of a batch, which takes milliseconds: when it is given up in the middle of a statement, the server keeps its accounts
-/// from the second try no longer than that waits (a commit has no such limit). Each statement goes by its keys, also
-/// where the server still takes a table for small, and is planned once.
+/// from the second try no longer than that waits (a commit has no such limit). Each statement is planned once.
 const FILING: &[(&str, &str)] = &[
     ("statement_timeout", "2s"),
     ("lock_timeout", "2s"),
     ("plan_cache_mode", "force_generic_plan"),
-    ("enable_seqscan", "off"),
     ("enable_hashjoin", "off"),
     ("enable_mergejoin", "off"),
-    ("jit", "off"),
 ];
 /// Has the server count what is in the small tables that filing reads, if they have grown since it last did. Of a table
 /// that it knows nothing about it takes any index that begins with the account, and for each mail reads all contacts of
