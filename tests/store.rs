@@ -242,6 +242,50 @@ async fn an_account_that_somebody_else_has_holds_up_no_other_of_its_batch() {
     world.file(mail(7)).await.unwrap();
 }
 
+/// While one writer waits in the middle of a statement, another writes.
+#[tokio::test]
+async fn two_writers_write_at_once() {
+    if !Engine::Postgres.is_there() {
+        return;
+    }
+    let mut world = World::on(Engine::Postgres).await;
+    let (account, user) = (AccountId::generate(), UserId::generate());
+    world.add_account(account, user, "weber-zzzzzzzzzzzz", USER).await;
+    let elsewhere = Mailbox::Sync(syncmx::address::UserMailbox { account, user });
+    for sql in [
+        "CREATE TABLE beside (waiting BIGINT NOT NULL)",
+        "CREATE FUNCTION meet() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN
+             IF NEW.message_id_header LIKE ''waits%'' THEN PERFORM pg_advisory_xact_lock(77);
+             ELSE INSERT INTO beside SELECT count(*) FROM pg_locks WHERE locktype = ''advisory'' AND objid = 77 AND NOT granted;
+             END IF;
+             RETURN NEW; END'",
+        "CREATE TRIGGER meet BEFORE INSERT ON messages FOR EACH ROW EXECUTE FUNCTION meet()",
+    ] {
+        world.run(sql).await;
+    }
+    // Whoever waits is put off after two seconds: on a slow machine, before the other has come.
+    for n in 0..20 {
+        world.run("BEGIN").await;
+        world.run("SELECT pg_advisory_xact_lock(77)").await;
+        let waits = email(&format!("waits-{n}@praxis.test"), USER, &["ana@patient.test"]);
+        let (store, waits) = (world.store.clone(), world.submit(waits));
+        let waits = tokio::spawn(async move { store.file(waits).await });
+        let waiting =
+            "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND objid = 77 AND NOT granted";
+        while world.count(waiting).await == 0 && !waits.is_finished() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        let mail = email(&format!("{n}@praxis.test"), USER, &["ana@patient.test"]);
+        world.store.file(submission(mail, vec![elsewhere.clone()], b"raw".to_vec())).await.unwrap();
+        world.run("COMMIT").await;
+        let _put_off = waits.await.unwrap();
+        if world.count("SELECT max(waiting) FROM beside").await == 1 {
+            return;
+        }
+    }
+    panic!("each waits for the other");
+}
+
 /// A statement that takes very long is ended, so that its locks hold up nobody's second try.
 #[tokio::test]
 async fn a_filing_that_is_slow_in_the_server_fails_alone() {
