@@ -82,15 +82,22 @@ impl Api {
     }
 
     pub(crate) async fn bytes(&self, path: &str) -> (String, Vec<u8>) {
-        let ask = || async {
-            let request = self.client.get(format!("{}/api/v1{path}", self.base)).bearer_auth(&self.token);
-            let answer = request.send().await.unwrap();
-            (answer.status(), answer)
-        };
-        let (status, answer) = self.ask_until_it_passes(ask).await;
+        let (status, answer) = self.ask_until_it_passes(|| self.answer(path)).await;
         assert_eq!(status, StatusCode::OK, "{path}");
         let content_type = answer.headers()["content-type"].to_str().unwrap().to_owned();
         (content_type, answer.bytes().await.unwrap().to_vec())
+    }
+
+    /// Any status.
+    pub(crate) async fn some_bytes(&self, path: &str) -> (StatusCode, Vec<u8>) {
+        let (status, answer) = self.answer(path).await;
+        (status, answer.bytes().await.unwrap().to_vec())
+    }
+
+    async fn answer(&self, path: &str) -> (StatusCode, reqwest::Response) {
+        let request = self.client.get(format!("{}/api/v1{path}", self.base)).bearer_auth(&self.token);
+        let answer = request.send().await.unwrap();
+        (answer.status(), answer)
     }
 
     async fn expect(&self, method: Method, path: &str, body: Option<Value>) -> Value {

@@ -149,6 +149,54 @@ async fn anomaly_the_nth_read_fails() {
     every_call("the n-th read is EIO", "loop", READS, How::InputOutput, 1, 1).await;
 }
 
+/// Nothing is in memory yet: whoever reads a message gets it, or is told that it cannot be read just now.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn anomaly_the_nth_read_after_a_start_fails() {
+    let Some(interposer) = Interposer::new() else { return };
+    let mut anomalies = Loop::start(&interposer).await;
+    let mut stored = Vec::new();
+    for sent in &anomalies.sent {
+        let desk = &anomalies.practices.desks()[sent.mail.desk];
+        let message = anomalies.practices.only_message(desk).await;
+        stored.push((format!("/accounts/{}/messages/{message}/raw", desk.account), sent.mail.clone()));
+    }
+    let (step, mut rounds, mut refused, mut is_right) = (scaled(1, 11), 0, 0, true);
+    let mut n = 1 + random_below(step);
+    loop {
+        anomalies.server.kill();
+        anomalies.server.start_again().await;
+        anomalies.practices.at(&anomalies.server.api);
+        interposer.arm(Fault { kinds: READS, calls: (n, n), how: How::InputOutput });
+        for (path, mail) in &stored {
+            let (status, octets) = anomalies.server.api.some_bytes(path).await;
+            refused += u32::from(status.is_server_error());
+            is_right &= status.is_server_error() || status.is_success() && octets.ends_with(mail.raw());
+        }
+        anomalies.send(5 << 10).await;
+        let failed = interposer.failed();
+        interposer.disarm();
+        for (path, mail) in &stored {
+            is_right &= anomalies.server.api.bytes(path).await.1.ends_with(mail.raw());
+        }
+        assert!(anomalies.server.is_alive() && n <= MOST_CALLS, "call {n}");
+        if failed == 0 {
+            break;
+        }
+        (rounds, n) = (rounds + 1, n + step);
+    }
+    is_right &= anomalies.settle().await && anomalies.server.damaged().is_empty();
+    let measured = format!(
+        "n = 1 … {n}, {rounds} rounds; {refused} messages could not be read, and could at once when it was over; {}; lost 0, twice 0",
+        counted(&anomalies.sent)
+    );
+    report(
+        "loop",
+        "anomaly loop, SQLite and blob folder: the n-th read after a start is EIO",
+        &measured,
+        is_right && refused > 0,
+    );
+}
+
 /// Killed under load, and what was never synced is taken back: all of it, or every other write.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn x1_power_cut_under_load() {
