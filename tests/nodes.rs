@@ -203,14 +203,19 @@ async fn fill(other: &mut Other, version: i64, account: Uuid) {
 const EARLIER: [(Uuid, &str); 3] =
     [(Uuid::from_u128(1), "old"), (Uuid::from_u128(2), "done"), (Uuid::from_u128(3), "gone")];
 const ALL: &[&str] = &["old", "done", "gone"];
+const FORWARDING: i64 = 3;
 const WEBHOOKS: i64 = 4;
 const RELAY: i64 = 6;
+const SIGNERS: i64 = 8;
 const PURGES: i64 = 10;
 const AUDIT: i64 = 11;
 const SEARCH: i64 = 12;
+const KEY_ROTATION: i64 = 13;
+const ROW_KEYS: i64 = 14;
 const SEARCH_WAITING: i64 = 17;
 /// From which version on whose record a message is on is among its people.
 const OWNERS: i64 = 21;
+const CLOCK: i64 = 22;
 
 const EARLIER_ACCOUNT: &[(i64, &str)] = &[
     (
@@ -289,6 +294,35 @@ const EARLIER_ACCOUNT: &[(i64, &str)] = &[
         "INSERT INTO relay_jobs (account_id, job_id, kind, state, attempts, next_at, created_at, last_reply)
          SELECT $1, $1, 'digest', 'sent', 1, 7, 7, 'earlier' WHERE length($2) = 32",
     ),
+    (
+        FORWARDING,
+        "INSERT INTO forwarding_confirmations (account_id, user_id, code, link, at)
+         SELECT $1, $1, '7777', 'https://mail.earlier.test/', 7 WHERE length($2) = 32",
+    ),
+    (
+        WEBHOOKS,
+        "INSERT INTO webhook_attempts (account_id, webhook_id, attempt_id, event_id, event_type, at, outcome, status, error, duration_ms, next_at)
+         SELECT $1, $1, $1, $1, 'earlier', 7, 'dead', 500, 'status', 8, 9 WHERE length($2) = 32",
+    ),
+    (RELAY, "INSERT INTO relay_digests (account_id, user_id, day, at) SELECT $1, $1, 7, 9 WHERE length($2) = 32"),
+    (
+        RELAY,
+        "INSERT INTO email_confirmations (account_id, confirmation_id, user_id, email_key, created_at, expires_at, used_at)
+         SELECT $1, $1, $1, 'earlier@praxis.test', 7, 9, 8 WHERE length($2) = 32",
+    ),
+    (
+        SIGNERS,
+        "INSERT INTO remembered_signers (account_id, email_key, domain, user_id, address, at)
+         SELECT $1, 'earlier@praxis.test', 'earlier.test', $1, 'Earlier@praxis.test', 7 WHERE length($2) = 32",
+    ),
+    (PURGES, "INSERT INTO tombstones (account_id, hash, erased_at) VALUES ($1, $2, 7)"),
+    (PURGES, "INSERT INTO erased_blobs (account_id, blob) SELECT $1, 'earlier' WHERE length($2) = 32"),
+    (
+        KEY_ROTATION,
+        "INSERT INTO retired_account_keys (account_id, key_number, wrapped_key, retired_at) VALUES ($1, 7, $2, 9)",
+    ),
+    (ROW_KEYS, "INSERT INTO row_keys (account_id, wrapped, sealed_at) VALUES ($1, $2, 7)"),
+    (CLOCK, "INSERT INTO clock_mark (account_id, believed_at) SELECT $1, 7 WHERE length($2) = 32"),
 ];
 
 /// What was in the account that no migration changes.
@@ -324,6 +358,41 @@ const KEPT: &[(i64, &str)] = &[
         RELAY,
         "SELECT count(*) FROM relay_jobs WHERE last_reply = 'earlier' AND state = 'sent' AND message_id IS NULL",
     ),
+    (
+        1,
+        "SELECT count(*) FROM sync_marks WHERE user_id = account_id AND state = 'off' AND since = 7 AND because = 'old' AND last_mail_at = 9
+         AND EXISTS (SELECT 1 FROM contacts c WHERE c.contact_id = sync_marks.contact_id AND c.name = 'old')",
+    ),
+    (
+        FORWARDING,
+        "SELECT count(*) FROM forwarding_confirmations
+         WHERE user_id = account_id AND code = '7777' AND link = 'https://mail.earlier.test/' AND at = 7",
+    ),
+    (
+        WEBHOOKS,
+        "SELECT count(*) FROM webhook_attempts
+         WHERE webhook_id = account_id AND attempt_id = account_id AND event_id = account_id AND event_type = 'earlier' AND at = 7
+         AND outcome = 'dead' AND status = 500 AND error = 'status' AND duration_ms = 8 AND next_at = 9",
+    ),
+    (RELAY, "SELECT count(*) FROM relay_digests WHERE user_id = account_id AND day = 7 AND at = 9"),
+    (
+        RELAY,
+        "SELECT count(*) FROM email_confirmations WHERE confirmation_id = account_id AND user_id = account_id
+         AND email_key = 'earlier@praxis.test' AND created_at = 7 AND expires_at = 9 AND used_at = 8",
+    ),
+    (
+        SIGNERS,
+        "SELECT count(*) FROM remembered_signers WHERE user_id = account_id AND email_key = 'earlier@praxis.test'
+         AND domain = 'earlier.test' AND address = 'Earlier@praxis.test' AND at = 7",
+    ),
+    (PURGES, "SELECT count(*) FROM tombstones WHERE length(hash) = 32 AND erased_at = 7"),
+    (PURGES, "SELECT count(*) FROM erased_blobs WHERE blob = 'earlier'"),
+    (
+        KEY_ROTATION,
+        "SELECT count(*) FROM retired_account_keys WHERE key_number = 7 AND length(wrapped_key) = 32 AND retired_at = 9",
+    ),
+    (ROW_KEYS, "SELECT count(*) FROM row_keys WHERE length(wrapped) = 32 AND sealed_at = 7"),
+    (CLOCK, "SELECT count(*) FROM clock_mark WHERE believed_at = 7"),
 ];
 
 /// Of which versions and which messages.
@@ -352,6 +421,12 @@ const EARLIER_ROWS: &[(RangeInclusive<i64>, &[&str], &str)] = &[
         ALL,
         "INSERT INTO participants (account_id, message_id, position, role, email, contact_id, sent_at)
          VALUES ($1, $2, 0, 'from', $3 || '@patient.test', $2, 0)",
+    ),
+    (
+        1..=i64::MAX,
+        &["old"],
+        "INSERT INTO sync_marks (account_id, contact_id, user_id, state, since, because, last_mail_at)
+         SELECT $1, $2, $1, 'off', 7, $3, 9",
     ),
     (
         PURGES..=i64::MAX,

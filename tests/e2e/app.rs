@@ -42,6 +42,8 @@ struct Extras {
     is_unheard: bool,
     /// Its key file, if it is not to make one.
     keys: Option<String>,
+    /// Started without `--migrate`.
+    is_migrated: bool,
 }
 
 impl TestApp {
@@ -88,6 +90,12 @@ impl TestApp {
     pub(crate) async fn start_on_database(postgres: Option<String>) -> Self {
         let zone = Zone::parse(practice::ZONE).unwrap();
         Self::begin_on(zone, Extras::default(), postgres).await
+    }
+
+    /// With the demo's zone, on PostgreSQL that `syncmx migrate` has been run on.
+    pub(crate) async fn start_on_migrated(postgres: String) -> Self {
+        let extras = Extras { is_migrated: true, ..Extras::default() };
+        Self::begin_on(Zone::parse(practice::ZONE).unwrap(), extras, Some(postgres)).await
     }
 
     /// Another copy with the demo's zone, with this key file, on PostgreSQL or SQLite.
@@ -318,7 +326,10 @@ pub(crate) async fn first_line<T: Send + 'static>(
 async fn launch(folder: &Path, extras: &Extras) -> (Child, SocketAddr, SocketAddr) {
     let config = folder.join("syncmx.toml");
     let log = std::fs::File::options().create(true).append(true).open(folder.join(LOG)).unwrap();
-    let arguments = ["serve", "--migrate", "--config", config.to_str().unwrap()];
+    let mut arguments = vec!["serve", "--config", config.to_str().unwrap()];
+    if !extras.is_migrated {
+        arguments.push("--migrate");
+    }
     let mut command = match &extras.socket {
         Some(socket) => program_on(socket, &arguments),
         None => program(&arguments),

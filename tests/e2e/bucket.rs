@@ -6,7 +6,7 @@ use reqwest::Method;
 
 use crate::api::Desk;
 use crate::app::TestApp;
-use crate::bucket_server::{Bucket, noise};
+use crate::bucket_server::{Bucket, IN_PARTS, noise};
 use crate::mail::{Draft, LENA};
 
 #[tokio::test]
@@ -14,8 +14,7 @@ async fn r2_r60_a_large_mail_lives_in_the_bucket_and_ends_with_its_contact() {
     let Some(bucket) = Bucket::start().await else { return };
     let app = TestApp::start_with(&bucket.environment()).await;
     let desk = Desk::open(&app).await;
-    // Over 8 MiB: in parts.
-    for (id, octets) in [("parts", 9 << 20), ("one", 200 << 10)] {
+    for (id, octets) in [("parts", IN_PARTS), ("one", 200 << 10)] {
         let text = noise(octets);
         let raw = Draft { id, text: &text, ..Draft::default() }.raw();
         let (_, message) = desk.expect_filed(&app.send(&LENA, &desk.sync, &raw).await).await;
@@ -23,6 +22,10 @@ async fn r2_r60_a_large_mail_lives_in_the_bucket_and_ends_with_its_contact() {
         let (_, stored) = desk.bytes(&format!("/messages/{id}/raw")).await;
         assert!(stored.ends_with(text.as_bytes()), "{id}: what was sent is what is kept");
     }
+    let mut parts = bucket.parts().await;
+    parts.sort_unstable();
+    assert_eq!(parts, [None, Some(2)], "one of them came in parts");
+    assert_eq!(bucket.unfinished().await, 0);
     let listed = bucket.keys().await;
     assert_eq!(listed.len(), 2, "{listed:?}");
     assert!(listed.iter().all(|key| key.starts_with("mail/blobs/")), "{listed:?}");

@@ -8,7 +8,7 @@ use sqlx::ConnectOptions;
 use sqlx::sqlite::SqliteConnectOptions;
 use syncmx::config::Config;
 
-use crate::app::{TestApp, program, write_config};
+use crate::app::{TestApp, postgres, program, write_config};
 
 /// Ended with `code`, and said so in one line (log lines of level info apart) that holds `words`.
 #[track_caller]
@@ -24,8 +24,12 @@ fn assert_one_line(output: &Output, code: i32, words: &[&str]) {
 }
 
 async fn serve(folder: &Path) -> Output {
+    ended(folder, &["serve"]).await
+}
+
+async fn ended(folder: &Path, arguments: &[&str]) -> Output {
     let config = folder.join("syncmx.toml");
-    let mut command = program(&["serve", "--config", config.to_str().unwrap()]);
+    let mut command = program(&[arguments, &["--config", config.to_str().unwrap()]].concat());
     tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap()
 }
 
@@ -85,6 +89,34 @@ async fn a_database_locked_by_another_process_ends_with_3_and_one_line() {
         sqlx::query(statement).execute(&mut other).await.unwrap();
     }
     assert_one_line(&serve(app.folder()).await, 3, &["lock"]);
+}
+
+#[tokio::test]
+async fn serve_leaves_an_empty_postgres_to_migrate_and_starts_when_that_is_done() {
+    let Some(cluster) = postgres::cluster() else { return };
+    let url = cluster.database().await;
+    let folder = tempfile::tempdir().unwrap();
+    let sqlite = format!("sqlite://{}/data/syncmx.db", folder.path().display());
+    config_with(folder.path(), &sqlite, &url);
+    assert_one_line(&serve(folder.path()).await, 3, &[postgres::name_in(&url), "run `syncmx migrate`"]);
+    let tables = "SELECT count(*) FROM pg_class WHERE relnamespace = 'public'::regnamespace";
+    let mut beside = postgres::connect(&url).await;
+    let made: i64 = sqlx::query_scalar(tables).fetch_one(&mut beside).await.unwrap();
+    assert_eq!(made, 0, "it has changed the database");
+
+    // As nodes do that are brought up to date together; then once more, with nothing to do.
+    let migrate = || ended(folder.path(), &["migrate", "--json"]);
+    let (one, other) = tokio::join!(migrate(), migrate());
+    for output in [&one, &other, &migrate().await] {
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(0), "{said}");
+        assert_eq!(output.stdout, one.stdout, "{said}");
+    }
+    assert!(String::from_utf8_lossy(&one.stdout).starts_with("{\"schema_version\":"), "{one:?}");
+
+    // It has answered /readyz with 200, without `--migrate`.
+    let mut app = TestApp::start_on_migrated(url).await;
+    assert_eq!(app.terminate().await.code(), Some(0));
 }
 
 #[tokio::test]

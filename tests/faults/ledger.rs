@@ -16,6 +16,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::api::{Api, Desk};
+use crate::bucket::{IN_PARTS, noise};
 use crate::mail::LENA;
 
 /// One mail to one contact of one account.
@@ -150,7 +151,7 @@ impl Practices {
         let contact = usize::try_from(number).unwrap() / self.desks.len() % CONTACTS;
         let id = format!("{}-{number}-of-{desk}@faults.test", self.name);
         let date = jiff::Zoned::now().strftime("%a, %d %b %Y %H:%M:%S %z");
-        let text = NOISE.get(..octets.min(NOISE.len())).unwrap();
+        let text = NOISE.get(..octets).unwrap();
         let raw = format!(
             "From: Dr. Lena Albrecht <{}>\r\nTo: <{}>\r\nSubject: Mail {id}\r\nDate: {date}\r\nMessage-ID: <{id}>\r\n\
              MIME-Version: 1.0\r\nContent-Type: text/plain; charset=utf-8\r\n\r\n{id}\r\n{text}\r\n{id}\r\n",
@@ -391,21 +392,8 @@ pub(crate) fn longest(sent: &[Sent]) -> Duration {
     sent.iter().map(|one| one.took).max().unwrap_or_default()
 }
 
-/// Text that no compressor makes small.
-pub(crate) static NOISE: LazyLock<String> = LazyLock::new(|| {
-    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
-    let mut text = String::new();
-    while text.len() < 400 << 10 {
-        for _ in 0..60 {
-            state ^= state << 13;
-            state ^= state >> 7;
-            state ^= state << 17;
-            text.push(char::from(b'0' + u8::try_from(state % 64).unwrap()));
-        }
-        text.push_str("\r\n");
-    }
-    text
-});
+/// Enough for the largest mail.
+pub(crate) static NOISE: LazyLock<String> = LazyLock::new(|| noise(IN_PARTS));
 
 const CONTACTS: usize = 3;
 const RETRY: Duration = Duration::from_millis(100);

@@ -3,7 +3,7 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -29,6 +29,8 @@ pub(crate) enum Trouble {
     /// An octet of every larger piece from the service is another.
     Flip,
     None,
+    /// The HTTP requests with these numbers, counted from 1 since it was set, have this trouble, and no others.
+    OfRequests(u64, u64, OfRequest),
     /// The first statement from the n-th piece on is refused by PostgreSQL with an error, and nothing else.
     Refuse(u64),
     /// Each piece takes so much longer.
@@ -36,6 +38,19 @@ pub(crate) enum Trouble {
     /// Nothing is handed on any more, and nobody is told.
     Stall,
     /// An HTTP service that answers 503 to everything.
+    Unavailable,
+}
+
+/// What becomes of an HTTP request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum OfRequest {
+    /// It is done; instead of the answer the connection ends.
+    AnswerLost,
+    /// The connection ends, and the request is lost.
+    Lost,
+    /// It stays on its way.
+    Stalled,
+    /// It is answered with 503.
     Unavailable,
 }
 
@@ -48,6 +63,7 @@ struct State {
     target: Mutex<Place>,
     trouble: Mutex<Trouble>,
     pieces: AtomicU64,
+    requests: AtomicU64,
     met: AtomicU64,
     cut: Mutex<CancellationToken>,
 }
@@ -85,6 +101,7 @@ impl Proxy {
 
     pub(crate) fn set(&self, trouble: Trouble) {
         self.state.pieces.store(0, Ordering::SeqCst);
+        self.state.requests.store(0, Ordering::SeqCst);
         self.state.met.store(0, Ordering::SeqCst);
         *self.state.trouble.lock().unwrap() = trouble;
     }
@@ -120,6 +137,7 @@ impl State {
             target: Mutex::new(target),
             trouble: Mutex::new(Trouble::None),
             pieces: AtomicU64::new(0),
+            requests: AtomicU64::new(0),
             met: AtomicU64::new(0),
             cut: Mutex::default(),
         })
@@ -145,9 +163,10 @@ impl State {
         let (from_client, to_client) = tokio::io::split(client);
         let (from_service, to_service) = tokio::io::split(service);
         let to_client = Arc::new(tokio::sync::Mutex::new(to_client));
+        let no_answer = AtomicBool::new(false);
         tokio::select! {
-            () = self.requests(from_client, to_service, Arc::clone(&to_client)) => {}
-            () = self.answers(from_service, to_client) => {}
+            () = self.requests(from_client, to_service, Arc::clone(&to_client), &no_answer) => {}
+            () = self.answers(from_service, to_client, &no_answer) => {}
             () = cut.cancelled() => {}
         }
     }
@@ -157,6 +176,7 @@ impl State {
         mut client: impl AsyncRead + Unpin,
         mut service: impl AsyncWrite + Unpin,
         to_client: Arc<tokio::sync::Mutex<impl AsyncWrite + Unpin>>,
+        no_answer: &AtomicBool,
     ) {
         let (mut room, mut frames) = (vec![0; ROOM], Frames::default());
         loop {
@@ -165,7 +185,8 @@ impl State {
             let begins = frames.begin_with(piece);
             let mut changed = None;
             let number = self.pieces.fetch_add(1, Ordering::SeqCst) + 1;
-            match self.trouble() {
+            let trouble = self.trouble();
+            match trouble {
                 Trouble::CutBefore(n) if n == number => return self.meet(),
                 Trouble::CutAfter(n) if n == number => {
                     self.meet();
@@ -173,13 +194,20 @@ impl State {
                     // So that it is read, and done, before the connection is gone.
                     return tokio::time::sleep(Duration::from_millis(50)).await;
                 }
-                Trouble::Unavailable => {
-                    self.meet();
-                    let said =
-                        b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
-                    let _gone = to_client.lock().await.write_all(said).await;
-                    return;
+                Trouble::OfRequests(first, last, of_request) if begins_request(piece) => {
+                    if (first..=last).contains(&(self.requests.fetch_add(1, Ordering::SeqCst) + 1)) {
+                        match of_request {
+                            OfRequest::AnswerLost => {
+                                self.meet();
+                                no_answer.store(true, Ordering::SeqCst);
+                            }
+                            OfRequest::Lost => return self.meet(),
+                            OfRequest::Stalled => self.stall(trouble).await,
+                            OfRequest::Unavailable => return self.answer_503(client, &to_client).await,
+                        }
+                    }
                 }
+                Trouble::Unavailable => return self.answer_503(client, &to_client).await,
                 Trouble::Refuse(n) if n <= number && begins && self.met.load(Ordering::SeqCst) == 0 => {
                     changed = refused(piece);
                     changed.iter().for_each(|_| self.meet());
@@ -188,11 +216,12 @@ impl State {
                     self.meet();
                     tokio::time::sleep(pause).await;
                 }
-                Trouble::Stall => self.stall().await,
+                Trouble::Stall => self.stall(trouble).await,
                 Trouble::CutBefore(_)
                 | Trouble::CutAfter(_)
                 | Trouble::Flip
                 | Trouble::None
+                | Trouble::OfRequests(..)
                 | Trouble::Refuse(_) => {}
             }
             if service.write_all(changed.as_deref().unwrap_or(piece)).await.is_err() {
@@ -201,26 +230,45 @@ impl State {
         }
     }
 
+    /// What is still on its way is read, so that the answer is not lost with it.
+    async fn answer_503(
+        &self,
+        mut client: impl AsyncRead + Unpin,
+        to_client: &tokio::sync::Mutex<impl AsyncWrite + Unpin>,
+    ) {
+        self.meet();
+        let said = b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
+        let _gone = to_client.lock().await.write_all(said).await;
+        let mut room = vec![0; ROOM];
+        while let Ok(1..) = client.read(&mut room).await {}
+    }
+
     async fn answers(
         &self,
         mut service: impl AsyncRead + Unpin,
         client: Arc<tokio::sync::Mutex<impl AsyncWrite + Unpin>>,
+        no_answer: &AtomicBool,
     ) {
         let mut room = vec![0; ROOM];
         loop {
             let Ok(count @ 1..) = service.read(&mut room).await else { return };
+            if no_answer.load(Ordering::SeqCst) {
+                return;
+            }
             let piece = &mut room[..count];
-            match self.trouble() {
+            let trouble = self.trouble();
+            match trouble {
                 // Behind the header of an answer, which is shorter.
                 Trouble::Flip if count > 4096 => {
                     self.meet();
                     piece[count - 1] ^= 1;
                 }
-                Trouble::Stall => self.stall().await,
+                Trouble::Stall => self.stall(trouble).await,
                 Trouble::CutBefore(_)
                 | Trouble::CutAfter(_)
                 | Trouble::Flip
                 | Trouble::None
+                | Trouble::OfRequests(..)
                 | Trouble::Refuse(_)
                 | Trouble::Slow(_)
                 | Trouble::Unavailable => {}
@@ -236,12 +284,19 @@ impl State {
     }
 
     /// Until the trouble is another.
-    async fn stall(&self) {
+    async fn stall(&self, trouble: Trouble) {
         self.meet();
-        while self.trouble() == Trouble::Stall {
+        while self.trouble() == trouble {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     }
+}
+
+/// A client of HTTP waits for the answer: a request begins where a piece does.
+fn begins_request(piece: &[u8]) -> bool {
+    ["DELETE /", "GET /", "HEAD /", "POST /", "PUT /"]
+        .iter()
+        .any(|method| piece.starts_with(method.as_bytes()))
 }
 
 const ROOM: usize = 64 * 1024;

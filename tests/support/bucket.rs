@@ -6,7 +6,7 @@ use std::net::{SocketAddr, TcpListener};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-/// Text that no compressor makes small.
+/// Text that no compressor makes small: it keeps three quarters.
 pub(crate) fn noise(octets: usize) -> String {
     let mut state = 0x9e37_79b9_7f4a_7c15_u64;
     let mut text = String::with_capacity(octets + 80);
@@ -21,6 +21,9 @@ pub(crate) fn noise(octets: usize) -> String {
     }
     text
 }
+
+/// So much noise is more than 8 MiB when it is packed: it goes to a bucket in two parts.
+pub(crate) const IN_PARTS: usize = 12 << 20;
 
 pub(crate) struct Bucket {
     pub(crate) address: SocketAddr,
@@ -89,11 +92,31 @@ impl Bucket {
         assert!(put.unwrap().status().is_success(), "{key}");
     }
 
-    pub(crate) async fn keys(&self) -> Vec<String> {
-        let listed = reqwest::get(format!("http://{}/post?list-type=2", self.address)).await.unwrap();
+    /// In how many parts each object came: its tag ends with that number, if it came in parts at all.
+    pub(crate) async fn parts(&self) -> Vec<Option<u32>> {
+        let listed = self.listed().await;
+        let tags = listed.split("<ETag>").skip(1).filter_map(|part| part.split_once("</ETag>"));
+        let parts = tags.map(|(tag, _)| tag.replace("&quot;", "").trim_matches('"').to_owned());
+        parts.map(|tag| tag.split_once('-').map(|(_, parts)| parts.parse().unwrap())).collect()
+    }
+
+    /// How many uploads were begun, and neither completed nor aborted.
+    pub(crate) async fn unfinished(&self) -> usize {
+        let listed = reqwest::get(format!("http://{}/post?uploads", self.address)).await.unwrap();
         let text = listed.text().await.unwrap();
-        let keys = text.split("<Key>").skip(1).filter_map(|part| part.split_once("</Key>"));
+        assert!(text.contains("ListMultipartUploadsResult"), "{text}");
+        text.matches("<UploadId>").count()
+    }
+
+    pub(crate) async fn keys(&self) -> Vec<String> {
+        let listed = self.listed().await;
+        let keys = listed.split("<Key>").skip(1).filter_map(|part| part.split_once("</Key>"));
         keys.map(|(key, _)| key.to_owned()).collect()
+    }
+
+    async fn listed(&self) -> String {
+        let listed = reqwest::get(format!("http://{}/post?list-type=2", self.address)).await.unwrap();
+        listed.text().await.unwrap()
     }
 }
 
