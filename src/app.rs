@@ -35,7 +35,7 @@ use crate::smtp::listener::Server;
 use crate::smtp::session::TlsPolicy;
 use crate::smtp::tls::Certificates;
 use crate::store::examine::Schema;
-use crate::store::{Relays, Store};
+use crate::store::{Relays, Store, StoreError};
 
 /// A running server.
 pub struct App {
@@ -310,7 +310,11 @@ pub async fn open_torn_store(config: &Config) -> Result<Store, Failure> {
 async fn open_keys(config: &Config) -> Result<Arc<Keys>, Failure> {
     // Fresh keys would not fit, and would look as if they did.
     let has_keys = config.keys.file.exists();
-    if !has_keys && Schema::has_accounts(&config.store).await.unwrap_or(false) {
+    let has_accounts = || async {
+        let found = Schema::has_accounts(&config.store).await;
+        found.unwrap_or_else(|error| matches!(error, StoreError::Corrupt { .. }))
+    };
+    if !has_keys && has_accounts().await {
         let file = config.keys.file.display();
         return Err(Failure::Unreachable(format!(
             "key file {file} is missing, and there is a store that was sealed with its keys: put it back from its backup"

@@ -151,6 +151,11 @@ async fn a_torn_database_refuses_and_what_is_lost_is_named() {
         assert_eq!(code, 1);
         assert!(lines.iter().any(|line| line["check"] == "content" && line["state"] == "red"), "{lines:#?}");
     }
+    let keys = app.folder().join("data/keys.toml");
+    std::fs::remove_file(&keys).unwrap();
+    assert_eq!(checked(&app, &["--blobs"]).await.0, 1);
+    refuses(&app, "keys", &["missing"]).await;
+    assert!(!keys.exists(), "fresh keys would not fit what is left");
 }
 
 /// Whose rows go over several pages each.
