@@ -601,6 +601,9 @@ async fn postgres_is_made_to_count_the_contacts_that_filing_looks_for() {
     let counted = "SELECT max(reltuples)::bigint FROM pg_class JOIN pg_stats ON tablename = relname
                    WHERE relname = 'contacts' AND attname = 'account_id' AND n_distinct = 1";
     assert_eq!(world.count(counted).await, 300);
+    let told =
+        "SELECT count(*) FROM pg_attribute WHERE attname = 'account_id' AND attoptions = '{n_distinct=1}'";
+    assert_eq!(world.count(told).await, 12, "as many as filing looks into");
 }
 
 /// Where most accounts have a row or a few, it takes every account for so small that any index will do which begins with

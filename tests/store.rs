@@ -203,9 +203,7 @@ async fn an_account_that_somebody_else_has_holds_up_no_other_of_its_batch() {
         return;
     }
     let mut world = World::on(Engine::Postgres).await;
-    let (account, user) = (AccountId::generate(), UserId::generate());
-    world.add_account(account, user, "weber-zzzzzzzzzzzz", USER).await;
-    let elsewhere = Mailbox::Sync(syncmx::address::UserMailbox { account, user });
+    let elsewhere = in_another_account(&mut world).await;
     let mail = |n: usize| email(&format!("{n}@praxis.test"), USER, &["ana@patient.test"]);
     let free = |n: usize| submission(mail(n), vec![elsewhere.clone()], b"raw".to_vec());
     warm_up(&world).await;
@@ -242,6 +240,12 @@ async fn an_account_that_somebody_else_has_holds_up_no_other_of_its_batch() {
     world.file(mail(7)).await.unwrap();
 }
 
+async fn in_another_account(world: &mut World) -> Mailbox {
+    let (account, user) = (AccountId::generate(), UserId::generate());
+    world.add_account(account, user, "weber-zzzzzzzzzzzz", USER).await;
+    Mailbox::Sync(syncmx::address::UserMailbox { account, user })
+}
+
 /// While one writer waits in the middle of a statement, another writes.
 #[tokio::test]
 async fn two_writers_write_at_once() {
@@ -249,9 +253,7 @@ async fn two_writers_write_at_once() {
         return;
     }
     let mut world = World::on(Engine::Postgres).await;
-    let (account, user) = (AccountId::generate(), UserId::generate());
-    world.add_account(account, user, "weber-zzzzzzzzzzzz", USER).await;
-    let elsewhere = Mailbox::Sync(syncmx::address::UserMailbox { account, user });
+    let elsewhere = in_another_account(&mut world).await;
     for sql in [
         "CREATE TABLE beside (waiting BIGINT NOT NULL)",
         "CREATE FUNCTION meet() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN
@@ -305,9 +307,7 @@ async fn e5_r72_where_one_recipient_cannot_be_written_nothing_of_the_transaction
     let mut world = World::on(engine).await;
     let known = world.submit(email("0@praxis.test", USER, &["ana@patient.test"]));
     world.store.file(known.clone()).await.unwrap();
-    let (account, user) = (AccountId::generate(), UserId::generate());
-    world.add_account(account, user, "weber-zzzzzzzzzzzz", USER).await;
-    let elsewhere = Mailbox::Sync(syncmx::address::UserMailbox { account, user });
+    let elsewhere = in_another_account(&mut world).await;
     let mail = email("1@praxis.test", USER, &["ana@patient.test"]);
     let mut both = submission(mail, vec![elsewhere, world.sync_mailbox()], b"raw".to_vec());
     // The second recipient's delivery id is taken: the database refuses its row.
@@ -428,14 +428,14 @@ async fn r43_a_mail_without_message_id_is_known_again_by_its_digest(engine: Engi
 
 async fn r4_the_same_mail_is_filed_in_each_account_under_its_own_key(engine: Engine) {
     let mut world = World::on(engine).await;
-    let (account, user) = (AccountId::generate(), UserId::generate());
-    world.add_account(account, user, "weber-zzzzzzzzzzzz", USER).await;
-    let elsewhere = Mailbox::Sync(syncmx::address::UserMailbox { account, user });
+    let elsewhere = in_another_account(&mut world).await;
     let mail = email("1@praxis.test", USER, &["ana@patient.test"]);
-    let both = submission(mail, vec![world.sync_mailbox(), elsewhere], b"raw".to_vec());
+    let both = submission(mail, vec![world.sync_mailbox(), elsewhere.clone()], b"raw".to_vec());
     let filed = world.store.file(both.clone()).await.unwrap();
     assert!(filed.decided.iter().all(|(_, decision)| decision.outcome() == Outcome::Filed), "{filed:?}");
-    for (account, delivery) in [(world.account, both.deliveries[0]), (account, both.deliveries[1])] {
+    for (account, delivery) in
+        [(world.account, both.deliveries[0]), (elsewhere.account(), both.deliveries[1])]
+    {
         let raw = world.store.raw_message(account, MessageId::from_uuid(delivery.uuid())).await.unwrap();
         assert_eq!(raw.as_deref(), Some(&b"raw"[..]));
     }

@@ -33,11 +33,9 @@ pub(super) async fn check(store: &Store, as_json: bool) -> bool {
     count.finish()
 }
 
-/// Of a damaged store.
-pub(super) fn nothing_is_left(as_json: bool) {
-    let line =
-        Line::red("content", "", "nothing can be read: keys or most of the database are missing", RESTORE);
-    report::print(&[line], as_json);
+/// What is left of a damaged store is too little, or its keys do not fit.
+pub(super) fn cannot_be_opened(said: &str, as_json: bool) {
+    report::print(&[Line::red("content", "", said, RESTORE)], as_json);
 }
 
 async fn look_at_account(store: &Store, account: AccountId, kind: ContentKind, count: &mut Count) {

@@ -64,13 +64,13 @@ pub(super) async fn run(
     report::print(&lines, arguments.json);
     let mut is_red = lines.iter().any(Line::is_red);
     let store = match local.store {
-        None if arguments.blobs && local.is_torn => {
-            let left = app::open_torn_store(config).await.ok();
-            if left.is_none() {
-                content::nothing_is_left(arguments.json);
+        None if arguments.blobs && local.is_torn => match app::open_torn_store(config).await {
+            Ok(left) => Some(left),
+            Err(Failure::No(said) | Failure::Unreachable(said) | Failure::Usage(said)) => {
+                content::cannot_be_opened(&said, arguments.json);
+                None
             }
-            left
-        }
+        },
         store => store,
     };
     if let Some(store) = store {
